@@ -1,0 +1,39 @@
+"""Plans as values: the notation, its canonical spelling, digests, diagrams. No torch here.
+
+``Plan`` is how one forward pass runs; ``steps`` holds what it is made of. Reading goes through
+``tokens`` and ``notation``, printing through ``items`` (the compressed form) and then ``spelling``,
+``diagram`` or ``words``.
+"""
+
+from impasto.plan.diagram import diagram
+from impasto.plan.error import PlanError
+from impasto.plan.plan import Occurrences, Plan
+from impasto.plan.steps import (
+    Freeze,
+    Inject,
+    Layer,
+    Marker,
+    Noise,
+    Parallel,
+    Part,
+    Step,
+    walk,
+)
+from impasto.plan.words import in_words
+
+__all__ = [
+    "Freeze",
+    "Inject",
+    "Layer",
+    "Marker",
+    "Noise",
+    "Occurrences",
+    "Parallel",
+    "Part",
+    "Plan",
+    "PlanError",
+    "Step",
+    "diagram",
+    "in_words",
+    "walk",
+]

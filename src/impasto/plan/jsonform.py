@@ -1,0 +1,105 @@
+"""Plans as JSON: one fixed document per tuple of steps, and its reading.
+
+The document is what a plan's digest is made of, so its form never changes within a version: keys
+sorted, no spaces, ASCII only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from impasto.plan.error import PlanError
+from impasto.plan.steps import (
+    MAX_NESTING,
+    MAX_OCCURRENCES,
+    Freeze,
+    Inject,
+    Layer,
+    Noise,
+    Parallel,
+    Step,
+)
+
+VERSION = 1
+_KEYS = {
+    "layer": {"layer", "part"},
+    "parallel": {"parallel", "combine"},
+    "freeze": {"freeze"},
+    "noise": {"noise", "seed", "keep"},
+    "inject": {"inject"},
+}
+
+
+def write_json(steps: tuple[Step, ...]) -> str:
+    """Return the document that holds ``steps``."""
+    document = {"plan": VERSION, "steps": [_encode(step) for step in steps]}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def read_json(text: str | bytes) -> tuple[Step, ...]:
+    """Return the steps of a document, unchecked but for their form.
+
+    Raises:
+        PlanError: the text is not JSON, or not of this form.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PlanError(f"a plan's JSON cannot be read: {error}") from None
+    if not isinstance(document, dict) or document.keys() != {"plan", "steps"}:
+        raise PlanError('a plan\'s JSON is an object {"plan": 1, "steps": […]}')
+    if document["plan"] != VERSION or type(document["plan"]) is not int:
+        raise PlanError(f"this reads plans of version {VERSION}, not {document['plan']!r:.80}")
+    return _decode_all(document["steps"], nesting=0)
+
+
+def _encode(step: Step) -> dict[str, Any]:
+    match step:
+        case Layer(index, part):
+            return {"layer": index, "part": part}
+        case Parallel(branches, combine):
+            inner = [[_encode(step) for step in branch] for branch in branches]
+            return {"parallel": inner, "combine": combine}
+        case Freeze():
+            return {"freeze": True}
+        case Noise(kind, seed, keep):
+            return {"noise": kind, "seed": seed, "keep": keep}
+        case Inject(name):
+            return {"inject": name}
+
+
+def _decode_all(entries: Any, nesting: int) -> tuple[Step, ...]:
+    if not isinstance(entries, list):
+        raise PlanError(f"steps are a list, not {entries!r:.80}")
+    if nesting > MAX_NESTING:
+        raise PlanError(f"brackets nest at most {MAX_NESTING} deep")
+    if len(entries) > 2 * MAX_OCCURRENCES:
+        raise PlanError(f"a plan runs at most {MAX_OCCURRENCES} layer occurrences")
+    return tuple([_decode(entry, nesting) for entry in entries])
+
+
+def _decode(entry: Any, nesting: int) -> Step:
+    kind = next((kind for kind in _KINDS_OF_STEP if isinstance(entry, dict) and kind in entry), "")
+    if not kind or entry.keys() != _KEYS[kind]:
+        forms = "; ".join(", ".join(sorted(keys)) for keys in _KEYS.values())
+        raise PlanError(f"{entry!r:.80} is not a step: a step has the keys of one of {forms}")
+    match kind:
+        case "layer":
+            return Layer(entry["layer"], entry["part"])
+        case "parallel":
+            if not isinstance(entry["parallel"], list):
+                raise PlanError(f"parallel holds a list of branches, not {entry['parallel']!r:.80}")
+            branches = tuple([_decode_all(branch, nesting + 1) for branch in entry["parallel"]])
+            return Parallel(branches, entry["combine"])
+        case "noise":
+            return Noise(entry["noise"], entry["seed"], entry["keep"])
+        case "inject":
+            return Inject(entry["inject"])
+        case _:
+            if entry["freeze"] is not True:
+                raise PlanError(f"freeze is true or left out, not {entry['freeze']!r:.80}")
+            return Freeze()
+
+
+_KINDS_OF_STEP = tuple(_KEYS)

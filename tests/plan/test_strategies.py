@@ -1,0 +1,196 @@
+"""The papers' families: each plan spelled out, the ranges of their arguments, and the registry."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from impasto import strategies
+from impasto.plan import Layer, Plan, PlanError
+from impasto.strategies import STRATEGIES, expand
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        (strategies.baseline(32), "0-31"),
+        (strategies.freeze(32, 0), "freeze 0-31"),
+        (strategies.freeze(32, 16), "0-15 freeze 16-31"),
+        (strategies.freeze(32, 32), "0-31 freeze"),
+        (strategies.shuffle(32, 16), "0-15 noise(shuffle) 16-31"),
+        (strategies.gaussian(32, 16, seed=3), "0-15 noise(gaussian, seed=3) 16-31"),
+        (strategies.inject(32, 16), "0-15 inject(donor) 16-31"),
+        (strategies.inject(32, 1, name="other"), "0 inject(other) 1-31"),
+        (strategies.drop_attention_from(32, 0), "0-31.mlp"),
+        (strategies.drop_attention_from(32, 20), "0-19 20-31.mlp"),
+        (strategies.drop_attention_from(32, 32), "0-31"),
+        (strategies.skip_one(32, 0), "1-31"),
+        (strategies.skip_one(32, 5), "0-4 6-31"),
+        (strategies.skip_one(32, 31), "0-30"),
+        (strategies.switch(32, 0), "1 0 2-31"),
+        (strategies.switch(32, 30), "0-29 31 30"),
+        (strategies.skip(32, 7), "0-7 25-31"),
+        (strategies.skip(32, 15), "0-15 17-31"),
+        (strategies.middle_repeat(32, 7), "0-7 16*17 25-31"),
+        (strategies.middle_repeat(40, 8), "0-8 20*23 32-39"),
+        (strategies.reverse(32, 7), "0-7 24-8 25-31"),
+        (strategies.parallel(32, 7), "0-7 [8-24] 25-31"),
+        (strategies.parallel(32, 15), "0-15 [16] 17-31"),
+        (strategies.looped_parallel(32, 7, 3), "0-7 [8-24]*3 25-31"),
+        (strategies.drop_last(32, "attention", 8), "0-23 24-31.mlp"),
+        (strategies.drop_last(32, "attention", 8, keep_last=True), "0-22 23-30.mlp 31"),
+        (strategies.drop_last(32, "mlp", 3), "0-28 29-31.attn"),
+        (strategies.drop_last(32, "mlp", 3, keep_last=True), "0-27 28-30.attn 31"),
+        (strategies.drop_last(32, "block", 11), "0-20"),
+        (strategies.drop_last(32, "block", 11, keep_last=True), "0-19 31"),
+        (strategies.drop_last(32, "block", 31), "0"),
+        (strategies.drop_last(32, "mlp", 0), "0-31"),
+        (strategies.drop_last(32, "mlp", 32), "0-31.attn"),
+    ],
+)
+def test_each_family_writes_this_plan(plan: Plan, text: str) -> None:
+    assert plan == Plan.parse(text, layers=40)
+
+
+def test_fifteen_of_thirty_two_edits_one_layer() -> None:
+    plain = strategies.baseline(32)
+    assert strategies.middle_repeat(32, 15) == strategies.reverse(32, 15) == plain
+    assert strategies.random_order(32, 15, seed=4) == plain
+    assert strategies.skip(32, 15) == strategies.skip_one(32, 16)
+
+
+def test_a_random_order_shuffles_the_middle_only_and_ten_seeds_differ() -> None:
+    plans = [strategies.random_order(32, 3, seed) for seed in range(10)]
+    assert len(set(plans)) == 10
+    for plan in plans:
+        assert plan.steps[:4] == tuple(map(Layer, range(4)))
+        assert plan.steps[-3:] == tuple(map(Layer, range(29, 32)))
+        assert Counter(plan.steps) == Counter(strategies.baseline(32).steps)
+
+
+def test_random_orders_never_change() -> None:
+    assert str(strategies.random_order(16, 4)) == "0-4 7 5 11 9-8 6 10 12-15"
+    assert str(strategies.random_order(16, 4, seed=1)) == "0-4 8-7 10 6 11 5 9 12-15"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "allowed"),
+    [
+        ("freeze", {"k": 33}, "k is a whole number from 0 to 32 for T=32, not 33"),
+        ("freeze", {"k": -1}, "k is a whole number from 0 to 32 for T=32, not -1"),
+        ("freeze", {"k": 1.0}, "k is a whole number from 0 to 32"),
+        ("freeze", {"k": True}, "k is a whole number from 0 to 32"),
+        ("drop_attention_from", {"k": 33}, "from 0 to 32"),
+        ("skip_one", {"n": 32}, "n is a whole number from 0 to 31 for T=32"),
+        ("switch", {"n": 31}, "n is a whole number from 0 to 30 for T=32"),
+        ("skip", {"n": 16}, "n is a whole number from 0 to 15 for T=32"),
+        ("random_order", {"n": 16}, "from 0 to 15"),
+        ("random_order", {"n": 1, "seed": -1}, "seed is a whole number from 0"),
+        ("shuffle", {"k": 1, "seed": "x"}, "seed is a whole number from 0"),
+        ("looped_parallel", {"n": 1, "loops": 0}, "loops is a whole number from 1"),
+        ("drop_last", {"part": "attn", "count": 1}, "attention, mlp, block"),
+        ("drop_last", {"part": "block", "count": 32}, "count is a whole number from 0 to 31"),
+        ("drop_last", {"part": "mlp", "count": 32, "keep_last": True}, "from 0 to 31"),
+        ("drop_last", {"part": "mlp", "count": 1, "keep_last": 1}, "true or false"),
+    ],
+)
+def test_an_argument_out_of_range_names_the_range(name: str, arguments: dict, allowed: str) -> None:
+    with pytest.raises(ValueError, match=allowed):
+        STRATEGIES[name].function(32, **arguments)
+
+
+@pytest.mark.parametrize("T", [0, -1, True, 2.0, None])
+def test_a_model_has_at_least_one_layer(T: object) -> None:
+    for name in STRATEGIES:
+        with pytest.raises(ValueError, match="T is a whole number"):
+            expand(name, T)  # type: ignore[arg-type]
+
+
+def test_a_donor_name_follows_the_notation() -> None:
+    with pytest.raises(PlanError):
+        strategies.inject(32, 0, name="a b")
+
+
+@pytest.mark.parametrize("T", [4, 5, 31, 32, 33, 40, 80])
+def test_every_combination_of_every_family_is_a_plan_of_the_model(T: int) -> None:
+    for name, strategy in STRATEGIES.items():
+        everything = expand(name, T, **dict.fromkeys(strategy.domain(T), "all"))
+        expected = 1
+        for values in strategy.domain(T).values():
+            expected *= len(values)
+        assert len(everything) == expected
+        for parameters, plan in everything:
+            plan.check(T)
+            assert strategy.function(T, **parameters) == plan
+
+
+@pytest.mark.parametrize(("T", "counts"), [(32, (3, 8, 11)), (40, (4, 10, 13))])
+def test_counts_are_paper_c_s_fractions(T: int, counts: tuple[int, ...]) -> None:
+    assert STRATEGIES["drop_last"].domain(T)["count"] == counts
+
+
+def test_all_means_what_the_papers_ran() -> None:
+    def domain(name: str) -> dict:
+        return STRATEGIES[name].domain(32)
+
+    assert domain("freeze") == {"k": tuple(range(33))}
+    assert domain("gaussian") == {"k": tuple(range(33)), "seed": (0, 1, 2)}
+    assert domain("skip_one") == {"n": tuple(range(32))}
+    assert domain("switch") == {"n": tuple(range(31))}
+    assert domain("reverse") == {"n": tuple(range(1, 16))}
+    assert domain("random_order") == {"n": tuple(range(1, 16)), "seed": tuple(range(10))}
+    assert domain("looped_parallel")["loops"] == tuple(range(1, 29))
+    assert domain("drop_last")["part"] == ("attention", "mlp", "block")
+    assert domain("drop_last")["keep_last"] == (False, True)
+
+
+def test_a_choice_is_one_value_several_or_all_and_defaults_fill_in() -> None:
+    assert [chosen for chosen, _ in expand("freeze", 3)] == [{"k": k} for k in range(4)]
+    assert [chosen for chosen, _ in expand("gaussian", 32, k=[16, 8, 16], seed=(1, 2))] == [
+        {"k": 16, "seed": 1},
+        {"k": 16, "seed": 2},
+        {"k": 8, "seed": 1},
+        {"k": 8, "seed": 2},
+    ]
+    assert expand("inject", 2, k=1, name=["a", "all"]) == [
+        ({"k": 1, "name": "a"}, Plan.parse("0 inject(a) 1")),
+        ({"k": 1, "name": "all"}, Plan.parse("0 inject(all) 1")),
+    ]
+    assert expand("baseline", 2) == [({}, Plan.parse("0-1"))]
+    assert len(expand("drop_last", 32)) == 9
+    assert len(expand("drop_last", 32, part="mlp", keep_last="all")) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "message"),
+    [
+        ("frezze", {}, "did you mean freeze"),
+        ("", {}, "known: baseline"),
+        (None, {}, "there is no strategy"),
+        ("freeze", {"n": 3}, "freeze takes no n; its parameters: k"),
+        ("baseline", {"k": 3}, "its parameters: none"),
+        ("freeze", {"k": 40}, "k is a whole number from 0 to 32"),
+        ("freeze", {"k": []}, "no k to choose from"),
+        ("freeze", {"k": "some"}, "k is a whole number"),
+        ("freeze", {"k": {"a": 1}}, "k is a number or a word"),
+        ("freeze", {"k": None}, "k is a number or a word"),
+        ("drop_last", {"part": "attn"}, "attention, mlp, block"),
+    ],
+)
+def test_a_wrong_choice_says_what_is_allowed(name: str, choices: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        expand(name, 32, **choices)
+
+
+def test_a_model_too_small_for_a_family_says_so() -> None:
+    with pytest.raises(ValueError, match="no n to choose from for T=3"):
+        expand("skip", 3)
+
+
+def test_every_strategy_is_titled_and_explains_itself() -> None:
+    for strategy in STRATEGIES.values():
+        assert strategy.title
+        assert strategy.function.__doc__
+        assert strategy.paper or strategy.name == "baseline"
+        assert strategy.domains.keys() <= strategy.parameters.keys()
