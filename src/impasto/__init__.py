@@ -1,4 +1,40 @@
 """impasto runs any pretrained transformer the way you write it down.
 
-The public names live here; ``docs/`` and DESIGN explain them.
+A :class:`Plan` is one line of text that says how a forward pass runs; :func:`load` opens a model
+on which plans run; :func:`apply` makes a Hugging Face model itself run one; :class:`Study` sweeps
+many plans over tasks. Names that need torch are imported when they are first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from impasto import strategies
+from impasto.error import UserError
+from impasto.plan import Plan, PlanError
+
+if TYPE_CHECKING:
+    from impasto.run import Donor, Model, apply, load
+    from impasto.study import Study
+
+__version__ = "0.1.0"
+__all__ = [
+    "Donor",
+    "Model",
+    "Plan",
+    "PlanError",
+    "Study",
+    "UserError",
+    "apply",
+    "load",
+    "strategies",
+]
+
+_LATER = dict.fromkeys(("Donor", "Model", "apply", "load"), "impasto.run") | {
+    "Study": "impasto.study"
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'impasto' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

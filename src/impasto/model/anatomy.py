@@ -1,0 +1,61 @@
+"""Where a Hugging Face model keeps its blocks, and where a block keeps its two parts.
+
+This is the only place that knows names. What is found here is a claim, not yet a fact: the opening
+check (:mod:`impasto.model.check`) proves it on the model at hand before any plan runs.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from impasto.error import UserError
+
+ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
+MLP_NAMES = (("mlp",), ("block_sparse_moe",), ("feed_forward",), ("ffn",), ("fc1", "fc2"))
+
+
+class ModelError(UserError):
+    """A model that cannot be opened, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """The blocks of a model and the names of their parts."""
+
+    blocks: nn.ModuleList
+    attention: tuple[str, ...]
+    mlp: tuple[str, ...]
+
+
+def find_anatomy(hf: nn.Module) -> Anatomy:
+    """Find the blocks of a decoder and their parts.
+
+    Raises:
+        ModelError: when no list of ``num_hidden_layers`` blocks is there, or its blocks do not
+            have an attention and an MLP under names known here.
+    """
+    blocks = _find_blocks(hf)
+    children = {name for name, _ in blocks[0].named_children()}
+    attention = next(((name,) for name in ATTENTION_NAMES if name in children), None)
+    mlp = next((names for names in MLP_NAMES if children.issuperset(names)), None)
+    if attention is None or mlp is None:
+        lacking = "attention" if attention is None else "MLP"
+        raise ModelError(
+            f"{type(hf).__name__}: no {lacking} found in a block with the parts "
+            f"{', '.join(sorted(children))}; known names are "
+            f"{', '.join(ATTENTION_NAMES)} and {', '.join('+'.join(n) for n in MLP_NAMES)}"
+        )
+    return Anatomy(blocks, attention, mlp)
+
+
+def _find_blocks(hf: nn.Module) -> nn.ModuleList:
+    depth = hf.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
+    for module in hf.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth > 0:
+            children = {name for name, _ in module[0].named_children()}
+            if children.intersection(ATTENTION_NAMES):
+                return module
+    raise ModelError(
+        f"{type(hf).__name__}: no list of {depth} transformer blocks was found, so there are no "
+        "layers for a plan to name"
+    )

@@ -1,0 +1,63 @@
+"""One unmodified Hugging Face block, run whole or with one of its parts left out.
+
+A part that is left out is replaced, for the length of the call, by a stand-in that returns what
+"adds nothing" means in this family: zeros, or, where the module itself adds the residual, that
+residual. The part's own time is saved; the block's wiring (parallel residual, norms after the
+part, multipliers) stays the family's.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from impasto.model.forwards import Forward, Forwards, as_output, first_tensor
+
+Part = Literal["block", "attention", "mlp"]
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A module inside a block, with the arity of what it returns (0: a bare tensor)."""
+
+    module: nn.Module
+    outputs: int
+
+    def silent(self) -> Forward:
+        """Return a forward that contributes nothing to the residual stream."""
+        names = list(inspect.signature(type(self.module).forward).parameters)[1:]
+        adds_residual = "residual" in names
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            given = dict(zip(names, args, strict=False)) | kwargs
+            states = given["residual"] if adds_residual else torch.zeros_like(given[names[0]])
+            return as_output(states, self.outputs)
+
+        return forward
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A layer of a model: the block and the components of its two parts."""
+
+    module: nn.Module
+    attention: tuple[Component, ...]
+    mlp: tuple[Component, ...]
+
+    def __call__(
+        self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
+    ) -> Float[Tensor, "batch rows hidden"]:
+        """Run the block on ``states``, or x + attention(x), or x + mlp(x)."""
+        if part == "block":
+            return first_tensor(self.module(states, **arguments))
+        with self.without("mlp" if part == "attention" else "attention"):
+            return first_tensor(self.module(states, **arguments))
+
+    def without(self, *parts: Part) -> Forwards:
+        """Return a context in which ``parts`` contribute nothing."""
+        left_out = [c for part in parts for c in (self.mlp if part == "mlp" else self.attention)]
+        return Forwards([(component.module, component.silent()) for component in left_out])

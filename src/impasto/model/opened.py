@@ -1,0 +1,225 @@
+"""A Hugging Face model opened up: embeddings in, blocks in between, logits out.
+
+Nothing of a family is written down here. The model's own forward is run with its blocks set aside
+(:meth:`OpenedModel.enter`), so that it embeds the tokens and prepares what each block is to be
+called with: rotary tables, positions, masks by layer type. The same forward, with finished states
+put in place of the last block's, gives the final norm and the head (:meth:`OpenedModel.leave`).
+
+Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``vocab`` tokens.
+"""
+
+import inspect
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from impasto.model.anatomy import Anatomy, ModelError, find_anatomy
+from impasto.model.block import Arguments, Block, Component
+from impasto.model.forwards import Forward, Forwards, arity, as_output
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What the model's own forward hands to its blocks."""
+
+    states: Float[Tensor, "batch rows hidden"]
+    arguments: list[Arguments]  # one per layer
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What one ordinary forward showed of how a model calls its blocks."""
+
+    block_outputs: int  # arity of a block's output
+    cache_argument: str  # the name under which a block receives the cache
+    boolean_masks: bool  # masks of True and False, or numbers to add
+
+
+@dataclass(eq=False)
+class OpenedModel:
+    """A decoder whose blocks can be called one by one; made by :func:`open_model`.
+
+    ``hf`` is never changed, only called.
+    """
+
+    hf: PreTrainedModel
+    blocks: list[Block]
+    habits: Habits
+    _visible: tuple[list[int], list[Tensor]] | None = field(default=None, init=False)
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers T."""
+        return len(self.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in."""
+        return self.hf.get_input_embeddings().weight.device  # type: ignore[return-value]
+
+    @cached_property
+    def max_positions(self) -> int | None:
+        """The most tokens that the model can read, where its configuration says so."""
+        config = self.hf.config.get_text_config(decoder=True)
+        return getattr(config, "max_position_embeddings", None)
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids."""
+        return self.hf.config.get_text_config(decoder=True).vocab_size
+
+    @cached_property
+    def takes_positions(self) -> bool:
+        """Whether the model's forward can be told positions."""
+        return "position_ids" in inspect.signature(type(self.hf.base_model).forward).parameters
+
+    def enter(
+        self,
+        ids: Int[Tensor, "batch rows"],
+        positions: Int[Tensor, "batch rows"],
+        present: Int[Tensor, "batch rows"] | None = None,
+    ) -> Entered:
+        """Embed ``ids`` and collect what each block would be called with, running none of them.
+
+        Args:
+            ids: The tokens.
+            positions: Their positions; ignored by families that have none.
+            present: 0 where a token is padding.
+        """
+        given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
+        if self.takes_positions:
+            given["position_ids"] = positions
+        calls: list[Arguments] = []
+        with Forwards([(block.module, self._noting(calls)) for block in self.blocks]):
+            self.hf.base_model(**given)
+        if len(calls) != self.num_layers:
+            raise ModelError(
+                f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
+            )
+        return Entered(calls[0]["hidden_states"], [_replayable(call) for call in calls])
+
+    def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
+        """Apply the final norm and the head to states of depth T."""
+        rows = states[:, None]  # each row a sequence of its own, so that masks stay 1 × 1
+        blank = torch.zeros(rows.shape[:2], dtype=torch.long, device=self.device)
+
+        def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return as_output(rows, self.habits.block_outputs)
+
+        with Forwards([(block.module, finished) for block in self.blocks]):
+            return self.hf(input_ids=blank, use_cache=False).logits[:, 0]
+
+    def visible(self, length: int) -> tuple[list[int], list[Bool[Tensor, "length length"]]]:
+        """Return which position may see which, as the model itself masks a plain sequence.
+
+        Returns:
+            The kind of every layer, and a matrix (query position × key position) for each kind.
+            Layers with and without a sliding window, for instance, are of two kinds.
+        """
+        if self._visible is None or self._visible[1][0].shape[0] < length:
+            self._visible = self._ask_visible(max(length, 64))
+        kinds, matrices = self._visible
+        return kinds, [matrix[:length, :length] for matrix in matrices]
+
+    def _ask_visible(self, length: int) -> tuple[list[int], list[Tensor]]:
+        length = min(length, self.max_positions or length)
+        # One pad on the left keeps the model from leaving a plain causal mask out.
+        ids = torch.zeros(1, length + 1, dtype=torch.long, device=self.device)
+        present = torch.ones_like(ids)
+        present[:, 0] = 0
+        positions = (present.cumsum(-1) - 1).clamp(min=0)
+        masks = [call["attention_mask"] for call in self.enter(ids, positions, present).arguments]
+        kinds, matrices = [], []
+        for mask in masks:
+            seen = (mask if mask.dtype == torch.bool else mask == 0)[0, 0, 1:, 1:].to(self.device)
+            kind = next((k for k, m in enumerate(matrices) if torch.equal(m, seen)), len(matrices))
+            if kind == len(matrices):
+                matrices.append(seen)
+            kinds.append(kind)
+        return kinds, matrices
+
+    def _noting(self, calls: list[Arguments]) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = dict(zip(self._block_parameters, args, strict=False)) | kwargs
+            calls.append(call)
+            return as_output(call["hidden_states"], self.habits.block_outputs)
+
+        return forward
+
+    @cached_property
+    def _block_parameters(self) -> list[str]:
+        return _parameters(self.blocks[0].module)
+
+
+def open_model(hf: PreTrainedModel) -> OpenedModel:
+    """Open a Hugging Face decoder.
+
+    Raises:
+        ModelError: when its blocks or their parts are not found, or when its attention takes no
+            mask per row (flash attention, for instance).
+    """
+    anatomy = find_anatomy(hf)
+    habits, arities = _observe(hf, anatomy)
+
+    def components(block: nn.Module, names: tuple[str, ...]) -> tuple[Component, ...]:
+        return tuple(Component(block.get_submodule(name), arities[name]) for name in names)
+
+    blocks = [
+        Block(block, components(block, anatomy.attention), components(block, anatomy.mlp))
+        for block in anatomy.blocks
+    ]
+    return OpenedModel(hf, blocks, habits)
+
+
+@torch.no_grad()
+def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, int]]:
+    """Watch the first block during one ordinary forward over two tokens."""
+    block = anatomy.blocks[0]
+    outputs: dict[str, Any] = {}
+    call: Arguments = {}
+
+    def see_call(module: nn.Module, args: tuple[Any, ...], kwargs: Arguments) -> None:
+        call.update(dict(zip(_parameters(module), args, strict=False)) | kwargs)
+
+    def see_output(name: str) -> Any:
+        return lambda module, args, output: outputs.__setitem__(name, output)
+
+    names = (*anatomy.attention, *anatomy.mlp)
+    hooks = [block.register_forward_pre_hook(see_call, with_kwargs=True)]
+    hooks.append(block.register_forward_hook(see_output("")))
+    hooks += [block.get_submodule(n).register_forward_hook(see_output(n)) for n in names]
+    cache = DynamicCache(config=hf.config)
+    device = hf.get_input_embeddings().weight.device
+    ids = torch.zeros(1, 3, dtype=torch.long, device=device)  # type: ignore[arg-type]
+    present = torch.tensor([[0, 1, 1]], device=ids.device)
+    try:
+        hf(input_ids=ids, attention_mask=present, past_key_values=cache, use_cache=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    mask = call.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.ndim != 4:
+        raise ModelError(
+            f"{type(hf).__name__} runs with attn_implementation="
+            f"{hf.config._attn_implementation!r}, which takes no mask for each row; load it with "
+            "attn_implementation='sdpa' or 'eager'"
+        )
+    cache_argument = next((name for name, value in call.items() if value is cache), None)
+    if cache_argument is None:
+        raise ModelError(f"{type(hf).__name__} does not hand its cache to its blocks")
+    habits = Habits(arity(outputs[""]), cache_argument, mask.dtype == torch.bool)
+    return habits, {name: arity(outputs[name]) for name in names}
+
+
+def _parameters(module: nn.Module) -> list[str]:
+    return list(inspect.signature(type(module).forward).parameters)[1:]
+
+
+def _replayable(call: Arguments) -> Arguments:
+    """Return what a block was called with, less what is given anew at each call."""
+    return {name: value for name, value in call.items() if name != "hidden_states"}

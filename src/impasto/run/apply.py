@@ -1,0 +1,240 @@
+"""A Hugging Face model that runs a plan: its own forward, with the plan in place of its blocks.
+
+While a plan is applied, each block only notes what it is called with and passes its input on; the
+last block runs the whole plan on the noted arguments and returns the final states, to which the
+model applies its own norm and head. The logits at every position j are the plan's after t₁…tⱼ.
+
+Generation goes through Hugging Face's own cache object. Its first layer becomes a ledger of the
+tokens read (noise depends on them, and lengths are read from there); each attention occurrence of
+the plan has a layer of its own after that. So beams reorder it and cropping crops it as ever.
+"""
+
+import inspect
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from impasto.error import UserError
+from impasto.model.block import Arguments
+from impasto.model.check import check
+from impasto.model.forwards import Forward, Forwards, as_output
+from impasto.model.opened import Entered, OpenedModel, open_model
+from impasto.plan import Noise, Plan
+from impasto.run.noise import prefix_keys
+from impasto.run.rows import Batch
+from impasto.run.slot import KeysValues
+from impasto.run.walk import State, Walker
+
+_opened: WeakKeyDictionary[nn.Module, OpenedModel] = WeakKeyDictionary()
+_applied: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
+
+
+def opened(hf: PreTrainedModel) -> OpenedModel:
+    """Open a model and check it, or return it if that was done before."""
+    if hf not in _opened:
+        model = open_model(hf)
+        check(model)
+        _opened[hf] = model
+    return _opened[hf]
+
+
+def apply(hf: PreTrainedModel, plan: Plan) -> "Applied":
+    """Make a Hugging Face model run a plan, until the handle is removed.
+
+    ``with impasto.apply(hf, plan): hf.generate(...)``, or ``handle = impasto.apply(hf, plan)`` and
+    later ``handle.remove()``.
+
+    Raises:
+        PlanError: when the plan names a layer that the model lacks.
+        UserError: when a plan is applied to this model already, or the plan injects (which needs
+            donors: :meth:`impasto.Model.next_logits` and its like take them).
+        ModelError: when the model cannot be opened.
+    """
+    if hf in _applied:
+        raise UserError(
+            f"the plan {_applied[hf]} is applied to this model already; remove it first "
+            "(plans do not nest: write one plan that says it all)"
+        )
+    if plan.injections:
+        raise UserError(
+            f"inject({plan.injections[0]}) needs a donor prompt, which a Hugging Face call cannot "
+            "carry; use next_logits, loglikelihood or generate of impasto's model with donors="
+        )
+    model = opened(hf)
+    plan.check(model.num_layers)
+    return Applied(model, plan)
+
+
+class Applied:
+    """The handle of an applied plan, and a context manager that removes it at its end."""
+
+    def __init__(self, model: OpenedModel, plan: Plan) -> None:
+        self._model, self._plan = model, plan
+        self._call: Arguments = {}
+        self._noted: list[Arguments] = []
+        self._hook = model.hf.base_model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        self._originals = Forwards([(block.module, block.module.forward) for block in model.blocks])
+        self._stand_ins = Forwards([(b.module, self._noting(b.module)) for b in model.blocks])
+        self._stand_ins.__enter__()
+        _applied[model.hf] = plan
+
+    def remove(self) -> None:
+        """Give the model back exactly as it was; a second call does nothing."""
+        if _applied.pop(self._model.hf, None) is not None:
+            self._stand_ins.__exit__()
+            self._hook.remove()
+
+    def __enter__(self) -> "Applied":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: Arguments) -> None:
+        names = list(inspect.signature(type(module).forward).parameters)[1:]
+        self._call = dict(zip(names, args, strict=False)) | kwargs
+        self._noted = []
+
+    def _noting(self, block: nn.Module) -> Forward:
+        names = list(inspect.signature(type(block).forward).parameters)[1:]
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = dict(zip(names, args, strict=False)) | kwargs
+            self._noted.append(call)
+            states = call["hidden_states"]
+            if len(self._noted) == self._model.num_layers:
+                with self._originals:
+                    states = self._run(states)
+            return as_output(states, self._model.habits.block_outputs)
+
+        return forward
+
+    def _run(self, states: Tensor) -> Tensor:
+        """Run the plan on what the model's own forward prepared."""
+        name = self._model.habits.cache_argument
+        cache = self._noted[0].get(name)
+        ledger = Ledger.of(cache, self._plan)
+        batch = _batch(self._call, self._noted[0], states, ledger, self._plan)
+        arguments = [
+            {key: value for key, value in call.items() if key != "hidden_states"} | {name: None}
+            for call in self._noted
+        ]
+        walker = Walker(
+            self._model,
+            batch,
+            past=[] if ledger is None else ledger.past(cache),
+            records=ledger is not None,
+            given=Entered(states, arguments),
+        )
+        state = walker.start()
+        for step in self._plan.steps:
+            state = walker.step(step, state)
+        if ledger is not None:
+            ledger.record(cache, batch, state)
+        return state.earlier if state.current is None else state.current
+
+
+class Ledger(DynamicLayer):
+    """The first layer of a cache under a plan: which tokens were read, and under which plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    @staticmethod
+    def of(cache: Any, plan: Plan) -> "Ledger | None":
+        """Return a cache's ledger; an empty cache gets one.
+
+        Raises:
+            UserError: when the cache is of a kind that cannot hold a plan's keys and values, or was
+                filled without this plan.
+        """
+        if cache is None:
+            return None
+        if not isinstance(cache, DynamicCache):
+            raise UserError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
+        first = cache.layers[0] if cache.layers else None
+        if isinstance(first, Ledger):
+            if first.plan != plan:
+                raise UserError(f"this cache was filled under the plan {first.plan}, not {plan}")
+            return first
+        if cache.get_seq_length():
+            raise UserError(f"this cache was filled without the plan {plan}; begin with a new one")
+        ledger = Ledger(plan)
+        cache.__dict__["layers"] = [ledger]
+        return ledger
+
+    @property
+    def ids(self) -> Int[Tensor, "batch past"] | None:
+        """The tokens read so far."""
+        return None if self.keys is None else self.keys[:, 0, :, 0]
+
+    def past(self, cache: Any) -> list[KeysValues]:
+        """Return what earlier tokens left at each attention occurrence."""
+        return [KeysValues(layer.keys, layer.values) for layer in cache.layers[1:]]
+
+    def record(self, cache: Any, batch: Batch, state: State) -> None:
+        """Write down the tokens just read and what they left."""
+        self.update(batch.ids[:, None, :, None], batch.ids[:, None, :, None])
+        while len(cache.layers) <= len(state.kept):
+            cache.layers.append(DynamicLayer())
+        for layer, kept in zip(cache.layers[1:], state.kept, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(*kept)
+            layer.keys, layer.values = kept
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Begin with no tokens (an empty tensor of integers, for they are joined to it)."""
+        super().lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+
+
+def _batch(
+    call: Arguments, first: Arguments, states: Tensor, ledger: Ledger | None, plan: Plan
+) -> Batch:
+    """Return the batch that a Hugging Face call describes; every position is asked for."""
+    size, new = states.shape[:2]
+    ids = call.get("input_ids")
+    if ids is None and any(isinstance(step, Noise) for step in plan.steps):
+        raise UserError("noise depends on the tokens read: call the model with input_ids")
+    if ids is None:
+        ids = torch.zeros(size, new, dtype=torch.long, device=states.device)
+    before = None if ledger is None else ledger.ids
+    before = ids[:, :0] if before is None else before
+    length = before.shape[1]
+    mask = call.get("attention_mask")
+    real = _is_real(mask, size, length + new, ids.device)
+    positions = first.get("position_ids")
+    if positions is None:
+        positions = torch.arange(length, length + new, device=ids.device)
+    positions = positions.reshape(-1, new).expand(size, -1)
+    past = positions[:, :1] + torch.arange(-length, 0, device=ids.device)
+    has_past = real[:, :length]
+    nothing = before.new_zeros(size)
+    sums = prefix_keys(before, has_past, nothing, nothing)[1]
+    every = torch.arange(new, device=ids.device).expand(size, -1)
+    return Batch(
+        ids=ids,
+        positions=positions,
+        is_real=real[:, length:],
+        scored=every,
+        is_scored=torch.ones_like(every, dtype=torch.bool),
+        past=past.clamp(min=0),
+        has_past=has_past,
+        total=sums[:, -1] if length else nothing,
+    )
+
+
+def _is_real(
+    mask: Any, size: int, length: int, device: torch.device
+) -> Bool[Tensor, "batch tokens"]:
+    if mask is None:
+        return torch.ones(size, length, dtype=torch.bool, device=device)
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        raise UserError("under a plan, attention_mask is of shape batch × tokens, or left out")
+    return mask[:, -length:].bool()

@@ -1,0 +1,286 @@
+"""What :func:`impasto.load` returns: a model and the four questions that can be put to it.
+
+All of them take any plan; those that take several share what the plans begin with in common.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from impasto.error import UserError
+from impasto.model.load import load_hf
+from impasto.plan import Layer, Parallel, Plan
+from impasto.run.apply import apply, opened
+from impasto.run.batches import batches
+from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
+from impasto.run.generate import Limits, Start, generate, predict
+from impasto.run.rows import first_batch
+from impasto.run.score import Request, Score, score
+from impasto.run.text import Prompt, Reader
+from impasto.run.walk import Walker
+
+Progress = Callable[[float], None]
+
+
+def load(
+    model: str | os.PathLike[str] | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | str | None = None,
+    **options: Any,
+) -> "Model":
+    """Open a decoder so that plans can run on it.
+
+    Args:
+        model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model.
+        tokenizer: Its tokenizer, where it does not come with the model. Without one, prompts are
+            token ids.
+        options: Passed on to ``AutoModelForCausalLM.from_pretrained``: ``dtype``, ``device_map``,
+            ``revision``, ``attn_implementation``, ``trust_remote_code``, …
+
+    Raises:
+        ModelError: when there is no such model, or plans cannot run on it; the message says why.
+    """
+    if isinstance(model, PreTrainedModel):
+        if options:
+            raise UserError(f"{', '.join(options)}: options are for models that are yet to load")
+        hf, found, name = model, None, model.config.name_or_path or type(model).__name__
+    elif isinstance(model, (str, os.PathLike)):
+        hf, found = load_hf(model, **options)
+        name = os.fspath(model)
+    else:
+        raise UserError(
+            f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
+        )
+    if isinstance(tokenizer, str):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    return Model(hf, found if tokenizer is None else tokenizer, name)
+
+
+class Model:
+    """A Hugging Face decoder on which plans run.
+
+    Attributes:
+        hf: The Hugging Face model itself, unchanged.
+        tokenizer: Its Hugging Face tokenizer, or None.
+        name: What it was loaded as.
+    """
+
+    def __init__(self, hf: Any, tokenizer: Any, name: str) -> None:
+        self.hf, self.tokenizer, self.name = hf, tokenizer, name
+        self._opened = opened(hf)
+        self._reader = Reader(tokenizer, self._opened.vocabulary, self._opened.max_positions)
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {self.family}, {self.num_layers} layers)"
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers T; plans name layers 0…T−1."""
+        return self._opened.num_layers
+
+    @property
+    def family(self) -> str:
+        """The family's name as its configuration gives it: ``llama``, ``gpt2``, …"""
+        return self.hf.config.model_type
+
+    def next_logits(
+        self,
+        plan: Plan,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Int[Tensor, "batch tokens"] | None = None,
+        donors: Donors = None,
+    ) -> Float[Tensor, "batch vocab"]:
+        """Return the logits after each row's last real token.
+
+        Padding may be on either side. For the identity plan they are bit for bit those of the
+        Hugging Face model on the same batch (positions counted from the first real token).
+
+        Raises:
+            PlanError: when the plan names a layer that the model lacks.
+            UserError: when a donor is missing, or a row has no real token.
+        """
+        self._check([plan])
+        ids = input_ids.to(self._opened.device)
+        mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
+        if mask.shape != ids.shape or not mask.any(1).all():
+            raise UserError("attention_mask has the shape of input_ids and a 1 in every row")
+        if plan.injections:
+            return self._next_logits_injected(plan, ids, mask.bool(), donors)
+        given = {} if attention_mask is None else {"attention_mask": mask}
+        if not mask[:, 0].all() and self._opened.takes_positions:
+            given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        with torch.no_grad(), apply(self.hf, plan):
+            logits = self.hf(input_ids=ids, use_cache=False, **given).logits
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+        return logits[torch.arange(len(ids), device=logits.device), last.to(logits.device)]
+
+    def loglikelihood(
+        self,
+        plans: Plan | Sequence[Plan],
+        requests: Sequence[tuple[Prompt, Prompt]],
+        donors: Donors = None,
+        progress: Progress = lambda share: None,
+    ) -> list[list[Score]]:
+        """Score continuations, as lm-evaluation-harness defines it.
+
+        Args:
+            plans: The plans; one plan alone counts as a list of one.
+            requests: (context, continuation), each text or token ids.
+            donors: ``{name: Donor(...)}`` for plans that inject: one mapping for all requests, or
+                one for each. Spans are found in the context.
+            progress: Called with the share that is done, 0 to 1.
+
+        Returns:
+            Per plan, per request: (sum of log p in nats, whether every token was the likeliest).
+
+        Raises:
+            PlanError: when a plan names a layer that the model lacks.
+            UserError: when a request or a donor cannot be read.
+        """
+        plans = self._check(plans)
+        bound = donors_by_request(donors, len(requests), plans)
+        read = []
+        for (context, continuation), mapping in zip(requests, bound, strict=True):
+            first, second = self._reader.pair(context, continuation)
+            ids, rows = self._reader.fitted(first, second)
+            transplants = self._read_donors(plans, mapping, context)
+            cut = len(first) + len(second) - 1 - len(ids)
+            read.append(Request(ids, rows, second, transplants, cut))
+        return score(self._opened, plans, read, progress)
+
+    def generate(
+        self,
+        plans: Plan | Sequence[Plan],
+        prompts: Sequence[Prompt],
+        max_new_tokens: int = 16,
+        stop: Sequence[str] = (),
+        donors: Donors = None,
+        progress: Progress = lambda share: None,
+    ) -> list[list[Any]]:
+        """Continue prompts greedily.
+
+        Args:
+            plans: The plans; one plan alone counts as a list of one.
+            prompts: Text, or token ids.
+            max_new_tokens: Where to end at the latest. The tokenizer's end of sequence ends too.
+            stop: Texts that end a continuation; they are not part of it.
+            donors: As in :meth:`loglikelihood`; spans are found in the prompt.
+            progress: Called with the share that is done, 0 to 1.
+
+        Returns:
+            Per plan, per prompt, the new text; the new token ids where the prompt is token ids.
+
+        Raises:
+            PlanError: when a plan names a layer that the model lacks.
+            UserError: when a prompt or a donor cannot be read, or a prompt leaves no room.
+        """
+        plans = self._check(plans)
+        if max_new_tokens < 1:
+            raise UserError(f"max_new_tokens is at least 1, not {max_new_tokens}")
+        bound = donors_by_request(donors, len(prompts), plans)
+        starts = [
+            Start(self._fitting(prompt, max_new_tokens), self._read_donors(plans, mapping, prompt))
+            for prompt, mapping in zip(prompts, bound, strict=True)
+        ]
+        ends = self._ends()
+
+        def is_finished(ids: list[int]) -> bool:
+            return ids[-1] in ends or (
+                bool(stop) and _cut(self._reader.text(ids), stop) is not None
+            )
+
+        limits = Limits(max_new_tokens, is_finished)
+        written = generate(self._opened, plans, starts, limits, progress)
+        return [
+            [
+                self._told(ids, stop) if isinstance(prompt, str) else ids
+                for prompt, ids in zip(prompts, row, strict=True)
+            ]
+            for row in written
+        ]
+
+    @torch.no_grad()
+    def hidden_states(
+        self, plan: Plan, texts: Sequence[Prompt]
+    ) -> list[Float[Tensor, "depths tokens hidden"]]:
+        """Return the state of every token, as the current one, at every depth of a plan.
+
+        Returns:
+            Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
+            each layer or parallel group of the plan. The last is what the final norm reads.
+        """
+        self._check([plan])
+        if plan.injections:
+            raise UserError("hidden_states takes no donors, so it runs no plan that injects")
+        read = [self._reader.prompt(text) for text in texts]
+        found: list[Tensor] = [torch.empty(0)] * len(read)
+        for indices in batches([len(ids) for ids in read]):
+            part = [read[index] for index in indices]
+            walker = Walker(
+                self._opened,
+                first_batch(part, [range(len(ids)) for ids in part], self._opened.device),
+            )
+            state = walker.start()
+            depths = [state.earlier]
+            for step in plan.steps:
+                state = walker.step(step, state)
+                if isinstance(step, (Layer, Parallel)):
+                    depths.append(state.earlier if state.current is None else state.current)
+            stacked = torch.stack([states.to(depths[0].device) for states in depths], 1)
+            for index, ids, states in zip(indices, part, stacked, strict=True):
+                found[index] = states[:, : len(ids)]
+        return found
+
+    def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
+        plans = [plans] if isinstance(plans, Plan) else list(plans)
+        for plan in plans:
+            if not isinstance(plan, Plan):
+                raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
+            plan.check(self.num_layers)
+        return plans
+
+    def _next_logits_injected(
+        self, plan: Plan, ids: Tensor, is_real: Tensor, donors: Donors
+    ) -> Float[Tensor, "batch vocab"]:
+        prompts = [row[real].tolist() for row, real in zip(ids, is_real, strict=True)]
+        bound = donors_by_request(donors, len(prompts), [plan])
+        starts = [
+            Start(prompt, self._read_donors([plan], mapping, prompt))
+            for prompt, mapping in zip(prompts, bound, strict=True)
+        ]
+        return predict(self._opened, plan, starts)
+
+    def _read_donors(
+        self, plans: Sequence[Plan], mapping: Any, prompt: Prompt
+    ) -> dict[str, Transplant]:
+        names = {name for plan in plans for name in plan.injections}
+        return {name: read_donor(self._reader, mapping[name], prompt) for name in names}
+
+    def _fitting(self, prompt: Prompt, room: int) -> list[int]:
+        ids, limit = self._reader.prompt(prompt), self._opened.max_positions
+        if limit is not None and len(ids) + room - 1 > limit:
+            raise UserError(
+                f"a prompt of {len(ids)} tokens and {room} new ones exceed the model's "
+                f"{limit} positions; shorten the prompt or ask for fewer tokens"
+            )
+        return ids
+
+    def _ends(self) -> set[int]:
+        ends = getattr(self.hf.generation_config, "eos_token_id", None)
+        return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}
+
+    def _told(self, ids: list[int], stop: Sequence[str]) -> str:
+        text = self._reader.text(ids)
+        cut = _cut(text, stop)
+        return text if cut is None else text[:cut]
+
+
+def _cut(text: str, stop: Sequence[str]) -> int | None:
+    """Return where the first of the stop texts begins."""
+    return min((at for at in map(text.find, stop) if at >= 0), default=None)

@@ -1,0 +1,114 @@
+"""Many plans as one tree: what they begin with in common is run once.
+
+Plans are merged by their first steps into a tree, which is walked depth-first: a step is run when
+its node is reached, from the state that its parent left. Only states that still have branches to
+come are kept.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from impasto.plan import Inject, Plan, Step
+from impasto.run.walk import Splice, State, Walker, attends, is_last_attention
+
+
+@dataclass(slots=True)
+class Node:
+    """What plans have run so far.
+
+    Attributes:
+        branches: What may come next.
+        ends: The plans (by index) that end here.
+        injects: The names that are still to be injected below.
+        attends: Whether any attention is still to be run below.
+        size: The steps in the whole tree below.
+    """
+
+    branches: dict[Step, "Node"] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
+    injects: set[str] = field(default_factory=set)
+    attends: bool = False
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DonorRun:
+    """A donor prompt for each sequence of a batch, and which rows it gives to which."""
+
+    walker: Walker
+    splice: Splice
+
+
+def plant(plans: Sequence[Plan]) -> Node:
+    """Return the tree of some plans."""
+    root = Node()
+    for index, plan in enumerate(plans):
+        path = [root]
+        for step in plan.steps:
+            path.append(path[-1].branches.setdefault(step, Node()))
+        path[-1].ends.append(index)
+        names: set[str] = set()
+        for node, step in zip(reversed(path[:-1]), reversed(plan.steps), strict=True):
+            if isinstance(step, Inject):
+                names = names | {step.name}
+            node.injects |= names
+    _measure(root)
+    return root
+
+
+def walk(
+    root: Node,
+    walker: Walker,
+    donors: Mapping[str, DonorRun],
+    on_step: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, State]]:
+    """Run every plan of a tree, and yield (plan index, final state) as plans end."""
+    begin = {name: donors[name].walker.start() for name in root.injects}
+    pending: list[_Pending] = [(None, root, walker.start(), begin)]
+    while pending:
+        step, node, state, given = pending.pop()
+        if step is not None:
+            state, given = _stepped(step, node, walker, state, given, donors)
+            on_step()
+        for index in node.ends:
+            yield index, state
+        pending += [(s, n, state, given) for s, n in reversed(node.branches.items())]
+
+
+_Given = dict[str, State]  # the donors' own states, by name
+_Pending = tuple[Step | None, Node, State, _Given]
+
+
+def _stepped(
+    step: Step,
+    node: Node,
+    walker: Walker,
+    state: State,
+    given: _Given,
+    donors: Mapping[str, DonorRun],
+) -> tuple[State, _Given]:
+    """Run a step on the batch, and on those donors that are still to be injected below it.
+
+    A donor prompt has no target rows, so in its own run ``inject`` does nothing.
+    """
+    if isinstance(step, Inject):
+        donor = donors[step.name]
+        state = walker.inject(state, donor.splice, donor.walker, given[step.name])
+        return state, {name: given[name] for name in node.injects}
+    ahead = {name: donors[name].walker.step(step, given[name]) for name in node.injects}
+    if not node.attends and is_last_attention(step):
+        state = walker.retire(state)
+    return walker.step(step, state), ahead
+
+
+def _measure(root: Node) -> None:
+    order, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack.extend(node.branches.values())
+    for node in reversed(order):
+        node.size = sum(1 + branch.size for branch in node.branches.values())
+        node.attends = any(
+            branch.attends or attends(step) for step, branch in node.branches.items()
+        )

@@ -1,0 +1,275 @@
+"""Walking a plan: one step after another, on the rows of a batch.
+
+Before the first marker every token has one state. At a marker the scored tokens part from the
+rest: their *current* rows go on as they are, while the same tokens as *earlier* rows are held
+(freeze), replaced (noise), or injected into. States are values; a walk can fork anywhere.
+
+DESIGN's section 3 is the specification; ``tests/reference.py`` is the same in its naive form.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from impasto.model.block import Arguments
+from impasto.model.opened import Entered, OpenedModel
+from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
+from impasto.run.noise import NoiseSource, noise
+from impasto.run.rows import Batch, Frame
+from impasto.run.slot import KeysAndValuesReady, KeysValues, Slot
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a walk stands.
+
+    Attributes:
+        earlier: The new tokens' states; before the first marker, of current tokens too.
+        current: After it: the scored tokens' states as current tokens.
+        held: Whether earlier tokens are frozen.
+        depth: The layer steps so far.
+        noises: The noise markers so far.
+        occurrences: The attention occurrences so far.
+        kept: What earlier tokens left at each of them, where the walk records it.
+    """
+
+    earlier: Float[Tensor, "batch new hidden"]
+    current: Float[Tensor, "batch scored hidden"] | None = None
+    held: bool = False
+    depth: int = 0
+    noises: int = 0
+    occurrences: int = 0
+    kept: tuple[KeysValues, ...] = ()
+
+
+@dataclass(frozen=True)
+class Splice:
+    """Rows to be set to rows of a donor prompt.
+
+    Attributes:
+        target: The rows to be replaced, by index among the new tokens.
+        source: The donor's rows that replace them.
+        is_real: Where the two above are no padding.
+    """
+
+    target: Int[Tensor, "batch width"]
+    source: Int[Tensor, "batch width"]
+    is_real: Bool[Tensor, "batch width"]
+
+
+@dataclass(frozen=True)
+class Walker:
+    """Runs steps on one batch.
+
+    Attributes:
+        model: The model.
+        batch: Its sequences.
+        past: What earlier tokens left at each attention occurrence of the plan, in its order.
+        records: Whether keys and values are to be kept for tokens to come.
+        given: The trunk as the model's own forward prepared it, where that is under way.
+    """
+
+    model: OpenedModel
+    batch: Batch
+    past: Sequence[KeysValues] = ()
+    records: bool = False
+    given: Entered | None = None
+
+    @cached_property
+    def _trunk(self) -> Frame:
+        if self.given is not None:
+            return Frame.given(self.model, self.batch, self.given)
+        return Frame(self.model, self.batch, earlier=True, current=False)
+
+    @cached_property
+    def _packed(self) -> Frame:
+        return Frame(self.model, self.batch, earlier=True, current=True)
+
+    @cached_property
+    def _current(self) -> Frame:
+        return Frame(self.model, self.batch, earlier=False, current=True)
+
+    def start(self) -> State:
+        """Return the state at depth 0: the embeddings."""
+        return State(self._trunk.entered.states)
+
+    def step(self, step: Step, state: State) -> State:
+        """Run one step of a plan; ``inject`` needs a donor and has :meth:`inject`."""
+        match step:
+            case Layer() | Parallel():
+                return replace(self._advance(step, state), depth=state.depth + 1)
+            case Freeze():
+                return replace(self._forked(state), held=True)
+            case Noise():
+                return self._noised(step, self._forked(state))
+            case Inject():
+                raise TypeError("inject is run by Walker.inject, with its donor's state")
+
+    def finish(self, state: State) -> Float[Tensor, "predictions hidden"]:
+        """Return the states of depth T that predictions are made from, batch entry by entry."""
+        rows = self.batch.pick(state.earlier) if state.current is None else state.current
+        return rows[self.batch.is_scored]
+
+    def inject(self, state: State, splice: Splice, donor: "Walker", given: State) -> State:
+        """Set target rows to the donor's rows at the same depth."""
+        rows = given.earlier
+        if given.current is not None:  # the donor prompt's last token is its current one
+            last = donor.batch.scored
+            rows = rows.scatter(1, last[..., None].expand_as(given.current), given.current)
+        at = splice.is_real.nonzero(as_tuple=True)
+        index, source = splice.target[at], splice.source[at]
+        replaced = state.earlier.clone()
+        replaced[at[0], index] = rows[at[0], source].to(replaced.device)
+        if state.current is None:
+            return replace(state, earlier=replaced)
+        hit = torch.zeros(replaced.shape[:2], dtype=torch.bool, device=replaced.device)
+        hit[at[0], index] = True
+        picked = self.batch.pick(hit)[..., None]
+        current = torch.where(picked, self.batch.pick(replaced), state.current)
+        return replace(state, earlier=state.earlier if state.held else replaced, current=current)
+
+    def retire(self, state: State) -> State:
+        """Let earlier tokens go no further than giving keys and values to the next attention.
+
+        Where that is the last attention of every plan ahead, no prediction can tell.
+        """
+        return replace(self._forked(state), held=True)
+
+    def _forked(self, state: State) -> State:
+        if state.current is not None:
+            return state
+        return replace(state, current=self.batch.pick(state.earlier))
+
+    def _noised(self, marker: Noise, state: State) -> State:
+        state = replace(state, noises=state.noises + 1)
+        if state.held:  # every later item, this one too, leaves frozen tokens where they were
+            return state
+        source = NoiseSource(marker.kind, marker.seed, state.depth, state.noises - 1)
+        drawn = noise(state.earlier, self.batch.hashed[0], source)
+        spared = (self.batch.index < marker.keep)[..., None]
+        return replace(state, earlier=torch.where(spared, state.earlier, drawn))
+
+    def _advance(self, step: Step, state: State) -> State:
+        match step:
+            case Layer():
+                return self._layer(step, state)
+            case Parallel():
+                return self._parallel(step, state)
+            case _:
+                raise TypeError(f"{step!r} stands inside a branch")
+
+    def _parallel(self, step: Parallel, state: State) -> State:
+        """Run every branch from the same state; merge by mean, or by sum of contributions."""
+        earlier = Merge(step.combine, state.earlier)
+        current = None if state.current is None else Merge(step.combine, state.current)
+        after = state
+        for branch in step.branches:
+            after = replace(after, earlier=state.earlier, current=state.current)
+            for inner in branch:
+                after = self._advance(inner, after)
+            if not state.held:
+                earlier.add(after.earlier)
+            if current is not None:
+                current.add(_present(after.current))
+        return replace(
+            after,
+            earlier=state.earlier if state.held else earlier.result(),
+            current=None if current is None else current.result(),
+        )
+
+    def _layer(self, step: Layer, state: State) -> State:
+        if state.current is None:
+            earlier, state = self._call(step, state.earlier, self._trunk, state)
+            return replace(state, earlier=earlier)
+        if state.held:
+            return self._held_layer(step, state, state.current)
+        count = state.earlier.shape[1]
+        rows = torch.cat([state.earlier, state.current], 1)
+        rows, state = self._call(step, rows, self._packed, state)
+        return replace(state, earlier=rows[:, :count], current=rows[:, count:])
+
+    def _held_layer(self, step: Layer, state: State, current: Tensor) -> State:
+        """Run a layer on current rows; held rows give it keys and values, no more."""
+        block = self.model.blocks[step.index]
+        arguments = self._current.arguments(step.index)
+        if step.part == "mlp":
+            return replace(state, current=block(current, arguments, "mlp"))
+        slot = Slot(self._past(state), state.earlier.shape[1], only=True)
+        with suppress(KeysAndValuesReady):
+            block(state.earlier, self._cached(self._trunk.arguments(step.index), slot))
+        seen = Slot(slot.kept, 0)
+        current = block(current, self._cached(arguments, seen), step.part)
+        return self._noted(replace(state, current=current), slot)
+
+    def _call(self, step: Layer, rows: Tensor, frame: Frame, state: State) -> tuple[Tensor, State]:
+        """Run a block on all rows of a frame."""
+        block, arguments = self.model.blocks[step.index], frame.arguments(step.index)
+        past = self._past(state) if step.part != "mlp" else None
+        if step.part == "mlp" or (past is None and not self.records):
+            return block(rows, arguments, step.part), state
+        slot = Slot(past, state.earlier.shape[1])
+        rows = block(rows, self._cached(arguments, slot), step.part)
+        return rows, self._noted(state, slot)
+
+    def _past(self, state: State) -> KeysValues | None:
+        return self.past[state.occurrences] if self.past else None
+
+    def _noted(self, state: State, slot: Slot) -> State:
+        kept = (*state.kept, _present(slot.kept)) if self.records else ()
+        return replace(state, occurrences=state.occurrences + 1, kept=kept)
+
+    def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
+        name = self.model.habits.cache_argument
+        return arguments | {name: slot} | ({"use_cache": True} if "use_cache" in arguments else {})
+
+
+def attends(step: Step) -> bool:
+    """Whether a step runs any attention."""
+    match step:
+        case Layer():
+            return step.part != "mlp"
+        case Parallel():
+            return any(attends(inner) for branch in step.branches for inner in branch)
+        case _:
+            return False
+
+
+def is_last_attention(step: Step) -> bool:
+    """Whether a step after which none attends reads earlier tokens only as it finds them."""
+    match step:
+        case Parallel():
+            return not any(attends(inner) for branch in step.branches for inner in branch[1:])
+        case _:
+            return isinstance(step, Layer)
+
+
+class Merge:
+    """The mean of branches, or x + Σ(branch(x) − x), taken one branch at a time."""
+
+    def __init__(self, combine: Literal["mean", "sum"], before: Tensor) -> None:
+        self._combine, self._before = combine, before
+        self._total = torch.zeros_like(before) if combine == "mean" else before
+        self._count = 0
+
+    def add(self, end: Tensor) -> None:
+        """Take in where a branch ended."""
+        end = end.to(self._before.device)
+        self._total = self._total + (end if self._combine == "mean" else end - self._before)
+        self._count += 1
+
+    def result(self) -> Tensor:
+        """Return the merged state."""
+        return self._total / self._count if self._combine == "mean" else self._total
+
+
+def _present(value: _T | None) -> _T:
+    assert value is not None
+    return value

@@ -1,0 +1,67 @@
+"""A spread of plans for six layers: every item, and the combinations that tend to go wrong."""
+
+from impasto.plan import Plan
+
+LINES = [
+    "0-5",
+    "5-0",
+    "1-5",
+    "0-2 4-5",
+    "0 0 1 1 5",
+    "2*4",
+    "0 (1 2)*3 5",
+    "3",
+    "0-5.mlp",
+    "0-5.attn",
+    "0-2 3-5.mlp",
+    "0-2 3-5.attn",
+    "0.attn 1.mlp 2-5",
+    "[0-5]",
+    "0 [1-4] 5",
+    "0 [1-4]*2 5",
+    "0 [1 2 | 3 | 4.mlp] 5",
+    "0 sum[1|2] 3-5",
+    "0 sum[1.attn | 1.mlp] 2-5",
+    "0 [[1|2] 3 | sum[3|4]] 5",
+    "freeze 0-5",
+    "0 freeze 1-5",
+    "0-2 freeze 3-5",
+    "0-5 freeze",
+    "0-2 freeze 2 2 1 5",
+    "0-1 freeze [2-4]*2 5",
+    "0-2 freeze 3-4.mlp 5.attn",
+    "0-2 freeze sum[3|4] 5",
+    "noise(shuffle) 0-5",
+    "noise(gaussian) 0-5",
+    "0-2 noise(shuffle) 3-5",
+    "0-2 noise(gaussian, seed=3) 3-5",
+    "0-2 noise(gaussian, keep=2) 3-5",
+    "0-2 noise(shuffle, seed=7, keep=1) 3-5",
+    "0-5 noise(shuffle)",
+    "0-1 noise(gaussian) 2-3 noise(gaussian) 4-5",
+    "0-1 noise(shuffle) 2-3 noise(gaussian, keep=1) 4-5",
+    "0-1 noise(gaussian) 2-3 freeze 4-5",
+    "0-1 noise(shuffle) freeze 2-5",
+    "0-1 freeze 2-3 noise(gaussian) 4-5",
+    "0-1 freeze 2-3 freeze 4-5",
+    "0 noise(gaussian) [1-3]*2 freeze [4|5]",
+    "0-1 noise(shuffle) 2.attn 3.mlp 4 5",
+    "0-1 noise(gaussian) 2-5.mlp",
+    "0-1 noise(gaussian) 3 3 2 freeze 2 4-5",
+    "0-1 noise(shuffle) sum[2 3|4] 5",
+]
+
+INJECTING = [
+    "inject(a) 0-5",
+    "0-2 inject(a) 3-5",
+    "0-5 inject(a)",
+    "0-1 inject(a) freeze 2-5",
+    "0-1 freeze inject(a) 2-5",
+    "0-1 noise(gaussian) 2 inject(a) 3-5",
+    "0 inject(a) 1-2 noise(shuffle) 3-5",
+    "0 inject(a) 1-2 inject(b) 3-5",
+    "0 inject(a) [1-3]*2 freeze inject(b) 4-5",
+]
+
+PLANS = [Plan.parse(line, layers=6) for line in LINES]
+INJECTING_PLANS = [Plan.parse(line, layers=6) for line in INJECTING]

@@ -1,0 +1,98 @@
+"""A plan costs what it runs, and plans that begin alike share it."""
+
+from collections import Counter
+
+import pytest
+import torch
+from families import family
+
+from impasto import strategies
+from impasto.plan import Plan
+from impasto.run import load
+
+
+@pytest.fixture
+def calls():
+    """Count the rows that each block and each of its two parts runs."""
+    hf, rows, hooks = family("llama"), Counter(), []
+
+    def count(name):
+        def hook(module, args, kwargs):
+            states = args[0] if args else kwargs["hidden_states"]
+            rows[name] += states.shape[0] * states.shape[1]
+
+        return hook
+
+    for index, block in enumerate(hf.model.layers):
+        for name, module in [("attn", block.self_attn.q_proj), ("mlp", block.mlp.up_proj)]:
+            hook = module.register_forward_pre_hook(count(f"{index}.{name}"), with_kwargs=True)
+            hooks.append(hook)
+    load(hf)
+    rows.clear()
+    yield rows
+    for hook in hooks:
+        hook.remove()
+
+
+IDS = list(range(10))
+
+
+def score(*lines):
+    plans = [Plan.parse(line) for line in lines]
+    return load(family("llama")).loglikelihood(plans, [(IDS[:8], IDS[8:])])
+
+
+def test_a_skipped_layer_and_a_dropped_part_run_nothing(calls):
+    score("0 2.attn 3.mlp 5")
+    assert {name for name in calls if calls[name]} == {
+        "0.attn", "0.mlp", "2.attn", "3.mlp", "5.attn", "5.mlp",
+    }  # fmt: skip
+
+
+def test_plans_share_what_they_begin_with(calls):
+    score("0-5", "0-3 5", "0-3 5 4", "0-3 freeze 4-5")
+    assert calls["0.mlp"] == calls["3.mlp"] == 9
+
+
+def test_a_loop_of_many_lengths_is_one_chain(calls):
+    score(*[f"0 [1-2]*{n} 5" for n in (1, 2, 3, 4)])
+    assert calls["0.mlp"] == 9
+    assert calls["1.mlp"] == 4 * 9
+
+
+def test_frozen_tokens_run_no_mlp_and_no_queries_of_their_own_above(calls):
+    score("0-1 freeze 2-5")
+    assert calls["1.mlp"] == 9
+    assert calls["2.mlp"] == calls["5.mlp"] == 2
+
+
+def test_above_the_last_attention_only_scored_rows_run(calls):
+    score("0-2 3-5.mlp")
+    assert calls["1.mlp"] == 9
+    assert calls["2.mlp"] == calls["3.mlp"] == calls["5.mlp"] == 2
+
+
+def test_sharing_does_not_change_a_score(calls):
+    plans = [plan for _, plan in strategies.expand("freeze", 6, k="all")]
+    plans += [plan for _, plan in strategies.expand("looped_parallel", 6, n=1, loops=[1, 2, 3])]
+    model = load(family("llama"))
+    together = model.loglikelihood(plans, [(IDS[:8], IDS[8:])])
+    for plan, found in zip(plans, together, strict=True):
+        alone = model.loglikelihood(plan, [(IDS[:8], IDS[8:])])[0]
+        assert found[0][0] == pytest.approx(alone[0][0], abs=1e-4)
+
+
+def test_weights_are_untouched_and_nothing_is_left_behind():
+    hf = family("llama")
+    before = {name: weight.clone() for name, weight in hf.state_dict().items()}
+    places = {name: weight.data_ptr() for name, weight in hf.named_parameters()}
+    score("0-1 [2-3]*2 freeze 4.mlp 5")
+    with pytest.raises(RuntimeError, match="stop"):
+        load(hf).loglikelihood(Plan.parse("0-5"), [(IDS, IDS)], progress=_stop)
+    assert all(torch.equal(before[name], weight) for name, weight in hf.state_dict().items())
+    assert places == {name: weight.data_ptr() for name, weight in hf.named_parameters()}
+    assert all("forward" not in module.__dict__ for module in hf.modules())
+
+
+def _stop(share):
+    raise RuntimeError("stop")
