@@ -13,12 +13,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from impasto.error import UserError
-from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
-from impasto.run.rows import first_batch
 from impasto.run.text import Prompt, Reader
-from impasto.run.tree import DonorRun
-from impasto.run.walk import Splice, Walker
+from impasto.run.walk import Splice
 
 Span = str | tuple[int, int]
 
@@ -72,12 +69,21 @@ class Transplant:
     """A donor read: its tokens, and which of its rows go to which rows of the request."""
 
     ids: tuple[int, ...]
-    source: range
-    target: range
+    rows: tuple[tuple[int, int], ...]  # (donor's row, request's row)
+
+    def mirrored(self) -> "Transplant":
+        """Return the same with the donor's rows in the place of the request's."""
+        return Transplant(self.ids, tuple((source, source) for source, _ in self.rows))
 
 
-def read_donor(reader: Reader, donor: Donor, prompt: Prompt) -> Transplant:
+def read_donor(reader: Reader, donor: Donor, prompt: Prompt, read: range) -> Transplant:
     """Find a donor's spans.
+
+    Args:
+        reader: Reads text.
+        donor: The donor.
+        prompt: The request that its target span lies in.
+        read: The tokens of the request that the model reads. Targets outside fall away.
 
     Raises:
         UserError: when a span does not exist.
@@ -85,41 +91,28 @@ def read_donor(reader: Reader, donor: Donor, prompt: Prompt) -> Transplant:
     source = reader.find(donor.prompt, donor.donor_span, "the donor span")
     target = reader.find(prompt, donor.target_span, "the target span")
     width = min(len(source), len(target))
-    return Transplant(tuple(reader.prompt(donor.prompt)), source[-width:], target[-width:])
+    pairs = zip(source[-width:], target[-width:], strict=True)
+    rows = tuple((given, row - read.start) for given, row in pairs if row in read)
+    return Transplant(tuple(reader.prompt(donor.prompt)), rows)
 
 
-def donor_run(
-    model: OpenedModel,
-    transplants: Sequence[Transplant],
-    lengths: Sequence[int],
-    cut: Sequence[int] | None = None,
-) -> DonorRun:
-    """Return the donors of a batch, ready to be walked beside it.
+def splice(
+    transplants: Sequence[Transplant], donor_shared: int, shared: int, device: torch.device
+) -> Splice:
+    """Return the rows of a batch that donors replace.
 
     Args:
-        model: The model.
         transplants: One for each sequence.
-        lengths: The tokens of each sequence. Targets that lie past them fall away.
-        cut: How many tokens each sequence lost at its left end; targets there fall away too.
+        donor_shared: How many leading tokens the donors read together.
+        shared: The same of the batch.
+        device: Where the indices go.
     """
-    batch = first_batch(
-        [list(t.ids) for t in transplants],
-        [range(len(t.ids) - 1, len(t.ids)) for t in transplants],
-        model.device,
-    )
-    width = max(len(t.target) for t in transplants)
+    width = max(len(t.rows) for t in transplants)
 
-    def padded(spans: Sequence[range]) -> Int[Tensor, "batch width"]:
-        rows = [[*span, *[-1] * (width - len(span))] for span in spans]
-        return torch.tensor(rows, device=model.device)
+    def padded(rows: list[list[int]]) -> Int[Tensor, "batch width"]:
+        filled = [[*row, *[-1] * (width - len(row))] for row in rows]
+        return torch.tensor(filled, dtype=torch.long, device=device)
 
-    lost = torch.tensor(cut or [0] * len(transplants), device=model.device)
-    ends = torch.tensor(lengths, device=model.device)[:, None]
-    target = padded([t.target for t in transplants])
-    at = target - lost[:, None]
-    splice = Splice(
-        target=at.clamp(min=0),
-        source=padded([t.source for t in transplants]).clamp(min=0),
-        is_real=(target >= 0) & (at >= 0) & (at < ends),
-    )
-    return DonorRun(Walker(model, batch), splice)
+    target = padded([[row - shared for _, row in t.rows] for t in transplants])
+    source = padded([[given - donor_shared for given, _ in t.rows] for t in transplants])
+    return Splice(target.clamp(min=0), source.clamp(min=0), is_real=target >= 0)

@@ -1,13 +1,15 @@
 """Greedy generation, for many plans at once.
 
-Prompts are read once per trunk of the plan tree. Then each plan decodes with keys and values of
-its own, one slot per attention occurrence. A step takes one new token: as the current one, and,
-past a marker, at once also as the earlier token that it will be from the next step on. Rows that
-have finished leave the batch.
+Prompts are read once per trunk of the plan tree, and behind them a draft: what the first plan (a
+study's baseline) wrote. A plan that would have written the same is done at once. Else each plan
+decodes from where it differs, with keys and values of its own, one slot per attention occurrence.
+A step takes one new token: as the current one, and, past a marker, at once also as the earlier
+token that it will be from the next step on. Rows that have finished leave the batch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,22 +17,14 @@ from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Inject, Plan
-from impasto.run.batches import Meter, batches
-from impasto.run.donors import Transplant, donor_run
-from impasto.run.rows import Batch, first_batch
+from impasto.run.meter import Meter
+from impasto.run.passage import Passage, batches, open_passages
+from impasto.run.rows import Batch
 from impasto.run.slot import KeysValues
-from impasto.run.tree import DonorRun, Node, plant, walk
+from impasto.run.tree import plant, walk
 from impasto.run.walk import State, Walker
 
 IsFinished = Callable[[list[int]], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A prompt's tokens, and what is injected into it."""
-
-    ids: list[int]
-    transplants: Mapping[str, Transplant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,49 +39,76 @@ class Limits:
 def generate(
     model: OpenedModel,
     plans: Sequence[Plan],
-    starts: Sequence[Start],
+    prompts: Sequence[Passage],
     limits: Limits,
     progress: Callable[[float], None],
 ) -> list[list[list[int]]]:
-    """Return, per plan and prompt, the new token ids, the ones that ended it included."""
-    tree = plant(plans)
-    written: list[list[list[int]]] = [[[] for _ in starts] for _ in plans]
-    meter = Meter(progress, len(plans) * len(starts))
-    for indices in batches([len(start.ids) for start in starts]):
-        walker, donors = _prompts(model, tree, [starts[i] for i in indices], records=True)
-        for plan, state in walk(tree, walker, donors):
-            first = model.leave(walker.finish(state)).argmax(-1)
-            new = _decode(_begun(walker, plans[plan], state), first, limits)
-            for index, ids in zip(indices, new, strict=True):
-                written[plan][index] = ids
-            meter.add(len(indices))
+    """Return, per plan and prompt, the new token ids, the ones that ended it included.
+
+    The first plan decodes alone; what it wrote is the draft that the others verify.
+    """
+    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in plans]
+    meter = Meter(progress, len(plans) * len(prompts))
+    for indices in batches(prompts):
+        part = [prompts[index] for index in indices]
+        drafts: list[list[int]] = [[] for _ in part]
+        for group in (range(min(1, len(plans))), range(1, len(plans))):
+            some = [plans[index] for index in group]
+            for plan, new in _continued(model, some, part, drafts, limits):
+                for index, ids in zip(indices, new, strict=True):
+                    written[group[plan]][index] = ids
+                meter.add(len(indices))
+            drafts = [written[0][index] for index in indices]
     return written
+
+
+def _continued(
+    model: OpenedModel,
+    plans: Sequence[Plan],
+    prompts: Sequence[Passage],
+    drafts: Sequence[list[int]],
+    limits: Limits,
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """Yield, for each plan as it ends, how it continues the prompts.
+
+    A draft is read behind its prompt. Its tokens are the plan's own as far as the plan would have
+    predicted them; from the first that it would not, the plan decodes by itself.
+    """
+    tree = plant(plans)
+    reading = [
+        replace(
+            prompt,
+            ids=prompt.ids + draft[:-1],
+            scored=range(prompt.scored.start, prompt.scored.start + max(1, len(draft))),
+        )
+        for prompt, draft in zip(prompts, drafts, strict=True)
+    ]
+    walker, donors = open_passages(model, reading, tree.injects, records=True)
+    counts = [len(passage.scored) for passage in reading]
+    for plan, state in walk(tree, walker, donors):
+        likeliest = model.leave(walker.finish(state)).argmax(-1).split(counts)
+        written = [
+            _agreed(draft, tokens.tolist()) for draft, tokens in zip(drafts, likeliest, strict=True)
+        ]
+        begun = _begun(walker, plans[plan], state, [len(tokens) - 1 for tokens in written])
+        yield plan, _decode(begun, written, limits)
+
+
+def _agreed(draft: list[int], likeliest: list[int]) -> list[int]:
+    """Return the likeliest tokens up to the first that the draft did not foresee."""
+    same = (a == b for a, b in zip(draft, likeliest, strict=False))
+    return likeliest[: sum(takewhile(bool, same)) + 1]
 
 
 @torch.no_grad()
 def predict(
-    model: OpenedModel, plan: Plan, starts: Sequence[Start]
+    model: OpenedModel, plan: Plan, prompts: Sequence[Passage]
 ) -> Float[Tensor, "prompts vocab"]:
     """Return the logits after each prompt."""
     tree = plant([plan])
-    walker, donors = _prompts(model, tree, starts, records=False)
+    walker, donors = open_passages(model, prompts, tree.injects, records=False)
     (_, state), *_ = walk(tree, walker, donors)
     return model.leave(walker.finish(state))
-
-
-def _prompts(
-    model: OpenedModel, tree: Node, starts: Sequence[Start], records: bool
-) -> tuple[Walker, dict[str, DonorRun]]:
-    """Return the walker of some prompts, and the donors beside it."""
-    lengths = [len(start.ids) for start in starts]
-    batch = first_batch(
-        [start.ids for start in starts], [range(n - 1, n) for n in lengths], model.device
-    )
-    donors = {
-        name: donor_run(model, [start.transplants[name] for start in starts], lengths)
-        for name in tree.injects
-    }
-    return Walker(model, batch, records=records), donors
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,28 +169,36 @@ class Decoding:
         )
 
 
-def _begun(walker: Walker, plan: Plan, state: State) -> Decoding:
-    """Return where decoding stands once the prompts have been read."""
+def _begun(walker: Walker, plan: Plan, state: State, agreed: list[int]) -> Decoding:
+    """Return where decoding stands: prompts read, and as much of each draft as was agreed."""
     batch = walker.batch
-    total = batch.hashed[1][:, -1]  # padding adds nothing
-    return Decoding(walker.model, plan, state.kept, batch.positions, batch.is_real, total)
+    count = batch.scored[:, :1] + 1 + torch.tensor(agreed, device=batch.ids.device)[:, None]
+    is_read = torch.arange(batch.ids.shape[1], device=batch.ids.device) < count
+    return Decoding(
+        walker.model,
+        plan,
+        state.kept,
+        past=torch.cat([batch.past, batch.positions], 1),
+        has_past=torch.cat([batch.has_past, is_read], 1),
+        total=batch.hashed[1].gather(1, count - 1)[:, 0],
+    )
 
 
-def _decode(decoding: Decoding, following: Int[Tensor, "batch"], limits: Limits) -> list[list[int]]:
-    written: list[list[int]] = [[] for _ in range(len(following))]
+def _decode(decoding: Decoding, written: list[list[int]], limits: Limits) -> list[list[int]]:
+    """Go on from what was written (its last token not yet read) until every sequence has ended."""
     rows = list(range(len(written)))  # which sequence each batch entry is
-    while rows:
-        for row, token in zip(rows, following.tolist(), strict=True):
-            written[row].append(token)
+    while True:
         going = [
             entry
             for entry, row in enumerate(rows)
             if len(written[row]) < limits.max_new_tokens and not limits.is_finished(written[row])
         ]
+        if not going:
+            return written
         if len(going) < len(rows):
-            index = torch.tensor(going, dtype=torch.long, device=following.device)
             rows = [rows[entry] for entry in going]
-            decoding, following = decoding.of(index), following[index]
-        if rows:
-            following, decoding = decoding.read(following)
-    return written
+            decoding = decoding.of(torch.tensor(going, device=decoding.past.device))
+        last = [written[row][-1] for row in rows]
+        following, decoding = decoding.read(torch.tensor(last, device=decoding.past.device))
+        for row, token in zip(rows, following.tolist(), strict=True):
+            written[row].append(token)

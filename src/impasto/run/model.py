@@ -16,11 +16,11 @@ from impasto.error import UserError
 from impasto.model.load import load_hf
 from impasto.plan import Layer, Parallel, Plan
 from impasto.run.apply import apply, opened
-from impasto.run.batches import batches
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
-from impasto.run.generate import Limits, Start, generate, predict
+from impasto.run.generate import Limits, generate, predict
+from impasto.run.passage import Passage, batches
 from impasto.run.rows import first_batch
-from impasto.run.score import Request, Score, score
+from impasto.run.score import Score, score
 from impasto.run.text import Prompt, Reader
 from impasto.run.walk import Walker
 
@@ -149,9 +149,9 @@ class Model:
         for (context, continuation), mapping in zip(requests, bound, strict=True):
             first, second = self._reader.pair(context, continuation)
             ids, rows = self._reader.fitted(first, second)
-            transplants = self._read_donors(plans, mapping, context)
-            cut = len(first) + len(second) - 1 - len(ids)
-            read.append(Request(ids, rows, second, transplants, cut))
+            end = len(first) + len(second) - 1
+            transplants = self._read_donors(plans, mapping, context, range(end - len(ids), end))
+            read.append((Passage(ids, rows, transplants), second))
         return score(self._opened, plans, read, progress)
 
     def generate(
@@ -185,7 +185,7 @@ class Model:
             raise UserError(f"max_new_tokens is at least 1, not {max_new_tokens}")
         bound = donors_by_request(donors, len(prompts), plans)
         starts = [
-            Start(self._fitting(prompt, max_new_tokens), self._read_donors(plans, mapping, prompt))
+            self._prompt(plans, self._fitting(prompt, max_new_tokens), mapping, prompt)
             for prompt, mapping in zip(prompts, bound, strict=True)
         ]
         ends = self._ends()
@@ -220,7 +220,7 @@ class Model:
             raise UserError("hidden_states takes no donors, so it runs no plan that injects")
         read = [self._reader.prompt(text) for text in texts]
         found: list[Tensor] = [torch.empty(0)] * len(read)
-        for indices in batches([len(ids) for ids in read]):
+        for indices in batches([Passage(ids, range(len(ids)), {}) for ids in read]):
             part = [read[index] for index in indices]
             walker = Walker(
                 self._opened,
@@ -251,16 +251,22 @@ class Model:
         prompts = [row[real].tolist() for row, real in zip(ids, is_real, strict=True)]
         bound = donors_by_request(donors, len(prompts), [plan])
         starts = [
-            Start(prompt, self._read_donors([plan], mapping, prompt))
+            self._prompt([plan], prompt, mapping, prompt)
             for prompt, mapping in zip(prompts, bound, strict=True)
         ]
         return predict(self._opened, plan, starts)
 
+    def _prompt(
+        self, plans: Sequence[Plan], ids: list[int], mapping: Any, prompt: Prompt
+    ) -> Passage:
+        transplants = self._read_donors(plans, mapping, prompt, range(len(ids)))
+        return Passage(ids, range(len(ids) - 1, len(ids)), transplants)
+
     def _read_donors(
-        self, plans: Sequence[Plan], mapping: Any, prompt: Prompt
+        self, plans: Sequence[Plan], mapping: Any, prompt: Prompt, read: range
     ) -> dict[str, Transplant]:
         names = {name for plan in plans for name in plan.injections}
-        return {name: read_donor(self._reader, mapping[name], prompt) for name in names}
+        return {name: read_donor(self._reader, mapping[name], prompt, read) for name in names}
 
     def _fitting(self, prompt: Prompt, room: int) -> list[int]:
         ids, limit = self._reader.prompt(prompt), self._opened.max_positions

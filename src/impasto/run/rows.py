@@ -17,7 +17,7 @@ Which of the positions before it a row may see is the layer's own rule (full, sl
 asked of the model by :meth:`impasto.model.opened.OpenedModel.visible`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -76,7 +76,8 @@ def first_batch(sequences: list[list[int]], scored: list[range], device: torch.d
 
     def padded(rows: list[list[int]]) -> Int[Tensor, "batch width"]:
         width = max(map(len, rows))
-        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
+        filled = [[*row, *[0] * (width - len(row))] for row in rows]
+        return torch.tensor(filled, dtype=torch.long, device=device)
 
     def real(counts: list[int]) -> Bool[Tensor, "batch width"]:
         index = torch.arange(max(counts), device=device)
@@ -93,6 +94,19 @@ def first_batch(sequences: list[list[int]], scored: list[range], device: torch.d
         past=none,
         has_past=none.bool(),
         total=none.sum(1),
+    )
+
+
+def following_batch(prefix: Batch, sequences: list[list[int]], scored: list[range]) -> Batch:
+    """Return the batch of sequences that all follow one prefix (a batch of one, unpadded)."""
+    batch = first_batch(sequences, scored, prefix.ids.device)
+    past = prefix.positions.expand(len(sequences), -1)
+    return replace(
+        batch,
+        positions=batch.positions + past.shape[1],
+        past=past,
+        has_past=torch.ones_like(past, dtype=torch.bool),
+        total=prefix.hashed[1][:, -1].expand(len(sequences)),
     )
 
 

@@ -4,8 +4,7 @@ Each token of a continuation is predicted with its own preceding token current a
 earlier; the packed rows of :mod:`impasto.run.rows` give them all in one forward.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -13,42 +12,33 @@ from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
-from impasto.run.batches import Meter, batches
-from impasto.run.donors import Transplant, donor_run
-from impasto.run.rows import first_batch
+from impasto.run.meter import Meter
+from impasto.run.passage import Passage, batches, open_passages
 from impasto.run.tree import Node, plant, walk
-from impasto.run.walk import Walker
 
 Score = tuple[float, bool]
 
 _LOGITS_AT_ONCE = 2**25  # how many numbers a slab of logits may hold
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Tokens to read, the rows whose predictions count, and what they should predict."""
-
-    read: list[int]
-    scored: range
-    answer: list[int]
-    transplants: Mapping[str, Transplant]
-    cut: int = 0  # tokens lost at the left end
-
-
 @torch.no_grad()
 def score(
     model: OpenedModel,
     plans: Sequence[Plan],
-    requests: Sequence[Request],
+    requests: Sequence[tuple[Passage, list[int]]],
     progress: Callable[[float], None],
 ) -> list[list[Score]]:
-    """Return, per plan and request, (sum of log p in nats, all tokens greedy?)."""
+    """Return, per plan and request, (sum of log p in nats, all tokens greedy?).
+
+    A request is a passage, and the tokens that its scored rows should predict.
+    """
     tree = plant(plans)
     scores: list[list[Score]] = [[(0.0, True)] * len(requests) for _ in plans]
-    meter = Meter(progress, sum(len(request.read) for request in requests) * tree.size)
-    for indices in batches([len(request.read) for request in requests]):
+    passages = [passage for passage, _ in requests]
+    meter = Meter(progress, sum(len(passage.ids) for passage in passages) * tree.size)
+    for indices in batches(passages):
         part = [requests[index] for index in indices]
-        step_cost = sum(len(request.read) for request in part)
+        step_cost = sum(len(passage.ids) for passage, _ in part)
         for plan, found in _score_batch(model, tree, part, lambda c=step_cost: meter.add(c)):
             for index, value in zip(indices, found, strict=True):
                 scores[plan][index] = value
@@ -56,24 +46,19 @@ def score(
 
 
 def _score_batch(
-    model: OpenedModel, tree: Node, requests: list[Request], on_step: Callable[[], None]
-) -> list[tuple[int, list[Score]]]:
-    batch = first_batch([r.read for r in requests], [r.scored for r in requests], model.device)
-    walker = Walker(model, batch)
-    lengths, cut = [len(r.read) for r in requests], [r.cut for r in requests]
-    donors = {
-        name: donor_run(model, [r.transplants[name] for r in requests], lengths, cut)
-        for name in tree.injects
-    }
-    answer = torch.tensor([t for r in requests for t in r.answer], device=model.device)
-    counts = [len(r.answer) for r in requests]
-    found = []
+    model: OpenedModel,
+    tree: Node,
+    requests: list[tuple[Passage, list[int]]],
+    on_step: Callable[[], None],
+) -> Iterator[tuple[int, list[Score]]]:
+    walker, donors = open_passages(model, [p for p, _ in requests], tree.injects, records=False)
+    answers = torch.tensor([t for _, answer in requests for t in answer], device=model.device)
+    counts = [len(answer) for _, answer in requests]
     for plan, state in walk(tree, walker, donors, on_step):
-        log_p, greedy = token_scores(model, walker.finish(state), answer)
+        log_p, greedy = token_scores(model, walker.finish(state), answers)
         sums = [part.sum().item() for part in log_p.split(counts)]
         alike = [bool(part.all()) for part in greedy.split(counts)]
-        found.append((plan, list(zip(sums, alike, strict=True))))
-    return found
+        yield plan, list(zip(sums, alike, strict=True))
 
 
 def token_scores(

@@ -39,6 +39,7 @@ class State:
         noises: The noise markers so far.
         occurrences: The attention occurrences so far.
         kept: What earlier tokens left at each of them, where the walk records it.
+        prefix: Where the walk of the tokens stands that all sequences begin with.
     """
 
     earlier: Float[Tensor, "batch new hidden"]
@@ -48,6 +49,7 @@ class State:
     noises: int = 0
     occurrences: int = 0
     kept: tuple[KeysValues, ...] = ()
+    prefix: "State | None" = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Walker:
         past: What earlier tokens left at each attention occurrence of the plan, in its order.
         records: Whether keys and values are to be kept for tokens to come.
         given: The trunk as the model's own forward prepared it, where that is under way.
+        prefix: The walker of one sequence that all of these follow. It walks along and keeps its
+            keys and values, which are the past of these.
     """
 
     model: OpenedModel
@@ -82,6 +86,7 @@ class Walker:
     past: Sequence[KeysValues] = ()
     records: bool = False
     given: Entered | None = None
+    prefix: "Walker | None" = None
 
     @cached_property
     def _trunk(self) -> Frame:
@@ -99,10 +104,18 @@ class Walker:
 
     def start(self) -> State:
         """Return the state at depth 0: the embeddings."""
-        return State(self._trunk.entered.states)
+        before = None if self.prefix is None else self.prefix.start()
+        return State(self._trunk.entered.states, prefix=before)
+
+    @property
+    def shared(self) -> int:
+        """How many leading tokens the sequences read together."""
+        return 0 if self.prefix is None else self.prefix.batch.ids.shape[1]
 
     def step(self, step: Step, state: State) -> State:
         """Run one step of a plan; ``inject`` needs a donor and has :meth:`inject`."""
+        if self.prefix is not None:
+            state = replace(state, prefix=self.prefix.step(step, _present(state.prefix)))
         match step:
             case Layer() | Parallel():
                 return replace(self._advance(step, state), depth=state.depth + 1)
@@ -141,6 +154,8 @@ class Walker:
 
         Where that is the last attention of every plan ahead, no prediction can tell.
         """
+        if self.prefix is not None:
+            state = replace(state, prefix=self.prefix.retire(_present(state.prefix)))
         return replace(self._forked(state), held=True)
 
     def _forked(self, state: State) -> State:
@@ -199,15 +214,22 @@ class Walker:
     def _held_layer(self, step: Layer, state: State, current: Tensor) -> State:
         """Run a layer on current rows; held rows give it keys and values, no more."""
         block = self.model.blocks[step.index]
-        arguments = self._current.arguments(step.index)
         if step.part == "mlp":
-            return replace(state, current=block(current, arguments, "mlp"))
+            return replace(state, current=self._on_current(step, current, None))
         slot = Slot(self._past(state), state.earlier.shape[1], only=True)
         with suppress(KeysAndValuesReady):
             block(state.earlier, self._cached(self._trunk.arguments(step.index), slot))
-        seen = Slot(slot.kept, 0)
-        current = block(current, self._cached(arguments, seen), step.part)
+        current = self._on_current(step, current, Slot(slot.kept, 0))
         return self._noted(replace(state, current=current), slot)
+
+    def _on_current(self, step: Layer, current: Tensor, seen: Slot | None) -> Tensor:
+        """Run a block on current rows alone, which see what a slot holds."""
+        if not current.shape[1]:  # a prefix has none
+            return current
+        arguments = self._current.arguments(step.index)
+        if seen is not None:
+            arguments = self._cached(arguments, seen)
+        return self.model.blocks[step.index](current, arguments, step.part)
 
     def _call(self, step: Layer, rows: Tensor, frame: Frame, state: State) -> tuple[Tensor, State]:
         """Run a block on all rows of a frame."""
@@ -220,7 +242,11 @@ class Walker:
         return rows, self._noted(state, slot)
 
     def _past(self, state: State) -> KeysValues | None:
-        return self.past[state.occurrences] if self.past else None
+        if self.prefix is None:
+            return self.past[state.occurrences] if self.past else None
+        shared = _present(state.prefix).kept[state.occurrences]
+        size = self.batch.ids.shape[0]
+        return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
     def _noted(self, state: State, slot: Slot) -> State:
         kept = (*state.kept, _present(slot.kept)) if self.records else ()

@@ -1,0 +1,113 @@
+"""A study's table as values: its rows, and curves over depth made of them.
+
+A curve is what the figures draw and the findings speak about: one per task, manipulation and
+metric. Where a manipulation was run with several seeds, the curve is their mean and its band their
+smallest and greatest value: with the few seeds that such studies use, the range says more than a
+standard deviation would.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from impasto.analysis.depth import TOLERANCE, critical_depth
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a study's table: a plan's value of a metric on a task. Shares are from 0 to 1."""
+
+    task: str
+    title: str
+    model: str
+    layers: int
+    strategy: str
+    parameters: str
+    k: int | None
+    seed: int | None
+    plan: str
+    metric: str
+    value: float
+    baseline: float
+    chance: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class DepthCurve:
+    """One manipulation's values of one metric on one task, by the depth it starts from.
+
+    Values are shares from 0 to 1. `parameters` is what sets it apart besides depth and seed, as
+    JSON; `baseline` is the unchanged model's value of the same metric.
+    """
+
+    task: str
+    title: str
+    model: str
+    layers: int
+    strategy: str
+    parameters: str
+    metric: str
+    mean: Mapping[int, float]
+    low: Mapping[int, float]
+    high: Mapping[int, float]
+    seeds: int
+    baseline: float
+    chance: float
+    n: int
+
+    def critical_depth(self, tolerance: float = TOLERANCE) -> int | None:
+        """Return the depth from which the mean stays within `tolerance` of the baseline."""
+        return critical_depth(self.mean, self.baseline, tolerance)
+
+
+def table_rows(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a study's table, in its order."""
+    names = [field.name for field in fields(Row)]
+    return [
+        Row(**{name: _plain(record[name]) for name in names})
+        for record in frame.to_dict(orient="records")
+    ]
+
+
+def depth_curves(frame: pd.DataFrame) -> list[DepthCurve]:
+    """Return the curves of a study's table, in the order in which the study lists them."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in table_rows(frame):
+        if row.k is not None:
+            key = (row.task, row.strategy, row.parameters, row.metric)
+            groups.setdefault(key, []).append(row)
+    return [_curve(rows) for rows in groups.values()]
+
+
+def _curve(rows: Sequence[Row]) -> DepthCurve:
+    """Return the curve of rows that differ in depth and seed only."""
+    first = rows[0]
+    by_depth: dict[int, list[float]] = {}
+    for row in rows:
+        assert row.k is not None
+        by_depth.setdefault(row.k, []).append(row.value)
+    return DepthCurve(
+        task=first.task,
+        title=first.title,
+        model=first.model,
+        layers=first.layers,
+        strategy=first.strategy,
+        parameters=first.parameters,
+        metric=first.metric,
+        mean={k: fmean(values) for k, values in by_depth.items()},
+        low={k: min(values) for k, values in by_depth.items()},
+        high={k: max(values) for k, values in by_depth.items()},
+        seeds=len({row.seed for row in rows}),
+        baseline=first.baseline,
+        chance=first.chance,
+        n=first.n,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a table's value, None where it has none."""
+    return None if value is pd.NA or value is None or value != value else value

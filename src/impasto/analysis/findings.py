@@ -1,0 +1,109 @@
+"""What a study shows, in sentences: one per task and manipulation, numbers included."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from impasto.analysis.curves import DepthCurve, Row, depth_curves, table_rows
+from impasto.analysis.depth import TOLERANCE, winning_depth
+
+DOING = {
+    "freeze": "freezing earlier tokens",
+    "shuffle": "shuffling earlier tokens' states",
+    "gaussian": "replacing earlier tokens' states by noise",
+    "drop_attention_from": "skipping attention",
+}
+POINTS = f"{100 * TOLERANCE:g} points"
+
+
+def findings(frame: pd.DataFrame) -> list[str]:
+    """Return what a study's table shows, task by task, in the order of the study."""
+    curves, rows = depth_curves(frame), table_rows(frame)
+    sentences: list[str] = []
+    for task in dict.fromkeys(row.task for row in rows):
+        here = [curve for curve in curves if curve.task == task]
+        sentences += [_depth_finding(c) for c in here if c.metric == "exact_match"]
+        originals = {c.parameters: c for c in here if c.metric == "answers_original"}
+        sentences += [
+            _injection_finding(curve, originals[curve.parameters])
+            for curve in here
+            if curve.metric == "answers_injected"
+        ]
+        sentences += _other_findings([row for row in rows if row.task == task])
+    return sentences
+
+
+def percent(share: float) -> str:
+    """Return a share as a reader wants it: `99.5 %`, and `100 %` where nothing follows."""
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def _depth_finding(curve: DepthCurve) -> str:
+    """Say from which depth on a manipulation no longer matters: its critical depth."""
+    about = f"{curve.title}: {DOING.get(curve.strategy, curve.strategy)}"
+    within = f"accuracy stays within {POINTS} of the baseline's {percent(curve.baseline)}"
+    seeds = f" (mean of {curve.seeds} seeds)" if curve.seeds > 1 else ""
+    critical = curve.critical_depth()
+    if _is_at_chance(curve):
+        return f"{about} cannot be judged: {_hardly(curve)}."
+    if critical is None:
+        last = max(curve.mean)
+        return (
+            f"{about} matters at every depth that was run: from depth {last} of {curve.layers} on "
+            f"accuracy is {percent(curve.mean[last])}{seeds}, the baseline's "
+            f"{percent(curve.baseline)}."
+        )
+    if critical == min(curve.mean):
+        return f"{about} never matters: from depth {critical} of {curve.layers} on {within}{seeds}."
+    if critical == curve.layers:
+        when = f"matters up to the last layer: only at depth {critical}, where none is left,"
+    else:
+        when = f"stops mattering at depth {critical} of {curve.layers}: from there"
+    before = max(depth for depth in curve.mean if depth < critical)
+    earlier = f"at depth {before} it is {percent(curve.mean[before])}{seeds}"
+    return f"{about} {when} {within}; {earlier}."
+
+
+def _injection_finding(injected: DepthCurve, original: DepthCurve) -> str:
+    """Say up to which depth the injected answer wins and from which the original is untouched."""
+    about = f"{injected.title}: injecting another subject"
+    if _is_at_chance(original):
+        return f"{about} cannot be judged: {_hardly(original)}."
+    wins, untouched = winning_depth(injected.mean, original.mean), original.critical_depth()
+    if wins is None:
+        first = "never brings out the injected answer more often than the original"
+    else:
+        where = "only at" if wins == min(injected.mean) else "up to"
+        first = (
+            f"brings out the injected answer more often than the original {where} depth {wins} of "
+            f"{injected.layers} (at most {percent(max(injected.mean.values()))})"
+        )
+    if untouched is None:
+        second = "the original answer is disturbed at every depth that was run"
+    else:
+        within = f"within {POINTS} of the baseline's {percent(original.baseline)}"
+        second = f"from depth {untouched} on the original answer is untouched ({within})"
+    return f"{about} {first}; {second}."
+
+
+def _other_findings(rows: Sequence[Row]) -> Iterator[str]:
+    """Say how plans without a depth do: one sentence per strategy, one per written plan."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.k is None and row.strategy != "baseline":
+            name = row.plan if row.strategy == "plan" else row.strategy
+            groups.setdefault((name, row.metric), []).append(row)
+    for (name, metric), group in groups.items():
+        low, high = (percent(f(row.value for row in group)) for f in (min, max))
+        scores = low if low == high else f"{low} to {high}"
+        what = "accuracy" if metric == "exact_match" else metric.replace("_", " ")
+        first = group[0]
+        yield f"{first.title}: {name} has {what} {scores}, the baseline {percent(first.baseline)}."
+
+
+def _is_at_chance(curve: DepthCurve) -> bool:
+    return curve.baseline - TOLERANCE <= curve.chance
+
+
+def _hardly(curve: DepthCurve) -> str:
+    return f"the baseline's {percent(curve.baseline)} is hardly above chance"

@@ -1,0 +1,249 @@
+"""The commands: read what was asked, call, print.
+
+A user's mistake ends in one message on stderr and exit code 2. What is slow to import (torch,
+transformers, matplotlib) is imported only once everything that can be checked without it was.
+"""
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from impasto.error import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from impasto.plan import Plan
+    from impasto.run import Donor, Model
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+class Commands(TyperGroup):
+    """The commands, with every mistake answered in one place."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a user's mistake is a message, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"impasto: {error}", err=True)
+            raise typer.Exit(USER_ERROR) from None
+        except KeyboardInterrupt:
+            typer.echo("impasto: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Run any pretrained transformer the way you write it down.",
+)
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="demo (bundled), a hub id, or a folder with a model.")
+]
+PlanOption = Annotated[str, typer.Option("--plan", help='How to run it: "0-7 freeze 8-11".')]
+
+
+def main() -> None:
+    """Run the command line; what the script `impasto` calls."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"impasto {version('impasto')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _impasto(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Run any pretrained transformer the way you write it down."""
+    _prepare_libraries()
+
+
+@app.command()
+def run(
+    study: Annotated[
+        Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Run another model than the study names.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where results go.  [default: runs/NAME]")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Run a study: every plan on every task, then figures and findings."""
+    from impasto.study import Study, check_writable
+    from impasto.study.progress import show_progress
+
+    read = Study.from_yaml(study)
+    folder = Path("runs", read.name) if out is None else out
+    check_writable(folder)
+    check_writable(folder / "figures")
+    with show_progress(quiet) as progress:
+        results = read.run(folder, model=model, limit=limit, progress=progress)
+    from impasto.analysis import findings
+    from impasto.figures import draw
+
+    paths = draw(results, folder / "figures")
+    typer.echo(f"results  {folder / 'results.csv'}")
+    for path in paths:
+        typer.echo(f"figure   {path}")
+    for sentence in findings(results.frame()):
+        typer.echo(f"- {sentence}")
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the model reads.")],
+    plan: PlanOption,
+    model: ModelOption = "demo",
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="The longest answer.")
+    ] = 16,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop", help=r"Text that ends the answer; \n is a newline. May be repeated."
+        ),
+    ] = None,
+    donor: Annotated[
+        str | None, typer.Option("--donor", help="For inject(donor): the prompt injected from.")
+    ] = None,
+    donor_span: Annotated[
+        str | None, typer.Option("--donor-span", help="The donor's text that is injected.")
+    ] = None,
+    target_span: Annotated[
+        str | None, typer.Option("--target-span", help="The prompt's text that it replaces.")
+    ] = None,
+) -> None:
+    """Continue a prompt under a plan, beside the unchanged model."""
+    from impasto.plan import Plan
+
+    parsed = Plan.parse(plan)
+    donors = _donors(parsed, donor, donor_span, target_span)
+    opened = _load(model)
+    baseline = Plan.identity(opened.num_layers)
+    stops = [text.replace(r"\n", "\n") for text in stop or []]
+    [plain], [edited] = opened.generate(
+        [baseline, parsed], [prompt], max_new_tokens=max_new_tokens, stop=stops, donors=donors
+    )
+    _show_answers([("baseline", baseline, plain), ("plan", parsed, edited)])
+
+
+@app.command()
+def explain(
+    plan: PlanOption,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Check and count the plan for this model.")
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option("--layers", min=1, help="Or for any model of so many layers.")
+    ] = None,
+) -> None:
+    """Say what a plan runs: in full, in words, and as a diagram."""
+    from impasto.plan import Plan
+
+    if model is not None and layers is not None:
+        raise UserError("--model and --layers both say how many layers there are; give one")
+    parsed = Plan.parse(plan, layers=layers)
+    total = layers
+    if model is not None:
+        total = _load(model).num_layers
+        parsed.check(total)
+    for line in _explanation(parsed, total):
+        typer.echo(line)
+
+
+def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":
+    """Yield what a plan runs, line by line; counted against a model's layers where known."""
+    from impasto.plan import Plan, diagram, in_words
+
+    runs = plan.occurrences
+    yield f"plan     {plan}"
+    yield f"digest   {plan.digest}"
+    yield f"in full  {' '.join(str(Plan((step,))) for step in plan.steps)}"
+    counts = f"{runs.layers} layers: attention {runs.attention} times, MLP {runs.mlp} times"
+    if layers is not None:
+        share = (runs.attention + runs.mlp) / (2 * layers)
+        counts += f" ({100 * share:.1f} % of the baseline's {layers} and {layers})"
+    yield f"runs     {counts}"
+    yield ""
+    for number, sentence in enumerate(in_words(plan), 1):
+        yield f"{number:3}. {sentence}"
+    yield ""
+    yield diagram(plan)
+
+
+def _donors(
+    plan: "Plan", prompt: str | None, donor_span: str | None, target_span: str | None
+) -> "dict[str, Donor] | None":
+    """Return the donor for every name that the plan injects; raises UserError if it is missing."""
+    given = (prompt, donor_span, target_span)
+    if not plan.injections and not any(given):
+        return None
+    if not plan.injections:
+        raise UserError("--donor is for plans that inject; this one does not")
+    if prompt is None or donor_span is None or target_span is None:
+        raise UserError(
+            "a plan that injects needs --donor PROMPT, --donor-span TEXT and --target-span TEXT"
+        )
+    from impasto.run import Donor
+
+    donor = Donor(prompt, donor_span=donor_span, target_span=target_span)
+    return dict.fromkeys(plan.injections, donor)
+
+
+def _load(name: str) -> "Model":
+    """Return the model of this name."""
+    from impasto.run import load
+
+    return load(name)
+
+
+def _prepare_libraries() -> None:
+    """Keep what libraries print while loading off the screen, and their threads from spinning.
+
+    OpenMP's threads wait for each other by spinning; on a machine that is busy with anything else
+    that makes small models ten times slower.
+    """
+    for name, value in (
+        ("OMP_WAIT_POLICY", "PASSIVE"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_HUB_VERBOSITY", "error"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+def _show_answers(answers: "list[tuple[str, Plan, str]]") -> None:
+    """Print each plan's answer under its line."""
+    for label, plan, text in answers:
+        typer.echo(f"{label}: {plan}")
+        for line in text.strip("\n").split("\n"):
+            typer.echo(f"    {line}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

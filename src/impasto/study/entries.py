@@ -1,0 +1,167 @@
+"""The entries of a study as values: which tasks, which plans, and the cells that they make.
+
+An entry knows where it was written (`attend_first.yaml, line 9`), so that what only shows once the
+model's number of layers is known can still be answered with its place.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from impasto import strategies
+from impasto.plan import Plan
+from impasto.study.document import StudyError
+from impasto.study.schema import near
+from impasto.tasks import Task, load_task
+
+BASELINE = "baseline"
+WRITTEN = "plan"  # the strategy's name of a plan line
+DONOR = "donor"  # the only donor that a study binds: the question that the task names
+
+TRIAL_LAYERS = (8, 80)  # by these two it shows which choices depend on the number of layers
+
+Value = int | float | str | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEntry:
+    """One task of a study: its name and options, as `load_task` takes them."""
+
+    options: Mapping[str, Any]
+    where: str = field(default="", compare=False)
+
+    def load(self) -> Task:
+        """Return the task; raises StudyError with the place for what it cannot be."""
+        with at(self.where):
+            return load_task(dict(self.options))
+
+    def limited(self, limit: int | None) -> "TaskEntry":
+        """Return the entry with at most `limit` questions, fewer if it says so itself."""
+        own = self.options.get("limit")
+        if limit is None or (own is not None and own <= limit):
+            return self
+        return replace(self, options={**self.options, "limit": limit})
+
+    def written(self) -> str | dict[str, Any]:
+        """Return the entry as a study file has it."""
+        return self.options["name"] if len(self.options) == 1 else dict(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPlan:
+    """A plan with the name under which the results list it: strategy and parameters."""
+
+    strategy: str
+    parameters: tuple[tuple[str, Value], ...]
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One plan on one task: the unit that a study runs."""
+
+    task: str
+    labelled: LabelledPlan
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEntry:
+    """One entry of a study's plans: the baseline, a strategy with choices, or a written line."""
+
+    strategy: str
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    line: str | None = None
+    where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is wrong for every model; raises StudyError with the place."""
+        with at(self.where):
+            if self.line is not None:
+                _check_donors(Plan.parse(self.line))
+            else:
+                _check_strategy(self.strategy, self.choices)
+
+    def expand(self, layers: int) -> list[LabelledPlan]:
+        """Return the entry's plans for a model of so many layers.
+
+        Raises StudyError with the place for a layer, a depth or a choice that the model lacks.
+        """
+        with at(self.where):
+            if self.line is not None:
+                return [LabelledPlan(WRITTEN, (), Plan.parse(self.line, layers=layers))]
+            expanded = strategies.expand(self.strategy, layers, **self.choices)
+            return [
+                LabelledPlan(self.strategy, tuple(parameters.items()), plan)
+                for parameters, plan in expanded
+            ]
+
+    def written(self) -> str | dict[str, Any]:
+        """Return the entry as a study file has it."""
+        if self.line is not None:
+            return self.line
+        return {self.strategy: dict(self.choices)} if self.choices else self.strategy
+
+
+def plan_entry(written: str | Mapping[str, Any], where: str = "") -> PlanEntry:
+    """Return the entry that a study file writes as a text or as a strategy's mapping.
+
+    A strategy's name alone is that strategy with its own choices: `freeze` is every depth.
+    """
+    if isinstance(written, str):
+        text = written.strip()
+        if text in strategies.STRATEGIES:
+            return PlanEntry(text, where=where)
+        return PlanEntry(WRITTEN, line=text, where=where)
+    [(strategy, choices)] = written.items()
+    return PlanEntry(strategy, choices, where=where)
+
+
+def labelled_plans(entries: Sequence[PlanEntry], layers: int) -> list[LabelledPlan]:
+    """Return every plan of the entries, the baseline first, each label once."""
+    baseline = PlanEntry(BASELINE).expand(layers)
+    rest = [labelled for entry in entries for labelled in entry.expand(layers)]
+    return list(dict.fromkeys(baseline + rest))
+
+
+@contextmanager
+def at(where: str) -> Iterator[None]:
+    """Give a user's mistake in the block the place at which it was written."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise StudyError(f"{where}: {error}" if where else str(error)) from None
+
+
+def _check_donors(plan: Plan) -> None:
+    others = [name for name in plan.injections if name != DONOR]
+    if others:
+        raise ValueError(
+            f"a study injects the task's own donor: write inject({DONOR}), not inject({others[0]})"
+        )
+
+
+def _check_strategy(name: str, choices: Mapping[str, Any]) -> None:
+    """Raise ValueError for what no model's number of layers can make right."""
+    if name not in strategies.STRATEGIES:
+        raise ValueError(
+            f"there is no strategy {name!r}{near(name, strategies.STRATEGIES)}\n"
+            f"The strategies are {', '.join(strategies.STRATEGIES)}."
+        )
+    strategy = strategies.STRATEGIES[name]
+    few, many = (strategy.domain(layers) for layers in TRIAL_LAYERS)
+    by_layers = {key for key in few if few[key] != many[key]}
+    for key in by_layers & choices.keys():
+        _check_numbers(key, choices[key])
+    rest = {key: value for key, value in choices.items() if key not in by_layers}
+    for _, plan in strategies.expand(name, TRIAL_LAYERS[0], **rest):
+        _check_donors(plan)
+
+
+def _check_numbers(key: str, choice: object) -> None:
+    """Raise ValueError unless the choice is a whole number, several, or all."""
+    for value in choice if isinstance(choice, list) else [choice]:
+        if value != "all" and type(value) is not int:
+            raise ValueError(f"{key} is a whole number, a list of them, or all; not {value!r:.80}")

@@ -1,0 +1,85 @@
+"""Showing how far a study is: a bar with the time left, or plain lines where there is no terminal.
+
+All of it goes to stderr, so that what a command prints can be read by another.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINES = 10  # plain lines in a whole run
+
+
+@contextmanager
+def show_progress(quiet: bool = False) -> Iterator[Callable[[float, str], None] | None]:
+    """Give what a run calls with its finished share and what is running; None where quiet."""
+    if quiet:
+        yield None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield PlainProgress(sys.stderr)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield BarProgress(bar, bar.add_task("starting", total=None))
+
+
+class BarProgress:
+    """A bar in the terminal; it pulses until the first plan has run."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def __call__(self, share: float, what: str) -> None:
+        """Show the share of the whole run that is finished."""
+        total = None if share == 0 else 1.0
+        self._bar.update(self._task, total=total, completed=share, description=what)
+
+
+class PlainProgress:
+    """A line for each tenth of the run, with the time that it has left by its pace so far."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._began: tuple[float, float] | None = None  # when, and at which share
+        self._shown = -1
+        self._what = ""
+
+    def __call__(self, share: float, what: str) -> None:
+        """Print a line if the run has come to its next tenth, or to something else."""
+        step, now = int(share * LINES + 1e-9), self._clock()
+        if self._began is None and share > 0:
+            self._began = now, share
+        if step <= self._shown and what == self._what:
+            return
+        self._shown, self._what = step, what
+        line = f"{100 * share:3.0f} %  {what}{self._left(share, now)}"
+        print(line, file=self._stream, flush=True)
+
+    def _left(self, share: float, now: float) -> str:
+        if self._began is None or not self._began[1] < share < 1:
+            return ""
+        began, first = self._began
+        minutes, seconds = divmod(round((now - began) / (share - first) * (1 - share)), 60)
+        return f", about {minutes}:{seconds:02d} left"

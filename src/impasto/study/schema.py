@@ -1,0 +1,90 @@
+"""What a study file may say: its keys, and one clear error for each thing that cannot be.
+
+This module knows the form (`model`, `tasks`, `plans`, `name`), not what a task or a plan means.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
+
+from impasto.study.document import Document, StudyError
+
+FORMS = {
+    "model": "model: demo",
+    "tasks": "tasks: [capitals, {name: arithmetic, terms: 2}]",
+    "plans": 'plans: [baseline, freeze: {k: all}, "0-7 freeze 8-11"]',
+    "name": "name: attend_first",
+}
+
+
+def _task(entry: object) -> dict[str, Any]:
+    """Read `capitals` or `{name: arithmetic, terms: 2}` as a mapping with a name."""
+    options = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
+        raise ValueError("a task is a name, or a mapping such as {name: arithmetic, terms: 2}")
+    return options
+
+
+def _plan(entry: object) -> str | dict[str, Any]:
+    """Read a plan line, `baseline`, or one strategy with its choices."""
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise ValueError(
+            'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, or one strategy with '
+            "its choices (freeze: {k: all})"
+        )
+    [(strategy, choices)] = entry.items()
+    if choices is not None and not isinstance(choices, dict):
+        raise ValueError(f"{strategy} takes choices by name, such as {strategy}: {{k: all}}")
+    return {strategy: choices or {}}
+
+
+class StudyFile(BaseModel):
+    """A study file's content, as far as its form goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[StrictStr, Field(min_length=1)]
+    tasks: Annotated[list[Annotated[dict[str, Any], BeforeValidator(_task)]], Field(min_length=1)]
+    plans: Annotated[list[Annotated[Any, BeforeValidator(_plan)]], Field(min_length=1)]
+    name: Annotated[StrictStr, Field(pattern=r"^[\w][\w.-]*$", max_length=100)] | None = None
+
+
+def read_study_file(document: Document) -> StudyFile:
+    """Return the document's content as a study file; raises StudyError naming the first fault."""
+    if not isinstance(document.data, dict):
+        raise StudyError(
+            f"{document.source}: a study has the keys {', '.join(FORMS)}; for example\n"
+            + "\n".join(f"  {form}" for form in FORMS.values())
+        )
+    try:
+        return StudyFile.model_validate(document.data)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        # a slip in a key is an unknown key and a missing one: the unknown one says more
+        order = {"extra_forbidden": 0, "missing": 2}
+        first = min(faults, key=lambda f: (order.get(f["type"], 1), document.line_of(f["loc"])))
+        raise StudyError(f"{document.where(first['loc'])}: {_explain(first)}") from None
+
+
+def near(word: str, allowed: Iterable[str]) -> str:
+    """Return `; did you mean 'tasks'?`, or nothing where no allowed word is near."""
+    found = get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _explain(fault: Any) -> str:
+    """Say in a sentence what is wrong and what is allowed."""
+    key = str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{near(key, FORMS)}\nThe keys are {', '.join(FORMS)}."
+    if fault["type"] == "missing":
+        return f"the key {key!r} is missing; for example\n  {FORMS[key]}"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    if fault["type"] == "string_pattern_mismatch":
+        return "a study's name is made of letters, digits, '_', '-' and '.'"
+    return f"{key!r} cannot be {fault['input']!r}; for example\n  {FORMS[key]}"

@@ -1,0 +1,141 @@
+"""`Study`: a model, some tasks and many plans, as a value read from a file.
+
+Reading checks all that can be checked without the model; `run` checks the rest, runs every plan on
+every task and returns the results. Nothing is written before everything is computed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from impasto.study.document import StudyError, read_document
+from impasto.study.entries import LabelledPlan, PlanEntry, TaskEntry, labelled_plans, plan_entry
+from impasto.study.schema import read_study_file
+from impasto.tasks import Task
+
+if TYPE_CHECKING:
+    from impasto.study.results import Results
+    from impasto.study.runner import Progress, StudiedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A model's name, the tasks and the plans to run on it; `name` labels the results."""
+
+    name: str
+    model: str
+    tasks: tuple[TaskEntry, ...]
+    plans: tuple[PlanEntry, ...]
+    source: str = field(default="", compare=False)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Study":
+        """Return the study that a file describes; the file's name is its name unless it has one.
+
+        Raises StudyError, with the line and what is allowed there, for anything that cannot run.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise StudyError(_missing(path)) from None
+        except IsADirectoryError:
+            raise StudyError(f"{path} is a folder, not a study file") from None
+        except UnicodeDecodeError:
+            raise StudyError(f"{path} is not a text file") from None
+        except OSError as error:
+            raise StudyError(f"{path} cannot be read: {error.strerror}") from None
+        return cls.from_text(text, name=path.stem, source=str(path))
+
+    @classmethod
+    def from_text(cls, text: str, *, name: str = "study", source: str = "study") -> "Study":
+        """Return the study that a YAML text describes; see `from_yaml`."""
+        document = read_document(text, source)
+        written = read_study_file(document)
+        study = cls(
+            name=written.name or name,
+            model=written.model,
+            tasks=tuple(
+                TaskEntry(options, document.where(("tasks", i)))
+                for i, options in enumerate(written.tasks)
+            ),
+            plans=tuple(
+                plan_entry(entry, document.where(("plans", i)))
+                for i, entry in enumerate(written.plans)
+            ),
+            source=source,
+        )
+        study.load_tasks()
+        return study
+
+    def as_run(self, model: str | None = None, limit: int | None = None) -> "Study":
+        """Return the study with another model, or with at most `limit` questions for each task."""
+        tasks = tuple(entry.limited(limit) for entry in self.tasks)
+        return replace(self, model=model or self.model, tasks=tasks)
+
+    def load_tasks(self) -> list[Task]:
+        """Return the tasks; raises StudyError where one cannot be, or two have the same name."""
+        tasks = [entry.load() for entry in self.tasks]
+        [(name, times)] = Counter(task.name for task in tasks).most_common(1)
+        if times > 1:
+            entry = next(
+                e for e, t in zip(self.tasks[::-1], tasks[::-1], strict=True) if t.name == name
+            )
+            raise StudyError(
+                f"{entry.where}: the task {name!r} is here twice; results tell tasks apart by "
+                "their names, so put the other into a study of its own"
+            )
+        return tasks
+
+    def labelled_plans(self, layers: int) -> list[LabelledPlan]:
+        """Return every plan for a model of so many layers, the baseline first.
+
+        Raises StudyError, with the line, for a layer or a depth that such a model lacks.
+        """
+        return labelled_plans(self.plans, layers)
+
+    def to_yaml(self) -> str:
+        """Return the study as a file that reads as an equal study."""
+        content: Mapping[str, Any] = {
+            "name": self.name,
+            "model": self.model,
+            "tasks": [entry.written() for entry in self.tasks],
+            "plans": [entry.written() for entry in self.plans],
+        }
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+    def run(
+        self,
+        out: str | Path | None = None,
+        *,
+        model: "str | StudiedModel | None" = None,
+        limit: int | None = None,
+        progress: "Progress | None" = None,
+    ) -> "Results":
+        """Run every plan on every task and return the results, written to `out` where given.
+
+        `model` stands in for the study's own: a name, or a model that `impasto.load` returned.
+        `limit` bounds the questions of each task. `progress` is called with the finished share of
+        the whole run and what is running. Raises UserError before anything runs for what cannot.
+        """
+        from impasto.study.runner import run_study
+
+        return run_study(self, out, model=model, limit=limit, progress=progress)
+
+
+def _missing(path: Path) -> str:
+    """Say that a file does not exist, and which near ones do."""
+    message = f"{path} does not exist"
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{message}, nor does the folder {folder}"
+    there = sorted(p.name for p in folder.iterdir() if p.suffix in {".yaml", ".yml"})
+    near = [n for n in there if Path(n).stem == path.name] or get_close_matches(path.name, there)
+    if near:
+        return f"{message}; did you mean {' or '.join(str(folder / name) for name in near)}?"
+    return f"{message}; study files there: {', '.join(there)}" if there else message

@@ -1,0 +1,98 @@
+"""Sentences from tables: each states the numbers of its table."""
+
+import pandas as pd
+import pytest
+
+from impasto.analysis import depth_curves, findings
+
+CHANCE, BASELINE = 0.1, 0.98
+
+
+def rows(strategy, values, seed=None, metric="exact_match", baseline=BASELINE, **more):
+    return [
+        {
+            "study": "s",
+            "model": "demo",
+            "layers": 4,
+            "task": "capitals",
+            "title": "Capitals",
+            "strategy": strategy,
+            "k": k,
+            "seed": seed,
+            "parameters": "{}",
+            "plan": "0-3",
+            "digest": "d",
+            "metric": metric,
+            "value": value,
+            "stderr": 0.01,
+            "n": 194,
+            "chance": CHANCE,
+            "baseline": baseline,
+        }
+        | more
+        for k, value in values.items()
+    ]
+
+
+def table(*parts):
+    frame = pd.DataFrame([row for part in parts for row in part])
+    return frame.astype({"k": "Int64", "seed": "Int64"})
+
+
+def test_a_sentence_names_manipulation_task_depth_and_baseline():
+    frame = table(rows("freeze", {0: 0.1, 1: 0.4, 2: 0.7, 3: 0.97, 4: 0.98}))
+    assert findings(frame) == [
+        "Capitals: freezing earlier tokens stops mattering at depth 3 of 4: from there accuracy "
+        "stays within 5 points of the baseline's 98 %; at depth 2 it is 70 %."
+    ]
+
+
+def test_the_critical_depth_is_that_of_the_mean_over_seeds():
+    frame = table(
+        rows("gaussian", {0: 0.1, 1: 0.92, 2: 0.98}, seed=0),
+        rows("gaussian", {0: 0.1, 1: 0.98, 2: 0.98}, seed=1),
+    )
+    [curve] = depth_curves(frame)
+    assert curve.mean[1] == pytest.approx(0.95)
+    assert (curve.low[1], curve.high[1], curve.seeds) == (0.92, 0.98, 2)
+    [sentence] = findings(frame)
+    assert "stops mattering at depth 1 of 4" in sentence
+    assert "mean of 2 seeds" in sentence
+
+
+def test_a_manipulation_that_never_matters_is_said_to_never_matter():
+    [sentence] = findings(table(rows("shuffle", {0: 0.96, 2: 0.97, 4: 0.98})))
+    assert "never matters" in sentence
+
+
+def test_a_manipulation_that_always_matters_is_said_to_matter_to_the_end():
+    [to_the_end] = findings(table(rows("freeze", {2: 0.1, 3: 0.2, 4: 0.98})))
+    assert "matters up to the last layer" in to_the_end
+    [at_every_depth] = findings(table(rows("freeze", {1: 0.1, 2: 0.2})))
+    assert "matters at every depth that was run" in at_every_depth
+    assert "20 %" in at_every_depth
+
+
+def test_a_model_at_chance_is_not_judged():
+    [sentence] = findings(table(rows("freeze", {0: 0.1, 1: 0.12}, baseline=0.12)))
+    assert "cannot be judged" in sentence
+    assert "hardly above chance" in sentence
+
+
+def test_injection_is_told_by_where_the_injected_answer_wins_and_where_it_leaves_no_trace():
+    frame = table(
+        rows("inject", {0: 0.0, 1: 0.3, 2: 0.9, 3: 0.96, 4: 0.98}, metric="answers_original"),
+        rows("inject", {0: 0.9, 1: 0.6, 2: 0.1, 3: 0.0, 4: 0.0}, metric="answers_injected"),
+    )
+    [sentence] = findings(frame)
+    assert "more often than the original up to depth 1 of 4 (at most 90 %)" in sentence
+    assert "from depth 3 on the original answer is untouched" in sentence
+
+
+def test_a_written_plan_is_told_by_its_line():
+    [row] = rows("plan", {None: 0.5}, plan="0-1 [2-3]")
+    assert findings(table([row])) == ["Capitals: 0-1 [2-3] has accuracy 50 %, the baseline 98 %."]
+
+
+def test_the_baseline_alone_has_no_finding():
+    assert findings(table(rows("baseline", {None: BASELINE}))) == []

@@ -1,0 +1,208 @@
+"""The command line: what the commands print, and one message for each mistake."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+from typer.testing import CliRunner
+
+from impasto.cli import app
+from impasto.error import UserError
+
+STUDY = """\
+model: demo
+tasks: [{name: arithmetic, terms: 2}]
+plans:
+  - freeze: {k: all}
+  - inject: {k: all}
+  - "0-1 [2-3]"
+"""
+
+
+@dataclass
+class SilentModel:
+    """Knows the answer to everything that it is asked under no marker, else says nothing."""
+
+    name: str = "demo"
+    num_layers: int = 4
+
+    def generate(
+        self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=lambda share: None
+    ):
+        for plan in plans:
+            plan.check(self.num_layers)
+        progress(1.0)
+        return [[self._says(plan, prompt) for prompt in prompts] for plan in plans]
+
+    def _says(self, plan, prompt):
+        if plan.markers and plan.markers[0][0] < 2:
+            return " nothing"
+        exercise = prompt.splitlines()[-1].removesuffix(" =")
+        return f" {eval(exercise)}" if exercise[0].isdigit() else f" heard {prompt}"
+
+
+def load(name, tokenizer=None):
+    if name != "demo":
+        raise UserError(f"model {name!r} cannot be loaded")
+    return SilentModel()
+
+
+@pytest.fixture
+def cli(monkeypatch, tmp_path):
+    """Run a command in an empty folder; nothing real is loaded."""
+    monkeypatch.setattr("impasto.run.load", load)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+
+    def call(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+def test_a_run_ends_with_its_figures_and_findings(cli, tmp_path):
+    done = cli("run", "study.yaml")
+    assert done.exit_code == 0, done.output
+    for name in ("arithmetic-2.png", "arithmetic-2.svg", "arithmetic-2-injection.svg"):
+        path = tmp_path / "runs" / "study" / "figures" / name
+        assert path.stat().st_size > 0
+        assert f"runs/study/figures/{name}" in done.stdout
+    assert "freezing earlier tokens stops mattering at depth 2 of 4" in done.stdout
+    assert "injecting another subject" in done.stdout
+    assert "0-1 [2-3] has accuracy 100 %" in done.stdout
+    assert (tmp_path / "runs" / "study" / "results.csv").is_file()
+
+
+def test_without_a_terminal_progress_is_plain_lines_on_stderr(cli):
+    done = cli("run", "study.yaml")
+    assert "100 %  done" in done.stderr
+    assert "\x1b" not in done.output
+    assert "%  done" not in done.stdout
+
+
+def test_quiet_shows_no_progress(cli):
+    done = cli("run", "study.yaml", "--quiet")
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    assert "stops mattering" in done.stdout
+
+
+def test_a_limit_and_a_folder_are_taken_from_the_command_line(cli, tmp_path):
+    done = cli("run", "study.yaml", "--limit", 7, "--out", "elsewhere")
+    assert done.exit_code == 0
+    assert "limit: 7" in (tmp_path / "elsewhere" / "study.yaml").read_text()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_same_command_again_gives_the_same_files(cli, tmp_path):
+    def files():
+        return {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+
+    cli("run", "study.yaml")
+    first = files()
+    assert cli("run", "study.yaml").exit_code == 0
+    assert files() == first
+
+
+def test_generate_shows_the_plan_beside_the_baseline(cli):
+    done = cli("generate", "--plan", "0 freeze 1-3", "2 + 3 =")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "baseline: 0-3",
+        "     5",
+        "plan: 0 freeze 1-3",
+        "     nothing",
+    ]
+
+
+def test_generate_injects_a_donor_that_it_is_given(cli):
+    injects = ("generate", "--plan", "inject(donor) 0-3", "2 + 3 =")
+    donor = ("--donor", "4 + 5 =", "--donor-span", "4", "--target-span", "2")
+    assert cli(*injects, *donor).exit_code == 0
+    assert "needs --donor" in cli(*injects).stderr
+    assert "does not" in cli("generate", "--plan", "0-3", "hi", *donor).stderr
+
+
+def test_explain_needs_no_weights(cli):
+    done = cli("explain", "--layers", 4, "--plan", "0-1 [2-3]*2 freeze 3.mlp")
+    assert done.exit_code == 0, done.output
+    assert "plan     0-1 [2-3]*2 freeze 3.mlp" in done.stdout
+    assert "in full  0 1 [2-3] [2-3] freeze 3.mlp" in done.stdout
+    assert "attention 6 times, MLP 7 times" in done.stdout
+    assert "  1. layers 0" in done.stdout
+    assert "═" in done.stdout  # the diagram's marker
+
+
+def test_explain_says_the_same_for_every_spelling_of_a_plan(cli):
+    spellings = ("0-3", "0 1 2 3", "(0-1) 2-3")
+    assert len({cli("explain", "--plan", plan).stdout for plan in spellings}) == 1
+
+
+def test_the_version_is_told(cli):
+    assert cli("--version").stdout.startswith("impasto 0.")
+
+
+MISTAKES = {
+    "a model that does not exist": (("run", "study.yaml", "--model", "nil"), "'nil' cannot be"),
+    "a study that does not exist": (("run", "studi.yaml"), "did you mean study.yaml"),
+    "a key that a study does not have": (("run", "wrong.yaml"), "line 2: unknown key 'taks'"),
+    "a layer that the model lacks": (("run", "deep.yaml"), "line 6: layer 9 does not exist"),
+    "a depth that the model lacks": (("run", "depth.yaml"), "line 4: k is a whole number"),
+    "a file in place of the folder": (("run", "study.yaml", "--out", "taken"), "is a file"),
+    "a file on the way to the folder": (("run", "study.yaml", "--out", "taken/a"), "is a file"),
+    "a file in place of the figures": (("run", "study.yaml", "--out", "half"), "is a file"),
+    "another study's folder": (("run", "study.yaml", "--out", "other"), "another study"),
+    "a plan that does not parse": (("generate", "--plan", "0-", "hi"), "^"),
+    "a plan with a missing layer": (("generate", "--plan", "0-9", "hi"), "layers 0..3"),
+    "no such model to explain for": (("explain", "--plan", "0", "--model", "nil"), "'nil'"),
+    "a layer that does not exist": (("explain", "--plan", "4", "--layers", "4"), "layers 0..3"),
+    "two numbers of layers": (("explain", "--plan", "0", "--layers", "4", "--model", "a"), "one"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_message_and_writes_nothing(mistake, cli, tmp_path):
+    arguments, message = MISTAKES[mistake]
+    (tmp_path / "wrong.yaml").write_text(STUDY.replace("tasks", "taks"))
+    (tmp_path / "deep.yaml").write_text(STUDY.replace("[2-3]", "9"))
+    (tmp_path / "depth.yaml").write_text(STUDY.replace("freeze: {k: all}", "freeze: {k: [9]}"))
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "figures").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "study.yaml").write_text(STUDY.replace("demo", "another"))
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    done = cli(*arguments, *(["--quiet"] if arguments[0] == "run" else []))
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("impasto: ")
+    assert done.stderr.count("impasto: ") == 1
+    assert "Traceback" not in done.output
+    assert done.stdout == ""
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_interrupting_ends_with_one_line_and_writes_nothing(cli, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SilentModel, "generate", interrupted)
+    done = cli("run", "study.yaml", "--quiet")
+    assert done.exit_code == 130
+    assert done.stderr == "impasto: interrupted\n"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes_are_answered_without_loading_torch(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY + '  - "0-1 ["\n')
+    code = (
+        "import sys; from impasto.cli import app\n"
+        "try: app(['run', 'study.yaml'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "2 False\n", done.stderr
+    assert "study.yaml, line 7" in done.stderr

@@ -1,0 +1,67 @@
+"""A model that costs nothing: what it says follows from the plan and the question alone."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from impasto.plan import Freeze, Noise
+from impasto.tasks import load_task
+
+
+@dataclass
+class FakeModel:
+    """Answers rightly under any plan that leaves earlier tokens alone below depth `needs`.
+
+    A plan that injects below `needs` brings out the donor's answer.
+    """
+
+    num_layers: int = 4
+    name: str = "fake"
+    needs: int = 2
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def generate(self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=None):
+        self.calls.append(
+            {"plans": list(plans), "prompts": list(prompts), "stop": list(stop), "donors": donors}
+        )
+        progress = progress or (lambda share: None)
+        for plan in plans:
+            plan.check(self.num_layers)
+        said = []
+        for i, plan in enumerate(plans):
+            said.append([self._says(plan, p, j, donors) for j, p in enumerate(prompts)])
+            progress((i + 1) / len(plans))
+        return said
+
+    def _says(self, plan, prompt, index, donors):
+        depth = min((depth for depth, _ in plan.markers), default=self.num_layers)
+        if depth >= self.needs:
+            return f" {ANSWERS[prompt]}"
+        if plan.injections:
+            return f" {ANSWERS[donors[index]['donor'].prompt]}"
+        assert any(isinstance(step, Freeze | Noise) for step in plan.steps)
+        return " I do not know"
+
+
+def _answers():
+    tasks = [
+        load_task("capitals"),
+        *(load_task({"name": "arithmetic", "terms": n}) for n in (2, 3)),
+    ]
+    return {question.prompt: question.answer for task in tasks for question in task.questions}
+
+
+ANSWERS = _answers()
+
+
+@pytest.fixture
+def model():
+    return FakeModel()
+
+
+@pytest.fixture
+def line_of():
+    """Return the line that an error names."""
+    return lambda error: int(re.findall(r"line (\d+)", str(error))[0])
