@@ -224,11 +224,11 @@ def _load(name: str) -> "Model":
 def _prepare_libraries() -> None:
     """Keep what libraries print while loading off the screen, and their threads from spinning.
 
-    OpenMP's threads wait for each other by spinning; on a machine that is busy with anything else
-    that makes small models ten times slower.
+    OpenMP's threads wait for each other by spinning. On a machine that is busy with anything else
+    that makes small models ten times slower, so they are to give up soon.
     """
     for name, value in (
-        ("OMP_WAIT_POLICY", "PASSIVE"),
+        ("GOMP_SPINCOUNT", "30000"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("HF_HUB_VERBOSITY", "error"),
         ("TRANSFORMERS_VERBOSITY", "error"),

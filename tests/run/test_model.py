@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from families import VOCABULARY, family
-from plans import PLANS
 
 import impasto
+from families import VOCABULARY, family
 from impasto import Donor, Plan, UserError
+from plans import PLANS
 
 BASELINE = Plan.identity(6)
 
@@ -66,7 +66,8 @@ def test_the_demo_model_answers_in_text(demo):
     (answer,), (nonsense,) = demo.generate(plans, [prompt], max_new_tokens=8, stop=["\n"])
     assert answer == " Paris"
     assert nonsense != answer
-    ((good, greedy), (bad, _)) = demo.loglikelihood(plans[0], [(prompt, " Paris"), (prompt, " Rome")])[0]  # fmt: skip
+    requests = [(prompt, " Paris"), (prompt, " Rome")]
+    (good, greedy), (bad, _) = demo.loglikelihood(plans[0], requests)[0]
     assert greedy
     assert good > bad + 3
 
@@ -103,6 +104,9 @@ def test_a_request_longer_than_the_model_loses_its_left_end():
     assert found == pytest.approx(kept, abs=1e-4)
 
 
+INJECTS = Plan.parse("inject(a) 0-5")
+BEYOND, NOWHERE = Donor([1], (0, 2), (0, 1)), Donor([1], (0, 1), (2, 3))
+ONES, NO_ROWS = torch.ones(1, 2).long(), torch.zeros(1, 2).long()
 REFUSED = [
     (lambda m: m.generate(Plan.parse("0-6"), [[1]]), "layer 6 does not exist"),
     (lambda m: m.generate(BASELINE, ["text"]), "without one"),
@@ -110,13 +114,13 @@ REFUSED = [
     (lambda m: m.generate(BASELINE, [[97]]), "not in the vocabulary"),
     (lambda m: m.generate(BASELINE, [[1]], max_new_tokens=0), "at least 1"),
     (lambda m: m.generate(BASELINE, [[1] * 127], max_new_tokens=3), "128 positions"),
-    (lambda m: m.generate(Plan.parse("inject(a) 0-5"), [[1]]), "bound to no donor"),
-    (lambda m: m.generate(Plan.parse("inject(a) 0-5"), [[1, 2]], donors={"a": Donor([1], (0, 2), (0, 1))}), "does not lie in"),
-    (lambda m: m.generate(Plan.parse("inject(a) 0-5"), [[1, 2]], donors={"a": Donor([1], (0, 1), (2, 3))}), "does not lie in"),
+    (lambda m: m.generate(INJECTS, [[1]]), "bound to no donor"),
+    (lambda m: m.generate(INJECTS, [[1, 2]], donors={"a": BEYOND}), "does not lie in"),
+    (lambda m: m.generate(INJECTS, [[1, 2]], donors={"a": NOWHERE}), "does not lie in"),
     (lambda m: m.loglikelihood(BASELINE, [([1], [])]), "no token to score"),
     (lambda m: m.loglikelihood(BASELINE, [([], [1])]), "at least one token"),
-    (lambda m: m.next_logits(BASELINE, torch.ones(1, 2).long(), torch.zeros(1, 2).long()), "a 1 in every row"),
-]  # fmt: skip
+    (lambda m: m.next_logits(BASELINE, ONES, NO_ROWS), "a 1 in every row"),
+]
 
 
 @pytest.mark.parametrize(("ask", "says"), REFUSED, ids=[says for _, says in REFUSED])

@@ -4,11 +4,14 @@ from collections import Counter
 
 import pytest
 import torch
-from families import family
 
+import reference
+from families import family
 from impasto import strategies
 from impasto.plan import Plan
-from impasto.run import load
+from impasto.run import Donor, load, passage
+from impasto.run.passage import Passage
+from plans import INJECTING_PLANS, PLANS
 
 
 @pytest.fixture
@@ -96,3 +99,24 @@ def test_weights_are_untouched_and_nothing_is_left_behind():
 
 def _stop(share):
     raise RuntimeError("stop")
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_shared_beginnings_and_drafts_change_nothing(name, monkeypatch):
+    """Sequences that begin alike read that once; a plan verifies what the first one wrote."""
+    hf, model = family(name), load(family(name))
+    prompts = [[3, 1, 4, 1, 5, last, *more] for last, more in [(9, []), (2, [6]), (9, [5])]]
+    donors = {"a": Donor([2, 7, 1, 8], (1, 3), (5, 6))}
+    plans = [*PLANS[::3], *INJECTING_PLANS[1:7:2]]
+    plans = [plan for plan in plans if set(plan.injections) <= {"a"}]
+    monkeypatch.setattr(passage, "_ROWS_PER_CALL", 4)
+    assert len(list(passage.batches([Passage(ids, range(5, 6), {}) for ids in prompts]))) == 1
+    written = model.generate(plans, prompts, max_new_tokens=4, donors=donors)
+    scores = model.loglikelihood(plans, [(ids, [8, 2]) for ids in prompts], donors=donors)
+    graft = {"a": reference.Graft([2, 7, 1, 8], [2], [5])}
+    for plan, rows, scored in zip(plans, written, scores, strict=True):
+        for ids, new, (log_p, greedy) in zip(prompts, rows, scored, strict=True):
+            assert new == reference.generate(hf, plan, ids, 4, graft), plan
+            expected = reference.score(hf, plan, ids, [8, 2], graft)
+            assert log_p == pytest.approx(expected[0], abs=2e-4)
+            assert greedy == expected[1]

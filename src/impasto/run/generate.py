@@ -7,7 +7,7 @@ A step takes one new token: as the current one, and, past a marker, at once also
 token that it will be from the next step on. Rows that have finished leave the batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -47,19 +47,12 @@ def generate(
 
     The first plan decodes alone; what it wrote is the draft that the others verify.
     """
-    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in plans]
     meter = Meter(progress, len(plans) * len(prompts))
-    for indices in batches(prompts):
-        part = [prompts[index] for index in indices]
-        drafts: list[list[int]] = [[] for _ in part]
-        for group in (range(min(1, len(plans))), range(1, len(plans))):
-            some = [plans[index] for index in group]
-            for plan, new in _continued(model, some, part, drafts, limits):
-                for index, ids in zip(indices, new, strict=True):
-                    written[group[plan]][index] = ids
-                meter.add(len(indices))
-            drafts = [written[0][index] for index in indices]
-    return written
+    if not plans:
+        return []
+    nothing: list[list[int]] = [[] for _ in prompts]
+    first = _continued(model, plans[:1], prompts, nothing, limits, meter)
+    return first + _continued(model, plans[1:], prompts, first[0], limits, meter)
 
 
 def _continued(
@@ -68,13 +61,15 @@ def _continued(
     prompts: Sequence[Passage],
     drafts: Sequence[list[int]],
     limits: Limits,
-) -> Iterator[tuple[int, list[list[int]]]]:
-    """Yield, for each plan as it ends, how it continues the prompts.
+    meter: Meter,
+) -> list[list[list[int]]]:
+    """Return, per plan and prompt, the new token ids, given a draft of each.
 
     A draft is read behind its prompt. Its tokens are the plan's own as far as the plan would have
     predicted them; from the first that it would not, the plan decodes by itself.
     """
     tree = plant(plans)
+    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in plans]
     reading = [
         replace(
             prompt,
@@ -83,15 +78,21 @@ def _continued(
         )
         for prompt, draft in zip(prompts, drafts, strict=True)
     ]
-    walker, donors = open_passages(model, reading, tree.injects, records=True)
-    counts = [len(passage.scored) for passage in reading]
-    for plan, state in walk(tree, walker, donors):
-        likeliest = model.leave(walker.finish(state)).argmax(-1).split(counts)
-        written = [
-            _agreed(draft, tokens.tolist()) for draft, tokens in zip(drafts, likeliest, strict=True)
-        ]
-        begun = _begun(walker, plans[plan], state, [len(tokens) - 1 for tokens in written])
-        yield plan, _decode(begun, written, limits)
+    for indices in batches(reading) if plans else ():
+        part = [reading[index] for index in indices]
+        walker, donors = open_passages(model, part, tree.injects, records=True)
+        counts = [len(passage.scored) for passage in part]
+        for plan, state in walk(tree, walker, donors):
+            likeliest = model.leave(walker.finish(state)).argmax(-1).split(counts)
+            begun = [
+                _agreed(drafts[index], tokens.tolist())
+                for index, tokens in zip(indices, likeliest, strict=True)
+            ]
+            decoding = _begun(walker, plans[plan], state, [len(new) - 1 for new in begun])
+            for index, new in zip(indices, _decode(decoding, begun, limits), strict=True):
+                written[plan][index] = new
+            meter.add(len(indices))
+    return written
 
 
 def _agreed(draft: list[int], likeliest: list[int]) -> list[int]:

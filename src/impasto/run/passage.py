@@ -66,7 +66,7 @@ def _walker(model: OpenedModel, passages: Sequence[Passage], records: bool) -> W
 
 
 def batches(passages: Sequence[Passage], rows: int = ROWS_PER_BATCH) -> Iterator[list[int]]:
-    """Yield the indices of passages that run together: those that begin alike, longest first.
+    """Yield the indices of passages that run together: alike at their beginning, and about as long.
 
     Args:
         passages: The passages.
@@ -74,14 +74,29 @@ def batches(passages: Sequence[Passage], rows: int = ROWS_PER_BATCH) -> Iterator
             longer makes a batch of its own.
     """
     for group in _groups(passages):
-        order = sorted(group, key=lambda index: -len(passages[index].ids))
         shared = _alike([passages[i].ids for i in group], min(passages[i].common for i in group))
-        begin = 0
-        while begin < len(order):
-            own = max(1, len(passages[order[begin]].ids) - shared)
-            count = max(1, (rows - shared) // own)
-            yield order[begin : begin + count]
-            begin += count
+        sizes = {i: len(passages[i].ids) - shared + len(passages[i].scored) for i in group}
+        order = sorted(group, key=lambda index: -sizes[index])
+        for begin, end in _cuts([sizes[index] for index in order]):
+            count = max(1, rows // sizes[order[begin]])
+            for at in range(begin, end, count):
+                yield order[at : min(at + count, end)]
+
+
+def _cuts(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut descending sizes into runs, so that padding and the calls for each run cost least."""
+    bounds = [0, *(i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]), len(sizes)]
+    best: dict[int, tuple[int, int]] = {len(sizes): (0, len(sizes))}  # cost from here on, next cut
+    for at, begin in reversed(list(enumerate(bounds[:-1]))):
+        best[begin] = min(
+            (_ROWS_PER_CALL + (end - begin) * sizes[begin] + best[end][0], end)
+            for end in bounds[at + 1 :]
+        )
+    cuts, begin = [], 0
+    while begin < len(sizes):
+        cuts.append((begin, best[begin][1]))
+        begin = best[begin][1]
+    return cuts
 
 
 def _groups(passages: Sequence[Passage]) -> Iterator[list[int]]:

@@ -1,0 +1,108 @@
+"""Under apply, the Hugging Face model itself runs the plan, and comes back as it was."""
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+import impasto
+import reference
+from families import FAMILIES, VOCABULARY, family
+from impasto import Plan, UserError
+from plans import PLANS
+
+NAMES = list(FAMILIES)
+IDS = [5, 17, 3, 88, 41, 2, 60, 9]
+SOME = PLANS[3::6]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("plan", SOME, ids=str)
+def test_the_logits_at_every_position_are_the_plans_after_that_prefix(name, plan):
+    hf = family(name)
+    with torch.no_grad(), impasto.apply(hf, plan):
+        found = hf(input_ids=torch.tensor([IDS, IDS[::-1]])).logits
+    for row, ids in zip(found, (IDS, IDS[::-1]), strict=True):
+        for j in range(1, len(ids) + 1):
+            expected = reference.next_logits(hf, plan, ids[:j])
+            torch.testing.assert_close(row[j - 1], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_hugging_faces_generate_gives_the_references_tokens_with_left_padding(name, use_cache):
+    hf = family(name)
+    prompts = [IDS[:4], IDS]
+    ids = torch.tensor([[0] * (8 - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (8 - len(p)) + [1] * len(p) for p in prompts])
+    for plan in SOME:
+        with impasto.apply(hf, plan):
+            out = hf.generate(
+                ids, attention_mask=mask, max_new_tokens=4, do_sample=False, use_cache=use_cache,
+                pad_token_id=0,
+            )  # fmt: skip
+        expected = [reference.generate(hf, plan, prompt, 4) for prompt in prompts]
+        assert out[:, 8:].tolist() == expected, plan
+
+
+def test_beams_are_reordered_with_their_keys_and_tokens():
+    hf, plan = family("llama"), Plan.parse("0-1 noise(gaussian) [2|3] 4-5")
+    beams = {"num_beams": 3, "max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    with impasto.apply(hf, plan):
+        cached, plain = (
+            hf.generate(torch.tensor([IDS]), use_cache=use_cache, **beams)
+            for use_cache in (True, False)
+        )
+    assert torch.equal(cached, plain)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_identity_plan_is_the_model_bit_for_bit(name):
+    hf = family(name)
+    ids = torch.randint(VOCABULARY, (3, 11))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    with torch.no_grad():
+        own = hf(input_ids=ids, attention_mask=mask).logits
+        with impasto.apply(hf, PLANS[0]):
+            applied = hf(input_ids=ids, attention_mask=mask).logits
+    assert torch.equal(own[mask.bool()], applied[mask.bool()])
+
+
+def test_the_model_comes_back_as_it_was_also_after_an_exception():
+    hf = family("llama")
+    with torch.no_grad():
+        before = hf(input_ids=torch.tensor([IDS])).logits
+        with pytest.raises(UserError, match="input_ids"), impasto.apply(hf, Plan.parse("noise(shuffle) 0-5")):  # fmt: skip  # noqa: E501
+            hf(inputs_embeds=torch.zeros(1, 3, 32))
+        handle = impasto.apply(hf, Plan.parse("0 5"))
+        assert not torch.equal(hf(input_ids=torch.tensor([IDS])).logits, before)
+        handle.remove()
+        handle.remove()
+        after = hf(input_ids=torch.tensor([IDS])).logits
+    assert torch.equal(before, after)
+    assert all("forward" not in module.__dict__ for module in hf.modules())
+
+
+def test_plans_do_not_nest_and_injection_needs_a_donor():
+    hf = family("gpt2")
+    with impasto.apply(hf, PLANS[0]), pytest.raises(UserError, match="do not nest"):
+        impasto.apply(hf, PLANS[1])
+    with pytest.raises(UserError, match="donor"):
+        impasto.apply(hf, Plan.parse("inject(a) 0-5"))
+    with pytest.raises(UserError, match="layer 6 does not exist"):
+        impasto.apply(hf, Plan.parse("0-6"))
+
+
+def test_a_cache_remembers_which_plan_filled_it():
+    hf = family("llama")
+    ids = torch.tensor([IDS])
+    cache = DynamicCache(config=hf.config)
+    with torch.no_grad():
+        with impasto.apply(hf, Plan.parse("0-2 freeze 3-5")):
+            hf(input_ids=ids, past_key_values=cache, use_cache=True)
+        with impasto.apply(hf, PLANS[0]), pytest.raises(UserError, match="was filled under"):
+            hf(input_ids=ids, past_key_values=cache, use_cache=True)
+        own = DynamicCache(config=hf.config)
+        hf(input_ids=ids, past_key_values=own, use_cache=True)
+        with impasto.apply(hf, PLANS[1]), pytest.raises(UserError, match="without the plan"):
+            hf(input_ids=ids, past_key_values=own, use_cache=True)
