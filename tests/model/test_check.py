@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM
 
 import impasto
 from families import FAMILIES, family
@@ -45,3 +46,22 @@ def test_a_model_that_gives_nan_is_refused():
         hf.model.layers[0].mlp.up_proj.weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="cannot be opened"):
         impasto.load(hf)
+
+
+def test_a_model_whose_rows_cannot_be_packed_is_refused():
+    config = BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4)
+    with pytest.raises(ModelError, match="packed rows do not give its own logits"):
+        impasto.load(BloomForCausalLM(config).eval())
+
+
+def test_a_family_that_nobody_listed_works_if_it_passes():
+    config = OPTConfig(
+        vocab_size=97, hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=64,
+    )  # fmt: skip
+    model = impasto.load(OPTForCausalLM(config).eval())
+    plan, ids = impasto.Plan.parse("0 noise(gaussian) [1|2.mlp]"), [5, 17, 3, 88]
+    (new,) = model.generate(plan, [ids], max_new_tokens=4)[0]
+    for count, token in enumerate(new):
+        prefix = torch.tensor([ids + new[:count]])
+        assert int(model.next_logits(plan, prefix)[0].argmax()) == token

@@ -42,26 +42,25 @@ def check(model: OpenedModel) -> Check:
     Raises:
         ModelError: when a claim does not hold, saying which and by how much.
     """
-    limit = {torch.float32: 1e-4, torch.float64: 1e-4}.get(model.hf.dtype, 5e-2)
     ids = torch.arange(_TOKENS, device=model.device)[None] % model.hf.config.vocab_size
     entered = model.enter(ids, torch.arange(_TOKENS, device=model.device)[None])
     states, silences, sequential, parallel = entered.states, [0.0], [0.0], [0.0]
     for block, arguments in zip(model.blocks, entered.arguments, strict=True):
         silent, one_by_one, side_by_side, after = _taken_apart(block, states, arguments)
-        silences.append(_apart(silent, states))
-        sequential.append(_apart(one_by_one, after))
-        parallel.append(_apart(side_by_side, after))
+        silences.append(difference(silent, states))
+        sequential.append(difference(one_by_one, after))
+        parallel.append(difference(side_by_side, after))
         states = after
     stock = model.hf(input_ids=ids, use_cache=False).logits[0]
     found = Check(
-        logits=_apart(model.leave(states[0]), stock),
+        logits=difference(model.leave(states[0]), stock),
         silence=max(silences),
         parts=min(max(sequential), max(parallel)),
         wiring="sequential" if max(sequential) <= max(parallel) else "parallel",
     )
-    _demand(model, "the identity plan does not give the model's own logits", found.logits, limit)
-    _demand(model, "a block without attention and MLP changes its input", found.silence, limit)
-    _demand(model, "a block is not residual + attention + MLP", found.parts, limit)
+    _refuse_above(model, "the identity plan does not give the model's own logits", found.logits)
+    _refuse_above(model, "a block without attention and MLP changes its input", found.silence)
+    _refuse_above(model, "a block is not residual + attention + MLP", found.parts)
     return found
 
 
@@ -76,12 +75,19 @@ def _taken_apart(
     return silent, block(attended, arguments, "mlp"), side_by_side, block(states, arguments)
 
 
-def _apart(found: Tensor, expected: Tensor) -> float:
+def demand(model: OpenedModel, claim: str, found: Tensor, expected: Tensor) -> None:
+    """Raise ModelError, with what the claim says, unless two tensors agree."""
+    _refuse_above(model, claim, difference(found, expected))
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest value."""
     expected = expected.to(found.device).float()
     return float((found.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
 
 
-def _demand(model: OpenedModel, claim: str, found: float, limit: float) -> None:
+def _refuse_above(model: OpenedModel, claim: str, found: float) -> None:
+    limit = 1e-4 if model.hf.dtype in (torch.float32, torch.float64) else 5e-2
     if not found <= limit:  # a NaN is refused too
         raise ModelError(
             f"{type(model.hf).__name__} cannot be opened: {claim} "

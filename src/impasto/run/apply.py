@@ -21,26 +21,16 @@ from transformers.cache_utils import DynamicLayer
 
 from impasto.error import UserError
 from impasto.model.block import Arguments
-from impasto.model.check import check
 from impasto.model.forwards import Forward, Forwards, as_output
-from impasto.model.opened import Entered, OpenedModel, open_model
+from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Noise, Plan
 from impasto.run.noise import prefix_keys
+from impasto.run.opening import opened
 from impasto.run.rows import Batch
 from impasto.run.slot import KeysValues
 from impasto.run.walk import State, Walker
 
-_opened: WeakKeyDictionary[nn.Module, OpenedModel] = WeakKeyDictionary()
 _applied: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
-
-
-def opened(hf: PreTrainedModel) -> OpenedModel:
-    """Open a model and check it, or return it if that was done before."""
-    if hf not in _opened:
-        model = open_model(hf)
-        check(model)
-        _opened[hf] = model
-    return _opened[hf]
 
 
 def apply(hf: PreTrainedModel, plan: Plan) -> "Applied":
@@ -77,7 +67,11 @@ class Applied:
         self._model, self._plan = model, plan
         self._call: Arguments = {}
         self._noted: list[Arguments] = []
-        self._hook = model.hf.base_model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        # The outer model is what users call; some call the inner one, and some families skip it.
+        self._hooks = [
+            module.register_forward_pre_hook(self._begin, with_kwargs=True)
+            for module in {model.hf, model.hf.base_model}
+        ]
         self._originals = Forwards([(block.module, block.module.forward) for block in model.blocks])
         self._stand_ins = Forwards([(b.module, self._noting(b.module)) for b in model.blocks])
         self._stand_ins.__enter__()
@@ -87,7 +81,8 @@ class Applied:
         """Give the model back exactly as it was; a second call does nothing."""
         if _applied.pop(self._model.hf, None) is not None:
             self._stand_ins.__exit__()
-            self._hook.remove()
+            for hook in self._hooks:
+                hook.remove()
 
     def __enter__(self) -> "Applied":
         return self

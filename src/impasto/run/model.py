@@ -15,9 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from impasto.error import UserError
 from impasto.model.load import load_hf
 from impasto.plan import Layer, Parallel, Plan
-from impasto.run.apply import apply, opened
+from impasto.run.apply import apply
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
 from impasto.run.generate import Limits, generate, predict
+from impasto.run.opening import opened
 from impasto.run.passage import Passage, batches
 from impasto.run.rows import first_batch
 from impasto.run.score import Score, score

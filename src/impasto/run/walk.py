@@ -120,9 +120,9 @@ class Walker:
             case Layer() | Parallel():
                 return replace(self._advance(step, state), depth=state.depth + 1)
             case Freeze():
-                return replace(self._forked(state), held=True)
+                return replace(self.fork(state), held=True)
             case Noise():
-                return self._noised(step, self._forked(state))
+                return self._noised(step, self.fork(state))
             case Inject():
                 raise TypeError("inject is run by Walker.inject, with its donor's state")
 
@@ -156,9 +156,10 @@ class Walker:
         """
         if self.prefix is not None:
             state = replace(state, prefix=self.prefix.retire(_present(state.prefix)))
-        return replace(self._forked(state), held=True)
+        return replace(self.fork(state), held=True)
 
-    def _forked(self, state: State) -> State:
+    def fork(self, state: State) -> State:
+        """Let scored tokens go on as current rows, beside all tokens as earlier rows."""
         if state.current is not None:
             return state
         return replace(state, current=self.batch.pick(state.earlier))
