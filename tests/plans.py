@@ -23,6 +23,8 @@ LINES = [
     "0 sum[1|2] 3-5",
     "0 sum[1.attn | 1.mlp] 2-5",
     "0 [[1|2] 3 | sum[3|4]] 5",
+    "0 [[1 2|3]|4]",
+    "0 noise(gaussian) 1 [[sum[2 3|4] | 5] 1.mlp | 3.mlp]",
     "freeze 0-5",
     "0 freeze 1-5",
     "0-2 freeze 3-5",

@@ -273,7 +273,10 @@ def is_last_attention(step: Step) -> bool:
     """Whether a step after which none attends reads earlier tokens only as it finds them."""
     match step:
         case Parallel():
-            return not any(attends(inner) for branch in step.branches for inner in branch[1:])
+            return all(
+                is_last_attention(first) and not any(map(attends, rest))
+                for first, *rest in step.branches
+            )
         case _:
             return isinstance(step, Layer)
 
