@@ -1,7 +1,11 @@
-"""Small random models of each family, with weights large enough that every edit shows."""
+"""Small random models of each family, with weights large enough that every edit shows.
+
+A family is listed with what makes it special: layers of several kinds, windows shorter than the
+texts, caps that bend, multipliers that are not 1.
+"""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -23,34 +27,89 @@ _SMALL = {
 }
 
 
-def _llama() -> Any:
-    return hf.LlamaForCausalLM(hf.LlamaConfig(**_SMALL, num_key_value_heads=2))
-
-
-def _gpt2() -> Any:
-    names = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"}
+def _small(kind: Any, attention: str = "sdpa", **special: Any) -> Any:
+    """Build a model of a class; one that knows no SDPA gets its eager attention."""
+    names = {*kind.config_class.__dataclass_fields__, *kind.config_class.attribute_map}
     shared = {name: value for name, value in _SMALL.items() if name in names}
-    config = hf.GPT2Config(**shared, n_embd=32, n_layer=LAYERS, n_head=4, n_positions=128)
-    return hf.GPT2LMHeadModel(config)
+    attention = attention if kind._supports_sdpa else "eager"
+    return kind(kind.config_class(**shared | special, attn_implementation=attention))
 
 
-def _gpt_neox() -> Any:
-    return hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**_SMALL))
+_WIDE_HEADS = {"num_key_value_heads": 2, "head_dim": 16}
+_TWO_OF_FOUR = {"num_experts_per_tok": 2, "num_local_experts": 4}
+_BASES = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+}
 
-
-FAMILIES: dict[str, Callable[[], Any]] = {"llama": _llama, "gpt2": _gpt2, "gpt_neox": _gpt_neox}
+FAMILIES: dict[str, Callable[..., Any]] = {
+    "llama": partial(_small, hf.LlamaForCausalLM, num_key_value_heads=2),
+    "mistral": partial(_small, hf.MistralForCausalLM, num_key_value_heads=2, sliding_window=4),
+    "mixtral": partial(_small, hf.MixtralForCausalLM, num_key_value_heads=2, **_TWO_OF_FOUR),
+    "qwen2": partial(
+        _small, hf.Qwen2ForCausalLM, num_key_value_heads=2,
+        use_sliding_window=True, sliding_window=4, max_window_layers=3,
+    ),
+    "qwen3": partial(_small, hf.Qwen3ForCausalLM, **_WIDE_HEADS),
+    "qwen3_moe": partial(
+        _small, hf.Qwen3MoeForCausalLM, **_WIDE_HEADS, **_TWO_OF_FOUR,
+        moe_intermediate_size=48, mlp_only_layers=[1, 4],
+    ),
+    "gemma2": partial(
+        _small, hf.Gemma2ForCausalLM, **_WIDE_HEADS, query_pre_attn_scalar=16, sliding_window=4,
+        attn_logit_softcapping=1.0, final_logit_softcapping=3.0,
+    ),
+    "gemma3": partial(
+        _small, hf.Gemma3ForCausalLM, **_WIDE_HEADS, query_pre_attn_scalar=16, sliding_window=4,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        rope_parameters=_BASES,
+    ),
+    "phi3": partial(_small, hf.Phi3ForCausalLM, num_key_value_heads=2),
+    "phi": partial(_small, hf.PhiForCausalLM, qk_layernorm=True),
+    "olmo2": partial(_small, hf.Olmo2ForCausalLM, num_key_value_heads=2),
+    "granite": partial(
+        _small, hf.GraniteForCausalLM, num_key_value_heads=2, embedding_multiplier=3.0,
+        attention_multiplier=0.5, residual_multiplier=0.7, logits_scaling=1.5,
+    ),
+    "gpt_neox": partial(_small, hf.GPTNeoXForCausalLM),
+    "gpt_neox_sequential": partial(_small, hf.GPTNeoXForCausalLM, use_parallel_residual=False),
+    "gptj": partial(_small, hf.GPTJForCausalLM, rotary_dim=4),
+    "gpt2": partial(_small, hf.GPT2LMHeadModel),
+    "opt": partial(_small, hf.OPTForCausalLM, ffn_dim=64),
+    "falcon": partial(_small, hf.FalconForCausalLM),
+    "falcon_new": partial(
+        _small, hf.FalconForCausalLM, new_decoder_architecture=True, num_kv_heads=2
+    ),
+    "falcon_alibi": partial(
+        _small, hf.FalconForCausalLM, alibi=True, parallel_attn=False, multi_query=False, bias=True
+    ),
+    "bloom": partial(_small, hf.BloomForCausalLM),
+    "stablelm": partial(
+        _small, hf.StableLmForCausalLM, num_key_value_heads=2, qk_layernorm=True
+    ),
+    "stablelm_parallel": partial(
+        _small, hf.StableLmForCausalLM, num_key_value_heads=2, use_parallel_residual=True
+    ),
+    "cohere": partial(
+        _small, hf.CohereForCausalLM, num_key_value_heads=2, use_qk_norm=True, logit_scale=1.0
+    ),
+}  # fmt: skip
 
 
 @cache
 def family(name: str, attention: str = "sdpa") -> Any:
     """Return the fp32 model of a family; the same one at each call."""
-    torch.manual_seed(0)
-    model = FAMILIES[name]().eval()
-    model.set_attn_implementation(attention)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.normal_(std=0.25)
-            else:
-                weight.add_(torch.randn_like(weight) * 0.1)
-    return model
+    return weighted(FAMILIES[name](attention))
+
+
+@torch.no_grad()
+def weighted(model: Any) -> Any:
+    """Draw a model's weights anew; the same ones at each call."""
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in model.named_parameters():
+        drawn = torch.randn(weight.shape, generator=generator)
+        if weight.ndim == 1 or "norm" in name:
+            weight.add_(drawn * 0.1)
+        else:
+            weight.copy_(drawn * 0.25)
+    return model.eval()

@@ -1,12 +1,13 @@
 """The naive truth: one sequence, no cache, every prefix recomputed, nothing shared.
 
 What a plan means (DESIGN section 3), written down as plainly as it can be. A layer is called
-exactly as the model's own forward calls it on the same prefix; the parts are spelt out for each
-family. Nothing here is taken from :mod:`impasto.run` but the numbers that noise draws.
+exactly as the model's own forward calls it on the same prefix; what its parts add is spelt out for
+each family in :mod:`spellings`. Nothing here is taken from :mod:`impasto.run` but the numbers that
+noise draws.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,50 +16,7 @@ from torch import Tensor, nn
 
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Plan, Step
 from impasto.run.noise import NoiseSource, noise, prefix_keys
-
-Contribution = Callable[[nn.Module, Tensor, dict[str, Any]], Tensor]
-
-
-def _attend(name: str, norm: str) -> Contribution:
-    """x → attention(norm(x)), for families that norm before the part."""
-
-    def contribution(block: nn.Module, x: Tensor, call: dict[str, Any]) -> Tensor:
-        return getattr(block, name)(getattr(block, norm)(x), **call)[0]
-
-    return contribution
-
-
-def _feed(norm: str) -> Contribution:
-    """x → mlp(norm(x))."""
-
-    def contribution(block: Any, x: Tensor, call: dict[str, Any]) -> Tensor:
-        return block.mlp(getattr(block, norm)(x))
-
-    return contribution
-
-
-@dataclass(frozen=True)
-class Spelling:
-    """Where a family keeps things, and what its two parts add to the residual stream."""
-
-    blocks: Callable[[Any], nn.ModuleList]
-    attention: Contribution
-    mlp: Contribution
-
-
-SPELLINGS: dict[str, Spelling] = {
-    "llama": Spelling(
-        lambda hf: hf.model.layers,
-        _attend("self_attn", "input_layernorm"),
-        _feed("post_attention_layernorm"),
-    ),
-    "gpt2": Spelling(lambda hf: hf.transformer.h, _attend("attn", "ln_1"), _feed("ln_2")),
-    "gpt_neox": Spelling(
-        lambda hf: hf.gpt_neox.layers,
-        _attend("attention", "input_layernorm"),
-        _feed("post_attention_layernorm"),
-    ),
-}
+from spellings import Call, adds, spelling, whole
 
 
 @dataclass(frozen=True)
@@ -82,8 +40,8 @@ def states_of(
     hf: Any, steps: tuple[Step, ...], ids: list[int], grafts: Mapping[str, Graft]
 ) -> Tensor:
     """Return all rows (tokens × hidden) after ``steps``, the last token being current."""
-    embeddings, calls = _prepared(hf, ids)
-    rows, frozen, depth, noises = embeddings, None, 0, 0
+    inputs, calls = prepared(hf, ids)
+    rows, frozen, depth, noises = inputs[0], None, 0, 0
     for index, step in enumerate(steps):
         if isinstance(step, (Layer, Parallel)):
             rows = _run(hf, step, rows, calls, frozen)
@@ -92,9 +50,9 @@ def states_of(
             frozen = rows[:-1].clone()
         elif isinstance(step, Noise):
             source = NoiseSource(step.kind, step.seed, depth, noises)
-            rows = rows.clone()
+            before, rows = rows, rows.clone()
             for j in range(step.keep, len(ids) - 1):
-                rows[j] = noise(rows[j], _key(ids[: j + 1]), source)
+                rows[j] = noise(before[j], _key(ids[: j + 1]), source)
             noises += 1
         elif isinstance(step, Inject) and step.name in grafts:
             graft = grafts[step.name]
@@ -134,9 +92,7 @@ def generate(
     return new
 
 
-def _run(
-    hf: Any, step: Step, rows: Tensor, calls: list[dict[str, Any]], frozen: Tensor | None
-) -> Tensor:
+def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor | None) -> Tensor:
     if isinstance(step, Parallel):
         ends = []
         for branch in step.branches:
@@ -148,42 +104,41 @@ def _run(
             return torch.stack(ends).mean(0)
         return rows + sum(end - rows for end in ends)
     assert isinstance(step, Layer)
-    spelling = SPELLINGS[hf.config.model_type]
-    block, call, x = spelling.blocks(hf)[step.index], calls[step.index], rows[None]
+    family = spelling(hf)
+    block, call, x = family.blocks_of(hf)[step.index], calls[step.index], rows[None]
     if step.part == "attention":
-        after = x + spelling.attention(block, x, call)
+        after = x + adds(family.attention, block, x, call)
     elif step.part == "mlp":
-        after = x + spelling.mlp(block, x, call)
+        after = x + adds(family.mlp, block, x, call)
     else:
-        after = block(x, **call)
-        after = after[0] if isinstance(after, tuple) else after
+        after = whole(block, x, call)
     return after[0] if frozen is None else torch.cat([frozen, after[0, -1:]])
 
 
-def _prepared(hf: Any, ids: list[int]) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Run the stock model, and note the embeddings and what it calls each block with."""
+def prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
+    """Run the stock model, and note the rows that each block reads and what it is called with."""
     inputs: list[Tensor] = []
-    calls: list[dict[str, Any]] = []
+    calls: list[Call] = []
 
-    def note(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note(block: nn.Module, args: tuple[Any, ...], kwargs: Call) -> None:
         names = list(inspect.signature(type(block).forward).parameters)[1:]
         call = dict(zip(names, args, strict=False)) | kwargs
-        inputs.append(call.pop("hidden_states"))
+        inputs.append(call.pop("hidden_states")[0])
         calls.append(call)
 
-    blocks = SPELLINGS[hf.config.model_type].blocks(hf)
+    blocks = spelling(hf).blocks_of(hf)
     hooks = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
     try:
         hf(input_ids=torch.tensor([ids]), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-    return inputs[0][0], calls
+    return inputs, calls
 
 
 def _head(hf: Any, ids: list[int], state: Tensor) -> Tensor:
     """Run the stock model with the last token's final state put in place of its own."""
-    blocks = SPELLINGS[hf.config.model_type].blocks(hf)
+    blocks = spelling(hf).blocks_of(hf)
 
     def put(_: nn.Module, __: Any, output: Any) -> Any:
         states = output[0] if isinstance(output, tuple) else output

@@ -26,6 +26,8 @@ class SilentModel:
 
     name: str = "demo"
     num_layers: int = 4
+    family: str = "silent"
+    checked: tuple = (("it says what it says", 1e-7), ("allowed", 1e-4))
 
     def generate(
         self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=lambda share: None
@@ -206,3 +208,13 @@ def test_mistakes_are_answered_without_loading_torch(tmp_path):
     )
     assert done.stdout == "2 False\n", done.stderr
     assert "study.yaml, line 7" in done.stderr
+
+
+def test_models_lists_the_families_and_checks_one_model(cli):
+    listed = cli("models")
+    assert listed.exit_code == 0
+    assert "gpt_neox" in listed.stdout
+    checked = cli("models", "demo")
+    assert "demo: silent, 4 layers" in checked.stdout
+    assert "1.0e-07  it says what it says" in checked.stdout
+    assert cli("models", "nothing").exit_code == 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
 import impasto
 from families import FAMILIES, family
@@ -11,13 +11,15 @@ from impasto.model.anatomy import ModelError
 from impasto.model.check import check
 from impasto.model.opened import open_model
 
+PARALLEL = {"cohere", "falcon", "falcon_new", "gpt_neox", "gptj", "phi", "stablelm_parallel"}
+
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_block_is_its_residual_and_two_parts(name, attention):
     found = check(open_model(family(name, attention)))
     assert max(found.logits, found.silence, found.parts) < 1e-5
-    assert found.wiring == ("parallel" if name == "gpt_neox" else "sequential")
+    assert found.wiring == ("parallel" if name in PARALLEL else "sequential")
 
 
 def test_a_model_whose_block_is_more_than_its_parts_is_refused():
@@ -49,17 +51,26 @@ def test_a_model_that_gives_nan_is_refused():
 
 
 def test_a_model_whose_rows_cannot_be_packed_is_refused():
-    config = BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4)
+    hf = FAMILIES["llama"]().eval()
+    own = type(hf.model.layers[1].self_attn)
+
+    class Shifted(own):
+        """Mixes each row with the one before it, as a convolution over tokens would."""
+
+        def forward(self, hidden_states, **arguments):
+            return super().forward(hidden_states + hidden_states.roll(1, dims=1), **arguments)
+
+    hf.model.layers[1].self_attn.__class__ = Shifted
     with pytest.raises(ModelError, match="packed rows do not give its own logits"):
-        impasto.load(BloomForCausalLM(config).eval())
+        impasto.load(hf)
 
 
 def test_a_family_that_nobody_listed_works_if_it_passes():
-    config = OPTConfig(
-        vocab_size=97, hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=3,
-        num_attention_heads=4, max_position_embeddings=64,
+    config = Starcoder2Config(
+        vocab_size=97, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, sliding_window=3,
     )  # fmt: skip
-    model = impasto.load(OPTForCausalLM(config).eval())
+    model = impasto.load(Starcoder2ForCausalLM(config).eval())
     plan, ids = impasto.Plan.parse("0 noise(gaussian) [1|2.mlp]"), [5, 17, 3, 88]
     (new,) = model.generate(plan, [ids], max_new_tokens=4)[0]
     for count, token in enumerate(new):

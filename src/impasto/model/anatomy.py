@@ -11,6 +11,7 @@ from torch import nn
 from impasto.error import UserError
 
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
+KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for every key
 MLP_NAMES = (("mlp",), ("block_sparse_moe",), ("feed_forward",), ("ffn",), ("fc1", "fc2"))
 
 

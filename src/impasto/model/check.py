@@ -75,9 +75,9 @@ def _taken_apart(
     return silent, block(attended, arguments, "mlp"), side_by_side, block(states, arguments)
 
 
-def demand(model: OpenedModel, claim: str, found: Tensor, expected: Tensor) -> None:
-    """Raise ModelError, with what the claim says, unless two tensors agree."""
-    _refuse_above(model, claim, difference(found, expected))
+def demand(model: OpenedModel, claim: str, found: Tensor, expected: Tensor) -> float:
+    """Return how far two tensors differ; raise ModelError, with the claim, if that is too far."""
+    return _refuse_above(model, claim, difference(found, expected))
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
@@ -86,10 +86,16 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
 
 
-def _refuse_above(model: OpenedModel, claim: str, found: float) -> None:
-    limit = 1e-4 if model.hf.dtype in (torch.float32, torch.float64) else 5e-2
+def allowed(model: OpenedModel) -> float:
+    """Return the largest relative difference that counts as rounding for a model's numbers."""
+    return 1e-4 if model.hf.dtype in (torch.float32, torch.float64) else 5e-2
+
+
+def _refuse_above(model: OpenedModel, claim: str, found: float) -> float:
+    limit = allowed(model)
     if not found <= limit:  # a NaN is refused too
         raise ModelError(
             f"{type(model.hf).__name__} cannot be opened: {claim} "
             f"(relative difference {found:.1e}, allowed {limit:.0e})"
         )
+    return found

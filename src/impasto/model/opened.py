@@ -14,13 +14,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from impasto.model.anatomy import Anatomy, ModelError, find_anatomy
+from impasto.model.anatomy import KEY_ARGUMENTS, Anatomy, ModelError, find_anatomy
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.forwards import Forward, Forwards, arity, as_output
+from impasto.model.visibility import Visibility, read_visibility
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class Habits:
 
     block_outputs: int  # arity of a block's output
     cache_argument: str  # the name under which a block receives the cache
-    boolean_masks: bool  # masks of True and False, or numbers to add
 
 
 @dataclass(eq=False)
@@ -50,7 +50,7 @@ class OpenedModel:
     hf: PreTrainedModel
     blocks: list[Block]
     habits: Habits
-    _visible: tuple[list[int], list[Tensor]] | None = field(default=None, init=False)
+    _visibility: Visibility | None = field(default=None, init=False)
 
     @property
     def num_layers(self) -> int:
@@ -60,7 +60,7 @@ class OpenedModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go in."""
-        return self.hf.get_input_embeddings().weight.device  # type: ignore[return-value]
+        return input_device(self.hf)
 
     @cached_property
     def max_positions(self) -> int | None:
@@ -114,34 +114,19 @@ class OpenedModel:
         with Forwards([(block.module, finished) for block in self.blocks]):
             return self.hf(input_ids=blank, use_cache=False).logits[:, 0]
 
-    def visible(self, length: int) -> tuple[list[int], list[Bool[Tensor, "length length"]]]:
-        """Return which position may see which, as the model itself masks a plain sequence.
+    def visibility(self, length: int) -> Visibility:
+        """Return which position may see which among the first ``length``, as the model masks."""
+        if self._visibility is None or self._visibility.length < length:
+            length = max(length, 64)
+            self._visibility = self._ask_visibility(min(length, self.max_positions or length))
+        return self._visibility
 
-        Returns:
-            The kind of every layer, and a matrix (query position × key position) for each kind.
-            Layers with and without a sliding window, for instance, are of two kinds.
-        """
-        if self._visible is None or self._visible[1][0].shape[0] < length:
-            self._visible = self._ask_visible(max(length, 64))
-        kinds, matrices = self._visible
-        return kinds, [matrix[:length, :length] for matrix in matrices]
-
-    def _ask_visible(self, length: int) -> tuple[list[int], list[Tensor]]:
-        length = min(length, self.max_positions or length)
-        # One pad on the left keeps the model from leaving a plain causal mask out.
+    def _ask_visibility(self, length: int) -> Visibility:
         ids = torch.zeros(1, length + 1, dtype=torch.long, device=self.device)
         present = torch.ones_like(ids)
         present[:, 0] = 0
         positions = (present.cumsum(-1) - 1).clamp(min=0)
-        masks = [call["attention_mask"] for call in self.enter(ids, positions, present).arguments]
-        kinds, matrices = [], []
-        for mask in masks:
-            seen = (mask if mask.dtype == torch.bool else mask == 0)[0, 0, 1:, 1:].to(self.device)
-            kind = next((k for k, m in enumerate(matrices) if torch.equal(m, seen)), len(matrices))
-            if kind == len(matrices):
-                matrices.append(seen)
-            kinds.append(kind)
-        return kinds, matrices
+        return read_visibility(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
 
     def _noting(self, calls: list[Arguments]) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -156,6 +141,15 @@ class OpenedModel:
         return _parameters(self.blocks[0].module)
 
 
+def input_device(hf: PreTrainedModel) -> torch.device:
+    """Return where a model's embeddings run; offloaded weights are elsewhere until then."""
+    embeddings = hf.get_input_embeddings()
+    device: Any = embeddings.weight.device
+    if device.type == "meta":
+        device = torch.device(embeddings._hf_hook.execution_device)  # type: ignore[union-attr]
+    return device
+
+
 def open_model(hf: PreTrainedModel) -> OpenedModel:
     """Open a Hugging Face decoder.
 
@@ -163,6 +157,12 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         ModelError: when its blocks or their parts are not found, or when its attention takes no
             mask per row (flash attention, for instance).
     """
+    if hf.config.is_encoder_decoder or hf.get_output_embeddings() is None or not hf.can_generate():
+        raise ModelError(
+            f"{type(hf).__name__} does not predict next tokens, and freeze and noise are about the "
+            "token whose successor is predicted; plans run on decoders with their head, loaded by "
+            "AutoModelForCausalLM"
+        )
     anatomy = find_anatomy(hf)
     habits, arities = _observe(hf, anatomy)
 
@@ -194,8 +194,7 @@ def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, i
     hooks.append(block.register_forward_hook(see_output("")))
     hooks += [block.get_submodule(n).register_forward_hook(see_output(n)) for n in names]
     cache = DynamicCache(config=hf.config)
-    device = hf.get_input_embeddings().weight.device
-    ids = torch.zeros(1, 3, dtype=torch.long, device=device)  # type: ignore[arg-type]
+    ids = torch.zeros(1, 3, dtype=torch.long, device=input_device(hf))
     present = torch.tensor([[0, 1, 1]], device=ids.device)
     try:
         hf(input_ids=ids, attention_mask=present, past_key_values=cache, use_cache=True)
@@ -212,7 +211,7 @@ def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, i
     cache_argument = next((name for name, value in call.items() if value is cache), None)
     if cache_argument is None:
         raise ModelError(f"{type(hf).__name__} does not hand its cache to its blocks")
-    habits = Habits(arity(outputs[""]), cache_argument, mask.dtype == torch.bool)
+    habits = Habits(arity(outputs[""]), cache_argument)
     return habits, {name: arity(outputs[name]) for name in names}
 
 

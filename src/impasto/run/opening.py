@@ -1,49 +1,78 @@
 """Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
 
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from impasto.model.check import check, demand
+from impasto.model.check import Check, allowed, check, demand
 from impasto.model.opened import OpenedModel, open_model
 from impasto.plan import Freeze, Layer
 from impasto.run.rows import first_batch
 from impasto.run.walk import Walker
 
-_opened: WeakKeyDictionary[nn.Module, OpenedModel] = WeakKeyDictionary()
+
+class Opening(NamedTuple):
+    """A model that plans can run on, and what was found when it was opened."""
+
+    model: OpenedModel
+    check: Check
+    rows: float  # packed rows against its own logits, as a relative difference
+
+    def told(self) -> list[tuple[str, float]]:
+        """Return each claim that was checked, with the relative difference that was found."""
+        return [
+            ("the identity plan gives the model's own logits", self.check.logits),
+            ("a block without attention and MLP returns its input", self.check.silence),
+            (f"a block is its two parts ({self.check.wiring})", self.check.parts),
+            ("packed rows give the model's own logits", self.rows),
+            ("allowed", allowed(self.model)),
+        ]
 
 
-def opened(hf: PreTrainedModel) -> OpenedModel:
-    """Open a model and check it, or return it if that was done before.
+_openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()
+
+
+def opening(hf: PreTrainedModel) -> Opening:
+    """Open a model and check it, or return what was found when that was done before.
 
     Raises:
         ModelError: when plans cannot run on it; the message says why.
     """
-    if hf not in _opened:
+    if hf not in _openings:
         model = open_model(hf)
-        check(model)
-        _check_rows(model)
-        _opened[hf] = model
-    return _opened[hf]
+        found = check(model)
+        _openings[hf] = Opening(model, found, _check_rows(model))
+    return _openings[hf]
+
+
+def opened(hf: PreTrainedModel) -> OpenedModel:
+    """Return the model that :func:`opening` opened."""
+    return opening(hf).model
 
 
 @torch.no_grad()
-def _check_rows(model: OpenedModel) -> None:
+def _check_rows(model: OpenedModel) -> float:
     """Prove that rows may stand side by side: as earlier and as current tokens, packed or apart.
 
-    Every token runs twice, once in each role, and nothing is edited; so the predictions of the
-    current rows must be the model's own.
+    All tokens run as earlier ones, every other one also as a current one, and nothing is edited; so
+    the predictions of the current rows must be the model's own. What stands beside a current row
+    is not what stood before its token, so a block that mixes rows by their place is found out.
     """
     ids = [token % model.vocabulary for token in (3, 1, 4, 1, 5, 9)]
+    current = range(1, len(ids), 2)
     own = model.hf(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
-    walker = Walker(model, first_batch([ids], [range(len(ids))], model.device))
+    own = own[current.start :: current.step]
+    walker = Walker(model, first_batch([ids], [current], model.device))
     start = walker.start()
     packed = walker.fork(start)
     for index in range(model.num_layers):
         packed = walker.step(Layer(index), packed)
-    demand(model, "packed rows do not give its own logits", model.leave(walker.finish(packed)), own)
+    claim = "packed rows do not give its own logits"
+    worst = demand(model, claim, model.leave(walker.finish(packed)), own)
     held = walker.step(Layer(0), walker.step(Freeze(), start))
     claim = "held rows do not give its own keys and values"
-    demand(model, claim, walker.finish(held), walker.finish(walker.step(Layer(0), start)))
+    after = walker.finish(walker.step(Layer(0), start))
+    return max(worst, demand(model, claim, walker.finish(held), after))

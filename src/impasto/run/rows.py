@@ -14,18 +14,19 @@ current   scored tokens as current rows  the same
 ========  =============================  ==================================================
 
 Which of the positions before it a row may see is the layer's own rule (full, sliding window, …),
-asked of the model by :meth:`impasto.model.opened.OpenedModel.visible`.
+asked of the model by :meth:`impasto.model.opened.OpenedModel.visibility`.
 """
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
+from impasto.model.visibility import Visibility
 from impasto.run.noise import prefix_keys
 
 
@@ -153,11 +154,11 @@ class Frame:
         plain = not self.current and not self.batch.past.shape[1]
         if plain and given["attention_mask"] is None:
             return given  # the model itself calls a plain causal sequence so
-        return given | {"attention_mask": self._masks[self._kinds[0][layer]]}
+        return given | self._further | {"attention_mask": self._masks[self._seen.kinds[layer]]}
 
     @cached_property
-    def _kinds(self) -> tuple[list[int], list[Bool[Tensor, "length length"]]]:
-        return self.model.visible(int(self._keys.max()) + 1)
+    def _seen(self) -> Visibility:
+        return self.model.visibility(int(self._keys.max()) + 1)
 
     @cached_property
     def _keys(self) -> Int[Tensor, "batch keys"]:
@@ -167,15 +168,13 @@ class Frame:
 
     @cached_property
     def _masks(self) -> list[Tensor]:
-        """A mask (batch × 1 × rows × keys) for each kind of layer."""
-        allowed = self._allowed
-        masks = []
-        for visible in self._kinds[1]:
-            mask = visible[self.rows[:, :, None], self._keys[:, None, :]] & allowed
-            if not self.model.habits.boolean_masks:
-                mask = as_numbers(mask, self.model.hf.dtype)
-            masks.append(mask[:, None])
-        return masks
+        """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
+        kinds = range(len(self._seen.masks))
+        return [self._seen.mask(kind, self.rows, self._keys, self._allowed) for kind in kinds]
+
+    @cached_property
+    def _further(self) -> Arguments:
+        return self._seen.further(self._keys)
 
     @cached_property
     def _allowed(self) -> Bool[Tensor, "batch rows keys"]:
@@ -196,10 +195,3 @@ class Frame:
             itself = itself.expand(size, -1, -1)
             blocks.append(torch.cat([before & real[:, None, :], itself], 2))
         return torch.cat(blocks, 1)
-
-
-def as_numbers(mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-    """Return a mask to be added to attention scores."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
-        ~mask, torch.finfo(dtype).min
-    )
