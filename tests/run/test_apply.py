@@ -8,15 +8,17 @@ import impasto
 import reference
 from families import FAMILIES, VOCABULARY, family
 from impasto import Plan, UserError
-from plans import PLANS
+from plans import CORE, PLANS, spread
 
 NAMES = list(FAMILIES)
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 SOME = PLANS[3::6]
+THIRTY = PLANS[:9] + PLANS[12:21] + PLANS[22:28] + PLANS[30:32] + PLANS[37:41]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("plan", SOME, ids=str)
+@pytest.mark.parametrize(
+    ("name", "plan"), [(n, p) for n in NAMES for p in spread(n, NAMES, 12)[::6]], ids=str
+)
 def test_the_logits_at_every_position_are_the_plans_after_that_prefix(name, plan):
     hf = family(name)
     with torch.no_grad(), impasto.apply(hf, plan):
@@ -27,20 +29,32 @@ def test_the_logits_at_every_position_are_the_plans_after_that_prefix(name, plan
             torch.testing.assert_close(row[j - 1], expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_hugging_faces_generate_gives_the_references_tokens_with_left_padding(name, use_cache):
+def test_hugging_faces_generate_gives_the_references_tokens_with_left_padding(name):
+    plans = SOME if name in CORE else SOME[NAMES.index(name) % 4 :: 4]
+    for use_cache in (True, False):
+        check_generate(name, plans, 4, use_cache)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "gemma2", "bloom", "qwen3_moe"])
+def test_thirty_plans_write_the_references_twenty_four_tokens(name):
+    assert len(THIRTY) == 30
+    check_generate(name, THIRTY, 24, use_cache=True)
+
+
+def check_generate(name, plans, count, use_cache):
     hf = family(name)
     prompts = [IDS[:4], IDS]
     ids = torch.tensor([[0] * (8 - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (8 - len(p)) + [1] * len(p) for p in prompts])
-    for plan in SOME:
+    for plan in plans:
         with impasto.apply(hf, plan):
             out = hf.generate(
-                ids, attention_mask=mask, max_new_tokens=4, do_sample=False, use_cache=use_cache,
-                pad_token_id=0,
+                ids, attention_mask=mask, max_new_tokens=count, do_sample=False,
+                use_cache=use_cache, pad_token_id=0,
             )  # fmt: skip
-        expected = [reference.generate(hf, plan, prompt, 4) for prompt in prompts]
+        expected = [reference.generate(hf, plan, prompt, count) for prompt in prompts]
         assert out[:, 8:].tolist() == expected, plan
 
 

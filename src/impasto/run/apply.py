@@ -10,6 +10,7 @@ the plan has a layer of its own after that. So beams reorder it and cropping cro
 """
 
 import inspect
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,17 +24,18 @@ from impasto.error import UserError
 from impasto.model.block import Arguments
 from impasto.model.forwards import Forward, Forwards, as_output
 from impasto.model.opened import Entered, OpenedModel
-from impasto.plan import Noise, Plan
+from impasto.plan import Layer, Noise, Parallel, Plan
 from impasto.run.noise import prefix_keys
 from impasto.run.opening import opened
 from impasto.run.rows import Batch
 from impasto.run.slot import KeysValues
 from impasto.run.walk import State, Walker
+from impasto.run.watch import Watch
 
 _applied: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
 
 
-def apply(hf: PreTrainedModel, plan: Plan) -> "Applied":
+def apply(hf: nn.Module, plan: Plan) -> "Applied":
     """Make a Hugging Face model run a plan, until the handle is removed.
 
     ``with impasto.apply(hf, plan): hf.generate(...)``, or ``handle = impasto.apply(hf, plan)`` and
@@ -45,6 +47,7 @@ def apply(hf: PreTrainedModel, plan: Plan) -> "Applied":
             donors: :meth:`impasto.Model.next_logits` and its like take them).
         ModelError: when the model cannot be opened.
     """
+    hf = _unwrapped(hf)
     if hf in _applied:
         raise UserError(
             f"the plan {_applied[hf]} is applied to this model already; remove it first "
@@ -67,11 +70,15 @@ class Applied:
         self._model, self._plan = model, plan
         self._call: Arguments = {}
         self._noted: list[Arguments] = []
+        self._watch = Watch(model)
         # The outer model is what users call; some call the inner one, and some families skip it.
-        self._hooks = [
-            module.register_forward_pre_hook(self._begin, with_kwargs=True)
-            for module in {model.hf, model.hf.base_model}
-        ]
+        self._hooks = []
+        for module in {model.hf, model.hf.base_model}:
+            begin = partial(
+                self._begin, list(inspect.signature(type(module).forward).parameters)[1:]
+            )
+            self._hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
+            self._hooks.append(module.register_forward_hook(self._watch.told))
         self._originals = Forwards([(block.module, block.module.forward) for block in model.blocks])
         self._stand_ins = Forwards([(b.module, self._noting(b.module)) for b in model.blocks])
         self._stand_ins.__enter__()
@@ -90,10 +97,20 @@ class Applied:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: Arguments) -> None:
-        names = list(inspect.signature(type(module).forward).parameters)[1:]
+    def _begin(
+        self, names: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: Arguments
+    ) -> None:
+        if self._watch.running:
+            return
         self._call = dict(zip(names, args, strict=False)) | kwargs
         self._noted = []
+        self._watch.begin(self._call, self._plan)
+        blocks = [block.module for block in self._model.blocks]
+        if module.training and any(getattr(block, "gradient_checkpointing", 0) for block in blocks):
+            raise UserError(
+                "gradient (activation) checkpointing runs blocks again after the forward, when no "
+                "plan is there any more; switch it off on this model"
+            )
 
     def _noting(self, block: nn.Module) -> Forward:
         names = list(inspect.signature(type(block).forward).parameters)[1:]
@@ -127,11 +144,15 @@ class Applied:
             given=Entered(states, arguments),
         )
         state = walker.start()
-        for step in self._plan.steps:
-            state = walker.step(step, state)
+        with self._watch as watch:
+            watch.passed(state)
+            for step in self._plan.steps:
+                state = walker.step(step, state)
+                if isinstance(step, (Layer, Parallel)):
+                    watch.passed(state)
         if ledger is not None:
             ledger.record(cache, batch, state)
-        return state.earlier if state.current is None else state.current
+        return state.latest
 
 
 class Ledger(DynamicLayer):
@@ -189,13 +210,19 @@ class Ledger(DynamicLayer):
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
 
 
+def _unwrapped(hf: Any) -> PreTrainedModel:
+    """Return the Hugging Face model itself, out of PEFT's wrapping where it has one."""
+    return hf.get_base_model() if hasattr(hf, "get_base_model") else hf
+
+
 def _batch(
     call: Arguments, first: Arguments, states: Tensor, ledger: Ledger | None, plan: Plan
 ) -> Batch:
     """Return the batch that a Hugging Face call describes; every position is asked for."""
     size, new = states.shape[:2]
     ids = call.get("input_ids")
-    if ids is None and any(isinstance(step, Noise) for step in plan.steps):
+    noisy = any(isinstance(step, Noise) for step in plan.steps)
+    if ids is None and noisy:
         raise UserError("noise depends on the tokens read: call the model with input_ids")
     if ids is None:
         ids = torch.zeros(size, new, dtype=torch.long, device=states.device)
@@ -205,13 +232,15 @@ def _batch(
     mask = call.get("attention_mask")
     real = _is_real(mask, size, length + new, ids.device)
     positions = first.get("position_ids")
-    if positions is None:
-        positions = torch.arange(length, length + new, device=ids.device)
+    if positions is None:  # a family whose blocks need none
+        positions = (real.cumsum(1) - 1).clamp(min=0)[:, length:]
     positions = positions.reshape(-1, new).expand(size, -1)
     past = positions[:, :1] + torch.arange(-length, 0, device=ids.device)
     has_past = real[:, :length]
     nothing = before.new_zeros(size)
-    sums = prefix_keys(before, has_past, nothing, nothing)[1]
+    total = nothing
+    if length and noisy:
+        total = prefix_keys(before, has_past, nothing, nothing)[1][:, -1]
     every = torch.arange(new, device=ids.device).expand(size, -1)
     return Batch(
         ids=ids,
@@ -221,7 +250,7 @@ def _batch(
         is_scored=torch.ones_like(every, dtype=torch.bool),
         past=past.clamp(min=0),
         has_past=has_past,
-        total=sums[:, -1] if length else nothing,
+        total=total,
     )
 
 

@@ -68,7 +68,7 @@ def _continued(
     A draft is read behind its prompt. Its tokens are the plan's own as far as the plan would have
     predicted them; from the first that it would not, the plan decodes by itself.
     """
-    tree = plant(plans)
+    tree = plant([plan.steps for plan in plans])
     written: list[list[list[int]]] = [[[] for _ in prompts] for _ in plans]
     reading = [
         replace(
@@ -106,7 +106,7 @@ def predict(
     model: OpenedModel, plan: Plan, prompts: Sequence[Passage]
 ) -> Float[Tensor, "prompts vocab"]:
     """Return the logits after each prompt."""
-    tree = plant([plan])
+    tree = plant([plan.steps])
     walker, donors = open_passages(model, prompts, tree.injects, records=False)
     (_, state), *_ = walk(tree, walker, donors)
     return model.leave(walker.finish(state))

@@ -14,16 +14,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from impasto.error import UserError
 from impasto.model.load import load_hf
-from impasto.plan import Layer, Parallel, Plan
+from impasto.plan import Plan
 from impasto.run.apply import apply
+from impasto.run.depths import hidden_states
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
 from impasto.run.generate import Limits, generate, predict
-from impasto.run.opening import opened
-from impasto.run.passage import Passage, batches
-from impasto.run.rows import first_batch
+from impasto.run.opening import opened, opening
+from impasto.run.passage import Passage
 from impasto.run.score import Score, score
 from impasto.run.text import Prompt, Reader
-from impasto.run.walk import Walker
 
 Progress = Callable[[float], None]
 
@@ -79,6 +78,11 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {self.family}, {self.num_layers} layers)"
+
+    @property
+    def checked(self) -> list[tuple[str, float]]:
+        """What the opening check found: claims, each with a relative difference, and the limit."""
+        return opening(self.hf).told()
 
     @property
     def num_layers(self) -> int:
@@ -206,37 +210,28 @@ class Model:
             for row in written
         ]
 
-    @torch.no_grad()
     def hidden_states(
-        self, plan: Plan, texts: Sequence[Prompt]
+        self, plan: Plan, texts: Sequence[Prompt], donors: Donors = None
     ) -> list[Float[Tensor, "depths tokens hidden"]]:
         """Return the state of every token, as the current one, at every depth of a plan.
+
+        Args:
+            plan: The plan.
+            texts: Texts, or token ids.
+            donors: As in :meth:`loglikelihood`; spans are found in the text.
 
         Returns:
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what the final norm reads.
         """
         self._check([plan])
-        if plan.injections:
-            raise UserError("hidden_states takes no donors, so it runs no plan that injects")
-        read = [self._reader.prompt(text) for text in texts]
-        found: list[Tensor] = [torch.empty(0)] * len(read)
-        for indices in batches([Passage(ids, range(len(ids)), {}) for ids in read]):
-            part = [read[index] for index in indices]
-            walker = Walker(
-                self._opened,
-                first_batch(part, [range(len(ids)) for ids in part], self._opened.device),
-            )
-            state = walker.start()
-            depths = [state.earlier]
-            for step in plan.steps:
-                state = walker.step(step, state)
-                if isinstance(step, (Layer, Parallel)):
-                    depths.append(state.earlier if state.current is None else state.current)
-            stacked = torch.stack([states.to(depths[0].device) for states in depths], 1)
-            for index, ids, states in zip(indices, part, stacked, strict=True):
-                found[index] = states[:, : len(ids)]
-        return found
+        bound = donors_by_request(donors, len(texts), [plan])
+        passages = []
+        for text, mapping in zip(texts, bound, strict=True):
+            ids = self._reader.prompt(text)
+            transplants = self._read_donors([plan], mapping, text, range(len(ids)))
+            passages.append(Passage(ids, range(len(ids)), transplants))
+        return hidden_states(self._opened, plan, passages)
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
         plans = [plans] if isinstance(plans, Plan) else list(plans)

@@ -19,6 +19,7 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
+_NUMBERS_AT_ONCE = {"cpu": 2**16}  # so that what is drawn stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +70,50 @@ def noise(
     marker = torch.tensor([source.seed, source.depth, source.number], device=keys.device)
     for value in marker:
         keys = _mix(keys ^ _mix(value + _GOLDEN))
-    if source.kind == "shuffle":
-        return states.gather(-1, _bits(keys, width).argsort(dim=-1))
-    drawn = _normal(keys, width)
-    wide = states.float()
-    scale = wide.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
+    draw = _shuffled if source.kind == "shuffle" else _normal_rows
+    rows = max(1, _NUMBERS_AT_ONCE.get(states.device.type, 2**24) // width)
+    parts = zip(states.reshape(-1, width).split(rows), keys.reshape(-1).split(rows), strict=True)
+    return torch.cat([draw(some, key) for some, key in parts]).reshape(states.shape)
+
+
+def _shuffled(
+    states: Float[Tensor, "rows hidden"], keys: Int[Tensor, "rows"]
+) -> Float[Tensor, "rows hidden"]:
+    """Order a row's entries by 32 random bits each; below them, the index keeps all apart.
+
+    Numbers alone are sorted, which NumPy does several times faster than an argsort.
+    """
+    width = states.shape[-1]
+    places = (width - 1).bit_length()
+    marked = _halves(keys, width).bitwise_left_shift_(places)
+    marked |= torch.arange(width, device=keys.device)
+    if marked.device.type == "cpu":
+        marked.numpy().sort(axis=-1)
+    else:
+        marked = marked.sort(dim=-1).values
+    return states.gather(-1, marked.bitwise_and_((1 << places) - 1))
+
+
+def _normal_rows(
+    states: Float[Tensor, "rows hidden"], keys: Int[Tensor, "rows"]
+) -> Float[Tensor, "rows hidden"]:
+    """Draw N(0, 1) by the Box-Muller transform, two numbers from each 64 bits, and rescale."""
+    width = states.shape[-1]
+    even = width + width % 2
+    uniform = _halves(keys, even).float().add_(0.5).mul_(2**-32)
+    radius, angle = uniform.split(even // 2, dim=-1)
+    radius, angle = radius.log().mul_(-2).sqrt_(), angle.mul(2 * math.pi)
+    drawn = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)[:, :width]
+    scale = states.float().norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
     return (drawn * scale).to(states.dtype)
 
 
-def _normal(keys: Int[Tensor, "*rows"], width: int) -> Float[Tensor, "*rows width"]:
-    """Draw N(0, 1) by the Box-Muller transform, two numbers from each 64 bits."""
-    bits = _bits(keys, (width + 1) // 2)
-    uniform = torch.stack([bits & 0xFFFFFFFF, _shift(bits, 32)]).float().add_(0.5).mul_(2**-32)
-    radius = uniform[0].log_().mul_(-2).sqrt_()
-    angle = uniform[1].mul_(2 * math.pi)
-    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)[..., :width]
-
-
-def _bits(keys: Int[Tensor, "*rows"], count: int) -> Int[Tensor, "*rows count"]:
-    counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
-    return _mix(keys[..., None] + counter)
+def _halves(keys: Int[Tensor, "rows"], count: int) -> Int[Tensor, "rows count"]:
+    """Return ``count`` random numbers of 32 bits for each key: first lower halves, then upper."""
+    half = (count + 1) // 2
+    bits = torch.arange(1, half + 1, device=keys.device) * _GOLDEN
+    bits = _mix(keys[:, None] + bits)
+    return torch.cat([bits & 0xFFFFFFFF, _shift(bits, 32)], dim=-1)[:, :count]
 
 
 def _mix(value: Tensor) -> Tensor:

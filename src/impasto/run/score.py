@@ -32,7 +32,7 @@ def score(
 
     A request is a passage, and the tokens that its scored rows should predict.
     """
-    tree = plant(plans)
+    tree = plant([plan.steps for plan in plans])
     scores: list[list[Score]] = [[(0.0, True)] * len(requests) for _ in plans]
     passages = [passage for passage, _ in requests]
     meter = Meter(progress, sum(len(passage.ids) for passage in passages) * tree.size)

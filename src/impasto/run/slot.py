@@ -55,6 +55,11 @@ class Slot(Cache):
         """Join new keys and values to the past ones; keep those of earlier tokens."""
         past, count = self.kept, self._earlier
         new = KeysValues(key_states, value_states)
+        if count == key_states.shape[2]:  # all of them: what is kept is what is seen
+            self.kept = new if past is None else past.joined(*new)
+            if self._only:
+                raise KeysAndValuesReady
+            return self.kept
         if count:
             first = KeysValues(key_states[:, :, :count], value_states[:, :, :count])
             self.kept = first if past is None else past.joined(*first)

@@ -8,7 +8,7 @@ come are kept.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from impasto.plan import Inject, Plan, Step
+from impasto.plan import Inject, Step
 from impasto.run.walk import Splice, State, Walker, attends, is_last_attention
 
 
@@ -39,16 +39,16 @@ class DonorRun:
     splice: Splice
 
 
-def plant(plans: Sequence[Plan]) -> Node:
-    """Return the tree of some plans."""
+def plant(routes: Sequence[Sequence[Step]]) -> Node:
+    """Return the tree of some plans, or of any beginnings of plans, given by their steps."""
     root = Node()
-    for index, plan in enumerate(plans):
+    for index, steps in enumerate(routes):
         path = [root]
-        for step in plan.steps:
+        for step in steps:
             path.append(path[-1].branches.setdefault(step, Node()))
         path[-1].ends.append(index)
         names: set[str] = set()
-        for node, step in zip(reversed(path[:-1]), reversed(plan.steps), strict=True):
+        for node, step in zip(reversed(path[:-1]), reversed(steps), strict=True):
             if isinstance(step, Inject):
                 names = names | {step.name}
             node.injects |= names

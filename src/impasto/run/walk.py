@@ -9,9 +9,9 @@ DESIGN's section 3 is the specification; ``tests/reference.py`` is the same in i
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,8 +27,7 @@ from impasto.run.slot import KeysAndValuesReady, KeysValues, Slot
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """Where a walk stands.
 
     Attributes:
@@ -50,6 +49,11 @@ class State:
     occurrences: int = 0
     kept: tuple[KeysValues, ...] = ()
     prefix: "State | None" = None
+
+    @property
+    def latest(self) -> Float[Tensor, "batch rows hidden"]:
+        """The states as current tokens: of the scored tokens, or of all before the first marker."""
+        return self.earlier if self.current is None else self.current
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,12 @@ class Walker:
     def step(self, step: Step, state: State) -> State:
         """Run one step of a plan; ``inject`` needs a donor and has :meth:`inject`."""
         if self.prefix is not None:
-            state = replace(state, prefix=self.prefix.step(step, _present(state.prefix)))
+            state = state._replace(prefix=self.prefix.step(step, _present(state.prefix)))
         match step:
             case Layer() | Parallel():
-                return replace(self._advance(step, state), depth=state.depth + 1)
+                return self._advance(step, state)._replace(depth=state.depth + 1)
             case Freeze():
-                return replace(self.fork(state), held=True)
+                return self.fork(state)._replace(held=True)
             case Noise():
                 return self._noised(step, self.fork(state))
             case Inject():
@@ -129,7 +133,7 @@ class Walker:
     def finish(self, state: State) -> Float[Tensor, "predictions hidden"]:
         """Return the states of depth T that predictions are made from, batch entry by entry."""
         rows = self.batch.pick(state.earlier) if state.current is None else state.current
-        return rows[self.batch.is_scored]
+        return rows[self.batch.is_scored.to(rows.device)]
 
     def inject(self, state: State, splice: Splice, donor: "Walker", given: State) -> State:
         """Set target rows to the donor's rows at the same depth."""
@@ -142,12 +146,12 @@ class Walker:
         replaced = state.earlier.clone()
         replaced[at[0], index] = rows[at[0], source].to(replaced.device)
         if state.current is None:
-            return replace(state, earlier=replaced)
+            return state._replace(earlier=replaced)
         hit = torch.zeros(replaced.shape[:2], dtype=torch.bool, device=replaced.device)
         hit[at[0], index] = True
         picked = self.batch.pick(hit)[..., None]
         current = torch.where(picked, self.batch.pick(replaced), state.current)
-        return replace(state, earlier=state.earlier if state.held else replaced, current=current)
+        return state._replace(earlier=state.earlier if state.held else replaced, current=current)
 
     def retire(self, state: State) -> State:
         """Let earlier tokens go no further than giving keys and values to the next attention.
@@ -155,23 +159,23 @@ class Walker:
         Where that is the last attention of every plan ahead, no prediction can tell.
         """
         if self.prefix is not None:
-            state = replace(state, prefix=self.prefix.retire(_present(state.prefix)))
-        return replace(self.fork(state), held=True)
+            state = state._replace(prefix=self.prefix.retire(_present(state.prefix)))
+        return self.fork(state)._replace(held=True)
 
     def fork(self, state: State) -> State:
         """Let scored tokens go on as current rows, beside all tokens as earlier rows."""
         if state.current is not None:
             return state
-        return replace(state, current=self.batch.pick(state.earlier))
+        return state._replace(current=self.batch.pick(state.earlier))
 
     def _noised(self, marker: Noise, state: State) -> State:
-        state = replace(state, noises=state.noises + 1)
+        state = state._replace(noises=state.noises + 1)
         if state.held:  # every later item, this one too, leaves frozen tokens where they were
             return state
         source = NoiseSource(marker.kind, marker.seed, state.depth, state.noises - 1)
-        drawn = noise(state.earlier, self.batch.hashed[0], source)
-        spared = (self.batch.index < marker.keep)[..., None]
-        return replace(state, earlier=torch.where(spared, state.earlier, drawn))
+        drawn = noise(state.earlier, self.batch.hashed[0].to(state.earlier.device), source)
+        spared = (self.batch.index < marker.keep)[..., None].to(drawn.device)
+        return state._replace(earlier=torch.where(spared, state.earlier, drawn))
 
     def _advance(self, step: Step, state: State) -> State:
         match step:
@@ -188,15 +192,14 @@ class Walker:
         current = None if state.current is None else Merge(step.combine, state.current)
         after = state
         for branch in step.branches:
-            after = replace(after, earlier=state.earlier, current=state.current)
+            after = after._replace(earlier=state.earlier, current=state.current)
             for inner in branch:
                 after = self._advance(inner, after)
             if not state.held:
                 earlier.add(after.earlier)
             if current is not None:
                 current.add(_present(after.current))
-        return replace(
-            after,
+        return after._replace(
             earlier=state.earlier if state.held else earlier.result(),
             current=None if current is None else current.result(),
         )
@@ -204,24 +207,24 @@ class Walker:
     def _layer(self, step: Layer, state: State) -> State:
         if state.current is None:
             earlier, state = self._call(step, state.earlier, self._trunk, state)
-            return replace(state, earlier=earlier)
+            return state._replace(earlier=earlier)
         if state.held:
             return self._held_layer(step, state, state.current)
         count = state.earlier.shape[1]
         rows = torch.cat([state.earlier, state.current], 1)
         rows, state = self._call(step, rows, self._packed, state)
-        return replace(state, earlier=rows[:, :count], current=rows[:, count:])
+        return state._replace(earlier=rows[:, :count], current=rows[:, count:])
 
     def _held_layer(self, step: Layer, state: State, current: Tensor) -> State:
         """Run a layer on current rows; held rows give it keys and values, no more."""
         block = self.model.blocks[step.index]
         if step.part == "mlp":
-            return replace(state, current=self._on_current(step, current, None))
+            return state._replace(current=self._on_current(step, current, None))
         slot = Slot(self._past(state), state.earlier.shape[1], only=True)
         with suppress(KeysAndValuesReady):
             block(state.earlier, self._cached(self._trunk.arguments(step.index), slot))
         current = self._on_current(step, current, Slot(slot.kept, 0))
-        return self._noted(replace(state, current=current), slot)
+        return self._noted(state._replace(current=current), slot)
 
     def _on_current(self, step: Layer, current: Tensor, seen: Slot | None) -> Tensor:
         """Run a block on current rows alone, which see what a slot holds."""
@@ -251,7 +254,7 @@ class Walker:
 
     def _noted(self, state: State, slot: Slot) -> State:
         kept = (*state.kept, _present(slot.kept)) if self.records else ()
-        return replace(state, occurrences=state.occurrences + 1, kept=kept)
+        return state._replace(occurrences=state.occurrences + 1, kept=kept)
 
     def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
         name = self.model.habits.cache_argument
