@@ -71,9 +71,11 @@ INJECTING_PLANS = [Plan.parse(line, layers=6) for line in INJECTING]
 CORE = ("llama", "gpt2", "gpt_neox", "bloom", "gemma3")
 
 
-def spread(name: str, names: list[str], every: int = 4) -> list[Plan]:
-    """Return the plans that a family meets in the quick tests: all of them for the core ones.
+def spread(name: str, names: list[str], core: int = 1, others: int = 5) -> list[Plan]:
+    """Return the plans that a family meets in the quick tests, where not all families meet all.
 
-    The others meet some each, and every plan is met by some of them.
+    The core families meet every ``core``-th plan, the others every ``others``-th, beginning at
+    different ones, so that every plan is met by several families.
     """
-    return PLANS if name in CORE else PLANS[names.index(name) % every :: every]
+    every = core if name in CORE else others
+    return PLANS[names.index(name) % every :: every]

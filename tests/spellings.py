@@ -19,7 +19,7 @@ Path = tuple[str | Move, ...]
 
 
 def attend(name: str, *, adds_residual: bool = False) -> Move:
-    """Run the attention module as its block was called; where it adds the residual, give it none."""
+    """Run the attention module with what its block was called with, and no residual to add."""
 
     def move(block: nn.Module, states: Tensor, call: Call) -> Tensor:
         none = {"residual": torch.zeros_like(states)} if adds_residual else {}

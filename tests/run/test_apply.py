@@ -17,7 +17,7 @@ THIRTY = PLANS[:9] + PLANS[12:21] + PLANS[22:28] + PLANS[30:32] + PLANS[37:41]
 
 
 @pytest.mark.parametrize(
-    ("name", "plan"), [(n, p) for n in NAMES for p in spread(n, NAMES, 12)[::6]], ids=str
+    ("name", "plan"), [(n, p) for n in NAMES for p in spread(n, NAMES, 4, 16)], ids=str
 )
 def test_the_logits_at_every_position_are_the_plans_after_that_prefix(name, plan):
     hf = family(name)
@@ -31,7 +31,7 @@ def test_the_logits_at_every_position_are_the_plans_after_that_prefix(name, plan
 
 @pytest.mark.parametrize("name", NAMES)
 def test_hugging_faces_generate_gives_the_references_tokens_with_left_padding(name):
-    plans = SOME if name in CORE else SOME[NAMES.index(name) % 4 :: 4]
+    plans = SOME[::2] if name in CORE else SOME[NAMES.index(name) % 4 :: 4]
     for use_cache in (True, False):
         check_generate(name, plans, 4, use_cache)
 
@@ -76,9 +76,9 @@ def test_the_identity_plan_is_the_model_bit_for_bit(name):
     mask = torch.ones_like(ids)
     mask[0, :4] = 0
     with torch.no_grad():
-        own = hf(input_ids=ids, attention_mask=mask).logits
+        own = hf(input_ids=ids, attention_mask=mask, use_cache=False).logits
         with impasto.apply(hf, PLANS[0]):
-            applied = hf(input_ids=ids, attention_mask=mask).logits
+            applied = hf(input_ids=ids, attention_mask=mask, use_cache=False).logits
     assert torch.equal(own[mask.bool()], applied[mask.bool()])
 
 

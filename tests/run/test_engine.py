@@ -6,7 +6,7 @@ import torch
 import reference
 from families import FAMILIES, VOCABULARY, family
 from impasto.run import Donor, load
-from plans import CORE, INJECTING_PLANS, PLANS, spread
+from plans import INJECTING_PLANS, PLANS, spread
 
 TOLERANCE = 1e-4
 NAMES = list(FAMILIES)
@@ -55,12 +55,12 @@ def test_next_logits_equal_the_reference(name, plan):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_many_plans_scored_together_equal_the_reference_one_by_one(name):
-    check_scores(name, spread(name, NAMES))
+    check_scores(name, spread(name, NAMES, core=2, others=6))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cached_generation_equals_recomputing_every_prefix(name):
-    check_generation(name, spread(name, NAMES), 4)
+    check_generation(name, spread(name, NAMES, core=2, others=6), 4)
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_every_family_runs_every_plan(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_injection_equals_the_reference(name):
     hf = family(name)
-    plans = INJECTING_PLANS if name in CORE else INJECTING_PLANS[NAMES.index(name) % 3 :: 3]
+    plans = INJECTING_PLANS[:: 1 if name == "llama" else 3]
     model = load(hf)
     first, second, a, b = sequences(8, 10, 6, 9, seed=1)
     donors = {"a": Donor(a, (2, 5), (1, 3)), "b": Donor(b, (8, 9), (7, 8))}
@@ -102,5 +102,5 @@ def test_the_identity_plan_gives_the_models_own_logits_bit_for_bit(name):
     hf = family(name)
     ids = torch.tensor(sequences(9, 9))
     with torch.no_grad():
-        own = hf(input_ids=ids).logits[:, -1]
+        own = hf(input_ids=ids, use_cache=False).logits[:, -1]
     assert torch.equal(load(hf).next_logits(PLANS[0], ids), own)

@@ -146,3 +146,14 @@ def test_an_unknown_model_is_refused_with_what_a_model_may_be(tmp_path):
     ]:
         with pytest.raises(UserError, match=says):
             impasto.load(name)
+
+
+@pytest.mark.parametrize("plan", ["0-5", "0-2 freeze 3-5"])
+def test_texts_longer_than_the_positions_run_where_hugging_face_runs_them(plan):
+    """Rotary tables go on beyond what a configuration says; learned positions end there."""
+    ids = rows(140)[0][None]
+    hf = family("llama")
+    assert hf.config.max_position_embeddings < ids.shape[1]
+    assert impasto.load(hf).next_logits(Plan.parse(plan), ids).isfinite().all()
+    with pytest.raises(UserError, match="has 128 positions"):
+        impasto.load(family("gpt2")).hidden_states(Plan.parse(plan), [ids[0].tolist()])

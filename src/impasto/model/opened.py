@@ -18,7 +18,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from impasto.model.anatomy import KEY_ARGUMENTS, Anatomy, ModelError, find_anatomy
+from impasto.model.anatomy import (
+    KEY_ARGUMENTS,
+    Anatomy,
+    ModelError,
+    find_anatomy,
+    find_queries,
+)
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.forwards import Forward, Forwards, arity, as_output
 from impasto.model.visibility import Visibility, read_visibility
@@ -69,6 +75,11 @@ class OpenedModel:
         return getattr(config, "max_position_embeddings", None)
 
     @property
+    def hidden(self) -> int:
+        """The units of a state."""
+        return self.hf.config.get_text_config(decoder=True).hidden_size
+
+    @property
     def vocabulary(self) -> int:
         """The number of token ids."""
         return self.hf.config.get_text_config(decoder=True).vocab_size
@@ -96,7 +107,13 @@ class OpenedModel:
             given["position_ids"] = positions
         calls: list[Arguments] = []
         with Forwards([(block.module, self._noting(calls)) for block in self.blocks]):
-            self.hf.base_model(**given)
+            try:
+                self.hf.base_model(**given)
+            except IndexError as error:
+                raise ModelError(
+                    f"{type(self.hf).__name__} cannot read {int(positions.max()) + 1} tokens: it "
+                    f"has {self.max_positions} positions; shorten the text"
+                ) from error
         if len(calls) != self.num_layers:
             raise ModelError(
                 f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
@@ -117,8 +134,8 @@ class OpenedModel:
     def visibility(self, length: int) -> Visibility:
         """Return which position may see which among the first ``length``, as the model masks."""
         if self._visibility is None or self._visibility.length < length:
-            length = max(length, 64)
-            self._visibility = self._ask_visibility(min(length, self.max_positions or length))
+            ahead = min(64, self.max_positions or 64)  # lest it be asked often
+            self._visibility = self._ask_visibility(max(length, ahead))
         return self._visibility
 
     def _ask_visibility(self, length: int) -> Visibility:
@@ -170,7 +187,12 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         return tuple(Component(block.get_submodule(name), arities[name]) for name in names)
 
     blocks = [
-        Block(block, components(block, anatomy.attention), components(block, anatomy.mlp))
+        Block(
+            block,
+            components(block, anatomy.attention),
+            components(block, anatomy.mlp),
+            find_queries(block, anatomy),
+        )
         for block in anatomy.blocks
     ]
     return OpenedModel(hf, blocks, habits)
