@@ -9,7 +9,7 @@ import reference
 from families import family
 from impasto import strategies
 from impasto.plan import Plan
-from impasto.run import Donor, load, passage
+from impasto.run import Donor, bundle, load
 from impasto.run.passage import Passage
 from plans import INJECTING_PLANS, PLANS
 
@@ -109,8 +109,10 @@ def test_shared_beginnings_and_drafts_change_nothing(name, monkeypatch):
     donors = {"a": Donor([2, 7, 1, 8], (1, 3), (5, 6))}
     plans = [*PLANS[::3], *INJECTING_PLANS[1:7:2]]
     plans = [plan for plan in plans if set(plan.injections) <= {"a"}]
-    monkeypatch.setattr(passage, "_ROWS_PER_CALL", 4)
-    assert len(list(passage.batches([Passage(ids, range(5, 6), {}) for ids in prompts]))) == 1
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
+    passages = [Passage(ids, range(5, 6), {}) for ids in prompts]
+    [found] = bundle.bundles(model._opened, passages, merge=False)
+    assert found.prefix == prompts[0][:5]
     written = model.generate(plans, prompts, max_new_tokens=4, donors=donors)
     scores = model.loglikelihood(plans, [(ids, [8, 2]) for ids in prompts], donors=donors)
     graft = {"a": reference.Graft([2, 7, 1, 8], [2], [5])}

@@ -11,6 +11,7 @@ from torch import nn
 from impasto.error import UserError
 
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
+QUERY_NAMES = ("q_proj",)  # where queries are a module apart, which keys and values can do without
 KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for every key
 MLP_NAMES = (("mlp",), ("block_sparse_moe",), ("feed_forward",), ("ffn",), ("fc1", "fc2"))
 
@@ -60,3 +61,10 @@ def _find_blocks(hf: nn.Module) -> nn.ModuleList:
         f"{type(hf).__name__}: no list of {depth} transformer blocks was found, so there are no "
         "layers for a plan to name"
     )
+
+
+def find_queries(block: nn.Module, anatomy: Anatomy) -> tuple[nn.Module, ...]:
+    """Return the modules that make a block's queries and nothing else."""
+    attention = block.get_submodule(anatomy.attention[0])
+    children = dict(attention.named_children())
+    return tuple(children[n] for n in QUERY_NAMES if hasattr(children.get(n), "out_features"))

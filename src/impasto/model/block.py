@@ -47,6 +47,7 @@ class Block:
     module: nn.Module
     attention: tuple[Component, ...]
     mlp: tuple[Component, ...]
+    queries: tuple[nn.Module, ...] = ()
 
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
@@ -56,6 +57,15 @@ class Block:
             return first_tensor(self.module(states, **arguments))
         with self.without("mlp" if part == "attention" else "attention"):
             return first_tensor(self.module(states, **arguments))
+
+    def without_queries(self) -> Forwards:
+        """Return a context for calls that end once keys and values are there: no queries made."""
+
+        def stand_in(module: nn.Module) -> Forward:
+            width: Any = module.out_features
+            return lambda states: states.new_zeros(1).expand(*states.shape[:-1], width)
+
+        return Forwards([(module, stand_in(module)) for module in self.queries])
 
     def without(self, *parts: Part) -> Forwards:
         """Return a context in which ``parts`` contribute nothing."""

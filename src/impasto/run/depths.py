@@ -8,7 +8,8 @@ from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Layer, Parallel, Plan
-from impasto.run.passage import Passage, batches, open_passages
+from impasto.run.bundle import bundles, open_bundle
+from impasto.run.passage import Passage
 from impasto.run.tree import plant, walk
 
 
@@ -20,10 +21,9 @@ def hidden_states(
     ends = [i for i, step in enumerate(plan.steps, 1) if isinstance(step, (Layer, Parallel))]
     tree = plant([plan.steps[:end] for end in (0, *ends)])
     found: list[Tensor] = [torch.empty(0)] * len(passages)
-    for indices in batches(passages):
-        part = [passages[index] for index in indices]
-        walker, donors = open_passages(model, part, tree.injects, records=False)
+    for bundle in bundles(model, passages, merge=False):
+        walker, donors = open_bundle(model, passages, bundle, tree.injects, records=False)
         depths = [state.latest.to(model.device) for _, state in walk(tree, walker, donors)]
-        for index, passage, states in zip(indices, part, torch.stack(depths, 1), strict=True):
-            found[index] = states[:, : len(passage.ids)]
+        for index, states in zip(bundle.passages, torch.stack(depths, 1), strict=True):
+            found[index] = states[:, : len(passages[index].ids)]
     return found

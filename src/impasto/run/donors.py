@@ -14,6 +14,7 @@ from torch import Tensor
 
 from impasto.error import UserError
 from impasto.plan import Plan
+from impasto.run.passage import Transplant
 from impasto.run.text import Prompt, Reader
 from impasto.run.walk import Splice
 
@@ -62,18 +63,6 @@ def donors_by_request(
                     f"pass donors={{{name!r}: Donor(prompt, donor_span, target_span)}}"
                 )
     return each
-
-
-@dataclass(frozen=True, slots=True)
-class Transplant:
-    """A donor read: its tokens, and which of its rows go to which rows of the request."""
-
-    ids: tuple[int, ...]
-    rows: tuple[tuple[int, int], ...]  # (donor's row, request's row)
-
-    def mirrored(self) -> "Transplant":
-        """Return the same with the donor's rows in the place of the request's."""
-        return Transplant(self.ids, tuple((source, source) for source, _ in self.rows))
 
 
 def read_donor(reader: Reader, donor: Donor, prompt: Prompt, read: range) -> Transplant:

@@ -12,4 +12,4 @@ class Meter:
     def add(self, work: int) -> None:
         """Count some work as done."""
         self._done += work
-        self._report(self._done / self._total)
+        self._report(min(1.0, self._done / self._total))

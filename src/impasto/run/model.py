@@ -69,7 +69,10 @@ class Model:
         hf: The Hugging Face model itself, unchanged.
         tokenizer: Its Hugging Face tokenizer, or None.
         name: What it was loaded as.
+        memory: The most bytes that a batch may take; None for half of what is free.
     """
+
+    memory: int | None = None
 
     def __init__(self, hf: Any, tokenizer: Any, name: str) -> None:
         self.hf, self.tokenizer, self.name = hf, tokenizer, name
@@ -157,7 +160,7 @@ class Model:
             end = len(first) + len(second) - 1
             transplants = self._read_donors(plans, mapping, context, range(end - len(ids), end))
             read.append((Passage(ids, rows, transplants), second))
-        return score(self._opened, plans, read, progress)
+        return score(self._opened, plans, read, progress, self.memory)
 
     def generate(
         self,
@@ -201,7 +204,7 @@ class Model:
             )
 
         limits = Limits(max_new_tokens, is_finished)
-        written = generate(self._opened, plans, starts, limits, progress)
+        written = generate(self._opened, plans, starts, limits, progress, self.memory)
         return [
             [
                 self._told(ids, stop) if isinstance(prompt, str) else ids

@@ -44,6 +44,7 @@ def prefix_keys(
     is_real: Bool[Tensor, "batch rows"],
     seen: Int[Tensor, "batch"],
     total: Int[Tensor, "batch"],
+    sees: Bool[Tensor, "batch rows rows"] | None = None,
 ) -> tuple[Int[Tensor, "batch rows"], Int[Tensor, "batch rows"]]:
     """Hash every prefix t₁…tⱼ of token sequences.
 
@@ -52,13 +53,18 @@ def prefix_keys(
         is_real: Where they are no padding; padding leaves no trace in a key.
         seen: How many tokens came before them.
         total: The running sum over those earlier tokens (zeros when there are none).
+        sees: Which new tokens each one's prefix consists of, where they are no plain sequence.
 
     Returns:
         A key for every row, and the running sums after every row.
     """
-    index = seen[:, None] + is_real.cumsum(1)
+    counts = is_real.cumsum(1) if sees is None else sees.sum(2)
+    index = seen[:, None] + counts
     terms = torch.where(is_real, _mix(_mix(index * _GOLDEN) ^ ids), 0)
-    sums = total[:, None] + terms.cumsum(1)
+    if sees is None:
+        sums = total[:, None] + terms.cumsum(1)
+    else:
+        sums = total[:, None] + (terms[:, None, :] * sees).sum(2)
     return _mix(sums), sums
 
 

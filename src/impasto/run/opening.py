@@ -10,7 +10,9 @@ from transformers import PreTrainedModel
 from impasto.model.check import Check, allowed, check, demand
 from impasto.model.opened import OpenedModel, open_model
 from impasto.plan import Freeze, Layer
+from impasto.run.passage import Passage
 from impasto.run.rows import first_batch
+from impasto.run.trie import chain
 from impasto.run.walk import Walker
 
 
@@ -65,7 +67,7 @@ def _check_rows(model: OpenedModel) -> float:
     current = range(1, len(ids), 2)
     own = model.hf(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
     own = own[current.start :: current.step]
-    walker = Walker(model, first_batch([ids], [current], model.device))
+    walker = Walker(model, first_batch([chain(0, Passage(ids, current, {}))], model.device))
     start = walker.start()
     packed = walker.fork(start)
     for index in range(model.num_layers):

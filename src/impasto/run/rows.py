@@ -1,7 +1,8 @@
 """Rows that see some rows: the geometry of one packed forward.
 
 A batch is ``batch`` sequences of ``new`` tokens, padded on the right, that follow ``past`` tokens
-whose keys and values are there already. Some of the new tokens are *scored*: the model's
+whose keys and values are there already. A sequence may be a trie: then "before" means its own
+ancestors. Some of the new tokens are *scored*: the model's
 prediction after them is wanted. A block runs in one of three frames:
 
 ========  =============================  ==================================================
@@ -17,9 +18,12 @@ Which of the positions before it a row may see is the layer's own rule (full, sl
 asked of the model by :meth:`impasto.model.opened.OpenedModel.visibility`.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -28,6 +32,7 @@ from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
 from impasto.model.visibility import Visibility
 from impasto.run.noise import prefix_keys
+from impasto.run.trie import Trie
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Batch:
         past: The positions of the past keys.
         has_past: Where a past key is no padding's.
         total: The running sums of :func:`impasto.run.noise.prefix_keys` over the past.
+        sees: Which new token sees which, itself included, where they are a trie
+            (:mod:`impasto.run.trie`); None where each follows the one before it.
     """
 
     ids: Int[Tensor, "batch new"]
@@ -53,17 +60,25 @@ class Batch:
     past: Int[Tensor, "batch past"]
     has_past: Bool[Tensor, "batch past"]
     total: Int[Tensor, "batch"]
+    sees: Bool[Tensor, "batch new new"] | None = None
 
     @cached_property
     def index(self) -> Int[Tensor, "batch new"]:
         """How many tokens came before each new one."""
         seen = self.has_past.sum(1, keepdim=True)
+        if self.sees is not None:
+            return seen + self.sees.sum(2) - 1
         return seen + self.is_real.cumsum(1) - 1
 
     @cached_property
     def hashed(self) -> tuple[Int[Tensor, "batch new"], Int[Tensor, "batch new"]]:
         """A noise key for every new token, and the running sums after it."""
-        return prefix_keys(self.ids, self.is_real, self.has_past.sum(1), self.total)
+        return prefix_keys(self.ids, self.is_real, self.has_past.sum(1), self.total, self.sees)
+
+    def part(self, span: slice) -> "Batch":
+        """Return some of the sequences."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Batch(**{n: None if v is None else v[span] for n, v in values.items()})
 
     def pick(self, rows: Tensor) -> Tensor:
         """Return the scored ones of ``rows`` (batch × new × …)."""
@@ -72,8 +87,8 @@ class Batch:
         return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
 
 
-def first_batch(sequences: list[list[int]], scored: list[range], device: torch.device) -> Batch:
-    """Return the batch of whole sequences, predictions wanted after the ``scored`` tokens."""
+def first_batch(tries: Sequence[Trie], device: torch.device) -> Batch:
+    """Return the batch of some tries that follow nothing."""
 
     def padded(rows: list[list[int]]) -> Int[Tensor, "batch width"]:
         width = max(map(len, rows))
@@ -84,30 +99,37 @@ def first_batch(sequences: list[list[int]], scored: list[range], device: torch.d
         index = torch.arange(max(counts), device=device)
         return index < torch.tensor(counts, device=device)[:, None]
 
-    ids = padded(sequences)
-    none = ids.new_zeros(len(sequences), 0)
+    ids = padded([trie.ids for trie in tries])
+    none = ids.new_zeros(len(tries), 0)
+    sees = None
+    if not all(trie.is_chain for trie in tries):
+        seen = np.zeros((*ids.shape, ids.shape[1]), dtype=bool)
+        for each, trie in zip(seen, tries, strict=True):
+            each[: len(trie.ids), : len(trie.ids)] = trie.sees
+        sees = torch.from_numpy(seen).to(device)
     return Batch(
         ids=ids,
-        positions=torch.arange(ids.shape[1], device=device).expand_as(ids),
-        is_real=real([len(sequence) for sequence in sequences]),
-        scored=padded([list(rows) for rows in scored]),
-        is_scored=real([len(rows) for rows in scored]),
+        positions=padded([trie.depths for trie in tries]),
+        is_real=real([len(trie.ids) for trie in tries]),
+        scored=padded([trie.scored for trie in tries]),
+        is_scored=real([len(trie.scored) for trie in tries]),
         past=none,
         has_past=none.bool(),
         total=none.sum(1),
+        sees=sees,
     )
 
 
-def following_batch(prefix: Batch, sequences: list[list[int]], scored: list[range]) -> Batch:
-    """Return the batch of sequences that all follow one prefix (a batch of one, unpadded)."""
-    batch = first_batch(sequences, scored, prefix.ids.device)
-    past = prefix.positions.expand(len(sequences), -1)
+def following_batch(prefix: Batch, tries: Sequence[Trie]) -> Batch:
+    """Return the batch of tries that all follow one prefix (a batch of one, unpadded)."""
+    batch = first_batch(tries, prefix.ids.device)
+    past = prefix.positions.expand(len(tries), -1)
     return replace(
         batch,
         positions=batch.positions + past.shape[1],
         past=past,
         has_past=torch.ones_like(past, dtype=torch.bool),
-        total=prefix.hashed[1][:, -1].expand(len(sequences)),
+        total=prefix.hashed[1][:, -1].expand(len(tries)),
     )
 
 
@@ -134,6 +156,17 @@ class Frame:
         frame.__dict__.update(entered=entered, arguments=entered.arguments.__getitem__)
         return frame
 
+    def part(self, span: slice) -> "Frame":
+        """Return the frame of some of the sequences, which are called with their share."""
+        frame = Frame(self.model, self.batch.part(span), self.earlier, self.current)
+        size = self.batch.ids.shape[0]
+        if span != slice(0, size):
+            own = lambda layer: _share(self.arguments(layer), span, size)  # noqa: E731
+        else:
+            own = self.arguments
+        frame.__dict__["arguments"] = own
+        return frame
+
     @cached_property
     def rows(self) -> Int[Tensor, "batch rows"]:
         """The rows' positions."""
@@ -151,7 +184,8 @@ class Frame:
     def arguments(self, layer: int) -> Arguments:
         """Return what block ``layer`` is to be called with, its own mask among it."""
         given = self.entered.arguments[layer]
-        plain = not self.current and not self.batch.past.shape[1]
+        batch = self.batch
+        plain = not self.current and not batch.past.shape[1] and batch.sees is None
         if plain and given["attention_mask"] is None:
             return given  # the model itself calls a plain causal sequence so
         return given | self._further | {"attention_mask": self._masks[self._seen.kinds[layer]]}
@@ -186,12 +220,31 @@ class Frame:
         blocks = []
         if self.earlier:
             seen = real[:, None, :].repeat(1, new, 1)
+            if batch.sees is not None:
+                seen[:, :, past:] &= batch.sees
             seen[:, :, past:] |= own  # padding sees itself, lest its softmax be empty
             none = real.new_zeros(size, new, scored * self.current)
             blocks.append(torch.cat([seen, none], 2))
         if self.current:
             before = self._keys[:, None, : past + new] < batch.pick(batch.positions)[:, :, None]
+            if batch.sees is not None:
+                before[:, :, past:] &= batch.pick(batch.sees)
             itself = torch.eye(scored, dtype=torch.bool, device=real.device)
             itself = itself.expand(size, -1, -1)
             blocks.append(torch.cat([before & real[:, None, :], itself], 2))
         return torch.cat(blocks, 1)
+
+
+def _share(value: Any, span: slice, size: int) -> Any:
+    """Return some batch entries' share of what a block is called with.
+
+    A tensor of several dimensions whose first is the batch, or the batch times the heads, is cut.
+    """
+    if isinstance(value, dict):
+        return {name: _share(each, span, size) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_share(each, span, size) for each in value)
+    if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] % size == 0:
+        each = value.shape[0] // size
+        return value[span.start * each : span.stop * each]
+    return value

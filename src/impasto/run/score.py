@@ -1,24 +1,29 @@
 """Log-likelihoods of continuations, for many plans at once.
 
 Each token of a continuation is predicted with its own preceding token current and all before it
-earlier; the packed rows of :mod:`impasto.run.rows` give them all in one forward.
+earlier; the packed rows of :mod:`impasto.run.rows` give them all in one forward, and the choices of
+a question share one run of it (:mod:`impasto.run.trie`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
+from impasto.run.bundle import open_bundle
+from impasto.run.memory import fitting
 from impasto.run.meter import Meter
-from impasto.run.passage import Passage, batches, open_passages
-from impasto.run.tree import Node, plant, walk
+from impasto.run.passage import Passage
+from impasto.run.tree import plant, walk
 
 Score = tuple[float, bool]
 
-_LOGITS_AT_ONCE = 2**25  # how many numbers a slab of logits may hold
+_LOGITS_AT_ONCE = 2**22  # how many numbers a slab of logits may hold
 
 
 @torch.no_grad()
@@ -27,50 +32,90 @@ def score(
     plans: Sequence[Plan],
     requests: Sequence[tuple[Passage, list[int]]],
     progress: Callable[[float], None],
+    memory: int | None = None,
 ) -> list[list[Score]]:
     """Return, per plan and request, (sum of log p in nats, all tokens greedy?).
 
-    A request is a passage, and the tokens that its scored rows should predict.
+    A request is a passage, and the tokens that its scored rows should predict. A batch takes no
+    more than ``memory`` bytes (None: what is free).
     """
     tree = plant([plan.steps for plan in plans])
     scores: list[list[Score]] = [[(0.0, True)] * len(requests) for _ in plans]
     passages = [passage for passage, _ in requests]
-    meter = Meter(progress, sum(len(passage.ids) for passage in passages) * tree.size)
-    for indices in batches(passages):
-        part = [requests[index] for index in indices]
-        step_cost = sum(len(passage.ids) for passage, _ in part)
-        for plan, found in _score_batch(model, tree, part, lambda c=step_cost: meter.add(c)):
-            for index, value in zip(indices, found, strict=True):
-                scores[plan][index] = value
+    queue = fitting(model, tree, passages, memory)
+    meter = Meter(progress, queue.rows * tree.size)
+    for bundle in queue:
+        wanted = Wanted([requests[index][1] for index in bundle.passages], bundle.predictions)
+        step = lambda rows=bundle.rows: meter.add(rows)  # noqa: E731
+        try:
+            walker, donors = open_bundle(model, passages, bundle, tree.injects, records=False)
+            for plan, state in walk(tree, walker, donors, step):
+                found = wanted.scores(model, walker.finish(state))
+                for index, value in zip(bundle.passages, found, strict=True):
+                    scores[plan][index] = value
+        except (RuntimeError, MemoryError) as error:
+            queue.failed(bundle, error)
     return scores
 
 
-def _score_batch(
-    model: OpenedModel,
-    tree: Node,
-    requests: list[tuple[Passage, list[int]]],
-    on_step: Callable[[], None],
-) -> Iterator[tuple[int, list[Score]]]:
-    walker, donors = open_passages(model, [p for p, _ in requests], tree.injects, records=False)
-    answers = torch.tensor([t for _, answer in requests for t in answer], device=model.device)
-    counts = [len(answer) for _, answer in requests]
-    for plan, state in walk(tree, walker, donors, on_step):
-        log_p, greedy = token_scores(model, walker.finish(state), answers)
-        sums = [part.sum().item() for part in log_p.split(counts)]
-        alike = [bool(part.all()) for part in greedy.split(counts)]
-        yield plan, list(zip(sums, alike, strict=True))
+@dataclass(frozen=True)
+class Wanted:
+    """The tokens that requests want, and the prediction (by index) that each is wanted of."""
+
+    tokens: Sequence[Sequence[int]]
+    predictions: Sequence[Sequence[int]]
+
+    def scores(
+        self, model: OpenedModel, states: Float[Tensor, "predictions hidden"]
+    ) -> Iterator[Score]:
+        """Yield, per request, the sum of log p and whether every token was the likeliest."""
+        order, rows, tokens = self._by_row
+        log_p, greedy = token_scores(model, states, rows, tokens)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order))
+        log_p, greedy = log_p.cpu()[back], greedy.cpu()[back]
+        counts = [len(each) for each in self.tokens]
+        for part, alike in zip(log_p.split(counts), greedy.split(counts), strict=True):
+            yield part.sum().item(), bool(alike.all())
+
+    @cached_property
+    def _by_row(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All wanted tokens, ordered by the prediction that they are wanted of."""
+        rows = torch.tensor([row for each in self.predictions for row in each])
+        tokens = torch.tensor([token for each in self.tokens for token in each])
+        order = rows.argsort(stable=True)
+        return order, rows[order], tokens[order]
 
 
 def token_scores(
-    model: OpenedModel, states: Float[Tensor, "rows hidden"], tokens: Int[Tensor, "rows"]
-) -> tuple[Float[Tensor, "rows"], Tensor]:
-    """Return log p in nats of each token after its row, and whether it was the likeliest."""
-    slab = max(1, _LOGITS_AT_ONCE // model.vocabulary)
+    model: OpenedModel,
+    states: Float[Tensor, "predictions hidden"],
+    rows: Int[Tensor, "tokens"],
+    tokens: Int[Tensor, "tokens"],
+) -> tuple[Float[Tensor, "tokens"], Bool[Tensor, "tokens"]]:
+    """Return log p in nats of each token after its row, and whether it was the likeliest.
+
+    Rows ascend.
+    """
+    slab = _slab(model)
     log_p, greedy = [], []
-    for rows, wanted in zip(states.split(slab), tokens.split(slab), strict=True):
-        logits = model.leave(rows).float()
-        wanted = wanted.to(logits.device)
-        chosen = logits.gather(1, wanted[:, None])[:, 0]
-        log_p.append(chosen - logits.logsumexp(1))
-        greedy.append(logits.argmax(1) == wanted)
+    for begin in range(0, len(states), slab):
+        logits = model.leave(states[begin : begin + slab]).float()
+        here = (rows >= begin) & (rows < begin + slab)
+        row = (rows[here] - begin).to(logits.device)
+        wanted = tokens[here].to(logits.device)
+        log_p.append(logits[row, wanted] - logits.logsumexp(1)[row])
+        greedy.append(logits.argmax(1)[row] == wanted)
     return torch.cat(log_p), torch.cat(greedy)
+
+
+def likeliest(
+    model: OpenedModel, states: Float[Tensor, "predictions hidden"]
+) -> Int[Tensor, "predictions"]:
+    """Return the likeliest token after each state."""
+    return torch.cat([model.leave(rows).argmax(-1) for rows in states.split(_slab(model))])
+
+
+def _slab(model: OpenedModel) -> int:
+    """Return of how many rows logits are made at once, so that they never fill the memory."""
+    return max(1, _LOGITS_AT_ONCE // model.vocabulary)

@@ -6,10 +6,12 @@ number is: it joins the new keys to the past ones and remembers those of earlier
 current row are seen by that row alone and are never remembered.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
@@ -24,9 +26,59 @@ class KeysValues(NamedTuple):
         """Return these followed by ``keys`` and ``values``."""
         return KeysValues(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2))
 
-    def of(self, batch: Tensor) -> "KeysValues":
-        """Return those of the given batch entries."""
-        return KeysValues(self.keys.index_select(0, batch), self.values.index_select(0, batch))
+    def of(self, batch: Int[Tensor, "left"], slots: Int[Tensor, "left kept"]) -> "KeysValues":
+        """Return those of the given batch entries, in the given slots of each."""
+        slots = slots.to(self.keys.device)[:, None, :, None]
+        rows = (each.index_select(0, batch) for each in self)
+        return KeysValues(
+            *(row.gather(2, slots.expand(*row.shape[:2], -1, row.shape[3])) for row in rows)
+        )
+
+
+@dataclass
+class Room:
+    """Keys and values of one occurrence, written in place, with room for tokens to come.
+
+    Attributes:
+        keys: The keys.
+        values: The values.
+        length: How many slots are taken.
+    """
+
+    keys: Float[Tensor, "batch heads room width"]
+    values: Float[Tensor, "batch heads room width"]
+    length: int
+
+    @classmethod
+    def of_kept(cls, kept: Sequence[KeysValues], length: int, room: int) -> "Room":
+        """Return a room for what several plans kept (``length`` slots), and ``room`` more."""
+
+        def copied(parts: Sequence[Tensor]) -> Tensor:
+            batch = sum(part.shape[0] for part in parts)
+            heads, width = parts[0].shape[1], parts[0].shape[3]
+            whole = parts[0].new_zeros(batch, heads, length + room, width)
+            for into, part in zip(whole.split([p.shape[0] for p in parts]), parts, strict=True):
+                into[:, :, : part.shape[2]] = part
+            return whole
+
+        return cls(copied([k.keys for k in kept]), copied([k.values for k in kept]), length)
+
+    def joined(self, keys: Tensor, values: Tensor) -> KeysValues:
+        """Write behind what is taken, and return all of it."""
+        end = self.length + keys.shape[2]
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        return KeysValues(self.keys[:, :, :end], self.values[:, :, :end])
+
+    def part(self, span: slice) -> "Room":
+        """Return the room of some batch entries: the same memory."""
+        return Room(self.keys[span], self.values[span], self.length)
+
+    def of(self, batch: Int[Tensor, "left"]) -> "Room":
+        """Return a room with the given batch entries only."""
+        return Room(
+            self.keys.index_select(0, batch), self.values.index_select(0, batch), self.length
+        )
 
 
 class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)
@@ -43,7 +95,7 @@ class Slot(Cache):
             values are there.
     """
 
-    def __init__(self, past: KeysValues | None, earlier: int, only: bool = False) -> None:
+    def __init__(self, past: KeysValues | Room | None, earlier: int, only: bool = False) -> None:
         super().__init__(layers=[])
         self.kept = past
         self._earlier = earlier
@@ -54,6 +106,8 @@ class Slot(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Join new keys and values to the past ones; keep those of earlier tokens."""
         past, count = self.kept, self._earlier
+        if isinstance(past, Room):
+            return past.joined(key_states, value_states)
         new = KeysValues(key_states, value_states)
         if count == key_states.shape[2]:  # all of them: what is kept is what is seen
             self.kept = new if past is None else past.joined(*new)
@@ -69,4 +123,6 @@ class Slot(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return how many tokens this occurrence has seen."""
+        if isinstance(self.kept, Room):
+            return self.kept.length
         return 0 if self.kept is None else self.kept.keys.shape[2]

@@ -22,6 +22,7 @@ class Node:
         injects: The names that are still to be injected below.
         attends: Whether any attention is still to be run below.
         size: The steps in the whole tree below.
+        forks: The most states that have to be kept at once for branches to come.
     """
 
     branches: dict[Step, "Node"] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Node:
     injects: set[str] = field(default_factory=set)
     attends: bool = False
     size: int = 0
+    forks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ def _measure(root: Node) -> None:
         stack.extend(node.branches.values())
     for node in reversed(order):
         node.size = sum(1 + branch.size for branch in node.branches.values())
+        below = max((branch.forks for branch in node.branches.values()), default=0)
+        node.forks = below + (len(node.branches) > 1)
         node.attends = any(
             branch.attends or attends(step) for step, branch in node.branches.items()
         )

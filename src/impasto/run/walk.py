@@ -7,7 +7,7 @@ rest: their *current* rows go on as they are, while the same tokens as *earlier*
 DESIGN's section 3 is the specification; ``tests/reference.py`` is the same in its naive form.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
 from impasto.run.noise import NoiseSource, noise
 from impasto.run.rows import Batch, Frame
-from impasto.run.slot import KeysAndValuesReady, KeysValues, Slot
+from impasto.run.slot import KeysAndValuesReady, KeysValues, Room, Slot
 
 _T = TypeVar("_T")
 
@@ -83,14 +83,25 @@ class Walker:
         given: The trunk as the model's own forward prepared it, where that is under way.
         prefix: The walker of one sequence that all of these follow. It walks along and keeps its
             keys and values, which are the past of these.
+        held: Which sequences' earlier tokens are frozen, where they are not all alike.
     """
 
     model: OpenedModel
     batch: Batch
-    past: Sequence[KeysValues] = ()
+    past: Sequence[KeysValues | Room] = ()
     records: bool = False
     given: Entered | None = None
     prefix: "Walker | None" = None
+    held: Bool[Tensor, "batch"] | None = None
+
+    def part(
+        self, span: slice, past: Sequence[Room], held: Bool[Tensor, "batch"] | None
+    ) -> "Walker":
+        """Return the walker of some batch entries, with rooms to write their keys and values in."""
+        walker = Walker(self.model, self.batch.part(span), past, held=held)
+        frames = {"_trunk": self._trunk.part(span), "_packed": self._packed.part(span)}
+        walker.__dict__.update(frames)
+        return walker
 
     @cached_property
     def _trunk(self) -> Frame:
@@ -212,8 +223,11 @@ class Walker:
             return self._held_layer(step, state, state.current)
         count = state.earlier.shape[1]
         rows = torch.cat([state.earlier, state.current], 1)
-        rows, state = self._call(step, rows, self._packed, state)
-        return state._replace(earlier=rows[:, :count], current=rows[:, count:])
+        rows, after = self._call(step, rows, self._packed, state)
+        earlier = rows[:, :count]
+        if self.held is not None:
+            earlier = torch.where(self.held[:, None, None], state.earlier, earlier)
+        return after._replace(earlier=earlier, current=rows[:, count:])
 
     def _held_layer(self, step: Layer, state: State, current: Tensor) -> State:
         """Run a layer on current rows; held rows give it keys and values, no more."""
@@ -221,7 +235,7 @@ class Walker:
         if step.part == "mlp":
             return state._replace(current=self._on_current(step, current, None))
         slot = Slot(self._past(state), state.earlier.shape[1], only=True)
-        with suppress(KeysAndValuesReady):
+        with suppress(KeysAndValuesReady), block.without_queries():
             block(state.earlier, self._cached(self._trunk.arguments(step.index), slot))
         current = self._on_current(step, current, Slot(slot.kept, 0))
         return self._noted(state._replace(current=current), slot)
@@ -245,7 +259,7 @@ class Walker:
         rows = block(rows, self._cached(arguments, slot), step.part)
         return rows, self._noted(state, slot)
 
-    def _past(self, state: State) -> KeysValues | None:
+    def _past(self, state: State) -> KeysValues | Room | None:
         if self.prefix is None:
             return self.past[state.occurrences] if self.past else None
         shared = _present(state.prefix).kept[state.occurrences]
@@ -253,7 +267,7 @@ class Walker:
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
     def _noted(self, state: State, slot: Slot) -> State:
-        kept = (*state.kept, _present(slot.kept)) if self.records else ()
+        kept = (*state.kept, _kept(slot)) if self.records else ()
         return state._replace(occurrences=state.occurrences + 1, kept=kept)
 
     def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
@@ -261,15 +275,21 @@ class Walker:
         return arguments | {name: slot} | ({"use_cache": True} if "use_cache" in arguments else {})
 
 
-def attends(step: Step) -> bool:
-    """Whether a step runs any attention."""
+def attentions(step: Step) -> Iterator[int]:
+    """Yield the layer of every attention that a step runs, in order."""
     match step:
         case Layer():
-            return step.part != "mlp"
+            if step.part != "mlp":
+                yield step.index
         case Parallel():
-            return any(attends(inner) for branch in step.branches for inner in branch)
-        case _:
-            return False
+            for branch in step.branches:
+                for inner in branch:
+                    yield from attentions(inner)
+
+
+def attends(step: Step) -> bool:
+    """Whether a step runs any attention."""
+    return any(True for _ in attentions(step))
 
 
 def is_last_attention(step: Step) -> bool:
@@ -301,6 +321,11 @@ class Merge:
     def result(self) -> Tensor:
         """Return the merged state."""
         return self._total / self._count if self._combine == "mean" else self._total
+
+
+def _kept(slot: Slot) -> KeysValues:
+    assert isinstance(slot.kept, KeysValues), "a room keeps by itself"
+    return slot.kept
 
 
 def _present(value: _T | None) -> _T:

@@ -1,0 +1,168 @@
+"""What a sweep costs before it runs: layer-rows, with and without each kind of sharing.
+
+A layer-row is one token's state going through one whole layer. A part of a layer counts as its
+share of the layer's weights; logits count as the head's weights over the layer's. Attention's own
+products, which grow with the length of the text, are left out: they are small until the text is
+several times as long as the state is wide.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from impasto.model.opened import OpenedModel
+from impasto.plan import Freeze, Layer, Noise, Parallel, Plan, Step
+from impasto.run.bundle import Bundle, bundles
+from impasto.run.passage import Passage
+from impasto.run.tree import Node, plant
+from impasto.run.walk import is_last_attention
+
+_CALIBRATION_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Layer-rows of some requests under some plans, each sharing on top of the one before.
+
+    Attributes:
+        alone: Every plan and every request by itself.
+        plans: What plans begin with in common is run once.
+        tokens: What requests begin with in common is run once, too.
+        rows: Rows that can no longer reach a wanted prediction are not run: what the engine runs.
+    """
+
+    alone: float
+    plans: float
+    tokens: float
+    rows: float
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.alone + other.alone,
+            self.plans + other.plans,
+            self.tokens + other.tokens,
+            self.rows + other.rows,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What parts of the work cost, in units of a whole layer for one row."""
+
+    attention: float
+    mlp: float
+    keys_and_values: float
+    logits: float
+
+    def of(self, part: str) -> float:
+        """Return the share of a layer's part."""
+        return {"block": 1.0, "attention": self.attention, "mlp": self.mlp}[part]
+
+
+def shares(model: OpenedModel) -> Shares:
+    """Read the shares off a model's weights."""
+    block = model.blocks[0]
+    attention = sum(_weights(part.module) for part in block.attention)
+    mlp = sum(_weights(part.module) for part in block.mlp)
+    config = model.hf.config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    made = 2 * (getattr(config, "num_key_value_heads", None) or heads)
+    made += 0 if block.queries else heads  # where one module makes all three, it makes queries too
+    layer = attention + mlp
+    return Shares(
+        attention / layer,
+        mlp / layer,
+        made * width * config.hidden_size / layer,
+        model.vocabulary * config.hidden_size / layer,
+    )
+
+
+def cost(model: OpenedModel, plans: Sequence[Plan], passages: Sequence[Passage]) -> Cost:
+    """Return what scoring passages under plans costs."""
+    each = shares(model)
+    found = list(bundles(model, passages))
+    singly = [plant([plan.steps]) for plan in plans]
+    together = plant([plan.steps for plan in plans])
+    new = sum(len(passage.ids) for passage in passages)
+    scored = sum(len(passage.scored) for passage in passages)
+    fewer_new = sum(bundle.rows for bundle in found)
+    fewer_scored = sum(_scored(bundle) for bundle in found)
+    logits = len(plans) * each.logits
+
+    def total(trees: list[Node], new: int, scored: int, drops_rows: bool) -> float:
+        rates = [_rates(tree, each, drops_rows) for tree in trees]
+        return sum(a * new + b * scored for a, b in rates) + logits * scored
+
+    return Cost(
+        alone=total(singly, new, scored, drops_rows=False),
+        plans=total([together], new, scored, drops_rows=False),
+        tokens=total([together], fewer_new, fewer_scored, drops_rows=False),
+        rows=total([together], fewer_new, fewer_scored, drops_rows=True),
+    )
+
+
+@torch.no_grad()
+def seconds_per_layer_row(model: OpenedModel) -> float:
+    """Measure, on this machine, how long a row takes through a layer (the fastest of three)."""
+    count = min(_CALIBRATION_ROWS, model.max_positions or _CALIBRATION_ROWS, 256)
+    batch = max(1, _CALIBRATION_ROWS // count)
+    ids = torch.zeros(batch, count, dtype=torch.long, device=model.device)
+    entered = model.enter(ids, torch.arange(count, device=ids.device).expand_as(ids))
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        states = model.blocks[0](entered.states, entered.arguments[0])
+        states.sum().item()  # waits for a device that works by itself
+        times.append(time.perf_counter() - begin)
+    return min(times[1:]) / (batch * count)
+
+
+def _rates(root: Node, each: Shares, drops_rows: bool) -> tuple[float, float]:
+    """Return what a tree costs for each new row, and for each scored row beside them."""
+    new = scored = 0.0
+    pending: list[tuple[Node, str]] = [(root, "trunk")]
+    while pending:
+        node, mode = pending.pop()
+        for step, branch in node.branches.items():
+            after = _mode(step, mode, drops_rows)
+            here = after
+            if drops_rows and not branch.attends and is_last_attention(step):
+                here = after = "held"
+            a, b = _step_rates(step, here, each)
+            new, scored = new + a, scored + b
+            pending.append((branch, after))
+    return new, scored
+
+
+def _mode(step: Step, mode: str, drops_rows: bool) -> str:
+    if isinstance(step, Freeze):
+        return "held" if drops_rows else "packed"
+    if isinstance(step, Noise):
+        return "held" if mode == "held" else "packed"
+    return mode
+
+
+def _step_rates(step: Step, mode: str, each: Shares) -> tuple[float, float]:
+    if isinstance(step, Parallel):
+        inner = [_step_rates(part, mode, each) for branch in step.branches for part in branch]
+        return sum(a for a, _ in inner), sum(b for _, b in inner)
+    if not isinstance(step, Layer):
+        return 0.0, 0.0
+    whole = each.of(step.part)
+    if mode == "trunk":
+        return whole, 0.0
+    if mode == "packed":
+        return whole, whole
+    return (0.0 if step.part == "mlp" else each.keys_and_values), whole
+
+
+def _scored(bundle: Bundle) -> int:
+    return len(bundle.tries) * max(len(trie.scored) for trie in bundle.tries)
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())

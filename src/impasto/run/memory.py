@@ -1,0 +1,140 @@
+"""How much memory a batch may take, and how many rows that is."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import psutil
+import torch
+
+from impasto.error import UserError
+from impasto.model.opened import OpenedModel
+from impasto.run.bundle import ROWS_PER_BATCH, Bundle, bundles
+from impasto.run.passage import Passage
+from impasto.run.tree import Node
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SHARE_OF_FREE = 0.5
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory: ``8GiB``, ``512M``, a number of bytes.
+
+    Raises:
+        UserError: when it is none.
+    """
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    unit = number[-1:] if number[-1:] in _UNITS and not number[-1:].isdigit() else ""
+    try:
+        amount = float(number.removesuffix(unit)) * _UNITS[unit]
+    except ValueError:
+        amount = 0
+    if not 0 < amount < 2**60:
+        raise UserError(f"{text!r} is no amount of memory; write it as 8GiB, 512MiB or 1.5G")
+    return int(amount)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory may be taken where nobody says: half of what is free there."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    return int(free * _SHARE_OF_FREE)
+
+
+def bytes_per_row(model: OpenedModel, tree: Node, width: int) -> int:
+    """Estimate the most memory that a row of a batch takes while a tree runs on it.
+
+    States of a row are kept where plans part and it may stand there twice, earlier and current; one
+    block works on it (its MLP's inner units, its mask and, in eager attention, its scores against
+    ``width`` keys).
+    """
+    config = model.hf.config.get_text_config(decoder=True)
+    inner = getattr(config, "intermediate_size", None) or 4 * model.hidden
+    numbers = 2 * (tree.forks + 1) * model.hidden + 2 * (8 * model.hidden + 3 * inner)
+    heads = config.num_attention_heads if config._attn_implementation == "eager" else 1
+    return numbers * model.hf.dtype.itemsize + 2 * width * (1 + 4 * heads)
+
+
+def fitting(
+    model: OpenedModel,
+    tree: Node,
+    passages: Sequence[Passage],
+    memory: int | None,
+    merge: bool = True,
+) -> "Queue":
+    """Return the bundles of some passages, each small enough for an amount of memory.
+
+    Args:
+        model: The model.
+        tree: The plans that will run.
+        passages: The passages.
+        memory: Bytes; None for what is free.
+        merge: Whether passages may share rows.
+
+    Raises:
+        UserError: when a bundle of one trie does not fit.
+    """
+    memory = free_bytes(model.device) if memory is None else memory
+    width = max((len(passage.ids) for passage in passages), default=1)
+    each = bytes_per_row(model, tree, 2 * width)
+    rows = min(ROWS_PER_BATCH, memory // each)
+    found = list(bundles(model, passages, max(rows, 1), merge))
+    for bundle in found:
+        if len(bundle.tries) == 1 and bundle.rows * each > memory:
+            raise UserError(_too_large(bundle.rows, each, memory))
+    return Queue(found, each)
+
+
+class Queue:
+    """Bundles that wait to be run, and that are cut where memory runs out all the same."""
+
+    def __init__(self, waiting: list[Bundle], bytes_per_row: int) -> None:
+        self.rows = sum(bundle.rows for bundle in waiting)
+        self._waiting, self._bytes = waiting[::-1], bytes_per_row
+
+    def __iter__(self) -> Iterator[Bundle]:
+        while self._waiting:
+            yield self._waiting.pop()
+
+    def failed(self, bundle: Bundle, error: BaseException) -> None:
+        """Put the halves of a bundle in its place, if it failed for want of memory.
+
+        Raises:
+            UserError: when it cannot be cut.
+            BaseException: the error itself, if it was another.
+        """
+        if not is_out_of_memory(error):
+            raise error
+        if len(bundle.tries) == 1:
+            raise UserError(_too_large(bundle.rows, self._bytes, None)) from None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"out of memory with {bundle.rows} rows at once: going on with half of them, from "
+            "where this batch began; nothing is lost",
+            stacklevel=2,
+        )
+        self._waiting += bundle.halves()[::-1]
+
+
+def _too_large(rows: int, each: int, memory: int | None) -> str:
+    given = "" if memory is None else f", and {readable(memory)} may be used"
+    return (
+        f"a batch of one sequence of {rows} tokens needs about {readable(rows * each)}{given}; "
+        "allow more memory, shorten the text, run fewer plans at once, or load the model in half "
+        "precision"
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def readable(amount: int) -> str:
+    """Return an amount of memory as people write it."""
+    unit = next((u for u in ("T", "G", "M", "K") if amount >= _UNITS[u]), "")
+    return f"{amount / _UNITS[unit]:.1f} {unit}iB" if unit else f"{amount:.0f} bytes"

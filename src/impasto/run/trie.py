@@ -1,0 +1,129 @@
+"""Passages that begin alike, merged: every distinct beginning is one row.
+
+The answers to a question share its text, so their tokens form a tree. A trie is read as one
+sequence of rows in which each row sees its ancestors and itself, which is what it would have seen
+in its own passage. Nothing else has to know: a passage alone is a trie without branches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impasto.run.passage import Passage
+
+
+@dataclass(slots=True)
+class Trie:
+    """Passages merged.
+
+    Attributes:
+        ids: The token of each row.
+        parents: The row before it; −1 where it is the first.
+        depths: How many rows of this trie come before it.
+        scored: The rows after which predictions are wanted.
+        passages: The passages (by index) that are in here.
+        predictions: For each of them, where its predictions stand in ``scored``.
+        common: How many leading rows may be cut off.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
+    passages: list[int] = field(default_factory=list)
+    predictions: list[list[int]] = field(default_factory=list)
+    common: int = 0
+    _rows: dict[tuple[int, int], int] = field(default_factory=dict)
+    _asked: dict[int, int] = field(default_factory=dict)
+
+    def add(self, index: int, passage: Passage) -> None:
+        """Take in a passage."""
+        row, path = -1, []
+        for depth, token in enumerate(passage.ids):
+            known = self._rows.get((row, token))
+            if known is None:
+                known = self._rows[row, token] = len(self.ids)
+                self.ids.append(token)
+                self.parents.append(row)
+                self.depths.append(depth)
+            row = known
+            path.append(row)
+        for asked in passage.scored:
+            if path[asked] not in self._asked:
+                self._asked[path[asked]] = len(self.scored)
+                self.scored.append(path[asked])
+        self.common = min(passage.common, self.common) if self.passages else passage.common
+        self.passages.append(index)
+        self.predictions.append([self._asked[path[asked]] for asked in passage.scored])
+
+    def cut(self, length: int) -> "Trie":
+        """Return the trie without its first rows, which all its passages share."""
+        return replace(
+            self,
+            ids=self.ids[length:],
+            parents=[max(-1, parent - length) for parent in self.parents[length:]],
+            depths=[depth - length for depth in self.depths[length:]],
+            scored=[row - length for row in self.scored],
+        )
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every row but the first follows the one before it."""
+        return self.depths[-1] == len(self.depths) - 1
+
+    @property
+    def sees(self) -> NDArray[np.bool_]:
+        """Which row sees which: its ancestors and itself (rows × rows)."""
+        count = len(self.ids)
+        seen = np.zeros((count, count), dtype=bool)
+        for row, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[row] = seen[parent]
+            seen[row, row] = True
+        return seen
+
+
+def chain(index: int, passage: Passage) -> Trie:
+    """Return a passage as a trie of its own."""
+    trie = Trie()
+    trie.add(index, passage)
+    return trie
+
+
+def tries(passages: Sequence[Passage], width: int) -> Iterator[Trie]:
+    """Merge passages, in the order of their tokens, as long as that costs less than it saves.
+
+    A row costs its share of the layer's weights, and attention over all rows of its trie, seen or
+    not: n rows cost about n + n² / (6 · width) for states of ``width`` units.
+    """
+
+    def cost(rows: int) -> float:
+        return rows + rows * rows / (6 * width)
+
+    trie: Trie | None = None
+    last = passages[0] if passages else None
+    for index in sorted(range(len(passages)), key=lambda index: passages[index].ids):
+        passage = passages[index]
+        if trie is not None and last is not None:
+            shared = alike([last.ids, passage.ids], len(passage.ids))
+            merged = len(trie.ids) + len(passage.ids) - shared
+            apart = cost(len(trie.ids)) + cost(len(passage.ids))
+            if cost(merged) < apart and passage.may_share(last, shared):
+                trie.add(index, passage)
+                last = passage
+                continue
+            yield trie
+        trie, last = chain(index, passage), passage
+    if trie is not None:
+        yield trie
+
+
+def alike(sequences: Sequence[Sequence[int]], most: int) -> int:
+    """Return how many leading tokens, ``most`` at the most, all sequences share."""
+    first, count = sequences[0], min(most, *map(len, sequences))
+    for other in sequences[1:]:
+        if first[:count] != other[:count]:
+            count = next(i for i in range(count) if first[i] != other[i])
+    return count

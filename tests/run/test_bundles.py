@@ -1,0 +1,165 @@
+"""Requests are merged where they begin alike, packed with little padding, and fit the memory."""
+
+import random
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import impasto
+from families import family
+from impasto import Plan, UserError, strategies
+from impasto.run import bundle, memory
+from impasto.run.bundle import bundles
+from impasto.run.cost import cost, shares
+from impasto.run.opening import opened
+from impasto.run.passage import Passage
+from impasto.run.score import score
+from impasto.run.tree import plant
+from impasto.run.trie import tries
+from plans import PLANS
+
+MODEL = opened(family("llama"))
+
+
+def passage(ids, scored=1):
+    return Passage(list(ids), range(len(ids) - scored, len(ids)), {})
+
+
+def test_choices_share_the_rows_of_their_question():
+    question = list(range(20))
+    choices = [
+        passage([*question, *answer], len(answer) + 1) for answer in ([30, 31], [30, 32], [40])
+    ]
+    [trie] = tries(choices, width=32)
+    assert len(trie.ids) == 20 + 4
+    assert len(trie.scored) == 5  # the question's last token, 30, 31, 32, 40
+    for index, predictions in zip(trie.passages, trie.predictions, strict=True):
+        rows = [trie.scored[place] for place in predictions]
+        assert [trie.ids[row] for row in rows] == choices[index].ids[19:]
+        seen = trie.sees[rows[-1]].nonzero()[0]
+        assert [trie.ids[row] for row in seen] == choices[index].ids
+
+
+def test_passages_with_little_in_common_stay_apart():
+    generator = random.Random(0)
+    some = [passage([1, 2, 3, *generator.choices(range(90), k=200)]) for _ in range(5)]
+    assert len(list(tries(some, width=32))) == 5
+
+
+def test_a_question_and_its_repetition_are_one():
+    assert len(next(tries([passage([5, 6, 7])] * 3, width=32)).ids) == 3
+
+
+def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)  # a state of 256 units
+    generator = random.Random(1)
+    some = []
+    for number in range(300):
+        length = min(200, max(8, int(generator.lognormvariate(4, 0.5))))
+        question = [number % 90, *generator.choices(range(90), k=length)]
+        for _ in range(4):
+            answer = generator.choices(range(90), k=generator.randint(1, 14))
+            some.append(passage([*question, *answer], len(answer)))
+    found = list(bundles(MODEL, some))
+    rows = sum(each.rows for each in found)
+    real = sum(len(each.prefix) + sum(len(t.ids) for t in each.tries) for each in found)
+    assert sorted(index for each in found for index in each.passages) == list(range(1200))
+    assert real > 0.95 * rows
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
+    model = impasto.load(family("llama"))
+    requests = [([3, 1, 4, n], [n, 5]) for n in range(9)]
+    expected = model.loglikelihood(PLANS[:6], requests)
+    run, tried = type(MODEL.blocks[0]).__call__, []
+
+    def scarce(block, states, arguments, part="block"):
+        if states.shape[0] > 3:
+            tried.append(states.shape[0])
+            raise torch.OutOfMemoryError("no more")
+        return run(block, states, arguments, part)
+
+    monkeypatch.setattr(type(MODEL.blocks[0]), "__call__", scarce)
+    monkeypatch.setattr("impasto.run.trie.alike", lambda sequences, most: 0)
+    with pytest.warns(UserWarning, match="half of them"):
+        found = model.loglikelihood(PLANS[:6], requests)
+    assert len(tried) > 1
+    for one, other in zip(found, expected, strict=True):
+        assert [p for p, _ in one] == pytest.approx([p for p, _ in other], abs=1e-4)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(type(MODEL.blocks[0]), "__call__", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        score(MODEL, PLANS[:1], [(passage([1, 2, 3]), [4])], lambda share: None)
+
+
+def test_a_batch_that_cannot_fit_alone_says_what_it_needs():
+    model = impasto.load(family("llama"))
+    model.memory = 1000
+    with pytest.raises(UserError, match=r"3 tokens needs about .* and 1000 bytes may be used"):
+        model.loglikelihood(PLANS[0], [([1, 2, 3], [4])])
+    with pytest.raises(UserError, match="half precision"):
+        model.generate(PLANS[0], [[1, 2, 3]], max_new_tokens=2)
+
+
+def test_less_memory_makes_smaller_batches_and_the_same_answers():
+    model = impasto.load(family("llama"))
+    prompts = [[n, 2, 3, 5] for n in range(12)]
+    expected = model.generate(PLANS[::7], prompts, max_new_tokens=3)
+    each = memory.bytes_per_row(MODEL, plant([plan.steps for plan in PLANS[::7]]), 14)
+    model.memory = 30 * each
+    assert model.generate(PLANS[::7], prompts, max_new_tokens=3) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("8GiB", 8 * 2**30), ("1.5G", 3 * 2**29), ("512 MiB", 2**29), ("77", 77)]
+)
+def test_amounts_of_memory_are_read(text, amount):
+    assert memory.parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1G", "0", "8 apples", "nan", "inf"])
+def test_what_is_no_amount_of_memory_is_refused(text):
+    with pytest.raises(UserError, match="8GiB"):
+        memory.parse_bytes(text)
+
+
+def test_the_cost_model_predicts_the_products_that_are_computed():
+    plans = [
+        plan for k in range(7) for plan in (strategies.freeze(6, k), strategies.gaussian(6, k))
+    ]
+    plans += [strategies.drop_last(6, part, 3) for part in ("attention", "mlp", "block")]
+    generator = torch.Generator().manual_seed(0)
+    requests = []
+    for _ in range(6):
+        ids = torch.randint(97, (60,), generator=generator).tolist()
+        requests += [(passage([*ids, n, n + 1], 3), [n, n + 1, n + 2]) for n in range(4)]
+    predicted = cost(MODEL, plans, [each for each, _ in requests])
+    with FlopCounterMode(display=False) as counter:
+        score(MODEL, plans, requests, lambda share: None)
+    products = counter.get_flop_counts()["Global"]
+    measured = sum(n for op, n in products.items() if "mm" in str(op) and "bmm" not in str(op))
+    block = sum(weight.numel() for weight in MODEL.blocks[0].module.parameters() if weight.ndim > 1)
+    assert predicted.rows == pytest.approx(measured / (2 * block), rel=0.05)
+    assert predicted.alone > predicted.plans > predicted.tokens > predicted.rows
+
+
+def test_the_shares_of_a_layer_are_those_of_its_weights():
+    each = shares(MODEL)
+    assert each.attention + each.mlp == pytest.approx(1)
+    assert each.attention == pytest.approx(3072 / (3072 + 6144))  # q, o: 32 × 32; k, v: 32 × 16
+    assert each.keys_and_values == pytest.approx(1024 / 9216)
+
+
+def test_doubling_the_plans_of_a_sweep_never_more_than_doubles_its_cost():
+    some = [passage(range(40), 3)]
+    few = [strategies.freeze(6, k) for k in (0, 2, 4, 6)]
+    many = [strategies.freeze(6, k) for k in range(7)]
+    assert cost(MODEL, many, some).rows < 2 * cost(MODEL, few, some).rows
+    loops = [Plan.parse(f"0 [1-4]*{n} 5") for n in range(1, 9)]
+    assert cost(MODEL, loops, some).rows < 0.4 * cost(MODEL, loops, some).alone
