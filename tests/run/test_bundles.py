@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import impasto
 from families import family
 from impasto import Plan, UserError, strategies
+from impasto.model.block import Part
 from impasto.run import bundle, memory
 from impasto.run.bundle import bundles
 from impasto.run.cost import cost, shares
@@ -74,7 +75,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
     expected = model.loglikelihood(PLANS[:6], requests)
     run, tried = type(MODEL.blocks[0]).__call__, []
 
-    def scarce(block, states, arguments, part="block"):
+    def scarce(block, states, arguments, part: Part = "block"):
         if states.shape[0] > 3:
             tried.append(states.shape[0])
             raise torch.OutOfMemoryError("no more")

@@ -77,8 +77,10 @@ class Batch:
 
     def part(self, span: slice) -> "Batch":
         """Return some of the sequences."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Batch(**{n: None if v is None else v[span] for n, v in values.items()})
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name, value in values.items():
+            values[name] = None if value is None else value[span]
+        return Batch(**values)
 
     def pick(self, rows: Tensor) -> Tensor:
         """Return the scored ones of ``rows`` (batch × new × …)."""
