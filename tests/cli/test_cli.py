@@ -26,6 +26,8 @@ class SilentModel:
 
     name: str = "demo"
     num_layers: int = 4
+    tokenizer: None = None
+    max_positions: None = None
 
     def generate(
         self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=lambda share: None

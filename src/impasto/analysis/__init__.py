@@ -8,7 +8,6 @@ from impasto.analysis.confidence import wilson_interval
 from impasto.analysis.curves import DepthCurve, depth_curves
 from impasto.analysis.depth import TOLERANCE, critical_depth, winning_depth
 from impasto.analysis.findings import findings
-from impasto.study.scoring import standard_error
 
 __all__ = [
     "TOLERANCE",
@@ -16,7 +15,6 @@ __all__ = [
     "critical_depth",
     "depth_curves",
     "findings",
-    "standard_error",
     "wilson_interval",
     "winning_depth",
 ]

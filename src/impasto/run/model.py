@@ -90,6 +90,24 @@ class Model:
         """The family's name as its configuration gives it: ``llama``, ``gpt2``, …"""
         return self.hf.config.model_type
 
+    @property
+    def max_positions(self) -> int | None:
+        """The most tokens that the model can read, where its configuration says so."""
+        return self._opened.max_positions
+
+    @property
+    def prefix_token(self) -> int:
+        """The token that stands in for an empty context: BOS, else end of sequence."""
+        return self._reader.prefix_token()
+
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's token ids, with the special tokens that the tokenizer adds."""
+        return self._reader.prompt(text)
+
+    def token_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the token ids of a context and of its continuation, as lm-eval splits them."""
+        return self._reader.pair(context, continuation)
+
     def next_logits(
         self,
         plan: Plan,
@@ -280,7 +298,8 @@ class Model:
 
     def _ends(self) -> set[int]:
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
-        return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}
+        listed = ends if isinstance(ends, list) else [ends]
+        return {*listed, getattr(self.tokenizer, "eos_token_id", None)} - {None}
 
     def _told(self, ids: list[int], stop: Sequence[str]) -> str:
         text = self._reader.text(ids)

@@ -13,7 +13,7 @@ from impasto import strategies
 from impasto.plan import Plan
 from impasto.study.document import StudyError
 from impasto.study.schema import near
-from impasto.tasks import Task, load_task
+from impasto.tasks import Suite, check_entry, load_suite
 
 BASELINE = "baseline"
 WRITTEN = "plan"  # the strategy's name of a plan line
@@ -26,15 +26,20 @@ Value = int | float | str | bool | None
 
 @dataclass(frozen=True, slots=True)
 class TaskEntry:
-    """One task of a study: its name and options, as `load_task` takes them."""
+    """One task of a study: its name and options, as `load_suite` takes them."""
 
     options: Mapping[str, Any]
     where: str = field(default="", compare=False)
 
-    def load(self) -> Task:
-        """Return the task; raises StudyError with the place for what it cannot be."""
+    def check(self) -> str:
+        """Return its name in results; raises StudyError for what no data can make right."""
         with at(self.where):
-            return load_task(dict(self.options))
+            return check_entry(dict(self.options))
+
+    def load(self) -> Suite:
+        """Return its tasks; raises StudyError with the place for what they cannot be."""
+        with at(self.where):
+            return load_suite(dict(self.options))
 
     def limited(self, limit: int | None) -> "TaskEntry":
         """Return the entry with at most `limit` questions, fewer if it says so itself."""
@@ -55,14 +60,6 @@ class LabelledPlan:
     strategy: str
     parameters: tuple[tuple[str, Value], ...]
     plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One plan on one task: the unit that a study runs."""
-
-    task: str
-    labelled: LabelledPlan
 
 
 @dataclass(frozen=True, slots=True)

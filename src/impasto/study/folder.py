@@ -26,7 +26,7 @@ def check_folder(out: Path, study: Study) -> None:
                 )
         return
     try:
-        there = Study.from_yaml(out / STUDY)
+        there = Study.from_yaml(out / STUDY, checked=True)
     except StudyError as error:
         raise UserError(
             f"{out} holds a study that cannot be read ({error}); give another folder with --out"

@@ -1,23 +1,26 @@
 """Running a study here: check what can be checked, run each plan once per task, collect.
 
-All plans of a task go to the model in one call, so that what they have in common is computed once.
+All plans of a task go to the model together, so that what they have in common is computed once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from impasto.study.collecting import Said
 from impasto.study.document import StudyError
 from impasto.study.entries import DONOR, LabelledPlan
 from impasto.study.folder import check_folder
 from impasto.study.results import Results, collect
+from impasto.study.scoring import takes
 from impasto.study.study import Study
-from impasto.tasks import Question, Task
+from impasto.tasks import Injectable, Suite, Task
+from impasto.tasks.answering import AskedModel, answer
 
 Progress = Callable[[float, str], None]
 
 
-class StudiedModel(Protocol):
+class StudiedModel(AskedModel, Protocol):
     """What a study needs of a model; `impasto.load` returns one."""
 
     @property
@@ -28,18 +31,6 @@ class StudiedModel(Protocol):
     @property
     def num_layers(self) -> int:
         """How many layers it has."""
-        ...
-
-    def generate(
-        self,
-        plans: Sequence[Any],
-        prompts: Sequence[Any],
-        max_new_tokens: int = ...,
-        stop: Sequence[str] = ...,
-        donors: Any = ...,
-        progress: Callable[[float], None] = ...,
-    ) -> list[list[Any]]:
-        """Return, per plan and per prompt, the text that the model says."""
         ...
 
 
@@ -54,16 +45,17 @@ def run_study(
     """Run a study; see `Study.run`, which this is the body of."""
     name = model if isinstance(model, str) or model is None else model.name
     study = study.as_run(name, limit)
-    tasks = study.load_tasks()
     if out is not None:
         check_folder(Path(out), study)
+    suite = study.load_suite()
     if model is None or isinstance(model, str):
         if progress is not None:
             progress(0.0, f"loading {study.model}")
         model = _load(study.model)
     plans = study.labelled_plans(model.num_layers)
-    texts = _run_tasks(model, tasks, plans, progress)
-    results = collect(study, model.num_layers, tasks, plans, texts)
+    _check_donors(suite, plans)
+    said = _run_tasks(model, suite, plans, progress)
+    results = collect(study, model.num_layers, suite, plans, said)
     if out is not None:
         results.write(Path(out))
     return results
@@ -75,47 +67,50 @@ def _load(name: str) -> StudiedModel:
     return load(name)
 
 
+def _check_donors(suite: Suite, plans: Sequence[LabelledPlan]) -> None:
+    """Raise StudyError for a plan that injects where no task has donors to inject from."""
+    for labelled in plans:
+        if not any(takes(task, labelled.plan) for task in suite.tasks):
+            raise StudyError(
+                f"{labelled.plan} injects, and none of the study's tasks names donors; "
+                "capitals and arithmetic do"
+            )
+
+
 def _run_tasks(
     model: StudiedModel,
-    tasks: Sequence[Task],
+    suite: Suite,
     plans: Sequence[LabelledPlan],
     progress: Progress | None,
-) -> dict[str, dict[str, list[str]]]:
-    """Return what the model said: by task name, then by plan digest, in the questions' order."""
+) -> dict[str, Said]:
+    """Return what the model said, by task name. Plans run on the tasks that take them."""
     unique = {labelled.plan.digest: labelled.plan for labelled in plans}
-    injects = any(plan.injections for plan in unique.values())
-    donors = {
-        task.name: [_donors(task, question) for question in task.questions] if injects else None
-        for task in tasks
-    }
-    questions = sum(len(task.questions) for task in tasks)
-    said: dict[str, dict[str, list[str]]] = {}
+    total = sum(len(task.items) for task in suite.tasks)
+    said: dict[str, Said] = {}
     done = 0
-    for task in tasks:
-        share = len(task.questions) / questions
-        texts = model.generate(
-            list(unique.values()),
-            [question.prompt for question in task.questions],
-            max_new_tokens=task.max_new_tokens,
-            stop=list(task.stop),
-            donors=donors[task.name],
-            progress=_part(progress, done / questions, share, task.title),
+    for task in suite.tasks:
+        taken = {digest: plan for digest, plan in unique.items() if takes(task, plan)}
+        answers = answer(
+            model,
+            list(taken.values()),
+            task.requests(model.tokenizer),
+            _donors(task) if any(plan.injections for plan in taken.values()) else None,
+            progress=_part(progress, done / total, len(task.items) / total, task.title),
         )
-        said[task.name] = dict(zip(unique, texts, strict=True))
-        done += len(task.questions)
+        by_digest = dict(zip(taken, answers.responses, strict=True))
+        said[task.name] = Said(by_digest, answers.truncated)
+        done += len(task.items)
     if progress is not None:
         progress(1.0, "done")
     return said
 
 
-def _donors(task: Task, question: Question) -> Mapping[str, Any]:
-    """Return whose states are injected into a question's prompt, and where (paper A, Figure 5)."""
+def _donors(task: Task) -> list[Mapping[str, Any]]:
+    """Return whose states are injected into each item's prompt, and where (paper A, Figure 5)."""
     from impasto.run import Donor
 
-    donor = task.donor_of(question)
-    if donor.subject is None or question.subject is None:
-        raise StudyError(f"{task.name} has no subjects, so nothing can be injected there")
-    return {DONOR: Donor(donor.prompt, donor_span=donor.subject, target_span=question.subject)}
+    assert isinstance(task, Injectable)
+    return [{DONOR: Donor(**task.donor(item))} for item in task.items]
 
 
 def _part(

@@ -4,8 +4,7 @@ Reading checks all that can be checked without the model; `run` checks the rest,
 every task and returns the results. Nothing is written before everything is computed.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 from impasto.study.document import StudyError, read_document
 from impasto.study.entries import LabelledPlan, PlanEntry, TaskEntry, labelled_plans, plan_entry
 from impasto.study.schema import read_study_file
-from impasto.tasks import Task
+from impasto.tasks import Suite
 
 if TYPE_CHECKING:
     from impasto.study.results import Results
@@ -34,9 +33,10 @@ class Study:
     source: str = field(default="", compare=False)
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> "Study":
+    def from_yaml(cls, path: str | Path, *, checked: bool = False) -> "Study":
         """Return the study that a file describes; the file's name is its name unless it has one.
 
+        `checked` says that its tasks were checked before, so that it reads without their data.
         Raises StudyError, with the line and what is allowed there, for anything that cannot run.
         """
         path = Path(path)
@@ -50,10 +50,12 @@ class Study:
             raise StudyError(f"{path} is not a text file") from None
         except OSError as error:
             raise StudyError(f"{path} cannot be read: {error.strerror}") from None
-        return cls.from_text(text, name=path.stem, source=str(path))
+        return cls.from_text(text, name=path.stem, source=str(path), checked=checked)
 
     @classmethod
-    def from_text(cls, text: str, *, name: str = "study", source: str = "study") -> "Study":
+    def from_text(
+        cls, text: str, *, name: str = "study", source: str = "study", checked: bool = False
+    ) -> "Study":
         """Return the study that a YAML text describes; see `from_yaml`."""
         document = read_document(text, source)
         written = read_study_file(document)
@@ -70,7 +72,8 @@ class Study:
             ),
             source=source,
         )
-        study.load_tasks()
+        if not checked:
+            study.check_tasks()
         return study
 
     def as_run(self, model: str | None = None, limit: int | None = None) -> "Study":
@@ -78,19 +81,20 @@ class Study:
         tasks = tuple(entry.limited(limit) for entry in self.tasks)
         return replace(self, model=model or self.model, tasks=tasks)
 
-    def load_tasks(self) -> list[Task]:
-        """Return the tasks; raises StudyError where one cannot be, or two have the same name."""
-        tasks = [entry.load() for entry in self.tasks]
-        [(name, times)] = Counter(task.name for task in tasks).most_common(1)
-        if times > 1:
-            entry = next(
-                e for e, t in zip(self.tasks[::-1], tasks[::-1], strict=True) if t.name == name
-            )
-            raise StudyError(
-                f"{entry.where}: the task {name!r} is here twice; results tell tasks apart by "
-                "their names, so put the other into a study of its own"
-            )
-        return tasks
+    def check_tasks(self) -> None:
+        """Raise StudyError, with the line, for a task that cannot be or is here twice."""
+        self._check_names([(entry.check(), entry) for entry in self.tasks])
+
+    def load_suite(self) -> Suite:
+        """Return the tasks and groups; raises StudyError where one cannot be or is here twice."""
+        loaded = [(entry.load(), entry) for entry in self.tasks]
+        self._check_names(
+            [(t.name, entry) for suite, entry in loaded for t in (*suite.tasks, *suite.groups)]
+        )
+        return Suite(
+            tuple(task for suite, _ in loaded for task in suite.tasks),
+            tuple(group for suite, _ in loaded for group in suite.groups),
+        )
 
     def labelled_plans(self, layers: int) -> list[LabelledPlan]:
         """Return every plan for a model of so many layers, the baseline first.
@@ -98,6 +102,18 @@ class Study:
         Raises StudyError, with the line, for a layer or a depth that such a model lacks.
         """
         return labelled_plans(self.plans, layers)
+
+    @staticmethod
+    def _check_names(named: Sequence[tuple[str, TaskEntry]]) -> None:
+        """Raise StudyError at the second of two entries that results could not tell apart."""
+        seen: set[str] = set()
+        for name, entry in named:
+            if name in seen:
+                raise StudyError(
+                    f"{entry.where}: the task {name!r} is here twice; results tell tasks apart by "
+                    "their names, so put the other into a study of its own"
+                )
+            seen.add(name)
 
     def to_yaml(self) -> str:
         """Return the study as a file that reads as an equal study."""
