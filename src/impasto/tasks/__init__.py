@@ -10,8 +10,10 @@ from difflib import get_close_matches
 
 from impasto.tasks.arithmetic import arithmetic
 from impasto.tasks.capitals import capitals
+from impasto.tasks.cnn_dailymail import check_cnn_dailymail, cnn_dailymail
 from impasto.tasks.questions import Question, Questions, SubjectQuestions
 from impasto.tasks.request import Generation, LogLikelihood, Request, Response, RollingLogLikelihood
+from impasto.tasks.squad import check_squad, squad
 from impasto.tasks.task import Estimate, Group, Injectable, Suite, Task
 
 __all__ = [
@@ -32,10 +34,22 @@ __all__ = [
     "arithmetic",
     "capitals",
     "check_entry",
+    "cnn_dailymail",
     "load_suite",
+    "squad",
 ]
 
-TASKS: dict[str, Callable[..., Task]] = {"arithmetic": arithmetic, "capitals": capitals}
+TASKS: dict[str, Callable[..., Task]] = {
+    "arithmetic": arithmetic,
+    "capitals": capitals,
+    "cnn_dailymail": cnn_dailymail,
+    "squad": squad,
+}
+# What tells, without reading any data, whether a task's options are right; and the task's name.
+CHECKS: dict[str, Callable[..., str]] = {
+    "cnn_dailymail": check_cnn_dailymail,
+    "squad": check_squad,
+}
 
 
 def load_suite(entry: str | Mapping[str, object]) -> Suite:
@@ -45,10 +59,6 @@ def load_suite(entry: str | Mapping[str, object]) -> Suite:
     not have, or a value that the option cannot take.
     """
     name, options = _read(entry)
-    allowed = tuple(inspect.signature(TASKS[name]).parameters)
-    for option in options:
-        if option not in allowed:
-            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
     return Suite((TASKS[name](**options),))
 
 
@@ -57,8 +67,8 @@ def check_entry(entry: str | Mapping[str, object]) -> str:
 
     Raises ValueError, as `load_suite` would, for what is wrong whatever the data are.
     """
-    [task] = load_suite(entry).tasks
-    return task.name
+    name, options = _read(entry)
+    return CHECKS[name](**options) if name in CHECKS else TASKS[name](**options).name
 
 
 def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, object]]:
@@ -71,4 +81,9 @@ def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, object]]:
         near = get_close_matches(name, TASKS, n=1, cutoff=0.4)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown task {name!r}{meant} The tasks are {', '.join(sorted(TASKS))}")
-    return name, {str(key): value for key, value in options.items() if key != "name"}
+    allowed = tuple(inspect.signature(TASKS[name]).parameters)
+    given = {str(key): value for key, value in options.items() if key != "name"}
+    for option in given:
+        if option not in allowed:
+            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+    return name, given

@@ -40,28 +40,42 @@ def load_rows(
     `data` is what a study writes, `{validation: squad.jsonl}`; the file has the columns of the hub.
     Raises UserError for a file or a data set that is not there, and for a malformed row.
     """
+    check_data(split, data)
     if data is None:
         return _checked(_from_hub(split), str(split), columns)
+    return read_rows(data[split.split], columns)
+
+
+def check_data(split: HubSplit, data: object) -> None:
+    """Raise UserError unless `data` is None or the path of a file for this split."""
     form = f"data: {{{split.split}: FILE.jsonl}}"
+    if data is None:
+        return
     if not isinstance(data, Mapping) or set(data) != {split.split}:
         raise UserError(f"the {split.split} split is what is read, so data is {form}, not {data!r}")
-    path = data[split.split]
-    if not isinstance(path, str | Path):
-        raise UserError(f"data gives the path of a file, {form}, not {path!r}")
-    return read_rows(path, columns)
+    if not isinstance(data[split.split], str | Path):
+        raise UserError(f"data gives the path of a file, {form}, not {data[split.split]!r}")
 
 
 def read_rows(path: str | Path, columns: Mapping[str, Reader]) -> list[Row]:
-    """Return the rows of a JSONL, JSON, CSV or Parquet file, each with these columns, as read.
+    """Return the rows of a file, each with these columns, as read; other columns are left out.
 
-    Other columns of the file are left out. Raises UserError, naming file, row and column, where
-    the file is not there, is not what its ending says, has no rows, or a value is not right.
+    Raises UserError as `numbered_rows` does, and naming file, row and column where the file has no
+    rows or a value is not right.
+    """
+    return _checked(iter(numbered_rows(path)), str(path), columns)
+
+
+def numbered_rows(path: str | Path) -> "list[Numbered]":
+    """Return what stands in the rows of a JSONL, JSON, CSV or Parquet file, with their numbers.
+
+    Raises UserError, naming file and row, where the file is not there or not what its ending says.
     """
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise UserError(f"{path}: data files end in {', '.join(_FORMATS)}")
     try:
-        return _checked(_FORMATS[path.suffix](path), str(path), columns)
+        return list(_FORMATS[path.suffix](path))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except UnicodeDecodeError:
