@@ -19,7 +19,7 @@ BASELINE = "baseline"
 WRITTEN = "plan"  # the strategy's name of a plan line
 DONOR = "donor"  # the only donor that a study binds: the question that the task names
 
-TRIAL_LAYERS = (8, 80)  # by these two it shows which choices depend on the number of layers
+TRIAL_LAYERS = 8  # for choices that are right or wrong whatever the number of layers
 
 Value = int | float | str | bool | None
 
@@ -148,17 +148,18 @@ def _check_strategy(name: str, choices: Mapping[str, Any]) -> None:
             f"The strategies are {', '.join(strategies.STRATEGIES)}."
         )
     strategy = strategies.STRATEGIES[name]
-    few, many = (strategy.domain(layers) for layers in TRIAL_LAYERS)
-    by_layers = {key for key in few if few[key] != many[key]}
-    for key in by_layers & choices.keys():
+    for key in strategies.BY_LAYERS & strategy.domains.keys() & choices.keys():
         _check_numbers(key, choices[key])
-    rest = {key: value for key, value in choices.items() if key not in by_layers}
-    for _, plan in strategies.expand(name, TRIAL_LAYERS[0], **rest):
+    rest = {key: value for key, value in choices.items() if key not in strategies.BY_LAYERS}
+    for _, plan in strategies.expand(name, TRIAL_LAYERS, **rest):
         _check_donors(plan)
 
 
 def _check_numbers(key: str, choice: object) -> None:
-    """Raise ValueError unless the choice is a whole number, several, or all."""
+    """Raise ValueError unless the choice is a whole number, a share of the layers, several, all."""
     for value in choice if isinstance(choice, list) else [choice]:
-        if value != "all" and type(value) is not int:
-            raise ValueError(f"{key} is a whole number, a list of them, or all; not {value!r:.80}")
+        if value != "all" and type(value) is not int and not strategies.is_share(value):
+            raise ValueError(
+                f"{key} is a whole number, a share of the layers (25%), a list of them, or all; "
+                f"not {value!r:.80}"
+            )
