@@ -225,3 +225,23 @@ def test_answers_with_any_signs_in_them_are_read_as_they_were_written(study, mod
     read = Results.read(tmp_path)
     assert read.answers == results.answers
     assert read.answers[0]["responses"] == [odd]
+
+
+def test_the_model_is_loaded_as_the_study_says(model, monkeypatch):
+    seen = []
+
+    def load(name, **options):
+        seen.append((name, options))
+        return model
+
+    monkeypatch.setattr("impasto.run.load", load)
+    text = "model: fake\ntasks: [{name: capitals, limit: 2}]\nplans: [baseline]\n"
+    results = Study.from_text(text + "load: {dtype: bfloat16}\n").run()
+    Study.from_text(text).run()
+    assert seen == [("fake", {"dtype": "bfloat16"}), ("fake", {})]
+    assert results.study.load == {"dtype": "bfloat16"}
+
+
+def test_a_model_that_is_loaded_already_is_not_said_to_be_loaded_otherwise(model):
+    text = "model: other\ntasks: [{name: capitals, limit: 2}]\nplans: [baseline]\n"
+    assert Study.from_text(text + "load: {dtype: auto}\n").run(model=model).study.load == {}

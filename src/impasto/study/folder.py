@@ -77,7 +77,7 @@ def check_writable(out: Path) -> None:
 
 def _difference(there: Study, study: Study) -> str:
     """Name the first thing in which two studies differ."""
-    for what in ("name", "model", "tasks", "plans"):
+    for what in ("name", "model", "tasks", "plans", "load"):
         one, other = getattr(there, what), getattr(study, what)
         if one != other:
             if isinstance(one, str):

@@ -4,6 +4,7 @@ All plans of a task go to the model together, so that what they have in common i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,13 +46,15 @@ def run_study(
     """Run a study; see `Study.run`, which this is the body of."""
     name = model if isinstance(model, str) or model is None else model.name
     study = study.as_run(name, limit)
+    if not (model is None or isinstance(model, str)):
+        study = replace(study, load={})  # it is loaded already, whatever the study would do
     if out is not None:
         check_folder(Path(out), study)
     suite = study.load_suite()
     if model is None or isinstance(model, str):
         if progress is not None:
             progress(0.0, f"loading {study.model}")
-        model = _load(study.model)
+        model = _load(study.model, study.load)
     plans = study.labelled_plans(model.num_layers)
     _check_donors(suite, plans)
     said = _run_tasks(model, suite, plans, progress)
@@ -61,10 +64,10 @@ def run_study(
     return results
 
 
-def _load(name: str) -> StudiedModel:
+def _load(name: str, options: Mapping[str, str]) -> StudiedModel:
     from impasto.run import load
 
-    return load(name)
+    return load(name, **options)
 
 
 def _check_donors(suite: Suite, plans: Sequence[LabelledPlan]) -> None:

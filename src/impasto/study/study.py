@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A model's name, the tasks and the plans to run on it; `name` labels the results."""
+    """A model's name, the tasks and the plans to run on it; `name` labels the results.
+
+    `load` is how the model is loaded, options of `impasto.load`: dtype, device_map, and so on.
+    """
 
     name: str
     model: str
     tasks: tuple[TaskEntry, ...]
     plans: tuple[PlanEntry, ...]
+    load: Mapping[str, str] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 
     @classmethod
@@ -70,6 +74,7 @@ class Study:
                 plan_entry(entry, document.where(("plans", i)))
                 for i, entry in enumerate(written.plans)
             ),
+            load=written.load.model_dump(exclude_none=True),
             source=source,
         )
         if not checked:
@@ -122,6 +127,7 @@ class Study:
             "model": self.model,
             "tasks": [entry.written() for entry in self.tasks],
             "plans": [entry.written() for entry in self.plans],
+            **({"load": dict(self.load)} if self.load else {}),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
