@@ -6,7 +6,7 @@ what a task is; `questions` is the usual one of our own.
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from typing import Any
 
 from impasto.tasks.arithmetic import arithmetic
 from impasto.tasks.capitals import capitals
@@ -53,13 +53,20 @@ CHECKS: dict[str, Callable[..., str]] = {
 
 
 def load_suite(entry: str | Mapping[str, object]) -> Suite:
-    """Return what a study's entry names: `capitals`, or `{name: arithmetic, terms: 3}`.
+    """Return what a study's entry names: a task of ours or of lm-eval, or a group of lm-eval's.
 
-    Raises ValueError, saying what would be right, for an unknown task, an option that the task does
-    not have, or a value that the option cannot take.
+    `capitals`, `{name: arithmetic, terms: 3}`, `{name: arc_easy, num_fewshot: 0}`. Raises
+    ValueError, saying what would be right, for an unknown task, an option that the task does not
+    have, a value that the option cannot take, and data that are not there.
     """
     name, options = _read(entry)
-    return Suite((TASKS[name](**options),))
+    if name in TASKS:
+        return Suite((TASKS[name](**options),))
+    from impasto.tasks.harness import Options, check_name, load_benchmark
+
+    read = Options.read(name, options)
+    check_name(name, read, sorted(TASKS))
+    return load_benchmark(name, read)
 
 
 def check_entry(entry: str | Mapping[str, object]) -> str:
@@ -68,22 +75,24 @@ def check_entry(entry: str | Mapping[str, object]) -> str:
     Raises ValueError, as `load_suite` would, for what is wrong whatever the data are.
     """
     name, options = _read(entry)
-    return CHECKS[name](**options) if name in CHECKS else TASKS[name](**options).name
+    if name in TASKS:
+        return CHECKS[name](**options) if name in CHECKS else TASKS[name](**options).name
+    from impasto.tasks.harness import Options, check_name
+
+    check_name(name, Options.read(name, options), sorted(TASKS))
+    return name
 
 
-def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, object]]:
+def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of an entry."""
     options = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
         raise ValueError(f"a task is a name or a mapping with a name, not {entry!r}")
     name = str(options["name"])
-    if name not in TASKS:
-        near = get_close_matches(name, TASKS, n=1, cutoff=0.4)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown task {name!r}{meant} The tasks are {', '.join(sorted(TASKS))}")
-    allowed = tuple(inspect.signature(TASKS[name]).parameters)
-    given = {str(key): value for key, value in options.items() if key != "name"}
-    for option in given:
-        if option not in allowed:
-            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+    given: dict[str, Any] = {str(key): value for key, value in options.items() if key != "name"}
+    if name in TASKS:
+        allowed = tuple(inspect.signature(TASKS[name]).parameters)
+        for option in given:
+            if option not in allowed:
+                raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
     return name, given
