@@ -1,8 +1,8 @@
 """CNN/DailyMail: sum up a news article in a few sentences (Hermann et al. 2015, See et al. 2017).
 
-Paper A (arXiv 2409.03621) reports ROUGE on 100 items. Which 100, and how they were put to the
-model, it does not say: here they are drawn by `seed` from the test split of version 3.0.0, and the
-prompt is, without an example since articles are long,
+Paper A (arXiv 2409.03621) reports ROUGE on 100 items. Which ones, and how they were put to the
+model, is not in the code published with it: here `seed` draws them from the test split of version
+3.0.0, and the prompt is, without an example since articles are long,
 
     Article: {article}
 

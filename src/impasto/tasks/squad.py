@@ -1,7 +1,8 @@
 """SQuAD v1.1: answer a question with a span of the passage before it (Rajpurkar et al. 2016).
 
-Paper A (arXiv 2409.03621) reports exact match on 1,000 validation items. Which 1,000, and how they
-were put to the model, it does not say: here they are drawn by `seed`, and the prompt is
+Paper A (arXiv 2409.03621) reports exact match on 1,000 validation items. Which ones, and how they
+were put to the model, is not in the code published with it: here `seed` draws them, and the prompt
+is
 
     Context: {context}
     Question: {question}
