@@ -76,6 +76,8 @@ def test_how_the_model_is_loaded_is_part_of_the_study():
     assert Study.from_text(study.to_yaml()) == study
     assert study != Study.from_text(GOOD)
     assert "load" not in Study.from_text(GOOD).to_yaml()
+    assert study.as_run("other").load == {"dtype": "bfloat16"}
+    assert study.as_run("demo", limit=3).load == study.load
 
 
 def test_a_label_that_is_listed_twice_is_there_once():

@@ -82,9 +82,14 @@ class Study:
         return study
 
     def as_run(self, model: str | None = None, limit: int | None = None) -> "Study":
-        """Return the study with another model, or with at most `limit` questions for each task."""
+        """Return the study with another model, or with at most `limit` questions for each task.
+
+        Another model is loaded as the study's own would be, but for the revision.
+        """
         tasks = tuple(entry.limited(limit) for entry in self.tasks)
-        return replace(self, model=model or self.model, tasks=tasks)
+        other = model is not None and model != self.model
+        load = {key: value for key, value in self.load.items() if key != "revision" or not other}
+        return replace(self, model=model or self.model, tasks=tasks, load=load)
 
     def check_tasks(self) -> None:
         """Raise StudyError, with the line, for a task that cannot be or is here twice."""
