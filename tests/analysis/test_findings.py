@@ -80,6 +80,12 @@ def test_a_model_at_chance_is_not_judged():
     assert "hardly above chance" in sentence
 
 
+def test_without_a_chance_level_a_baseline_near_nothing_is_not_judged():
+    nothing = rows("freeze", {0: 0.0, 1: 0.03}, metric="rougeL", baseline=0.03, chance=float("nan"))
+    [sentence] = findings(table(nothing))
+    assert "cannot be judged" in sentence
+
+
 def test_injection_is_told_by_where_the_injected_answer_wins_and_where_it_leaves_no_trace():
     frame = table(
         rows("inject", {0: 0.0, 1: 0.3, 2: 0.9, 3: 0.96, 4: 0.98}, metric="answers_original"),

@@ -4,6 +4,7 @@ They speak of each task's main metric, and of the two that injection has.
 """
 
 from collections.abc import Iterator, Sequence
+from math import isnan
 
 import pandas as pd
 
@@ -114,7 +115,8 @@ def _other_findings(rows: Sequence[Row], main: str | None) -> Iterator[str]:
 
 
 def _is_at_chance(curve: DepthCurve) -> bool:
-    return curve.baseline - TOLERANCE <= curve.chance
+    """Say whether the baseline is too low to lose much; without a chance level, 0 stands for it."""
+    return curve.baseline - TOLERANCE <= (0 if isnan(curve.chance) else curve.chance)
 
 
 def _hardly(curve: DepthCurve) -> str:
