@@ -175,6 +175,18 @@ def explain(
         typer.echo(line)
 
 
+@app.command(
+    "lm-eval",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def lm_eval(context: typer.Context) -> None:
+    """Run lm-evaluation-harness's command line on a plan: --model_args pretrained=M,plan="…"."""
+    from impasto.lm_eval import run_command_line
+
+    run_command_line(context.args)
+
+
 def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":
     """Yield what a plan runs, line by line; counted against a model's layers where known."""
     from impasto.plan import Plan, diagram, in_words
