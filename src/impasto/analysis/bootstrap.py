@@ -1,8 +1,8 @@
 """The bootstrap: how a number would vary had other items of the same kind been asked.
 
-Drawing n items with replacement is drawing how often each is taken, so a resample is a row of
-counts, and many resamples of many columns are one matrix product. Every function takes a seed and
-gives the same answer for it; nothing here knows what a plan or a task is.
+Drawing n items with replacement is drawing how often each is taken, or each value where many items
+share one: a resample is then a row of counts, and many resamples are one matrix product. Every
+function takes a seed and gives the same answer for it; nothing here knows plans or tasks.
 
 Efron & Tibshirani, *An Introduction to the Bootstrap* (1993): chapter 13 (percentile), 14 (BCa).
 """
@@ -15,7 +15,8 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 9_999
-AT_ONCE = 2_000_000  # counts in memory at a time, 16 MB of them
+AT_ONCE = 2_000_000  # numbers in memory at a time, 16 MB of them
+FEW = 16  # times as many items as values: then drawing counts is faster than drawing items
 
 NORMAL = NormalDist()
 
@@ -27,38 +28,44 @@ def mean_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the BCa bootstrap interval of the mean of independent items.
+    """Return the BCa bootstrap interval of the mean of independent items; see `bca_interval`."""
+    items = np.asarray(values, dtype=float)
+    return bca_interval(items, resampled_means(items, resamples=resamples, seed=seed), level)
+
+
+def bca_interval(items: np.ndarray, means: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Return the BCa interval of the items' mean, given the means of their resamples.
 
     BCa corrects the percentile interval for bias and skew (chapter 14.3), which matters where most
     items have the same value, as differences between two plans do. Equal values have an interval
     of width 0, fewer than two none: not a number. Raises ValueError for a level outside 0 to 1.
     """
-    items = np.asarray(values, dtype=float)
     _check_level(level)
     if len(items) < 2 or np.isnan(items).any():
         return nan, nan
     if np.ptp(items) == 0:
         return float(items[0]), float(items[0])
     distinct, times = np.unique(items, return_counts=True)
-    mean = float(times @ distinct / len(items))  # summed as the resamples are
-    means = np.sort(resampled_means(items, resamples=resamples, seed=seed))
-    below = (np.searchsorted(means, mean, "left") + np.searchsorted(means, mean, "right")) / 2
-    bias = NORMAL.inv_cdf(min(max(below, 0.5), len(means) - 0.5) / len(means))
+    mean = float(times @ distinct / len(items))  # summed as the resamples of few values are
+    ordered = np.sort(means)
+    below = np.searchsorted(ordered, mean, "left") + np.searchsorted(ordered, mean, "right")
+    share = min(max(below / 2, 0.5), len(ordered) - 0.5) / len(ordered)
+    bias = NORMAL.inv_cdf(float(share))
     centred = items - mean  # what each item adds to the mean, up to a factor
     skew = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
     low, high = (_bca(NORMAL.inv_cdf(q), bias, skew) for q in _tails(level))
-    return order_statistic(means, low), order_statistic(means, high, upper=True)
+    return order_statistic(ordered, low), order_statistic(ordered, high, upper=True)
 
 
 def resampled_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Return the mean of each resample; items of equal value are drawn together."""
+    """Return the mean of each resample. Where values are few, equal ones are drawn together."""
+    n, rng = len(values), np.random.default_rng(seed)
     distinct, times = np.unique(values, return_counts=True)
-    shares = times / times.sum()
-    parts = [
-        counts @ distinct / len(values)
-        for counts in _counts(len(values), shares, resamples, np.random.default_rng(seed))
-    ]
-    return np.concatenate(parts)
+    if len(distinct) * FEW <= n:
+        drawn = _counts(n, times / n, resamples, rng)
+        return np.concatenate([counts @ distinct / n for counts in drawn])
+    parts = (rng.integers(n, size=(size, n)) for size in _sizes(n, resamples))
+    return np.concatenate([values[index].mean(axis=1) for index in parts])
 
 
 def resampled_columns(
@@ -95,11 +102,17 @@ def _counts(
     n: int, shares: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yield how often each item is drawn in each resample, some resamples at a time."""
+    for size in _sizes(len(shares), resamples):
+        yield rng.multinomial(n, shares, size=size)
+
+
+def _sizes(width: int, resamples: int) -> Iterator[int]:
+    """Yield how many resamples of so many numbers to draw at a time."""
     if resamples < 1:
         raise ValueError(f"resamples is a whole number from 1 on, not {resamples}")
-    at_once = max(1, AT_ONCE // len(shares))
+    at_once = max(1, AT_ONCE // width)
     for start in range(0, resamples, at_once):
-        yield rng.multinomial(n, shares, size=min(at_once, resamples - start))
+        yield min(at_once, resamples - start)
 
 
 def _tails(level: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from impasto.analysis.bootstrap import LEVEL, RESAMPLES, mean_interval, resampled_means
+from impasto.analysis.bootstrap import LEVEL, RESAMPLES, bca_interval, resampled_means
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +54,15 @@ def compare(
         )
     differences = ours - theirs
     lost, gained = int((differences < 0).sum()), int((differences > 0).sum())
+    means = resampled_means(differences, resamples=resamples, seed=seed)
+    low, high = bca_interval(differences, means, level)
     binary = bool(np.isin([ours, theirs], (0, 1)).all())
-    p = (
-        mcnemar(lost, gained)
-        if binary
-        else bootstrap_p(differences, resamples=resamples, seed=seed)
-    )
-    low, high = mean_interval(differences, level=level, resamples=resamples, seed=seed)
     return Comparison(
         n=len(ours),
         difference=float(differences.mean()),
         low=low,
         high=high,
-        p=p,
+        p=mcnemar(lost, gained) if binary else bootstrap_p(differences, means),
         test="mcnemar" if binary else "bootstrap",
         lost=lost,
         gained=gained,
@@ -87,19 +83,15 @@ def mcnemar(lost: int, gained: int) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
-def bootstrap_p(
-    differences: Sequence[float] | np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
-) -> float:
+def bootstrap_p(differences: np.ndarray, means: np.ndarray) -> float:
     """Return the two-sided p of the paired bootstrap: is the mean difference 0?
 
-    The differences are shifted to mean 0, which makes the two equally good, and resampled; p is the
-    share of resamples whose mean is at least as far from 0 as the one found, that one counted among
-    them. Efron & Tibshirani (1993), section 16.4. Fewer than two items: not a number.
+    `means` are those of the differences' resamples. Shifted by the mean, they are those of two that
+    are equally good; p is the share of them at least as far from 0 as the mean found, that one
+    counted among them. Efron & Tibshirani (1993), section 16.4. Fewer than two items: not a number.
     """
-    items = np.asarray(differences, dtype=float)
-    if len(items) < 2 or np.isnan(items).any():
+    if len(differences) < 2 or np.isnan(differences).any():
         return nan
-    mean = float(items.mean())
-    means = resampled_means(items - mean, resamples=resamples, seed=seed)
-    as_far = int((np.abs(means) >= abs(mean) * (1 - 1e-12)).sum())
-    return (as_far + 1) / (resamples + 1)
+    mean = float(differences.mean())
+    as_far = int((np.abs(means - mean) >= abs(mean) * (1 - 1e-12)).sum())
+    return (as_far + 1) / (len(means) + 1)
