@@ -109,15 +109,16 @@ def ours(case: Case, model: Any, plans: list[str]) -> list[dict[str, Any]]:
     return [found[str(Plan.parse(plan))] for plan in plans]
 
 
-def theirs(case: Case, task: dict[str, Any], model: Any) -> dict[str, Any]:
+def theirs(case: Case, task: dict[str, Any], model: Any, batch: int = 16) -> dict[str, Any]:
     """Return every metric as lm-eval finds it on the model as it runs now."""
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     with quiet():
-        lm = HFLM(pretrained=model.hf, tokenizer=model.tokenizer, batch_size=16)
-        results = simple_evaluate(
+        make: Any = HFLM  # whose declared type is lost where it is registered
+        lm = make(pretrained=model.hf, tokenizer=model.tokenizer, batch_size=batch)
+        results: Any = simple_evaluate(
             lm,
             tasks=[task],
             limit=case.limit,
@@ -125,7 +126,6 @@ def theirs(case: Case, task: dict[str, Any], model: Any) -> dict[str, Any]:
             log_samples=False,
             task_manager=TaskManager(include_defaults=False),  # the definition says it all
         )
-    assert results is not None
     return {
         metric: value
         for metric, value in results["results"][case.name].items()
@@ -188,7 +188,7 @@ def _pages(path: Path, scratch: Path) -> Path:
 
 def main() -> int:
     """Compare, and print one line for each task and plan."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--limit", type=int, default=200, help="documents per task")
     parser.add_argument("--tasks", nargs="*", help="only these")
     parser.add_argument("--plans", type=int, default=len(PLANS), help="how many besides the first")

@@ -208,3 +208,11 @@ def test_mistakes_are_answered_without_loading_torch(tmp_path):
     )
     assert done.stdout == "2 False\n", done.stderr
     assert "study.yaml, line 7" in done.stderr
+
+
+def test_lm_evals_command_line_gets_all_that_follows(cli, monkeypatch):
+    seen = []
+    monkeypatch.setattr("impasto.lm_eval.run_command_line", lambda words: seen.append(list(words)))
+    words = ["--model_args", "pretrained=demo,plan=0-3", "--tasks", "a", "-f", "3", "--help"]
+    assert cli("lm-eval", *words).exit_code == 0
+    assert seen == [words]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from impasto.error import UserError
 from impasto.tasks.request import (
     Generation,
     LogLikelihood,
@@ -164,7 +165,7 @@ def _fitting(model: AskedModel, prompt: str, room: int) -> str | list[int]:
     if limit is None:
         return prompt
     if limit <= room:
-        raise ValueError(
+        raise UserError(
             f"replies of up to {room} tokens leave no room for a prompt in the model's {limit} "
             "positions; ask for fewer tokens"
         )

@@ -48,7 +48,8 @@ def load_benchmark(name: str, options: Options) -> Suite:
     except ImportError as error:
         raise UserError(_missing_package(name, error)) from None
     except Exception as error:
-        raise UserError(f"lm-eval cannot load {name}: {_short(error)}") from error
+        place = "" if local is None else local.latest()
+        raise UserError(f"{place}lm-eval cannot load {name}: {_short(error)}") from error
     tasks: dict[str, Any] = loaded["tasks"]
     for task in tasks:
         _check_runnable(task, tasks[task], options)

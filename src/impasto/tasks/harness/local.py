@@ -21,7 +21,7 @@ class LocalData:
 
     paths: Mapping[str, str]
     subset_column: str | None
-    served: set[str] = field(default_factory=set)
+    served: dict[str, Any] = field(default_factory=dict)  # the settings of each
     _rows: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
 
     def splits(self, name: str, config: Any) -> Any:
@@ -45,7 +45,7 @@ class LocalData:
         }
         found = {split: Dataset.from_list(rows) for split, rows in given.items()}
         empty = found[asked].select([])
-        self.served.add(name)
+        self.served[name] = config
         return DatasetDict({split: found.get(split, empty) for split in known})
 
     def place(self, name: str, config: Any, document: int) -> str:
@@ -54,6 +54,15 @@ class LocalData:
         numbers = [number for number, _ in self._subset(name, split, config.dataset_name)]
         row = f", row {numbers[document]}" if document < len(numbers) else ""
         return f"{self.paths[split]}{row}"
+
+    def latest(self) -> str:
+        """Return what an error begins with that came up at the task that was served last."""
+        if not self.served:
+            return ""
+        name, config = list(self.served.items())[-1]
+        rows = self._subset(name, config.test_split or config.validation_split, config.dataset_name)
+        columns = ", ".join(rows[0][1])
+        return f"{self.place(name, config, 0)} has the columns {columns}; with these "
 
     def _subset(
         self, name: str, split: str, subset: str | None
