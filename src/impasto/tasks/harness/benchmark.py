@@ -16,7 +16,7 @@ from impasto.error import UserError
 from impasto.tasks.harness.local import LocalData
 from impasto.tasks.harness.options import Options
 from impasto.tasks.harness.prompting import chat_of, read_request
-from impasto.tasks.harness.quiet import quiet, seeded
+from impasto.tasks.harness.quiet import quiet, sampling_here, seeded
 from impasto.tasks.request import Request, Response
 from impasto.tasks.task import Estimate, Value
 
@@ -110,7 +110,7 @@ class Benchmark:
         if _split(metric)[0] in ("bleu", "chrf", "chrf++", "ter"):
             iterations = min(iterations, 100)  # as lm-eval does
         error = stderr_for_metric(function, iterations)
-        with quiet():
+        with quiet(), sampling_here(iterations):
             value = float(function(values))
             stderr = float(error(values)) if error is not None and len(values) > 1 else nan
         return Estimate(value, stderr, len(values))

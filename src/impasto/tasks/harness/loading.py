@@ -14,7 +14,7 @@ from impasto.error import UserError
 from impasto.tasks.harness.benchmark import Benchmark, BenchmarkGroup
 from impasto.tasks.harness.local import LocalData
 from impasto.tasks.harness.options import Options
-from impasto.tasks.harness.quiet import quiet, seeded
+from impasto.tasks.harness.quiet import keep_templates, quiet, seeded
 from impasto.tasks.task import Suite
 
 
@@ -41,6 +41,7 @@ def load_benchmark(name: str, options: Options) -> Suite:
     """
     local = None if options.data is None else LocalData(options.data, options.subset_column)
     try:
+        keep_templates()
         with quiet(), seeded(), _data_from(local):
             loaded = _index(options.include_path).load([name])
     except UserError:

@@ -1,29 +1,27 @@
-"""lm-eval called as a library: what it prints kept off the screen, what it draws repeatable."""
+"""lm-eval called as a library: what it prints kept off the screen, what it draws repeatable.
+
+And its templates are kept: it would compile them anew for every document, twice or more, which for
+a small model takes longer than the model.
+"""
 
 import io
-import logging
+import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import lru_cache
+from typing import Any
+from unittest.mock import patch
 
+CHUNK = 1000  # samples that one process draws
 RANDOM_SEED, OTHER_SEEDS = 0, 1234  # lm-eval's own, for `random` and for numpy and torch
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow progress bars, prints and all log messages of lm-eval and datasets within."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
-    levels = [logger.level for logger in loggers]
-    with ExitStack() as stack:
-        stack.enter_context(redirect_stdout(io.StringIO()))
-        stack.enter_context(redirect_stderr(io.StringIO()))
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    """Swallow progress bars, prints and warnings; log messages too, unless they have a handler."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
 
 
 @contextmanager
@@ -42,3 +40,20 @@ def seeded() -> Iterator[None]:
     finally:
         random.setstate(before)
         np.random.set_state(numpy_before)
+
+
+@contextmanager
+def sampling_here(iterations: int) -> Iterator[None]:
+    """Keep lm-eval from starting processes for a bootstrap that is one of its chunks anyway."""
+    here = {"DISABLE_MULTIPROC": "1"} if iterations <= CHUNK else {}
+    with patch.dict(os.environ, here):
+        yield
+
+
+def keep_templates() -> None:
+    """Let lm-eval compile each of its templates once; what they are filled with is untouched."""
+    from lm_eval import utils
+
+    environment: Any = utils.env
+    if not hasattr(environment.from_string, "cache_info"):
+        environment.from_string = lru_cache(maxsize=1024)(environment.from_string)
