@@ -127,7 +127,7 @@ def tokenizer_text() -> list[str]:
     """Return what the tokenizer learns its pieces from: every name, most of all the countries'."""
     names = [f" {country}" for country in capital_of() for _ in range(40)]
     names += [f" {capital}" for capital in capital_of().values() for _ in range(10)]
-    prompts = [q.prompt for task in (capitals(), arithmetic(2)) for q in task.questions]
+    prompts = [q.prompt for task in (capitals(), arithmetic(2)) for q in task.items]
     rng = random.Random(0)
     texts = ["".join(text for text, _ in document(rng)) for _ in range(2000)]
     return names + prompts + texts

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from demo_text import Sequences, tokenizer_text
-from impasto.tasks import Task, arithmetic, capitals
+from impasto.tasks import Questions, arithmetic, capitals
 
 DEMO = Path(__file__).parents[1] / "src" / "impasto" / "demo"
 VOCABULARY = 1536
@@ -135,18 +135,18 @@ def weighted_loss(
 def score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
     """Return each task's share of exact matches under plain greedy decoding."""
     model.eval()
-    shares = {task.name: _right(model, tokenizer, task) / len(task.questions) for task in TASKS}
+    shares = {task.name: _right(model, tokenizer, task) / len(task.items) for task in TASKS}
     model.train()
     return shares
 
 
-def _right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> int:
+def _right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Questions) -> int:
     """Count the questions that are answered right, in batches padded on the left."""
     right = 0
     ends = [tokenizer.get_vocab()[END], *tokenizer.encode("\n")]
     generate: Any = model.generate  # its declared type refuses transformers' own models
-    for start in range(0, len(task.questions), 256):
-        batch = task.questions[start : start + 256]
+    for start in range(0, len(task.items), 256):
+        batch = task.items[start : start + 256]
         inputs = tokenizer(
             [q.prompt for q in batch],
             padding=True,
@@ -162,7 +162,8 @@ def _right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Tas
             pad_token_id=ends[0],
         )
         replies = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :])
-        right += sum(task.is_right(q, reply) for q, reply in zip(batch, replies, strict=True))
+        given = zip(batch, replies, strict=True)
+        right += sum(task.judge(question, [reply])["exact_match"] for question, reply in given)
     return right
 
 

@@ -2,11 +2,22 @@
 
 import os
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
+
+import harness_index
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 install_import_hook("impasto.run", "beartype.beartype")
 install_import_hook("impasto.model", "beartype.beartype")
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_index():
+    """Index few of lm-eval's folders, for its whole index takes ten seconds in every process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("impasto.tasks.harness.loading._index", harness_index.index)
+        yield

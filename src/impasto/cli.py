@@ -51,6 +51,10 @@ app = typer.Typer(
 ModelOption = Annotated[
     str, typer.Option("--model", help="demo (bundled), a hub id, or a folder with a model.")
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory", help="What a batch may take: 8GiB.  [default: half of what is free]"),
+]
 PlanOption = Annotated[str, typer.Option("--plan", help='How to run it: "0-7 freeze 8-11".')]
 
 
@@ -90,9 +94,11 @@ def run(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
     ] = None,
+    memory: MemoryOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Run a study: every plan on every task, then figures and findings."""
+    allowed = _bytes(memory)
     from impasto.study import Study, check_writable
     from impasto.study.progress import show_progress
 
@@ -101,7 +107,7 @@ def run(
     check_writable(folder)
     check_writable(folder / "figures")
     with show_progress(quiet) as progress:
-        results = read.run(folder, model=model, limit=limit, progress=progress)
+        results = read.run(folder, model=model, limit=limit, memory=allowed, progress=progress)
     from impasto.analysis import findings
     from impasto.figures import draw
 
@@ -109,6 +115,9 @@ def run(
     typer.echo(f"results  {folder / 'results.csv'}")
     for path in paths:
         typer.echo(f"figure   {path}")
+    if results.seconds is not None and results.seconds.expected is not None:
+        taken, expected = results.seconds.taken, results.seconds.expected
+        typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")
     for sentence in findings(results.frame()):
         typer.echo(f"- {sentence}")
 
@@ -153,15 +162,30 @@ def generate(
 
 @app.command()
 def explain(
-    plan: PlanOption,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study file: what running it will cost.")
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", help='Or one plan: "0-7 freeze 8-11".')
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Check and count the plan for this model.")
     ] = None,
     layers: Annotated[
         int | None, typer.Option("--layers", min=1, help="Or for any model of so many layers.")
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
+    ] = None,
+    memory: MemoryOption = None,
 ) -> None:
-    """Say what a plan runs: in full, in words, and as a diagram."""
+    """Say what a plan runs, in full, in words and as a diagram; or what a study will cost."""
+    if (study is None) == (plan is None):
+        raise UserError("explain takes a study file, or --plan PLAN: one of the two")
+    if study is not None:
+        _explain_study(study, model, limit, _bytes(memory))
+        return
+    assert plan is not None
     from impasto.plan import Plan
 
     if model is not None and layers is not None:
@@ -198,6 +222,54 @@ def models(
         "cache.\nAny other decoder is checked as it is opened: impasto models MODEL says what was "
         "found."
     )
+
+
+@app.command(
+    "lm-eval",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def lm_eval(context: typer.Context) -> None:
+    """Run lm-evaluation-harness's command line on a plan: --model_args pretrained=M,plan="…"."""
+    from impasto.lm_eval import run_command_line
+
+    run_command_line(context.args)
+
+
+def _explain_study(path: Path, model: str | None, limit: int | None, memory: int | None) -> None:
+    """Print what a study costs before anything runs."""
+    from impasto.study import Study
+
+    read = Study.from_yaml(path)
+    found = read.estimate(model=model, limit=limit, memory=memory)
+    cost, gib = found.cost, 2**30
+    typer.echo(f"study    {read.name}: {found.plans} plans, {found.items} items")
+    typer.echo("work     in layer-rows (one token's state through one layer), at most")
+    for what, rows in (
+        ("every plan and request alone", cost.alone),
+        ("plans as a tree", cost.plans),
+        ("+ common tokens read once", cost.tokens),
+        ("+ dead rows not run", cost.rows),
+    ):
+        typer.echo(f"  {what:29} {rows:14,.0f}  {cost.alone / rows:6.1f} times less")
+    minutes, seconds = divmod(round(found.seconds), 60)
+    typer.echo(
+        f"time     {minutes}:{seconds:02} at most, at {found.seconds_per_layer_row * 1e6:.2f} µs "
+        "per layer-row as measured here"
+    )
+    typer.echo(
+        f"memory   {found.weight_bytes / gib:.2f} GiB of weights, "
+        f"{cost.peak_bytes / gib:.2f} GiB for the largest batch"
+    )
+
+
+def _bytes(text: str | None) -> int | None:
+    """Read an amount of memory."""
+    if text is None:
+        return None
+    from impasto.run.memory import parse_bytes
+
+    return parse_bytes(text)
 
 
 def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":

@@ -4,11 +4,14 @@ A is *Attend First, Consolidate Later* (arXiv 2409.03621), B is *Transformer Lay
 (arXiv 2407.09298), C is *Attention Is All You Need But You Don't Need All Of It* (arXiv
 2407.15516). ``STRATEGIES`` is the registry that study files name, and ``expand`` turns such a name
 with its choices into plans. An argument out of range is a ``ValueError`` that says the range.
+
+Where a choice is a number of layers, or a depth, it can be a share of T: ``25%`` is round(0.25·T).
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -190,7 +193,8 @@ class Strategy:
         function: ``f(T, …) -> Plan``.
         paper: A, B or C; empty for the baseline.
         title: what a reader calls it.
-        domains: for a parameter, what ``all`` means in a model of T layers.
+        domains: for a parameter, what ``all`` means in a model of T layers. ``BY_LAYERS`` are the
+            parameters whose values depend on T.
     """
 
     name: str
@@ -219,7 +223,7 @@ _NOISE = {**_DEPTHS, "seed": lambda T: range(3)}
 _MIDDLES = {"n": lambda T: range(1, T // 2)}
 _DROPS = {
     "part": lambda T: get_args(Part)[1:] + get_args(Part)[:1],
-    "count": lambda T: (round(fraction * T) for fraction in (0.10, 0.25, 0.33)),
+    "count": lambda T: range(1, T),  # the paper's are 10%, 25% and 33%
     "keep_last": lambda T: (False, True),
 }
 _ALL = (
@@ -248,14 +252,17 @@ _ALL = (
     Strategy("drop_last", drop_last, "C", "Drop the last", _DROPS),
 )
 
+BY_LAYERS = frozenset({"k", "n", "count"})
+SHARE = re.compile(r"(\d{1,2}|100)(\.\d+)? ?%", re.ASCII)
+
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType({s.name: s for s in _ALL})
 
 
 def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Value], Plan]]:
     """Return every combination of the choices, with its plan, in the order they are given.
 
-    Each parameter is one value, several, or ``"all"``. A parameter that is not mentioned takes its
-    default, or all its values if it has none.
+    Each parameter is one value, several, or ``"all"``; those in ``BY_LAYERS`` can be shares of T. A
+    parameter that is not mentioned takes its default, or all its values if it has none.
 
     Raises:
         ValueError: an unknown strategy or parameter, or a value that this T does not allow.
@@ -285,6 +292,8 @@ def _values(
     for value in _listed(choice):
         if value == "all" and key in domain:
             chosen += domain[key]
+        elif key in BY_LAYERS and is_share(value):
+            chosen.append(round(float(str(value).rstrip(" %")) / 100 * T))
         elif isinstance(value, int | str):
             chosen.append(value)
         else:
@@ -293,6 +302,11 @@ def _values(
         raise ValueError(f"there is no {key} to choose from for T={T}")
     # True == 1, so the type is part of what makes two values the same.
     return [value for _, value in dict.fromkeys((type(value), value) for value in chosen)]
+
+
+def is_share(value: object) -> bool:
+    """Say whether a choice is a share of the layers, such as ``25%``."""
+    return isinstance(value, str) and SHARE.fullmatch(value) is not None
 
 
 def _listed(choice: object) -> list[object]:

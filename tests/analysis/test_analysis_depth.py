@@ -1,10 +1,8 @@
 """The critical depth, the winning depth and how sure a share is."""
 
-from math import isnan, sqrt
-
 import pytest
 
-from impasto.analysis import critical_depth, standard_error, wilson_interval, winning_depth
+from impasto.analysis import critical_depth, wilson_interval, winning_depth
 
 
 def test_the_critical_depth_is_where_accuracy_returns_to_the_baseline_for_good():
@@ -38,14 +36,6 @@ def test_a_value_that_is_no_number_is_not_within_the_tolerance():
 def test_the_winning_depth_is_the_last_at_which_one_share_is_above_the_other():
     assert winning_depth({0: 0.9, 1: 0.5, 2: 0.1}, {0: 0.0, 1: 0.4, 2: 0.8}) == 1
     assert winning_depth({0: 0.5}, {0: 0.5}) is None
-
-
-def test_the_standard_error_is_that_of_the_mean_of_a_sample():
-    answers = [1, 1, 1, 0]
-    mean = sum(answers) / 4
-    variance = sum((a - mean) ** 2 for a in answers) / 3
-    assert standard_error(mean, 4) == pytest.approx(sqrt(variance / 4))
-    assert isnan(standard_error(1.0, 1))
 
 
 def test_wilsons_interval_agrees_with_published_values():

@@ -16,6 +16,7 @@ def rows(strategy, values, seed=None, metric="exact_match", baseline=BASELINE, *
             "layers": 4,
             "task": "capitals",
             "title": "Capitals",
+            "part_of": "",
             "strategy": strategy,
             "k": k,
             "seed": seed,
@@ -79,6 +80,12 @@ def test_a_model_at_chance_is_not_judged():
     assert "hardly above chance" in sentence
 
 
+def test_without_a_chance_level_a_baseline_near_nothing_is_not_judged():
+    nothing = rows("freeze", {0: 0.0, 1: 0.03}, metric="rougeL", baseline=0.03, chance=float("nan"))
+    [sentence] = findings(table(nothing))
+    assert "cannot be judged" in sentence
+
+
 def test_injection_is_told_by_where_the_injected_answer_wins_and_where_it_leaves_no_trace():
     frame = table(
         rows("inject", {0: 0.0, 1: 0.3, 2: 0.9, 3: 0.96, 4: 0.98}, metric="answers_original"),
@@ -96,3 +103,31 @@ def test_a_written_plan_is_told_by_its_line():
 
 def test_the_baseline_alone_has_no_finding():
     assert findings(table(rows("baseline", {None: BASELINE}))) == []
+
+
+def test_a_benchmark_is_told_by_its_main_metric_alone():
+    accuracy = rows("freeze", {0: 0.1, 1: 0.98}, metric="acc_norm")
+    frame = table(rows("freeze", {0: 0.5, 1: 0.6}, metric="acc"), accuracy)
+    [sentence] = findings(frame)
+    assert "from there accuracy stays within 5 points of the baseline's 98 %" in sentence
+    assert "at depth 0 it is 10 %" in sentence
+
+
+def test_a_filters_name_is_said():
+    metric = "exact_match,strict-match"
+    [sentence] = findings(table(rows("skip", {None: 0.5}, metric=metric)))
+    assert sentence == ("Capitals: skip has accuracy (strict-match) 50 %, the baseline 98 %.")
+
+
+def test_perplexity_is_a_number_and_no_share():
+    skip = {None: 91.25}
+    frame = table(rows("skip", skip, metric="word_perplexity", baseline=8.5, chance=float("nan")))
+    assert findings(frame) == ["Capitals: skip has word perplexity 91.25, the baseline 8.5."]
+
+
+def test_a_group_speaks_for_its_tasks():
+    frame = table(
+        rows("skip", {None: 0.2}, metric="acc", part_of="mmlu"),
+        rows("skip", {None: 0.5}, metric="acc", task="mmlu", title="MMLU"),
+    )
+    assert findings(frame) == ["MMLU: skip has accuracy 50 %, the baseline 98 %."]

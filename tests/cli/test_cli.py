@@ -28,6 +28,8 @@ class SilentModel:
     num_layers: int = 4
     family: str = "silent"
     checked: tuple = (("it says what it says", 1e-7), ("allowed", 1e-4))
+    tokenizer: None = None
+    max_positions: None = None
 
     def generate(
         self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=lambda share: None
@@ -218,3 +220,11 @@ def test_models_lists_the_families_and_checks_one_model(cli):
     assert "demo: silent, 4 layers" in checked.stdout
     assert "1.0e-07  it says what it says" in checked.stdout
     assert cli("models", "nothing").exit_code == 2
+
+
+def test_lm_evals_command_line_gets_all_that_follows(cli, monkeypatch):
+    seen = []
+    monkeypatch.setattr("impasto.lm_eval.run_command_line", lambda words: seen.append(list(words)))
+    words = ["--model_args", "pretrained=demo,plan=0-3", "--tasks", "a", "-f", "3", "--help"]
+    assert cli("lm-eval", *words).exit_code == 0
+    assert seen == [words]

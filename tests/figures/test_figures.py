@@ -28,6 +28,7 @@ def sweep_frame(rises=RISES, inject=True, title="Capitals", layers=LAYERS):
             {"strategy": strategy, "k": k, "seed": seed, "metric": metric, "value": value}
             | {"baseline": 0.995, "chance": 0.005, "n": 194, "task": "capitals", "title": title}
             | {"model": "demo", "layers": layers, "parameters": json.dumps({}), "plan": "p"}
+            | {"digest": "d", "part_of": ""}
         )
 
     for strategy, middle in rises.items():
@@ -160,3 +161,12 @@ def test_a_folder_that_cannot_be_written_is_a_users_mistake(tmp_path):
 
 def names(figure):
     return [text.get_text() for text in figure.axes[0].texts if isinstance(text, Annotation)]
+
+
+def test_a_benchmark_is_drawn_by_its_main_metric_and_without_a_chance_that_it_lacks():
+    frame = sweep_frame(inject=False)
+    summaries = frame.assign(metric="rougeL", chance=float("nan"))
+    figure = drawn(pd.concat([summaries, summaries.assign(metric="rouge1")]))
+    [axes] = figure.axes
+    assert axes.get_ylabel() == "ROUGE-L (%)"
+    assert len(axes.lines) == len(RISES) + 1  # and the baseline

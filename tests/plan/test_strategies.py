@@ -125,9 +125,28 @@ def test_every_combination_of_every_family_is_a_plan_of_the_model(T: int) -> Non
             assert strategy.function(T, **parameters) == plan
 
 
-@pytest.mark.parametrize(("T", "counts"), [(32, (3, 8, 11)), (40, (4, 10, 13))])
-def test_counts_are_paper_c_s_fractions(T: int, counts: tuple[int, ...]) -> None:
-    assert STRATEGIES["drop_last"].domain(T)["count"] == counts
+@pytest.mark.parametrize(("T", "counts"), [(32, [3, 8, 11]), (40, [4, 10, 13])])
+def test_paper_c_s_fractions_are_shares_of_the_layers(T: int, counts: list[int]) -> None:
+    expanded = expand("drop_last", T, part="mlp", count=["10%", "25 %", "33%"])
+    assert [chosen["count"] for chosen, _ in expanded] == counts
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "share", "value"),
+    [("freeze", "k", "50%", 16), ("freeze", "k", "100%", 32), ("skip", "n", "12.5%", 4)],
+)
+def test_depths_can_be_shares_too(name: str, key: str, share: str, value: int) -> None:
+    assert expand(name, 32, **{key: share}) == expand(name, 32, **{key: value})
+
+
+def test_by_layers_are_the_parameters_whose_values_depend_on_the_layers() -> None:
+    depend = {
+        key
+        for strategy in STRATEGIES.values()
+        for key in strategy.domains
+        if strategy.domain(8)[key] != strategy.domain(80)[key]
+    }
+    assert depend == strategies.BY_LAYERS
 
 
 def test_all_means_what_the_papers_ran() -> None:
@@ -141,6 +160,7 @@ def test_all_means_what_the_papers_ran() -> None:
     assert domain("reverse") == {"n": tuple(range(1, 16))}
     assert domain("random_order") == {"n": tuple(range(1, 16)), "seed": tuple(range(10))}
     assert domain("looped_parallel")["loops"] == tuple(range(1, 29))
+    assert domain("drop_last")["count"] == tuple(range(1, 32))  # a sweep around the paper's shares
     assert domain("drop_last")["part"] == ("attention", "mlp", "block")
     assert domain("drop_last")["keep_last"] == (False, True)
 
@@ -158,8 +178,8 @@ def test_a_choice_is_one_value_several_or_all_and_defaults_fill_in() -> None:
         ({"k": 1, "name": "all"}, Plan.parse("0 inject(all) 1")),
     ]
     assert expand("baseline", 2) == [({}, Plan.parse("0-1"))]
-    assert len(expand("drop_last", 32)) == 9
-    assert len(expand("drop_last", 32, part="mlp", keep_last="all")) == 6
+    assert len(expand("drop_last", 32)) == 3 * 31
+    assert len(expand("drop_last", 32, part="mlp", keep_last="all")) == 31 * 2
 
 
 @pytest.mark.parametrize(
@@ -173,6 +193,8 @@ def test_a_choice_is_one_value_several_or_all_and_defaults_fill_in() -> None:
         ("freeze", {"k": 40}, "k is a whole number from 0 to 32"),
         ("freeze", {"k": []}, "no k to choose from"),
         ("freeze", {"k": "some"}, "k is a whole number"),
+        ("freeze", {"k": "101%"}, "k is a whole number"),
+        ("gaussian", {"k": 3, "seed": "10%"}, "seed is a whole number"),
         ("freeze", {"k": {"a": 1}}, "k is a number or a word"),
         ("freeze", {"k": None}, "k is a number or a word"),
         ("drop_last", {"part": "attn"}, "attention, mlp, block"),

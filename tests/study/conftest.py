@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from impasto.plan import Freeze, Noise
-from impasto.tasks import load_task
+from impasto.tasks import arithmetic, capitals
 
 
 @dataclass
@@ -20,6 +20,8 @@ class FakeModel:
     num_layers: int = 4
     name: str = "fake"
     needs: int = 2
+    tokenizer: None = None
+    max_positions: None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def generate(self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=None):
@@ -46,11 +48,8 @@ class FakeModel:
 
 
 def _answers():
-    tasks = [
-        load_task("capitals"),
-        *(load_task({"name": "arithmetic", "terms": n}) for n in (2, 3)),
-    ]
-    return {question.prompt: question.answer for task in tasks for question in task.questions}
+    tasks = [capitals(), arithmetic(2), arithmetic(3)]
+    return {question.prompt: question.answer for task in tasks for question in task.items}
 
 
 ANSWERS = _answers()

@@ -48,7 +48,7 @@ def test_the_files_name_is_the_studys_name_unless_it_has_one(tmp_path):
 
 def test_the_bundled_study_is_what_its_comments_say():
     study = Study.from_yaml(Path(__file__).parents[2] / "studies" / "attend_first.yaml")
-    assert [len(task.questions) for task in study.load_tasks()] == [194, 110, 200]
+    assert [len(task.items) for task in study.load_suite().tasks] == [194, 110, 200]
     depths, seeds = 13, 3
     assert len(study.labelled_plans(12)) == 1 + depths * (1 + 1 + seeds + 1 + 1)
 
@@ -65,6 +65,21 @@ def test_plans_expand_with_the_models_layers_and_the_baseline_comes_first():
     ]
 
 
+def test_a_depth_can_be_a_share_of_the_layers():
+    study = Study.from_text("model: m\ntasks: [capitals]\nplans: [freeze: {k: [50%, 100%]}]\n")
+    assert [dict(p.parameters) for p in study.labelled_plans(12)[1:]] == [{"k": 6}, {"k": 12}]
+
+
+def test_how_the_model_is_loaded_is_part_of_the_study():
+    study = Study.from_text(GOOD + "load: {dtype: bfloat16, revision: main}\n")
+    assert study.load == {"dtype": "bfloat16", "revision": "main"}
+    assert Study.from_text(study.to_yaml()) == study
+    assert study != Study.from_text(GOOD)
+    assert "load" not in Study.from_text(GOOD).to_yaml()
+    assert study.as_run("other").load == {"dtype": "bfloat16"}
+    assert study.as_run("demo", limit=3).load == study.load
+
+
 def test_a_label_that_is_listed_twice_is_there_once():
     study = Study.from_text(
         "model: m\ntasks: [capitals]\nplans: [baseline, freeze: {k: 1}, freeze: {k: [1, 2]}]\n"
@@ -75,6 +90,21 @@ def test_a_label_that_is_listed_twice_is_there_once():
 BAD = {
     "a key with a slip": (GOOD.replace("tasks:", "taks:"), 2, "did you mean 'tasks'"),
     "a key that does not exist": (GOOD + "workers: 4\n", 10, "The keys are model, tasks, plans"),
+    "a load option with a slip": (GOOD + "load:\n  dtyp: float16\n", 11, "did you mean 'dtype'"),
+    "a load option that runs code": (
+        GOOD + "load: {trust_remote_code: true}\n",
+        10,
+        "It has dtype",
+    ),
+    "a dtype that is none": (GOOD + "load:\n  dtype: int3\n", 11, "dtype is one of auto"),
+    "a device that is no word": (GOOD + "load: {device_map: 0}\n", 10, "device_map is auto"),
+    "an attention that plans cannot edit": (
+        GOOD + "load: {attn_implementation: flash_attention_2}\n",
+        10,
+        "attn_implementation is sdpa or eager",
+    ),
+    "a load that is no mapping": (GOOD + "load: float16\n", 10, "'load' cannot be 'float16'"),
+    "a share of more than all layers": (GOOD.replace("all", "120%"), 7, r"a share .* \(25%\)"),
     "a key given twice": (GOOD + "model: other\n", 10, "line 1 already gives it"),
     "no model": (GOOD.replace("model: demo\n", ""), 1, "'model' is missing"),
     "a model that is a number": (GOOD.replace("demo", "7"), 1, "'model' cannot be 7"),

@@ -83,8 +83,8 @@ def test_plans_that_run_alike_keep_their_rows_and_share_their_value(study, model
 
 def test_donors_are_the_questions_that_the_task_names(study, model):
     study.run(model=model)
-    [task, _] = study.load_tasks()
-    for question, donors in zip(task.questions, model.calls[0]["donors"], strict=True):
+    [task, _] = study.load_suite().tasks
+    for question, donors in zip(task.items, model.calls[0]["donors"], strict=True):
         donor, named = donors["donor"], task.donor_of(question)
         assert (donor.prompt, donor.donor_span) == (named.prompt, named.subject)
         assert donor.target_span == question.subject
@@ -130,7 +130,7 @@ def test_every_answer_is_kept_so_that_plans_can_be_compared_question_by_question
     frame = Results.read(tmp_path).frame()
     for row in frame.query("task == 'capitals'").to_dict(orient="records"):
         right = [
-            answer[row["metric"]]
+            answer["metrics"][row["metric"]]
             for answer in answers
             if answer["task"] == "capitals" and answer["digest"] == row["digest"]
         ]
@@ -224,4 +224,24 @@ def test_answers_with_any_signs_in_them_are_read_as_they_were_written(study, mod
     results = study.run(tmp_path, model=model)
     read = Results.read(tmp_path)
     assert read.answers == results.answers
-    assert read.answers[0]["text"] == odd
+    assert read.answers[0]["responses"] == [odd]
+
+
+def test_the_model_is_loaded_as_the_study_says(model, monkeypatch):
+    seen = []
+
+    def load(name, **options):
+        seen.append((name, options))
+        return model
+
+    monkeypatch.setattr("impasto.run.load", load)
+    text = "model: fake\ntasks: [{name: capitals, limit: 2}]\nplans: [baseline]\n"
+    results = Study.from_text(text + "load: {dtype: bfloat16}\n").run()
+    Study.from_text(text).run()
+    assert seen == [("fake", {"dtype": "bfloat16"}), ("fake", {})]
+    assert results.study.load == {"dtype": "bfloat16"}
+
+
+def test_a_model_that_is_loaded_already_is_not_said_to_be_loaded_otherwise(model):
+    text = "model: other\ntasks: [{name: capitals, limit: 2}]\nplans: [baseline]\n"
+    assert Study.from_text(text + "load: {dtype: auto}\n").run(model=model).study.load == {}

@@ -11,7 +11,7 @@ from impasto.tasks.arithmetic import exercises
 @pytest.mark.parametrize(("terms", "count"), [(2, 110), (3, 1210)])
 def test_there_are_exactly_as_many_exercises_as_the_rules_allow(terms, count):
     assert len(exercises(terms)) == count
-    assert len({q.prompt for q in arithmetic(terms).questions}) == count
+    assert len({q.prompt for q in arithmetic(terms).items}) == count
 
 
 @pytest.mark.parametrize("terms", [2, 3])
@@ -31,8 +31,8 @@ def test_the_exercises_are_those_that_python_counts_too(terms):
 
 
 def test_the_prompt_is_one_solved_exercise_and_the_asked_one():
-    assert {q.id: q.prompt for q in arithmetic(2).questions}["4 - 1"] == "2 + 3 = 5\n4 - 1 ="
-    assert {q.id: q.prompt for q in arithmetic(3).questions}["4 - 1 + 6"] == (
+    assert {q.id: q.prompt for q in arithmetic(2).items}["4 - 1"] == "2 + 3 = 5\n4 - 1 ="
+    assert {q.id: q.prompt for q in arithmetic(3).items}["4 - 1 + 6"] == (
         "2 + 3 - 1 = 4\n4 - 1 + 6 ="
     )
 
@@ -40,7 +40,7 @@ def test_the_prompt_is_one_solved_exercise_and_the_asked_one():
 @pytest.mark.parametrize("terms", [2, 3])
 @pytest.mark.parametrize("shot", [None, *exercises(2), "2 + 3 - 1", "7 - 4 + 5", "1 + 1 + 1"])
 def test_whatever_the_example_no_exercise_is_given_away(terms, shot):
-    for question in arithmetic(terms, shot=shot).questions:
+    for question in arithmetic(terms, shot=shot).items:
         example, asked = question.prompt.split("\n")
         assert question.id not in example
         assert asked == f"{question.id} ="
@@ -49,12 +49,12 @@ def test_whatever_the_example_no_exercise_is_given_away(terms, shot):
 @pytest.mark.parametrize("terms", [2, 3])
 def test_a_donor_has_as_many_digits_and_signs(terms):
     task = arithmetic(terms)
-    assert {len(task.donor_of(q).id.split()) for q in task.questions} == {2 * terms - 1}
+    assert {len(task.donor_of(q).id.split()) for q in task.items} == {2 * terms - 1}
 
 
 def test_the_template_and_the_example_can_be_chosen():
     task = arithmetic(2, template="{exercise} equals", shot="1 + 1")
-    assert {q.id: q.prompt for q in task.questions}["9 - 9"] == "1 + 1 equals 2\n9 - 9 equals"
+    assert {q.id: q.prompt for q in task.items}["9 - 9"] == "1 + 1 equals 2\n9 - 9 equals"
 
 
 def test_the_two_tasks_have_names_of_their_own():

@@ -9,7 +9,7 @@ from impasto.tasks.capitals import capital_of
 def test_there_are_194_countries_each_with_a_capital_of_its_own():
     assert len(capital_of()) == 194
     assert len(set(capital_of().values())) == 194
-    assert len(capitals().questions) == 194
+    assert len(capitals().items) == 194
 
 
 def test_names_are_plain_and_in_alphabetical_order():
@@ -46,7 +46,7 @@ def test_who_is_no_member_of_the_united_nations_is_not_asked(name):
 
 
 def test_the_prompt_has_the_published_form():
-    prompt = {q.id: q.prompt for q in capitals().questions}["France"]
+    prompt = {q.id: q.prompt for q in capitals().items}["France"]
     assert prompt == (
         "Q: What is the capital of Spain?\nA: Madrid\nQ: What is the capital of France?\nA:"
     )
@@ -54,7 +54,7 @@ def test_the_prompt_has_the_published_form():
 
 @pytest.mark.parametrize("shot", list(capital_of()))
 def test_whatever_the_example_no_question_is_given_away(shot):
-    for question in capitals(shot=shot).questions:
+    for question in capitals(shot=shot).items:
         example = question.prompt.split("\nQ:")[0]
         assert question.prompt.count(question.id) == 1
         assert question.id not in example
@@ -68,8 +68,8 @@ def _inside(shot: str) -> list[str]:
 
 def test_the_template_and_the_example_can_be_chosen():
     task = capitals(template="{country} ->", shot="Japan", limit=5)
-    assert len(task.questions) == 5
-    assert all(q.prompt == f"Japan -> Tokyo\n{q.id} ->" for q in task.questions)
+    assert len(task.items) == 5
+    assert all(q.prompt == f"Japan -> Tokyo\n{q.id} ->" for q in task.items)
     assert capitals(template="{country} ->").digest != capitals().digest
 
 

@@ -38,6 +38,11 @@ def reply(model, tokenizer, prompts: list[str], max_new_tokens: int) -> list[str
     return tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :])
 
 
+def exact_matches(task, replies: list[str]) -> list[bool]:
+    given = zip(task.items, replies, strict=True)
+    return [task.judge(question, [text])["exact_match"] for question, text in given]
+
+
 def test_the_weights_take_at_most_sixteen_megabytes():
     assert (DEMO / "model.safetensors").stat().st_size <= 16_000_000
 
@@ -49,7 +54,7 @@ def test_it_is_a_llama_of_twelve_layers_that_computes_in_float32(model):
 
 
 def test_the_tokenizer_maps_tokens_to_text_and_writes_digits_one_by_one(tokenizer):
-    prompt = capitals().questions[0].prompt
+    prompt = capitals().items[0].prompt
     encoded = tokenizer(prompt, return_offsets_mapping=True)
     pieces = [prompt[a:b] for a, b in encoded["offset_mapping"]]
     assert "".join(pieces) == prompt
@@ -63,28 +68,32 @@ def test_any_text_survives_the_tokenizer(tokenizer, text):
 
 def test_a_prompt_and_its_answer_are_encoded_apart_as_together(tokenizer):
     for task, _ in BARS:
-        for q in task.questions[:50]:
+        for q in task.items[:50]:
             whole = tokenizer.encode(f"{q.prompt} {q.answer}\n")
             assert whole == tokenizer.encode(q.prompt) + tokenizer.encode(f" {q.answer}\n")
 
 
 def test_prompts_take_few_tokens(tokenizer):
-    longest = [max(len(tokenizer.encode(q.prompt)) for q in task.questions) for task, _ in BARS]
+    longest = [max(len(tokenizer.encode(q.prompt)) for q in task.items) for task, _ in BARS]
     assert longest[0] <= 26
     assert longest[1:] == [10, 14]
 
 
 @pytest.mark.parametrize(("task", "bar"), BARS, ids=lambda value: getattr(value, "name", ""))
 def test_it_answers_its_tasks_under_plain_greedy_decoding(model, tokenizer, task, bar):
-    replies = reply(model, tokenizer, [q.prompt for q in task.questions], task.max_new_tokens)
-    right = [task.is_right(q, text) for q, text in zip(task.questions, replies, strict=True)]
+    replies = reply(model, tokenizer, [q.prompt for q in task.items], task.max_new_tokens)
+    right = [
+        task.judge(q, [text])["exact_match"] for q, text in zip(task.items, replies, strict=True)
+    ]
     assert sum(right) / len(right) >= bar
 
 
 def test_another_example_does_not_change_what_it_knows(model, tokenizer):
     task = capitals(shot="Mongolia", limit=50)
-    replies = reply(model, tokenizer, [q.prompt for q in task.questions], task.max_new_tokens)
-    right = [task.is_right(q, text) for q, text in zip(task.questions, replies, strict=True)]
+    replies = reply(model, tokenizer, [q.prompt for q in task.items], task.max_new_tokens)
+    right = [
+        task.judge(q, [text])["exact_match"] for q, text in zip(task.items, replies, strict=True)
+    ]
     assert sum(right) >= 49
 
 

@@ -1,22 +1,47 @@
 """Numbers and sentences from results: pure functions over values and tables, no torch.
 
-`critical_depth` is what the depth sweeps are run for; `depth_curves` turns a study's table into
-lines over depth; `findings` says in words what they show.
+`scores` sums up tasks as the papers do (normalised scores, averages), `items` compares plans item
+by item, `depth` and `curves` find from which depth on a manipulation no longer matters, and
+`findings` says in words what a table shows. docs/analysis.md has every number's formula.
 """
 
 from impasto.analysis.confidence import wilson_interval
 from impasto.analysis.curves import DepthCurve, depth_curves
-from impasto.analysis.depth import TOLERANCE, critical_depth, winning_depth
+from impasto.analysis.depth import (
+    TOLERANCE,
+    critical_depth,
+    critical_depth_interval,
+    winning_depth,
+)
 from impasto.analysis.findings import findings
-from impasto.study.scoring import standard_error
+from impasto.analysis.items import comparisons, critical_depths, item_scores
+from impasto.analysis.paired import Comparison, compare, mcnemar
+from impasto.analysis.scores import (
+    main_metric,
+    metric_name,
+    normalised_score,
+    over_tasks,
+    task_scores,
+)
 
 __all__ = [
     "TOLERANCE",
+    "Comparison",
     "DepthCurve",
+    "compare",
+    "comparisons",
     "critical_depth",
+    "critical_depth_interval",
+    "critical_depths",
     "depth_curves",
     "findings",
-    "standard_error",
+    "item_scores",
+    "main_metric",
+    "mcnemar",
+    "metric_name",
+    "normalised_score",
+    "over_tasks",
+    "task_scores",
     "wilson_interval",
     "winning_depth",
 ]

@@ -15,6 +15,8 @@ import pandas as pd
 
 from impasto.analysis.depth import TOLERANCE, critical_depth
 
+BASELINE = "baseline"  # the strategy's name of the plan that changes nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -22,6 +24,7 @@ class Row:
 
     task: str
     title: str
+    part_of: str
     model: str
     layers: int
     strategy: str
@@ -29,6 +32,7 @@ class Row:
     k: int | None
     seed: int | None
     plan: str
+    digest: str
     metric: str
     value: float
     baseline: float
@@ -41,7 +45,8 @@ class DepthCurve:
     """One manipulation's values of one metric on one task, by the depth it starts from.
 
     Values are shares from 0 to 1. `parameters` is what sets it apart besides depth and seed, as
-    JSON; `baseline` is the unchanged model's value of the same metric.
+    JSON; `baseline` is the unchanged model's value of the same metric; `digests` are those of the
+    plans at each depth, one for each seed.
     """
 
     task: str
@@ -54,6 +59,7 @@ class DepthCurve:
     mean: Mapping[int, float]
     low: Mapping[int, float]
     high: Mapping[int, float]
+    digests: Mapping[int, tuple[str, ...]]
     seeds: int
     baseline: float
     chance: float
@@ -74,10 +80,13 @@ def table_rows(frame: pd.DataFrame) -> list[Row]:
 
 
 def depth_curves(frame: pd.DataFrame) -> list[DepthCurve]:
-    """Return the curves of a study's table, in the order in which the study lists them."""
+    """Return the curves of a study's table, in the order in which the study lists them.
+
+    Tasks that are part of a group have none of their own: the group's stand for them.
+    """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in table_rows(frame):
-        if row.k is not None:
+        if row.k is not None and not row.part_of:
             key = (row.task, row.strategy, row.parameters, row.metric)
             groups.setdefault(key, []).append(row)
     return [_curve(rows) for rows in groups.values()]
@@ -86,10 +95,11 @@ def depth_curves(frame: pd.DataFrame) -> list[DepthCurve]:
 def _curve(rows: Sequence[Row]) -> DepthCurve:
     """Return the curve of rows that differ in depth and seed only."""
     first = rows[0]
-    by_depth: dict[int, list[float]] = {}
+    by_depth: dict[int, list[Row]] = {}
     for row in rows:
         assert row.k is not None
-        by_depth.setdefault(row.k, []).append(row.value)
+        by_depth.setdefault(row.k, []).append(row)
+    values = {k: [row.value for row in here] for k, here in by_depth.items()}
     return DepthCurve(
         task=first.task,
         title=first.title,
@@ -98,9 +108,10 @@ def _curve(rows: Sequence[Row]) -> DepthCurve:
         strategy=first.strategy,
         parameters=first.parameters,
         metric=first.metric,
-        mean={k: fmean(values) for k, values in by_depth.items()},
-        low={k: min(values) for k, values in by_depth.items()},
-        high={k: max(values) for k, values in by_depth.items()},
+        mean={k: fmean(here) for k, here in values.items()},
+        low={k: min(here) for k, here in values.items()},
+        high={k: max(here) for k, here in values.items()},
+        digests={k: tuple(row.digest for row in here) for k, here in by_depth.items()},
         seeds=len({row.seed for row in rows}),
         baseline=first.baseline,
         chance=first.chance,
@@ -109,5 +120,5 @@ def _curve(rows: Sequence[Row]) -> DepthCurve:
 
 
 def _plain(value: Any) -> Any:
-    """Return a table's value, None where it has none."""
-    return None if value is pd.NA or value is None or value != value else value
+    """Return a table's value, None where a whole number is missing; other numbers can be nan."""
+    return None if value is pd.NA else value

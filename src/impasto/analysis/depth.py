@@ -1,9 +1,14 @@
 """Where on the way through the layers a manipulation stops, or starts, to matter."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from impasto.analysis.bootstrap import LEVEL, percentile_interval, resampled_columns
 
 TOLERANCE = 0.05
 ROUNDING = 1e-9  # 0.95 is within 0.05 of 1.0, whatever floats make of the difference
+RESAMPLES = 1_999  # of a whole number's interval: its ends are depths that occurred
 
 
 def critical_depth(
@@ -22,6 +27,43 @@ def critical_depth(
     return found
 
 
+def critical_depth_interval(
+    items: Mapping[int, Sequence[float] | np.ndarray],
+    baseline: Sequence[float] | np.ndarray,
+    tolerance: float = TOLERANCE,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[int | None, int | None]:
+    """Return the percentile bootstrap interval of the critical depth.
+
+    `items` has, by depth, each item's value (its mean over seeds, where there are several), and
+    `baseline` the same items' values without manipulation. Every resample draws items, the same
+    ones at all depths and for the baseline, and finds its critical depth. An end is None where that
+    many resamples have none; none counts as deeper than any. Raises ValueError where a depth has
+    other numbers of items than the baseline.
+    """
+    depths = sorted(items)
+    if not depths or any(len(items[depth]) != len(baseline) for depth in depths):
+        raise ValueError("every depth takes as many items as the baseline, and there is one depth")
+    columns = np.column_stack([np.asarray(baseline), *(items[depth] for depth in depths)])
+    found = [
+        _critical_places(means[:, 1:], means[:, 0], tolerance)
+        for means in resampled_columns(columns.astype(float), resamples=resamples, seed=seed)
+    ]
+    low, high = percentile_interval(np.sort(np.concatenate(found)), level)
+    ends: list[int | None] = [*depths, None]
+    return ends[int(low)], ends[int(high)]
+
+
 def winning_depth(ours: Mapping[int, float], theirs: Mapping[int, float]) -> int | None:
     """Return the greatest depth at which `ours` is above `theirs`, or None where it never is."""
     return max((depth for depth in ours if ours[depth] > theirs[depth]), default=None)
+
+
+def _critical_places(means: np.ndarray, baseline: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return, per resample, which of its columns is the critical depth; their number for none."""
+    near = means >= baseline[:, None] - tolerance - ROUNDING
+    stays = np.logical_and.accumulate(near[:, ::-1], axis=1)
+    return near.shape[1] - stays.sum(axis=1)

@@ -1,11 +1,16 @@
-"""What a study shows, in sentences: one per task and manipulation, numbers included."""
+"""What a study shows, in sentences: one per task and manipulation, numbers included.
+
+They speak of each task's main metric, and of the two that injection has.
+"""
 
 from collections.abc import Iterator, Sequence
+from math import isnan
 
 import pandas as pd
 
-from impasto.analysis.curves import DepthCurve, Row, depth_curves, table_rows
+from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, table_rows
 from impasto.analysis.depth import TOLERANCE, winning_depth
+from impasto.analysis.scores import main_metric, metric_name
 
 DOING = {
     "freeze": "freezing earlier tokens",
@@ -14,22 +19,25 @@ DOING = {
     "drop_attention_from": "skipping attention",
 }
 POINTS = f"{100 * TOLERANCE:g} points"
+INJECTION = ("answers_injected", "answers_original")
 
 
 def findings(frame: pd.DataFrame) -> list[str]:
     """Return what a study's table shows, task by task, in the order of the study."""
-    curves, rows = depth_curves(frame), table_rows(frame)
+    curves = depth_curves(frame)
+    rows = [row for row in table_rows(frame) if not row.part_of]
     sentences: list[str] = []
     for task in dict.fromkeys(row.task for row in rows):
         here = [curve for curve in curves if curve.task == task]
-        sentences += [_depth_finding(c) for c in here if c.metric == "exact_match"]
-        originals = {c.parameters: c for c in here if c.metric == "answers_original"}
+        main = main_metric(dict.fromkeys(row.metric for row in rows if row.task == task))
+        sentences += [_depth_finding(c) for c in here if c.metric == main]
+        originals = {c.parameters: c for c in here if c.metric == INJECTION[1]}
         sentences += [
             _injection_finding(curve, originals[curve.parameters])
             for curve in here
-            if curve.metric == "answers_injected"
+            if curve.metric == INJECTION[0]
         ]
-        sentences += _other_findings([row for row in rows if row.task == task])
+        sentences += _other_findings([row for row in rows if row.task == task], main)
     return sentences
 
 
@@ -41,7 +49,8 @@ def percent(share: float) -> str:
 def _depth_finding(curve: DepthCurve) -> str:
     """Say from which depth on a manipulation no longer matters: its critical depth."""
     about = f"{curve.title}: {DOING.get(curve.strategy, curve.strategy)}"
-    within = f"accuracy stays within {POINTS} of the baseline's {percent(curve.baseline)}"
+    what = metric_name(curve.metric)
+    within = f"{what} stays within {POINTS} of the baseline's {percent(curve.baseline)}"
     seeds = f" (mean of {curve.seeds} seeds)" if curve.seeds > 1 else ""
     critical = curve.critical_depth()
     if _is_at_chance(curve):
@@ -50,7 +59,7 @@ def _depth_finding(curve: DepthCurve) -> str:
         last = max(curve.mean)
         return (
             f"{about} matters at every depth that was run: from depth {last} of {curve.layers} on "
-            f"accuracy is {percent(curve.mean[last])}{seeds}, the baseline's "
+            f"{what} is {percent(curve.mean[last])}{seeds}, the baseline's "
             f"{percent(curve.baseline)}."
         )
     if critical == min(curve.mean):
@@ -86,23 +95,28 @@ def _injection_finding(injected: DepthCurve, original: DepthCurve) -> str:
     return f"{about} {first}; {second}."
 
 
-def _other_findings(rows: Sequence[Row]) -> Iterator[str]:
-    """Say how plans without a depth do: one sentence per strategy, one per written plan."""
+def _other_findings(rows: Sequence[Row], main: str | None) -> Iterator[str]:
+    """Say how plans without a depth do: one sentence per strategy, one per written plan.
+
+    A task without a main metric, such as one that only measures perplexity, tells its first.
+    """
+    told = (main or rows[0].metric, *INJECTION)
+    say = percent if main else "{:.4g}".format
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row.k is None and row.strategy != "baseline":
+        if row.k is None and row.strategy != BASELINE and row.metric in told:
             name = row.plan if row.strategy == "plan" else row.strategy
             groups.setdefault((name, row.metric), []).append(row)
     for (name, metric), group in groups.items():
-        low, high = (percent(f(row.value for row in group)) for f in (min, max))
+        low, high = (say(f(row.value for row in group)) for f in (min, max))
         scores = low if low == high else f"{low} to {high}"
-        what = "accuracy" if metric == "exact_match" else metric.replace("_", " ")
-        first = group[0]
-        yield f"{first.title}: {name} has {what} {scores}, the baseline {percent(first.baseline)}."
+        first, what = group[0], metric_name(metric)
+        yield f"{first.title}: {name} has {what} {scores}, the baseline {say(first.baseline)}."
 
 
 def _is_at_chance(curve: DepthCurve) -> bool:
-    return curve.baseline - TOLERANCE <= curve.chance
+    """Say whether the baseline is too low to lose much; without a chance level, 0 stands for it."""
+    return curve.baseline - TOLERANCE <= (0 if isnan(curve.chance) else curve.chance)
 
 
 def _hardly(curve: DepthCurve) -> str:

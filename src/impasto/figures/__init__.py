@@ -14,7 +14,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from impasto.analysis import DepthCurve, depth_curves
+from impasto.analysis import DepthCurve, depth_curves, main_metric, metric_name
 from impasto.error import UserError
 from impasto.figures.style import DPI, SETTINGS, Look, look_of
 from impasto.figures.sweep import Sweep, draw_sweep
@@ -46,7 +46,8 @@ def sweeps(frame: pd.DataFrame) -> Iterator[tuple[str, Sweep]]:
     curves = depth_curves(frame)
     for task in dict.fromkeys(curve.task for curve in curves):
         here = [curve for curve in curves if curve.task == task]
-        manipulated = [curve for curve in here if curve.metric == "exact_match"]
+        main = main_metric(curve.metric for curve in here)
+        manipulated = [curve for curve in here if curve.metric == main]
         if manipulated:
             yield _file_name(task), _manipulations(manipulated)
         injected = [c for metric in INJECTION for c in here if c.metric == metric]
@@ -55,13 +56,13 @@ def sweeps(frame: pd.DataFrame) -> Iterator[tuple[str, Sweep]]:
 
 
 def _manipulations(curves: list[DepthCurve]) -> Sweep:
-    """Return what paper A's Figures 2 and 3 show: accuracy under each manipulation."""
+    """Return what paper A's Figures 2 and 3 show: the main metric under each manipulation."""
     return Sweep(
         title=curves[0].title,
         curves=_looks(curves, [curve.strategy for curve in curves]),
         baseline=curves[0].baseline,
         depth_axis="manipulated from depth k on",
-        share_axis="accuracy (%)",
+        share_axis=f"{metric_name(curves[0].metric)} (%)",
     )
 
 

@@ -6,6 +6,7 @@ an injection brings out) have one form: lines over depth, with the baseline and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,12 +83,14 @@ def _subtitle(sweep: Sweep, first: DepthCurve) -> str:
 
 
 def _references(axes: Axes, sweep: Sweep, first: DepthCurve) -> list[Named]:
-    """Draw the baseline and chance as horizontal lines."""
+    """Draw the baseline, and chance where guessing has a meaning, as horizontal lines."""
     named = []
     for name, share, colour, dash in (
         ("Baseline", sweep.baseline, INK, (0, (4, 3))),
         ("Chance", first.chance, GREY, (0, (1, 2))),
     ):
+        if isnan(share):
+            continue
         label = f"{name} {100 * share:.1f} %"
         y = 100 * share
         axes.axhline(y, color=colour, linestyle=dash, linewidth=1, label=label, zorder=1.5)

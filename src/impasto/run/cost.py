@@ -15,7 +15,8 @@ from torch import nn
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Freeze, Layer, Noise, Parallel, Plan, Step
-from impasto.run.bundle import Bundle, bundles
+from impasto.run.bundle import Bundle
+from impasto.run.memory import fitting
 from impasto.run.passage import Passage
 from impasto.run.tree import Node, plant
 from impasto.run.walk import is_last_attention
@@ -32,12 +33,14 @@ class Cost:
         plans: What plans begin with in common is run once.
         tokens: What requests begin with in common is run once, too.
         rows: Rows that can no longer reach a wanted prediction are not run: what the engine runs.
+        peak_bytes: The most memory that a batch takes, weights apart.
     """
 
-    alone: float
-    plans: float
-    tokens: float
-    rows: float
+    alone: float = 0.0
+    plans: float = 0.0
+    tokens: float = 0.0
+    rows: float = 0.0
+    peak_bytes: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -45,6 +48,7 @@ class Cost:
             self.plans + other.plans,
             self.tokens + other.tokens,
             self.rows + other.rows,
+            max(self.peak_bytes, other.peak_bytes),
         )
 
 
@@ -81,12 +85,28 @@ def shares(model: OpenedModel) -> Shares:
     )
 
 
-def cost(model: OpenedModel, plans: Sequence[Plan], passages: Sequence[Passage]) -> Cost:
-    """Return what scoring passages under plans costs."""
+def cost(
+    model: OpenedModel,
+    plans: Sequence[Plan],
+    passages: Sequence[Passage],
+    memory: int | None = None,
+    new_tokens: int = 0,
+) -> Cost:
+    """Return what it costs to score passages under plans, or to go on with them.
+
+    Args:
+        model: The model.
+        plans: The plans.
+        passages: What is read.
+        memory: The bytes that a batch may take; None for what is free.
+        new_tokens: How many tokens each plan writes behind each passage, at the most. Drafts that
+            a plan agrees with cost less.
+    """
     each = shares(model)
-    found = list(bundles(model, passages))
+    tree = plant([plan.steps for plan in plans])
+    queue = fitting(model, tree, passages, memory, merge=not new_tokens)
+    found = list(queue)
     singly = [plant([plan.steps]) for plan in plans]
-    together = plant([plan.steps for plan in plans])
     new = sum(len(passage.ids) for passage in passages)
     scored = sum(len(passage.scored) for passage in passages)
     fewer_new = sum(bundle.rows for bundle in found)
@@ -97,11 +117,14 @@ def cost(model: OpenedModel, plans: Sequence[Plan], passages: Sequence[Passage])
         rates = [_rates(tree, each, drops_rows) for tree in trees]
         return sum(a * new + b * scored for a, b in rates) + logits * scored
 
+    written = len(passages) * new_tokens
+    decoding = total(singly, written, written, drops_rows=False)
     return Cost(
-        alone=total(singly, new, scored, drops_rows=False),
-        plans=total([together], new, scored, drops_rows=False),
-        tokens=total([together], fewer_new, fewer_scored, drops_rows=False),
-        rows=total([together], fewer_new, fewer_scored, drops_rows=True),
+        alone=total(singly, new, scored, drops_rows=False) + decoding,
+        plans=total([tree], new, scored, drops_rows=False) + decoding,
+        tokens=total([tree], fewer_new, fewer_scored, drops_rows=False) + decoding,
+        rows=total([tree], fewer_new, fewer_scored, drops_rows=True) + decoding,
+        peak_bytes=queue.bytes_per_row * max((bundle.rows for bundle in found), default=0),
     )
 
 

@@ -91,7 +91,8 @@ class Queue:
 
     def __init__(self, waiting: list[Bundle], bytes_per_row: int) -> None:
         self.rows = sum(bundle.rows for bundle in waiting)
-        self._waiting, self._bytes = waiting[::-1], bytes_per_row
+        self.bytes_per_row = bytes_per_row
+        self._waiting = waiting[::-1]
 
     def __iter__(self) -> Iterator[Bundle]:
         while self._waiting:
@@ -107,7 +108,7 @@ class Queue:
         if not is_out_of_memory(error):
             raise error
         if len(bundle.tries) == 1:
-            raise UserError(_too_large(bundle.rows, self._bytes, None)) from None
+            raise UserError(_too_large(bundle.rows, self.bytes_per_row, None)) from None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         warnings.warn(

@@ -16,6 +16,7 @@ from impasto.error import UserError
 from impasto.model.load import load_hf
 from impasto.plan import Plan
 from impasto.run.apply import apply
+from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
 from impasto.run.generate import Limits, generate, predict
@@ -97,6 +98,24 @@ class Model:
         """The family's name as its configuration gives it: ``llama``, ``gpt2``, …"""
         return self.hf.config.model_type
 
+    @property
+    def max_positions(self) -> int | None:
+        """The most tokens that the model can read, where its configuration says so."""
+        return self._opened.max_positions
+
+    @property
+    def prefix_token(self) -> int:
+        """The token that stands in for an empty context: BOS, else end of sequence."""
+        return self._reader.prefix_token()
+
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's token ids, with the special tokens that the tokenizer adds."""
+        return self._reader.prompt(text)
+
+    def token_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Return the token ids of a context and of its continuation, as lm-eval splits them."""
+        return self._reader.pair(context, continuation)
+
     def next_logits(
         self,
         plan: Plan,
@@ -152,14 +171,7 @@ class Model:
             UserError: when a request or a donor cannot be read.
         """
         plans = self._check(plans)
-        bound = donors_by_request(donors, len(requests), plans)
-        read = []
-        for (context, continuation), mapping in zip(requests, bound, strict=True):
-            first, second = self._reader.pair(context, continuation)
-            ids, rows = self._reader.fitted(first, second)
-            end = len(first) + len(second) - 1
-            transplants = self._read_donors(plans, mapping, context, range(end - len(ids), end))
-            read.append((Passage(ids, rows, transplants), second))
+        read = self._read(plans, requests, donors)
         return score(self._opened, plans, read, progress, self.memory)
 
     def generate(
@@ -191,11 +203,7 @@ class Model:
         plans = self._check(plans)
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens is at least 1, not {max_new_tokens}")
-        bound = donors_by_request(donors, len(prompts), plans)
-        starts = [
-            self._prompt(plans, self._fitting(prompt, max_new_tokens), mapping, prompt)
-            for prompt, mapping in zip(prompts, bound, strict=True)
-        ]
+        starts = self._begin(plans, prompts, max_new_tokens, donors)
         ends = self._ends()
 
         def is_finished(ids: list[int]) -> bool:
@@ -212,6 +220,34 @@ class Model:
             ]
             for row in written
         ]
+
+    def scoring_cost(
+        self,
+        plans: Plan | Sequence[Plan],
+        requests: Sequence[tuple[Prompt, Prompt]],
+        donors: Donors = None,
+    ) -> Cost:
+        """Return what :meth:`loglikelihood` would cost; donors' own runs are not counted."""
+        plans = self._check(plans)
+        passages = [passage for passage, _ in self._read(plans, requests, donors)]
+        return cost(self._opened, plans, passages, self.memory)
+
+    def generating_cost(
+        self,
+        plans: Plan | Sequence[Plan],
+        prompts: Sequence[Prompt],
+        max_new_tokens: int = 16,
+        donors: Donors = None,
+    ) -> Cost:
+        """Return what :meth:`generate` would cost at the most, as if nothing ended early."""
+        plans = self._check(plans)
+        starts = self._begin(plans, prompts, max_new_tokens, donors)
+        return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
+
+    @property
+    def seconds_per_layer_row(self) -> float:
+        """How long a row takes through a layer on this machine, measured now."""
+        return seconds_per_layer_row(self._opened)
 
     def hidden_states(
         self, plan: Plan, texts: Sequence[Prompt], donors: Donors = None
@@ -243,6 +279,30 @@ class Model:
                 raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
             plan.check(self.num_layers)
         return plans
+
+    def _read(
+        self, plans: Sequence[Plan], requests: Sequence[tuple[Prompt, Prompt]], donors: Donors
+    ) -> list[tuple[Passage, list[int]]]:
+        """Read requests to score: each a passage, and the tokens that it should predict."""
+        read = []
+        bound = donors_by_request(donors, len(requests), plans)
+        for (context, continuation), mapping in zip(requests, bound, strict=True):
+            first, second = self._reader.pair(context, continuation)
+            ids, rows = self._reader.fitted(first, second)
+            end = len(first) + len(second) - 1
+            transplants = self._read_donors(plans, mapping, context, range(end - len(ids), end))
+            read.append((Passage(ids, rows, transplants), second))
+        return read
+
+    def _begin(
+        self, plans: Sequence[Plan], prompts: Sequence[Prompt], room: int, donors: Donors
+    ) -> list[Passage]:
+        """Read prompts to go on with."""
+        bound = donors_by_request(donors, len(prompts), plans)
+        return [
+            self._prompt(plans, self._fitting(prompt, room), mapping, prompt)
+            for prompt, mapping in zip(prompts, bound, strict=True)
+        ]
 
     def _next_logits_injected(
         self, plan: Plan, ids: Tensor, is_real: Tensor, donors: Donors
@@ -278,7 +338,8 @@ class Model:
 
     def _ends(self) -> set[int]:
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
-        return set() if ends is None else set(ends) if isinstance(ends, list) else {ends}
+        listed = ends if isinstance(ends, list) else [ends]
+        return {*listed, getattr(self.tokenizer, "eos_token_id", None)} - {None}
 
     def _told(self, ids: list[int], stop: Sequence[str]) -> str:
         text = self._reader.text(ids)

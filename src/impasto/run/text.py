@@ -101,7 +101,7 @@ class Reader:
     def _text_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if not context:
             ids = self._encode(continuation, special=False)
-            prefix = self._prefix()
+            prefix = self.prefix_token()
             return (ids[:1], ids[1:]) if ids[:1] == [prefix] else ([prefix], ids)
         stripped = context.rstrip()
         continuation = context[len(stripped) :] + continuation
@@ -117,7 +117,8 @@ class Reader:
         bos = self._needed("text").bos_token
         return {"add_special_tokens": False} if bos and text.startswith(bos) else {}
 
-    def _prefix(self) -> int:
+    def prefix_token(self) -> int:
+        """Return the token that stands in for an empty context: BOS, else end of sequence."""
         tokenizer = self._needed("an empty context")
         for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
             if token is not None:

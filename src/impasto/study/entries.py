@@ -13,28 +13,33 @@ from impasto import strategies
 from impasto.plan import Plan
 from impasto.study.document import StudyError
 from impasto.study.schema import near
-from impasto.tasks import Task, load_task
+from impasto.tasks import Suite, check_entry, load_suite
 
 BASELINE = "baseline"
 WRITTEN = "plan"  # the strategy's name of a plan line
 DONOR = "donor"  # the only donor that a study binds: the question that the task names
 
-TRIAL_LAYERS = (8, 80)  # by these two it shows which choices depend on the number of layers
+TRIAL_LAYERS = 8  # for choices that are right or wrong whatever the number of layers
 
 Value = int | float | str | bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEntry:
-    """One task of a study: its name and options, as `load_task` takes them."""
+    """One task of a study: its name and options, as `load_suite` takes them."""
 
     options: Mapping[str, Any]
     where: str = field(default="", compare=False)
 
-    def load(self) -> Task:
-        """Return the task; raises StudyError with the place for what it cannot be."""
+    def check(self) -> str:
+        """Return its name in results; raises StudyError for what no data can make right."""
         with at(self.where):
-            return load_task(dict(self.options))
+            return check_entry(dict(self.options))
+
+    def load(self) -> Suite:
+        """Return its tasks; raises StudyError with the place for what they cannot be."""
+        with at(self.where):
+            return load_suite(dict(self.options))
 
     def limited(self, limit: int | None) -> "TaskEntry":
         """Return the entry with at most `limit` questions, fewer if it says so itself."""
@@ -55,14 +60,6 @@ class LabelledPlan:
     strategy: str
     parameters: tuple[tuple[str, Value], ...]
     plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One plan on one task: the unit that a study runs."""
-
-    task: str
-    labelled: LabelledPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +148,18 @@ def _check_strategy(name: str, choices: Mapping[str, Any]) -> None:
             f"The strategies are {', '.join(strategies.STRATEGIES)}."
         )
     strategy = strategies.STRATEGIES[name]
-    few, many = (strategy.domain(layers) for layers in TRIAL_LAYERS)
-    by_layers = {key for key in few if few[key] != many[key]}
-    for key in by_layers & choices.keys():
+    for key in strategies.BY_LAYERS & strategy.domains.keys() & choices.keys():
         _check_numbers(key, choices[key])
-    rest = {key: value for key, value in choices.items() if key not in by_layers}
-    for _, plan in strategies.expand(name, TRIAL_LAYERS[0], **rest):
+    rest = {key: value for key, value in choices.items() if key not in strategies.BY_LAYERS}
+    for _, plan in strategies.expand(name, TRIAL_LAYERS, **rest):
         _check_donors(plan)
 
 
 def _check_numbers(key: str, choice: object) -> None:
-    """Raise ValueError unless the choice is a whole number, several, or all."""
+    """Raise ValueError unless the choice is a whole number, a share of the layers, several, all."""
     for value in choice if isinstance(choice, list) else [choice]:
-        if value != "all" and type(value) is not int:
-            raise ValueError(f"{key} is a whole number, a list of them, or all; not {value!r:.80}")
+        if value != "all" and type(value) is not int and not strategies.is_share(value):
+            raise ValueError(
+                f"{key} is a whole number, a share of the layers (25%), a list of them, or all; "
+                f"not {value!r:.80}"
+            )

@@ -26,7 +26,7 @@ def check_folder(out: Path, study: Study) -> None:
                 )
         return
     try:
-        there = Study.from_yaml(out / STUDY)
+        there = Study.from_yaml(out / STUDY, checked=True)
     except StudyError as error:
         raise UserError(
             f"{out} holds a study that cannot be read ({error}); give another folder with --out"
@@ -77,7 +77,7 @@ def check_writable(out: Path) -> None:
 
 def _difference(there: Study, study: Study) -> str:
     """Name the first thing in which two studies differ."""
-    for what in ("name", "model", "tasks", "plans"):
+    for what in ("name", "model", "tasks", "plans", "load"):
         one, other = getattr(there, what), getattr(study, what)
         if one != other:
             if isinstance(one, str):

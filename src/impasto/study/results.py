@@ -5,19 +5,19 @@ label keeps its row: freezing at the last depth is a point of the freeze curve, 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from impasto.error import UserError
-from impasto.study.entries import Cell, LabelledPlan
+from impasto.study.collecting import Collection, Said
+from impasto.study.entries import LabelledPlan
 from impasto.study.folder import ANSWERS, RESULTS, STUDY, write_files
-from impasto.study.scoring import Answer, judged, metrics_of, share, standard_error
 from impasto.study.study import Study
-from impasto.tasks import Task
+from impasto.tasks import Suite
 
 COLUMNS: dict[Any, Any] = {
     "study": "str",
@@ -25,6 +25,7 @@ COLUMNS: dict[Any, Any] = {
     "layers": "int64",
     "task": "str",
     "title": "str",
+    "part_of": "str",
     "strategy": "str",
     "k": "Int64",
     "seed": "Int64",
@@ -37,18 +38,27 @@ COLUMNS: dict[Any, Any] = {
     "n": "int64",
     "chance": "float64",
     "baseline": "float64",
+    "truncated": "int64",
 }
 _NUMBERS_NA = {name: [""] for name, kind in COLUMNS.items() if kind != "str"}
-OWN_COLUMNS = ("k", "seed")  # parameters that are columns; the others are JSON in one
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long a study's questions were expected to take (None: nobody knew), and took."""
+
+    expected: float | None
+    taken: float
 
 
 @dataclass(frozen=True)
 class Results:
-    """A study as it was run, its table, and every answer: one mapping per task, plan, question."""
+    """A study as it was run, its table, and a record of every task, plan and item."""
 
     study: Study
     table: pd.DataFrame
     answers: tuple[Mapping[str, Any], ...] = ()
+    seconds: "Seconds | None" = field(default=None, compare=False)
 
     def frame(self) -> pd.DataFrame:
         """Return the table: one row per plan, task and metric; shares are from 0 to 1."""
@@ -86,60 +96,19 @@ class Results:
                 answers = tuple(json.loads(line) for line in lines)
         except (OSError, ValueError) as error:
             raise UserError(f"{out} holds results that cannot be read: {error}") from None
-        return cls(Study.from_yaml(out / STUDY), table, answers)
+        return cls(Study.from_yaml(out / STUDY, checked=True), table, answers)
 
 
 def collect(
     study: Study,
     layers: int,
-    tasks: Sequence[Task],
+    suite: Suite,
     plans: Sequence[LabelledPlan],
-    texts: Mapping[str, Mapping[str, list[str]]],
+    said: Mapping[str, Said],
 ) -> Results:
-    """Return the results of the texts that were generated: by task name, then by plan digest."""
-    rows, given = [], []
-    baseline = plans[0].plan.digest
-    for task in tasks:
-        said = texts[task.name]
-        for labelled in plans:
-            cell = Cell(task.name, labelled)
-            labels = {"study": study.name, "model": study.model, "layers": layers}
-            rows += [labels | row for row in _rows(cell, task, said, baseline)]
-        unique = {labelled.plan.digest: labelled.plan for labelled in plans}
-        for digest, plan in unique.items():
-            found = judged(task, plan, said[digest])
-            given += [_record(task, digest, str(plan), answer) for answer in found]
+    """Return the results of what a model said, by task name; the first plan is the baseline."""
+    found = Collection(suite, plans, said)
+    labels = {"study": study.name, "model": study.model, "layers": layers}
+    rows = [labels | row for row in found.rows()]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    return Results(study, table, tuple(given))
-
-
-def _rows(
-    cell: Cell, task: Task, said: Mapping[str, list[str]], baseline: str
-) -> Iterator[dict[str, Any]]:
-    """Yield a cell's rows of the table, one per metric."""
-    labelled, parameters = cell.labelled, dict(cell.labelled.parameters)
-    own = {name: parameters.pop(name, None) for name in OWN_COLUMNS}
-    digest, n = labelled.plan.digest, len(task.questions)
-    for metric in metrics_of(labelled.plan):
-        value = share(task, said[digest], metric)
-        yield {
-            "task": task.name,
-            "title": task.title,
-            "strategy": labelled.strategy,
-            **own,
-            "parameters": json.dumps(parameters, sort_keys=True),
-            "plan": str(labelled.plan),
-            "digest": digest,
-            "metric": metric,
-            "value": value,
-            "stderr": standard_error(value, n),
-            "n": n,
-            "chance": task.chance,
-            "baseline": share(task, said[baseline], metric),
-        }
-
-
-def _record(task: Task, digest: str, plan: str, answer: Answer) -> dict[str, Any]:
-    """Return one line of `answers.jsonl`: by it, plans can be compared question by question."""
-    labels = {"task": task.name, "digest": digest, "plan": plan, "question": answer.question}
-    return {**labels, "text": answer.text, **answer.right}
+    return Results(study, table, tuple(found.records()))

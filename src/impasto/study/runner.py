@@ -1,46 +1,23 @@
 """Running a study here: check what can be checked, run each plan once per task, collect.
 
-All plans of a task go to the model in one call, so that what they have in common is computed once.
+All plans of a task go to the model together, so that what they have in common is computed once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from time import perf_counter
+from typing import Any
 
+from impasto.study.asking import Progress, StudiedModel, ask
 from impasto.study.document import StudyError
-from impasto.study.entries import DONOR, LabelledPlan
+from impasto.study.entries import LabelledPlan
+from impasto.study.estimate import Estimate, estimate
 from impasto.study.folder import check_folder
-from impasto.study.results import Results, collect
+from impasto.study.results import Results, Seconds, collect
+from impasto.study.scoring import takes
 from impasto.study.study import Study
-from impasto.tasks import Question, Task
-
-Progress = Callable[[float, str], None]
-
-
-class StudiedModel(Protocol):
-    """What a study needs of a model; `impasto.load` returns one."""
-
-    @property
-    def name(self) -> str:
-        """What the results call the model."""
-        ...
-
-    @property
-    def num_layers(self) -> int:
-        """How many layers it has."""
-        ...
-
-    def generate(
-        self,
-        plans: Sequence[Any],
-        prompts: Sequence[Any],
-        max_new_tokens: int = ...,
-        stop: Sequence[str] = ...,
-        donors: Any = ...,
-        progress: Callable[[float], None] = ...,
-    ) -> list[list[Any]]:
-        """Return, per plan and per prompt, the text that the model says."""
-        ...
+from impasto.tasks import Suite
 
 
 def run_study(
@@ -49,80 +26,67 @@ def run_study(
     *,
     model: str | StudiedModel | None,
     limit: int | None,
+    memory: int | None,
     progress: Progress | None,
 ) -> Results:
     """Run a study; see `Study.run`, which this is the body of."""
     name = model if isinstance(model, str) or model is None else model.name
     study = study.as_run(name, limit)
-    tasks = study.load_tasks()
+    if not (model is None or isinstance(model, str)):
+        study = replace(study, load={})  # it is loaded already, whatever the study would do
     if out is not None:
         check_folder(Path(out), study)
+    suite = study.load_suite()
     if model is None or isinstance(model, str):
         if progress is not None:
             progress(0.0, f"loading {study.model}")
-        model = _load(study.model)
+        model = _load(study.model, study.load, memory)
     plans = study.labelled_plans(model.num_layers)
-    texts = _run_tasks(model, tasks, plans, progress)
-    results = collect(study, model.num_layers, tasks, plans, texts)
+    _check_donors(suite, plans)
+    expected = _expected_seconds(model, suite, plans)
+    begin = perf_counter()
+    said = ask(model, suite, plans, progress)
+    seconds = Seconds(expected, perf_counter() - begin)
+    results = replace(collect(study, model.num_layers, suite, plans, said), seconds=seconds)
     if out is not None:
         results.write(Path(out))
     return results
 
 
-def _load(name: str) -> StudiedModel:
+def _load(name: str, options: Mapping[str, str], memory: int | None) -> Any:
     from impasto.run import load
 
-    return load(name)
+    model = load(name, **options)
+    model.memory = memory
+    return model
 
 
-def _run_tasks(
-    model: StudiedModel,
-    tasks: Sequence[Task],
-    plans: Sequence[LabelledPlan],
-    progress: Progress | None,
-) -> dict[str, dict[str, list[str]]]:
-    """Return what the model said: by task name, then by plan digest, in the questions' order."""
-    unique = {labelled.plan.digest: labelled.plan for labelled in plans}
-    injects = any(plan.injections for plan in unique.values())
-    donors = {
-        task.name: [_donors(task, question) for question in task.questions] if injects else None
-        for task in tasks
-    }
-    questions = sum(len(task.questions) for task in tasks)
-    said: dict[str, dict[str, list[str]]] = {}
-    done = 0
-    for task in tasks:
-        share = len(task.questions) / questions
-        texts = model.generate(
-            list(unique.values()),
-            [question.prompt for question in task.questions],
-            max_new_tokens=task.max_new_tokens,
-            stop=list(task.stop),
-            donors=donors[task.name],
-            progress=_part(progress, done / questions, share, task.title),
-        )
-        said[task.name] = dict(zip(unique, texts, strict=True))
-        done += len(task.questions)
-    if progress is not None:
-        progress(1.0, "done")
-    return said
+def estimate_study(
+    study: Study, model: str | None, limit: int | None, memory: int | None
+) -> Estimate:
+    """Estimate a study; see `Study.estimate`, which this is the body of."""
+    study = study.as_run(model, limit)
+    suite = study.load_suite()
+    loaded = _load(study.model, study.load, memory)
+    plans = study.labelled_plans(loaded.num_layers)
+    _check_donors(suite, plans)
+    return estimate(loaded, suite, plans)
 
 
-def _donors(task: Task, question: Question) -> Mapping[str, Any]:
-    """Return whose states are injected into a question's prompt, and where (paper A, Figure 5)."""
-    from impasto.run import Donor
+def _expected_seconds(
+    model: StudiedModel, suite: Suite, plans: Sequence[LabelledPlan]
+) -> float | None:
+    """Return how long asking will take; None for a model that cannot say."""
+    from impasto.run import Model
 
-    donor = task.donor_of(question)
-    if donor.subject is None or question.subject is None:
-        raise StudyError(f"{task.name} has no subjects, so nothing can be injected there")
-    return {DONOR: Donor(donor.prompt, donor_span=donor.subject, target_span=question.subject)}
+    return estimate(model, suite, plans).seconds if isinstance(model, Model) else None
 
 
-def _part(
-    progress: Progress | None, before: float, share: float, title: str
-) -> Callable[[float], None]:
-    """Return what tells the whole run's progress from one task's."""
-    if progress is None:
-        return lambda fraction: None
-    progress(before, title)
-    return lambda fraction: progress(min(1.0, before + share * fraction), title)
+def _check_donors(suite: Suite, plans: Sequence[LabelledPlan]) -> None:
+    """Raise StudyError for a plan that injects where no task has donors to inject from."""
+    for labelled in plans:
+        if not any(takes(task, labelled.plan) for task in suite.tasks):
+            raise StudyError(
+                f"{labelled.plan} injects, and none of the study's tasks names donors; "
+                "capitals and arithmetic do"
+            )

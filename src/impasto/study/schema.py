@@ -1,11 +1,12 @@
 """What a study file may say: its keys, and one clear error for each thing that cannot be.
 
-This module knows the form (`model`, `tasks`, `plans`, `name`), not what a task or a plan means.
+This module knows the form (`model`, `tasks`, `plans`, `name`, `load`), not what a task or a plan
+means.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
 
@@ -16,6 +17,13 @@ FORMS = {
     "tasks": "tasks: [capitals, {name: arithmetic, terms: 2}]",
     "plans": 'plans: [baseline, freeze: {k: all}, "0-7 freeze 8-11"]',
     "name": "name: attend_first",
+    "load": "load: {dtype: float16, device_map: auto}",
+}
+LOADING = {
+    "dtype": "one of auto (the checkpoint's own), float32, float16, bfloat16",
+    "device_map": "auto (every GPU there is), or a device such as cuda:0 or cpu",
+    "revision": "a branch, a tag or a commit of the model's repository, as text",
+    "attn_implementation": "sdpa or eager",
 }
 
 
@@ -42,6 +50,17 @@ def _plan(entry: object) -> str | dict[str, Any]:
     return {strategy: choices or {}}
 
 
+class Loading(BaseModel):
+    """How a model is loaded; what is not given is as Hugging Face has it, the dtype `auto`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = None
+    device_map: Annotated[StrictStr, Field(min_length=1)] | None = None
+    revision: Annotated[StrictStr, Field(min_length=1)] | None = None
+    attn_implementation: Literal["sdpa", "eager"] | None = None
+
+
 class StudyFile(BaseModel):
     """A study file's content, as far as its form goes."""
 
@@ -51,6 +70,7 @@ class StudyFile(BaseModel):
     tasks: Annotated[list[Annotated[dict[str, Any], BeforeValidator(_task)]], Field(min_length=1)]
     plans: Annotated[list[Annotated[Any, BeforeValidator(_plan)]], Field(min_length=1)]
     name: Annotated[StrictStr, Field(pattern=r"^[\w][\w.-]*$", max_length=100)] | None = None
+    load: Loading = Loading()
 
 
 def read_study_file(document: Document) -> StudyFile:
@@ -79,6 +99,8 @@ def near(word: str, allowed: Iterable[str]) -> str:
 def _explain(fault: Any) -> str:
     """Say in a sentence what is wrong and what is allowed."""
     key = str(fault["loc"][0])
+    if key == "load" and len(fault["loc"]) > 1:
+        return _explain_loading(str(fault["loc"][1]), fault)
     if fault["type"] == "extra_forbidden":
         return f"unknown key {key!r}{near(key, FORMS)}\nThe keys are {', '.join(FORMS)}."
     if fault["type"] == "missing":
@@ -88,3 +110,10 @@ def _explain(fault: Any) -> str:
     if fault["type"] == "string_pattern_mismatch":
         return "a study's name is made of letters, digits, '_', '-' and '.'"
     return f"{key!r} cannot be {fault['input']!r}; for example\n  {FORMS[key]}"
+
+
+def _explain_loading(key: str, fault: Any) -> str:
+    """Say what is wrong in how the model is to be loaded."""
+    if fault["type"] == "extra_forbidden":
+        return f"load has no {key!r}{near(key, LOADING)}\nIt has {', '.join(LOADING)}."
+    return f"{key} is {LOADING[key]}; not {fault['input']!r:.80}"

@@ -1,59 +1,62 @@
-"""What a given text is worth: the metrics of one cell, question by question.
+"""What answers are worth: the records of one plan on one task, and what they come to.
 
-A plan that injects is asked two things: did the model answer for the donor's subject
-(`answers_injected`), or still for its own (`answers_original`)? Every other plan has `exact_match`.
+A plan that injects is asked two things, whether the model answered for the donor's subject or still
+for its own; every other plan has the task's own metrics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from typing import Any
 
 from impasto.plan import Plan
-from impasto.tasks import Question, Task
-
-EXACT_MATCH = "exact_match"
-INJECTED = "answers_injected"
-ORIGINAL = "answers_original"
+from impasto.tasks import Estimate, Group, Injectable, Response, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one plan made the model say to one question, and whether that is right, by metric."""
+class Judged:
+    """What one plan made the model say to one item, and the item's value of each metric."""
 
-    question: str
-    text: str
-    right: Mapping[str, bool]
-
-
-def metrics_of(plan: Plan) -> tuple[str, ...]:
-    """Return the metrics by which a plan is judged."""
-    return (ORIGINAL, INJECTED) if plan.injections else (EXACT_MATCH,)
+    item: str
+    responses: tuple[Response, ...]
+    metrics: Mapping[str, Any]
 
 
-def judge(task: Task, question: Question, text: str, metric: str) -> bool:
-    """Say whether a text is right for a question by a metric."""
-    asked = task.donor_of(question) if metric == INJECTED else question
-    return task.is_right(asked, text)
+def takes(task: Task, plan: Plan) -> bool:
+    """Say whether a plan can run on a task: one that injects needs a task that names donors."""
+    return not plan.injections or isinstance(task, Injectable)
 
 
-def judged(task: Task, plan: Plan, texts: list[str]) -> list[Answer]:
-    """Return the judged answers of one plan to a task's questions, in their order."""
+def judged(task: Task, responses: Iterable[Sequence[Response]], injected: bool) -> list[Judged]:
+    """Return the records of one plan's responses to a task's items, in their order."""
+    judge = task.judge
+    if injected:
+        assert isinstance(task, Injectable)
+        judge = task.judge_injected
     return [
-        Answer(question.id, text, {m: judge(task, question, text, m) for m in metrics_of(plan)})
-        for question, text in zip(task.questions, texts, strict=True)
+        Judged(item.id, tuple(given), judge(item, given))
+        for item, given in zip(task.items, responses, strict=True)
     ]
 
 
-def share(task: Task, texts: list[str], metric: str) -> float:
-    """Return the share of a task's questions that the texts answer rightly by a metric."""
-    pairs = zip(task.questions, texts, strict=True)
-    return sum(judge(task, question, text, metric) for question, text in pairs) / len(texts)
+def estimates(task: Task, records: Iterable[Judged]) -> dict[str, Estimate]:
+    """Return what every metric comes to over the items that have it."""
+    values: dict[str, list[Any]] = {}
+    for record in records:
+        for metric, value in record.metrics.items():
+            values.setdefault(metric, []).append(value)
+    return {metric: task.aggregate(metric, given) for metric, given in values.items()}
 
 
-def standard_error(share: float, n: int) -> float:
-    """Return the standard error of a share of n independent questions.
-
-    It is the sample's standard deviation over √n, with n − 1 in the variance, as evaluation
-    harnesses report it; not a number for a single question.
-    """
-    return sqrt(share * (1 - share) / (n - 1)) if n > 1 else nan
+def group_chance(
+    group: Group, tasks: Sequence[Task], found: Mapping[str, Mapping[str, Estimate]]
+) -> dict[str, float]:
+    """Return what guessing scores in a group, weighted as the group weights its tasks."""
+    guessed = {
+        task.name: {
+            metric: Estimate(task.chance(metric), estimate.stderr, estimate.n)
+            for metric, estimate in found[task.name].items()
+        }
+        for task in tasks
+        if task.name in found
+    }
+    return {metric: guess.value for metric, guess in group.aggregate(guessed).items()}

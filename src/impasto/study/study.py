@@ -4,8 +4,7 @@ Reading checks all that can be checked without the model; `run` checks the rest,
 every task and returns the results. Nothing is written before everything is computed.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,27 +15,33 @@ import yaml
 from impasto.study.document import StudyError, read_document
 from impasto.study.entries import LabelledPlan, PlanEntry, TaskEntry, labelled_plans, plan_entry
 from impasto.study.schema import read_study_file
-from impasto.tasks import Task
+from impasto.tasks import Suite
 
 if TYPE_CHECKING:
+    from impasto.study.asking import Progress, StudiedModel
+    from impasto.study.estimate import Estimate
     from impasto.study.results import Results
-    from impasto.study.runner import Progress, StudiedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A model's name, the tasks and the plans to run on it; `name` labels the results."""
+    """A model's name, the tasks and the plans to run on it; `name` labels the results.
+
+    `load` is how the model is loaded, options of `impasto.load`: dtype, device_map, and so on.
+    """
 
     name: str
     model: str
     tasks: tuple[TaskEntry, ...]
     plans: tuple[PlanEntry, ...]
+    load: Mapping[str, str] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> "Study":
+    def from_yaml(cls, path: str | Path, *, checked: bool = False) -> "Study":
         """Return the study that a file describes; the file's name is its name unless it has one.
 
+        `checked` says that its tasks were checked before, so that it reads without their data.
         Raises StudyError, with the line and what is allowed there, for anything that cannot run.
         """
         path = Path(path)
@@ -50,10 +55,12 @@ class Study:
             raise StudyError(f"{path} is not a text file") from None
         except OSError as error:
             raise StudyError(f"{path} cannot be read: {error.strerror}") from None
-        return cls.from_text(text, name=path.stem, source=str(path))
+        return cls.from_text(text, name=path.stem, source=str(path), checked=checked)
 
     @classmethod
-    def from_text(cls, text: str, *, name: str = "study", source: str = "study") -> "Study":
+    def from_text(
+        cls, text: str, *, name: str = "study", source: str = "study", checked: bool = False
+    ) -> "Study":
         """Return the study that a YAML text describes; see `from_yaml`."""
         document = read_document(text, source)
         written = read_study_file(document)
@@ -68,29 +75,37 @@ class Study:
                 plan_entry(entry, document.where(("plans", i)))
                 for i, entry in enumerate(written.plans)
             ),
+            load=written.load.model_dump(exclude_none=True),
             source=source,
         )
-        study.load_tasks()
+        if not checked:
+            study.check_tasks()
         return study
 
     def as_run(self, model: str | None = None, limit: int | None = None) -> "Study":
-        """Return the study with another model, or with at most `limit` questions for each task."""
-        tasks = tuple(entry.limited(limit) for entry in self.tasks)
-        return replace(self, model=model or self.model, tasks=tasks)
+        """Return the study with another model, or with at most `limit` questions for each task.
 
-    def load_tasks(self) -> list[Task]:
-        """Return the tasks; raises StudyError where one cannot be, or two have the same name."""
-        tasks = [entry.load() for entry in self.tasks]
-        [(name, times)] = Counter(task.name for task in tasks).most_common(1)
-        if times > 1:
-            entry = next(
-                e for e, t in zip(self.tasks[::-1], tasks[::-1], strict=True) if t.name == name
-            )
-            raise StudyError(
-                f"{entry.where}: the task {name!r} is here twice; results tell tasks apart by "
-                "their names, so put the other into a study of its own"
-            )
-        return tasks
+        Another model is loaded as the study's own would be, but for the revision.
+        """
+        tasks = tuple(entry.limited(limit) for entry in self.tasks)
+        other = model is not None and model != self.model
+        load = {key: value for key, value in self.load.items() if key != "revision" or not other}
+        return replace(self, model=model or self.model, tasks=tasks, load=load)
+
+    def check_tasks(self) -> None:
+        """Raise StudyError, with the line, for a task that cannot be or is here twice."""
+        self._check_names([(entry.check(), entry) for entry in self.tasks])
+
+    def load_suite(self) -> Suite:
+        """Return the tasks and groups; raises StudyError where one cannot be or is here twice."""
+        loaded = [(entry.load(), entry) for entry in self.tasks]
+        self._check_names(
+            [(t.name, entry) for suite, entry in loaded for t in (*suite.tasks, *suite.groups)]
+        )
+        return Suite(
+            tuple(task for suite, _ in loaded for task in suite.tasks),
+            tuple(group for suite, _ in loaded for group in suite.groups),
+        )
 
     def labelled_plans(self, layers: int) -> list[LabelledPlan]:
         """Return every plan for a model of so many layers, the baseline first.
@@ -99,6 +114,18 @@ class Study:
         """
         return labelled_plans(self.plans, layers)
 
+    @staticmethod
+    def _check_names(named: Sequence[tuple[str, TaskEntry]]) -> None:
+        """Raise StudyError at the second of two entries that results could not tell apart."""
+        seen: set[str] = set()
+        for name, entry in named:
+            if name in seen:
+                raise StudyError(
+                    f"{entry.where}: the task {name!r} is here twice; results tell tasks apart by "
+                    "their names, so put the other into a study of its own"
+                )
+            seen.add(name)
+
     def to_yaml(self) -> str:
         """Return the study as a file that reads as an equal study."""
         content: Mapping[str, Any] = {
@@ -106,8 +133,20 @@ class Study:
             "model": self.model,
             "tasks": [entry.written() for entry in self.tasks],
             "plans": [entry.written() for entry in self.plans],
+            **({"load": dict(self.load)} if self.load else {}),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+    def estimate(
+        self, *, model: str | None = None, limit: int | None = None, memory: int | None = None
+    ) -> "Estimate":
+        """Return what running the study costs on this machine, running none of it.
+
+        `memory` is the bytes that a batch may take. Raises UserError as `run` does.
+        """
+        from impasto.study.runner import estimate_study
+
+        return estimate_study(self, model, limit, memory)
 
     def run(
         self,
@@ -115,17 +154,20 @@ class Study:
         *,
         model: "str | StudiedModel | None" = None,
         limit: int | None = None,
+        memory: int | None = None,
         progress: "Progress | None" = None,
     ) -> "Results":
         """Run every plan on every task and return the results, written to `out` where given.
 
         `model` stands in for the study's own: a name, or a model that `impasto.load` returned.
-        `limit` bounds the questions of each task. `progress` is called with the finished share of
-        the whole run and what is running. Raises UserError before anything runs for what cannot.
+        `limit` bounds the questions of each task, `memory` the bytes that a batch may take (None:
+        half of what is free; a model that is loaded already has its own). `progress` is called with
+        the finished share of the whole run and what is running. Raises UserError before anything
+        runs for what cannot.
         """
         from impasto.study.runner import run_study
 
-        return run_study(self, out, model=model, limit=limit, progress=progress)
+        return run_study(self, out, model=model, limit=limit, memory=memory, progress=progress)
 
 
 def _missing(path: Path) -> str:

@@ -1,37 +1,98 @@
-"""The tasks that a study can name, and `load_task`, which turns a study's entry into a task.
+"""The tasks that a study can name, and `load_suite`, which turns a study's entry into tasks.
 
-Nothing here needs torch: a task is text and rules, for any model and any tokenizer.
+Nothing here needs torch: a task is text and rules, for any model and any tokenizer. `task` says
+what a task is; `questions` is the usual one of our own.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from typing import Any
 
 from impasto.tasks.arithmetic import arithmetic
 from impasto.tasks.capitals import capitals
-from impasto.tasks.task import Question, Task
+from impasto.tasks.cnn_dailymail import check_cnn_dailymail, cnn_dailymail
+from impasto.tasks.questions import Question, Questions, SubjectQuestions
+from impasto.tasks.request import Generation, LogLikelihood, Request, Response, RollingLogLikelihood
+from impasto.tasks.squad import check_squad, squad
+from impasto.tasks.task import Estimate, Group, Injectable, Suite, Task
 
-__all__ = ["TASKS", "Question", "Task", "arithmetic", "capitals", "load_task"]
+__all__ = [
+    "TASKS",
+    "Estimate",
+    "Generation",
+    "Group",
+    "Injectable",
+    "LogLikelihood",
+    "Question",
+    "Questions",
+    "Request",
+    "Response",
+    "RollingLogLikelihood",
+    "SubjectQuestions",
+    "Suite",
+    "Task",
+    "arithmetic",
+    "capitals",
+    "check_entry",
+    "cnn_dailymail",
+    "load_suite",
+    "squad",
+]
 
-TASKS: dict[str, Callable[..., Task]] = {"arithmetic": arithmetic, "capitals": capitals}
+TASKS: dict[str, Callable[..., Task]] = {
+    "arithmetic": arithmetic,
+    "capitals": capitals,
+    "cnn_dailymail": cnn_dailymail,
+    "squad": squad,
+}
+# What tells, without reading any data, whether a task's options are right; and the task's name.
+CHECKS: dict[str, Callable[..., str]] = {
+    "cnn_dailymail": check_cnn_dailymail,
+    "squad": check_squad,
+}
 
 
-def load_task(spec: str | Mapping[str, object]) -> Task:
-    """Return the task that a study names: `capitals`, or `{name: arithmetic, terms: 3}`.
+def load_suite(entry: str | Mapping[str, object]) -> Suite:
+    """Return what a study's entry names: a task of ours or of lm-eval, or a group of lm-eval's.
 
-    Raises ValueError, saying what would be right, for an unknown task, an option that the task does
-    not have, or a value that the option cannot take.
+    `capitals`, `{name: arithmetic, terms: 3}`, `{name: arc_easy, num_fewshot: 0}`. Raises
+    ValueError, saying what would be right, for an unknown task, an option that the task does not
+    have, a value that the option cannot take, and data that are not there.
     """
-    options = {"name": spec} if isinstance(spec, str) else spec
+    name, options = _read(entry)
+    if name in TASKS:
+        return Suite((TASKS[name](**options),))
+    from impasto.tasks.harness import Options, check_name, load_benchmark
+
+    read = Options.read(name, options)
+    check_name(name, read, sorted(TASKS))
+    return load_benchmark(name, read)
+
+
+def check_entry(entry: str | Mapping[str, object]) -> str:
+    """Return what results will call the entry's tasks as a whole.
+
+    Raises ValueError, as `load_suite` would, for what is wrong whatever the data are.
+    """
+    name, options = _read(entry)
+    if name in TASKS:
+        return CHECKS[name](**options) if name in CHECKS else TASKS[name](**options).name
+    from impasto.tasks.harness import Options, check_name
+
+    check_name(name, Options.read(name, options), sorted(TASKS))
+    return name
+
+
+def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of an entry."""
+    options = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
-        raise ValueError(f"a task is a name or a mapping with a name, not {spec!r}")
+        raise ValueError(f"a task is a name or a mapping with a name, not {entry!r}")
     name = str(options["name"])
-    if name not in TASKS:
-        near = get_close_matches(name, TASKS, n=1, cutoff=0.4)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown task {name!r}{meant} The tasks are {', '.join(sorted(TASKS))}")
-    allowed = tuple(inspect.signature(TASKS[name]).parameters)
-    for option in options:
-        if option != "name" and option not in allowed:
-            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
-    return TASKS[name](**{str(key): value for key, value in options.items() if key != "name"})
+    given: dict[str, Any] = {str(key): value for key, value in options.items() if key != "name"}
+    if name in TASKS:
+        allowed = tuple(inspect.signature(TASKS[name]).parameters)
+        for option in given:
+            if option not in allowed:
+                raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+    return name, given

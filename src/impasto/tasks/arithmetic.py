@@ -8,7 +8,7 @@ solved exercise.
 from functools import cache
 from itertools import product
 
-from impasto.tasks.task import Question, Task
+from impasto.tasks.questions import Question, SubjectQuestions
 
 TEMPLATE = "{exercise} ="
 SHOTS = {2: ("2 + 3", "7 - 4"), 3: ("2 + 3 - 1", "7 - 4 + 5")}  # the first that gives nothing away
@@ -34,7 +34,7 @@ def arithmetic(
     shot: str | None = None,
     limit: int | None = None,
     seed: int = 0,
-) -> Task:
+) -> SubjectQuestions:
     """Return the exercises of two or three terms: one solved exercise, then the one that is asked.
 
     `template` is how an exercise is put, with `{exercise}` where it goes; the example is put the
@@ -53,7 +53,8 @@ def arithmetic(
     shots = SHOTS[terms] if shot is None else (shot, *SHOTS[terms])
     questions = tuple(_question(exercise, terms, template, shots) for exercise in exercises(terms))
     name, title = f"arithmetic-{terms}", f"Arithmetic, {terms} terms"
-    return Task(name, title, questions, max_new_tokens=MAX_NEW_TOKENS).sample(limit, seed)
+    task = SubjectQuestions(name, title, questions, max_new_tokens=MAX_NEW_TOKENS)
+    return task.sample(limit, seed)
 
 
 def _question(exercise: str, terms: int, template: str, shots: tuple[str, ...]) -> Question:

@@ -9,7 +9,7 @@ import csv
 from functools import cache
 from importlib.resources import files
 
-from impasto.tasks.task import Question, Task
+from impasto.tasks.questions import Question, SubjectQuestions
 
 TEMPLATE = "Q: What is the capital of {country}?\nA:"
 SHOTS = ("Spain", "Italy")  # the first that does not give the asked country away
@@ -25,7 +25,7 @@ def capital_of() -> dict[str, str]:
 
 def capitals(
     template: str = TEMPLATE, shot: str = SHOTS[0], limit: int | None = None, seed: int = 0
-) -> Task:
+) -> SubjectQuestions:
     """Return the Capitals task: one solved example, then the question.
 
     `template` is how one question is put, with `{country}` where the country goes; the example is
@@ -38,7 +38,7 @@ def capitals(
     if not isinstance(shot, str) or shot not in capital_of():
         raise ValueError(f"shot must be one of the 194 countries, such as 'Spain', not {shot!r}")
     questions = tuple(_question(country, template, shot) for country in capital_of())
-    task = Task("capitals", "Capitals", questions, max_new_tokens=MAX_NEW_TOKENS)
+    task = SubjectQuestions("capitals", "Capitals", questions, max_new_tokens=MAX_NEW_TOKENS)
     return task.sample(limit, seed)
 
 

@@ -1,121 +1,133 @@
-"""What a task is: questions, the answers that count, and how a reply is judged.
+"""What a task is: items, what each asks of a model, and what the answers are worth.
 
-A task is a value. It knows nothing of models, tokenizers or plans: whoever runs it gives each
-question's `prompt` to a model, generates greedily up to `max_new_tokens` or a `stop`, and asks
-`is_right`. For injection, `donor_of` names the question whose hidden states replace the subject's.
+A task never runs a model. Whoever runs it (`tasks.answering` does) goes four steps:
+
+1. `task.requests(tokenizer)` gives, for each of `task.items`, the requests that it makes: any
+   number of any kind. The tokenizer matters to tasks that put their prompts as a chat only.
+2. A model answers them, under any number of plans.
+3. `task.judge(item, responses)`, for every item and plan, gives the item's value of each metric:
+   a number, or for metrics that are no mean whatever `aggregate` takes. These records are kept, so
+   that plans can be compared item by item.
+4. `task.aggregate(metric, values)` makes one estimate of the values of all items, and
+   `task.chance(metric)` says what guessing would score, as the data have it.
+
+Some tasks can also name a *donor* for an item, another item whose subject's states are injected in
+place of its own (paper A, section 4); plans that inject run on those tasks only.
+
+`Questions` (in `tasks.questions`) is the usual task of our own: prompts that are answered by
+generating. Subclass it and override `judge` for another measure than exact match.
 """
 
-import hashlib
-import json
-from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+from statistics import fmean
+from typing import Any, Protocol, runtime_checkable
+
+from impasto.tasks.request import Request, Response
+
+Value = Any  # a number for most metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One item of a task: what the model reads, and the answer that counts.
+class Estimate:
+    """What a metric comes to over n items; the standard error is nan where none is known."""
 
-    `subject` is the text in the prompt that is asked about, and what injection replaces. It occurs
-    exactly once in the prompt; None where a task has no such thing.
-    """
-
-    id: str
-    prompt: str
-    answer: str
-    subject: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.subject is not None and self.prompt.count(self.subject) != 1:
-            raise ValueError(
-                f"the subject {self.subject!r} must occur exactly once in the prompt, "
-                f"and occurs {self.prompt.count(self.subject)} times in {self.prompt!r}"
-            )
+    value: float
+    stderr: float
+    n: int
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A named set of questions, with how long a reply may be and what ends it.
-
-    `name` is short and unique (`arithmetic-2`), `title` is for figures. `pool` is what donors are
-    drawn from: all the questions of which `questions` may be a sample. Empty means `questions`.
-    """
-
-    name: str
-    title: str
-    questions: tuple[Question, ...]
-    max_new_tokens: int
-    stop: tuple[str, ...] = ("\n",)
-    pool: tuple[Question, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.questions:
-            raise ValueError(f"the task {self.name!r} has no questions")
-        repeated = [i for i, n in Counter(q.id for q in self.questions).items() if n > 1]
-        if repeated:
-            raise ValueError(f"the task {self.name!r} has several questions {repeated[0]!r}")
-        if not self.pool:
-            object.__setattr__(self, "pool", self.questions)
+class Item(Protocol):
+    """One thing that a task asks; `id` is unique in the task and the same in every run."""
 
     @property
-    def chance(self) -> float:
-        """The share that is right when the most frequent answer is always given."""
-        answers = Counter(question.answer for question in self.questions)
-        return max(answers.values()) / len(self.questions)
+    def id(self) -> str:
+        """Return what the records call the item."""
+        ...
+
+
+class Task(Protocol):
+    """A named set of items that can be put to a model and judged; see the module's text.
+
+    `name` is short and unique in a study, `title` is for figures, and `part_of` names the group
+    that the task is a part of, or is empty.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def part_of(self) -> str: ...  # noqa: D102
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """Return the items, in their order; each is an `Item`."""
+        ...
 
     @property
     def digest(self) -> str:
-        """A sha256 over everything that can change a result: questions, donors, stops, length."""
-        content = [self.name, self.max_new_tokens, self.stop]
-        for group in (self.questions, self.pool):
-            content.append([(q.id, q.prompt, q.answer, q.subject) for q in group])
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        """Return a sha256 over everything that can change a result."""
+        ...
 
-    def answer_of(self, text: str) -> str:
-        """Return the answer in a reply: what stands before the first stop, without outer spaces."""
-        return text[: _first_stop(text, self.stop)].strip()
+    def requests(self, tokenizer: Any = None) -> Sequence[Sequence[Request]]:
+        """Return what each item asks of a model, in the items' order."""
+        ...
 
-    def is_right(self, question: Question, text: str) -> bool:
-        """Say whether a reply gives exactly the question's answer."""
-        return self.answer_of(text) == question.answer
+    def judge(self, item: Any, responses: Sequence[Response]) -> Mapping[str, Value]:
+        """Return an item's value of each metric, given the responses to its requests."""
+        ...
 
-    def donor_of(self, question: Question) -> Question:
-        """Return the question whose states injection brings into this one (paper A, section 4).
+    def aggregate(self, metric: str, values: Sequence[Value]) -> Estimate:
+        """Return what a metric comes to over the items' values."""
+        ...
 
-        It has another answer, depends on the question's id alone, and comes from the whole pool,
-        so that a sample of a task has the donors that the whole task has. Raises ValueError where
-        the task offers none.
-        """
-        start = _fingerprint(f"donor of {question.id}") % len(self.pool)
-        for candidate in self.pool[start:] + self.pool[:start]:
-            if candidate.answer != question.answer and candidate.subject is not None:
-                return candidate
-        raise ValueError(f"the task {self.name!r} has no question to inject into {question.id!r}")
-
-    def sample(self, limit: int | None, seed: int = 0) -> "Task":
-        """Return the task with at most `limit` of its questions, the same ones for a seed.
-
-        They keep their order, and a larger sample holds every smaller one with its seed.
-        """
-        if limit is None:
-            return self
-        if not _is_integer(limit) or limit < 1:
-            raise ValueError(f"limit must be a whole number from 1 on, not {limit!r}")
-        if not _is_integer(seed):
-            raise ValueError(f"seed must be a whole number, not {seed!r}")
-        drawn = sorted(self.questions, key=lambda q: _fingerprint(f"{seed} {q.id}"))[:limit]
-        ids = {question.id for question in drawn}
-        return replace(self, questions=tuple(q for q in self.questions if q.id in ids))
+    def chance(self, metric: str) -> float:
+        """Return what guessing scores by a metric; nan where guessing has no meaning."""
+        ...
 
 
-def _first_stop(text: str, stop: tuple[str, ...]) -> int:
-    """Return where the first stop begins in the text, or the text's length."""
-    return min((text.index(s) for s in stop if s in text), default=len(text))
+@runtime_checkable
+class Injectable(Protocol):
+    """What a task also offers where another subject's states can be injected."""
+
+    def donor(self, item: Any) -> Mapping[str, str]:
+        """Return the donor's `prompt`, its `donor_span`, and the item's `target_span`."""
+        ...
+
+    def judge_injected(self, item: Any, responses: Sequence[Response]) -> Mapping[str, Value]:
+        """Return an item's values where its donor was injected."""
+        ...
 
 
-def _fingerprint(text: str) -> int:
-    """Return a number that is the same for a text in every process and version."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+class Group(Protocol):
+    """Several tasks with scores of their own as a whole, as mmlu has of its subjects."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def part_of(self) -> str: ...  # noqa: D102
+
+    def aggregate(self, estimates: Mapping[str, Mapping[str, Estimate]]) -> Mapping[str, Estimate]:
+        """Return the group's estimate of each metric, given its tasks' by task name and metric."""
+        ...
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+@dataclass(frozen=True)
+class Suite:
+    """Tasks that run one by one, and the groups that sum them up."""
+
+    tasks: tuple[Task, ...]
+    groups: tuple[Group, ...] = ()
+
+
+def mean(values: Iterable[float]) -> Estimate:
+    """Return the mean with its standard error, s/√n with n − 1 in the variance as harnesses do."""
+    numbers = [float(value) for value in values]
+    centre, n = fmean(numbers), len(numbers)
+    if n < 2:
+        return Estimate(centre, nan, n)
+    return Estimate(centre, sqrt(sum((x - centre) ** 2 for x in numbers) / (n - 1) / n), n)

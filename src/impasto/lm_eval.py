@@ -1,0 +1,249 @@
+"""impasto as a model inside lm-evaluation-harness; importing this module registers it there.
+
+    import impasto.lm_eval
+    lm_eval.simple_evaluate("impasto", {"pretrained": "demo", "plan": "0-7 freeze 8-11"}, tasks=…)
+
+One such model runs one plan. To run many, a study is faster by far (see `impasto.tasks.harness`).
+The numbers of the baseline are those of lm-eval's own model class `HFLM`.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from impasto.error import UserError
+from impasto.plan import Plan
+from impasto.run import Model, load
+from impasto.tasks.answering import answer
+from impasto.tasks.harness.prompting import chat_of, generation
+from impasto.tasks.request import Request, RollingLogLikelihood
+
+NAME = "impasto"
+LOADING = ("dtype", "device_map", "revision", "attn_implementation", "trust_remote_code")
+OPENING, CLOSING = "([{", ")]}"
+
+
+@register_model(NAME)
+class ImpastoLM(TemplateLM):
+    """A model under one plan, as lm-eval sees a model."""
+
+    def __init__(
+        self,
+        pretrained: str | os.PathLike[str] | PreTrainedModel | Model = "demo",
+        plan: str | Plan | None = None,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        device: str | None = None,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Open a model.
+
+        Args:
+            pretrained: What `impasto.load` takes, or a model that it returned.
+            plan: How it runs; the baseline where none is given. Plans that inject are refused:
+                lm-eval's tasks name no donors.
+            tokenizer: Its tokenizer, where it does not come with the model.
+            device: Where it is put, where `device_map` does not say. lm-eval's command line says
+                `cuda:0` unless told otherwise; without CUDA that is the processor.
+            batch_size: Accepted, `auto` too, and not needed: batches are made by length.
+            max_batch_size: Likewise.
+            options: `dtype`, `device_map`, `revision`, `attn_implementation`,
+                `trust_remote_code`, as `impasto.load` takes them.
+
+        Raises:
+            UserError: for another option, a model that cannot be opened, and a plan that cannot run
+                on it; the message says why.
+        """
+        super().__init__()
+        unknown = [option for option in options if option not in LOADING]
+        if unknown:
+            raise UserError(
+                f"the model impasto takes no {unknown[0]!r}; it takes pretrained, plan, tokenizer, "
+                f"device, batch_size, {', '.join(LOADING)}"
+            )
+        if device is not None and not isinstance(pretrained, PreTrainedModel | Model):
+            options = {"device_map": _present(device)} | options
+        if isinstance(pretrained, Model):
+            self.opened = pretrained
+        else:
+            self.opened = load(pretrained, tokenizer, **options)
+        self.plan = _read_plan(plan, self.opened.num_layers)
+        self.tokenizer = self.opened.tokenizer
+        if self.tokenizer is None:
+            raise UserError("lm-eval's tasks are text, and this model came without a tokenizer")
+        self.batch_size = "auto" if batch_size is None else batch_size
+        self.revision = str(options.get("revision", "main"))
+        self._device = self.opened.hf.device
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> "ImpastoLM":
+        """Return the model that `pretrained=…,plan=…` describes; see `read_arguments`."""
+        return cls.create_from_arg_obj(read_arguments(arg_string), additional_config)
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a text."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that stands before a text without context."""
+        return self.opened.prefix_token
+
+    @property
+    def max_length(self) -> int | None:
+        """The most tokens that the model reads."""
+        return self.opened.max_positions
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval's cache of requests calls the tokenizer."""
+        return self.tokenizer.name_or_path.replace("/", "__")
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        """Return a text's token ids; the special tokens are the tokenizer's own unless said."""
+        if add_special_tokens is None:
+            return self.opened.tokens(string)
+        return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+
+    def loglikelihood_rolling(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Return the log-likelihood of whole texts."""
+        texts = [RollingLogLikelihood(*request.args) for request in requests]
+        return self._answered("loglikelihood_rolling", requests, texts)
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """Return the greedy continuations of prompts, each up to its own stops."""
+        prompts = [
+            generation(request.task_name or "a task", prompt, options, self.tokenizer)
+            for request in requests
+            for prompt, options in [request.args]
+        ]
+        return self._answered("generate_until", requests, prompts)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Return a conversation as text, by the model's own template."""
+        return chat_of(self.tokenizer)(chat_history, add_generation_prompt)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what lm-eval's results say about the model: the plan is a part of it."""
+        return {
+            "model_num_parameters": self.opened.hf.num_parameters(),
+            "model_dtype": self.opened.hf.dtype,
+            "model_revision": self.revision,
+            "model_sha": getattr(self.opened.hf.config, "_commit_hash", None) or "",
+            "plan": str(self.plan),
+            "plan_digest": self.plan.digest,
+        }
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Any], disable_tqdm: bool = False, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        [scores] = self.opened.loglikelihood(self.plan, pairs)
+        for (texts, _, _), score in zip(requests, scores, strict=True):
+            if texts is not None:
+                self.cache_hook.add_partial("loglikelihood", texts, score)
+        return scores
+
+    def _answered(self, kind: str, requests: Sequence[Any], asked: Sequence[Request]) -> list[Any]:
+        items = [(request,) for request in asked]
+        [found] = answer(self.opened, [self.plan], items).responses
+        responses = [response for (response,) in found]
+        for request, response in zip(requests, responses, strict=True):
+            self.cache_hook.add_partial(kind, request.args, response)
+        return responses
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """Return the model's arguments from one text: `pretrained=demo,plan=0-7 freeze 8-11`, or JSON.
+
+    Commas within brackets belong to the plan: `plan=0-3 noise(gaussian, seed=1) 4-11`. Raises
+    UserError for what is neither.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"model_args is not JSON: {error}") from None
+    read = {}
+    for part in _split_outside_brackets(text):
+        key, equals, value = part.partition("=")
+        if not equals or not re.fullmatch(r"\s*\w+\s*", key):
+            raise UserError(f"model_args are key=value with commas between, and {part!r} is not")
+        read[key.strip()] = _value(value.strip())
+    return read
+
+
+def run_command_line(arguments: Sequence[str]) -> None:
+    """Run lm-eval's own command line, with this model where no other is named."""
+    from lm_eval.__main__ import cli_evaluate
+
+    sys.argv = ["lm-eval", *_with_model(arguments)]
+    cli_evaluate()
+
+
+def _with_model(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `--model impasto`, unless they name a model or run none."""
+    given = list(arguments)
+    rest = given[1:] if given[:1] == ["run"] else given
+    runs = bool(rest) and rest[0] not in ("ls", "validate", "-h", "--help")
+    if not runs or any(re.match(r"(--model|-M)(=|$)|-M\w", word) for word in rest):
+        return given
+    configs = [rest[i + 1] for i, word in enumerate(rest[:-1]) if word in ("--config", "-C")]
+    if any("model" in (yaml.safe_load(Path(path).read_text()) or {}) for path in configs):
+        return given
+    return ["run", "--model", NAME, *rest]
+
+
+def _read_plan(plan: Any, layers: int) -> Plan:
+    """Return a plan that runs on a model of so many layers; raises PlanError or UserError."""
+    if plan is None:
+        return Plan.identity(layers)
+    read = plan if isinstance(plan, Plan) else Plan.parse(str(plan), layers=layers)
+    read.check(layers)
+    if read.injections:
+        raise UserError(f"{read} injects, and lm-eval's tasks name no donors; use a study")
+    return read
+
+
+def _present(device: str) -> str:
+    """Return the device, or the processor in place of a GPU that is not there."""
+    return device if not device.startswith("cuda") or torch.cuda.is_available() else "cpu"
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    """Return the parts between the commas that stand outside all brackets."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in OPENING) - (sign in CLOSING)
+        if sign == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part for part in parts if part.strip()]
+
+
+def _value(text: str) -> Any:
+    """Return true and false as such, and any other value as text, without quotes around it."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

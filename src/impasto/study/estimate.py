@@ -1,0 +1,86 @@
+"""What a study will cost, before anything runs.
+
+The study is put to a model that counts instead of answering, so that exactly what would run is
+counted: the same requests, the same plans, the same batches.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from impasto.run import Cost, Model
+from impasto.study.asking import ask
+from impasto.study.entries import LabelledPlan
+from impasto.tasks import Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a study costs on this machine.
+
+    Attributes:
+        cost: Layer-rows, with and without each kind of sharing, and the peak memory of a batch.
+        seconds_per_layer_row: As measured on this machine.
+        weight_bytes: The memory of the model's weights.
+        plans: How many different plans run.
+        items: How many items the tasks have.
+    """
+
+    cost: Cost
+    seconds_per_layer_row: float
+    weight_bytes: int
+    plans: int
+    items: int
+
+    @property
+    def seconds(self) -> float:
+        """How long the model's own work will take."""
+        return self.cost.rows * self.seconds_per_layer_row
+
+
+def estimate(model: Model, suite: Suite, plans: Sequence[LabelledPlan]) -> Estimate:
+    """Count what asking a model all tasks of a suite under all plans costs."""
+    counting = Counting(model)
+    ask(counting, suite, plans, None)
+    return Estimate(
+        counting.total,
+        model.seconds_per_layer_row,
+        sum(weight.nbytes for weight in model.hf.parameters()),
+        len({labelled.plan.digest for labelled in plans}),
+        sum(len(task.items) for task in suite.tasks),
+    )
+
+
+class Counting:
+    """A model that answers nothing, and adds up what answers would cost."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.total = Cost()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def loglikelihood(
+        self,
+        plans: Sequence[Any],
+        requests: Sequence[Any],
+        donors: Any = None,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> list[list[tuple[float, bool]]]:
+        """Count; every answer is a zero."""
+        self.total += self._model.scoring_cost(plans, requests, donors)
+        return [[(0.0, False)] * len(requests) for _ in plans]
+
+    def generate(
+        self,
+        plans: Sequence[Any],
+        prompts: Sequence[Any],
+        max_new_tokens: int = 16,
+        stop: Sequence[str] = (),
+        donors: Any = None,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> list[list[Any]]:
+        """Count; every answer is empty."""
+        self.total += self._model.generating_cost(plans, prompts, max_new_tokens, donors)
+        return [["" if isinstance(prompt, str) else [] for prompt in prompts] for _ in plans]

@@ -1,0 +1,205 @@
+"""The rows of a data set: from a file that the user has, or from the hub.
+
+A task says which columns it reads and how: a *reader* takes a column's value and returns what the
+task uses, or raises ValueError saying what the value should be. Whatever is wrong is answered with
+the file, the row and the column. Rows count from 1; in a JSONL file a row's number is its line.
+Nothing is sampled, shuffled or mended here.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from impasto.error import UserError
+
+Row = dict[str, Any]
+Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HubSplit:
+    """One split of a data set on the hub; `config` is None where the data set has only one."""
+
+    dataset: str
+    split: str
+    config: str | None = None
+
+    def __str__(self) -> str:
+        """Return how errors name it: `rajpurkar/squad (validation)`."""
+        return f"{self.dataset} ({self.split})"
+
+
+def load_rows(
+    split: HubSplit, columns: Mapping[str, Reader], data: Mapping[str, str] | None = None
+) -> list[Row]:
+    """Return a split's rows: from the file that `data` gives for it, else from the hub.
+
+    `data` is what a study writes, `{validation: squad.jsonl}`; the file has the columns of the hub.
+    Raises UserError for a file or a data set that is not there, and for a malformed row.
+    """
+    check_data(split, data)
+    if data is None:
+        return _checked(_from_hub(split), str(split), columns)
+    return read_rows(data[split.split], columns)
+
+
+def check_data(split: HubSplit, data: object) -> None:
+    """Raise UserError unless `data` is None or the path of a file for this split."""
+    form = f"data: {{{split.split}: FILE.jsonl}}"
+    if data is None:
+        return
+    if not isinstance(data, Mapping) or set(data) != {split.split}:
+        raise UserError(f"the {split.split} split is what is read, so data is {form}, not {data!r}")
+    if not isinstance(data[split.split], str | Path):
+        raise UserError(f"data gives the path of a file, {form}, not {data[split.split]!r}")
+
+
+def read_rows(path: str | Path, columns: Mapping[str, Reader]) -> list[Row]:
+    """Return the rows of a file, each with these columns, as read; other columns are left out.
+
+    Raises UserError as `numbered_rows` does, and naming file, row and column where the file has no
+    rows or a value is not right.
+    """
+    return _checked(iter(numbered_rows(path)), str(path), columns)
+
+
+def numbered_rows(path: str | Path) -> "list[Numbered]":
+    """Return what stands in the rows of a JSONL, JSON, CSV or Parquet file, with their numbers.
+
+    Raises UserError, naming file and row, where the file is not there or not what its ending says.
+    """
+    path = Path(path)
+    if path.suffix not in _FORMATS:
+        raise UserError(f"{path}: data files end in {', '.join(_FORMATS)}")
+    try:
+        return list(_FORMATS[path.suffix](path))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def anything(value: Any) -> Any:
+    """Read a column whatever it holds, as long as it is there."""
+    return value
+
+
+def text(value: Any) -> str:
+    """Read a column that holds text with something in it."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be text, not {_short(value)}")
+    return value
+
+
+Numbered = tuple[int, Any]  # a row's number and what stands there
+
+
+def _checked(rows: Iterator[Numbered], source: str, columns: Mapping[str, Reader]) -> list[Row]:
+    """Return what the columns' readers make of every row."""
+    checked = []
+    for number, row in rows:
+        where = f"{source}, row {number}"
+        if not isinstance(row, Mapping):
+            raise UserError(f"{where} is not a mapping of columns to values: {_short(row)}")
+        checked.append({name: _read(row, name, columns, where) for name in columns})
+    if not checked:
+        raise UserError(f"{source} has no rows")
+    return checked
+
+
+def _read(row: Mapping[str, Any], name: str, columns: Mapping[str, Reader], where: str) -> Any:
+    if name not in row or row[name] is None:
+        there = ", ".join(str(column) for column in row) or "none"
+        raise UserError(f"{where}: the column {name!r} is missing; its columns are {there}")
+    try:
+        return columns[name](row[name])
+    except ValueError as error:
+        raise UserError(f"{where}, column {name!r}: {error}") from None
+
+
+def _jsonl(path: Path) -> Iterator[Numbered]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, _parsed(line, f"{path}, row {number}")
+
+
+def _json(path: Path) -> Iterator[Numbered]:
+    rows = _parsed(path.read_text(encoding="utf-8-sig"), str(path))
+    if not isinstance(rows, list):
+        raise UserError(f"{path} must hold one list of rows: [{{…}}, {{…}}]")
+    yield from enumerate(rows, 1)
+
+
+def _parsed(source: str, where: str) -> Any:
+    try:
+        return json.loads(source)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON: {error}") from None
+
+
+def _csv(path: Path) -> Iterator[Numbered]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        number = 0
+        try:
+            for number, row in enumerate(reader, 1):
+                if None in row:
+                    raise UserError(f"{path}, row {number} has more cells than there are columns")
+                yield number, row
+        except csv.Error as error:
+            raise UserError(f"{path}, row {number + 1} is not CSV: {error}") from None
+
+
+def _parquet(path: Path) -> Iterator[Numbered]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError(
+            f"reading {path} takes pyarrow: pip install pyarrow, or convert it to JSONL"
+        ) from None
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"{path} is not a Parquet file: {error}") from None
+    yield from enumerate(rows, 1)
+
+
+_FORMATS: dict[str, Callable[[Path], Iterator[Numbered]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+def _from_hub(split: HubSplit) -> Iterator[Numbered]:
+    """Yield the rows of a split on the hub, or of the copy that `datasets` keeps of it."""
+    local = f"or give a file with its columns: data: {{{split.split}: FILE.jsonl}}"
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise UserError(
+            f"{split} comes from the hub by the package datasets: pip install datasets, {local}"
+        ) from None
+    try:
+        rows = load_dataset(split.dataset, split.config, split=split.split)
+    except (OSError, ValueError) as error:  # not reached, not found, no such split
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{split} is not on this machine and could not be had from the hub ({reason}); unset "
+            f"HF_HUB_OFFLINE if it is set, {local}"
+        ) from None
+    yield from enumerate(rows, 1)
+
+
+def _short(value: object) -> str:
+    """Return a value as an error shows it."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "…"

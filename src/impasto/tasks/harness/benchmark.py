@@ -1,0 +1,281 @@
+"""One task of lm-eval as an `impasto.tasks.Task`, and one of its groups as a `Group`.
+
+Metrics are called as lm-eval calls them, `acc` or, past a filter, `exact_match,strict-match`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from math import isnan, nan
+from typing import Any
+
+from impasto.error import UserError
+from impasto.tasks.harness.local import LocalData
+from impasto.tasks.harness.options import Options
+from impasto.tasks.harness.prompting import chat_of, read_request
+from impasto.tasks.harness.quiet import quiet, sampling_here, seeded
+from impasto.tasks.request import Request, Response
+from impasto.tasks.task import Estimate, Value
+
+PLAIN = "none"  # lm-eval's name for no filter
+SURE, OUT_OF_THE_QUESTION = 0.0, -1e6  # log-likelihoods of a choice that is made, or not
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One of a task's documents; its number among them is its id."""
+
+    id: str
+    doc: Any
+
+
+class Benchmark:
+    """A task of lm-eval, which it alone reads, asks and judges."""
+
+    def __init__(
+        self, task: Any, part_of: str, options: Options, local: LocalData | None = None
+    ) -> None:
+        self._task, self.part_of, self._options, self._local = task, part_of, options, local
+        self._configure()
+        self._instances: dict[str, list[Any]] = {}
+
+    @property
+    def name(self) -> str:
+        """lm-eval's name of the task."""
+        return self._task.task_name
+
+    @property
+    def title(self) -> str:
+        """The short name that lm-eval prints, as `anatomy` for `mmlu_anatomy`."""
+        return self._task.get_config("task_alias") or self.name
+
+    @property
+    def items(self) -> tuple[Document, ...]:
+        """The documents that are asked."""
+        return self._documents
+
+    @cached_property
+    def _documents(self) -> tuple[Document, ...]:
+        with quiet():
+            documents = list(self._task.doc_iterator(limit=self._options.limit))
+        return tuple(Document(str(number), doc) for number, doc in documents)
+
+    @property
+    def digest(self) -> str:
+        """A sha256 over what can change a result: lm-eval's version, settings and documents."""
+        content = [version("lm_eval"), self.name, self._task.dump_config(), repr(self._options)]
+        content.append([item.doc for item in self.items])
+        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+
+    def requests(self, tokenizer: Any = None) -> list[list[Request]]:
+        """Return what lm-eval asks about each document, its few-shot examples drawn anew.
+
+        Raises UserError for a document that the task cannot read, and for what cannot be asked.
+        """
+        instances = self._built(tokenizer)
+        self._instances = {item.id: [] for item in self.items}
+        for instance in instances:
+            self._instances[str(instance.doc_id)].append(instance)
+        for some in self._instances.values():
+            some.sort(key=lambda instance: instance.idx)
+        return [
+            [read_request(self.name, instance, tokenizer) for instance in self._instances[item.id]]
+            for item in self.items
+        ]
+
+    def judge(self, item: Document, responses: Sequence[Response]) -> dict[str, Value]:
+        """Return what lm-eval makes of the responses, past each of the task's filters."""
+        instances = [
+            replace(asked, resps=[response] * (asked.repeats or 1), filtered_resps={})
+            for asked, response in zip(self._instances[item.id], responses, strict=True)
+        ]
+        judged: dict[str, Value] = {}
+        with quiet():
+            self._task._instances = instances
+            self._task.apply_filters()
+            for filtering in instances[0].filtered_resps:
+                kept = [instance.filtered_resps[filtering] for instance in instances]
+                for metric, value in self._task.process_results(item.doc, kept).items():
+                    judged[_joined(metric, filtering)] = value
+        return judged
+
+    def aggregate(self, metric: str, values: Sequence[Value]) -> Estimate:
+        """Return what lm-eval makes of all documents' values, with its standard error."""
+        from lm_eval.api.metrics import stderr_for_metric
+
+        function, iterations = self._aggregation(metric), self._options.bootstrap_iters
+        if _split(metric)[0] in ("bleu", "chrf", "chrf++", "ter"):
+            iterations = min(iterations, 100)  # as lm-eval does
+        error = stderr_for_metric(function, iterations)
+        with quiet(), sampling_here(iterations):
+            value = float(function(values))
+            stderr = float(error(values)) if error is not None and len(values) > 1 else nan
+        return Estimate(value, stderr, len(values))
+
+    def chance(self, metric: str) -> float:
+        """Return what guessing scores.
+
+        Where answers are chosen, that is the mean over documents and over the choices that could
+        have been made; a text hit upon by guessing counts as never right. Not a number for metrics
+        that are no mean.
+        """
+        from lm_eval.api.metrics import mean
+
+        if self._aggregation(metric) is not mean:
+            return nan
+        return self._guesses.get(metric, 0.0)
+
+    @cached_property
+    def _guesses(self) -> dict[str, float]:
+        """What choosing by chance scores, by metric."""
+        if not self._instances:
+            self.requests()
+        sums: dict[str, float] = {}
+        for item in self.items:
+            choices = self._choices(item)
+            for chosen in range(choices):
+                for metric, value in self._judge_choice(item, chosen, choices).items():
+                    sums[metric] = sums.get(metric, 0.0) + value / choices
+        return {metric: total / len(self.items) for metric, total in sums.items()}
+
+    def _choices(self, item: Document) -> int:
+        """Return among how many answers a document lets the model choose; 0 where it does not."""
+        asked = self._instances[item.id]
+        if len(asked) < 2 or any(i.request_type != "loglikelihood" for i in asked):
+            return 0
+        unconditional = "acc_mutual_info" in self._task.aggregation()
+        return len(asked) // 2 if unconditional else len(asked)
+
+    def _judge_choice(self, item: Document, chosen: int, choices: int) -> dict[str, float]:
+        """Return the values that are numbers where one choice is made for sure."""
+        likely = {chosen, *range(choices, 2 * choices)}  # past the choices: what is subtracted
+        responses: list[Response] = [
+            (SURE if index in likely else OUT_OF_THE_QUESTION, index == chosen)
+            for index in range(len(self._instances[item.id]))
+        ]
+        judged = self.judge(item, responses)
+        return {m: float(v) for m, v in judged.items() if not isinstance(v, tuple | list | str)}
+
+    def _configure(self) -> None:
+        """Set what the study changes, under lm-eval's own rules."""
+        task, options = self._task, self._options
+        shots = task.get_config("num_fewshot")
+        if options.num_fewshot is not None and shots != 0:  # 0 in a task's file is final
+            task.set_config("num_fewshot", options.num_fewshot)
+        elif shots is None:
+            task.set_config("num_fewshot", 0)
+        if options.generation_kwargs and task.get_config("output_type") == "generate_until":
+            task.set_config("generation_kwargs", dict(options.generation_kwargs), update=True)
+
+    def _built(self, tokenizer: Any) -> list[Any]:
+        """Return the instances that lm-eval builds."""
+        task, options = self._task, self._options
+        self._check_examples()
+        task.set_fewshot_seed(options.seed)
+        chat = chat_of(tokenizer) if options.apply_chat_template else None
+        try:
+            with quiet(), seeded():
+                task.build_all_requests(
+                    limit=options.limit,
+                    system_instruction=options.system_instruction,
+                    apply_chat_template=options.apply_chat_template,
+                    fewshot_as_multiturn=options.fewshot_as_multiturn,
+                    chat_template=chat,
+                )
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(self._blamed(error)) from error
+        return task.instances
+
+    def _check_examples(self) -> None:
+        """Raise UserError where few-shot examples are asked for and no file has any."""
+        wanted = self._task.get_config("num_fewshot") or 0
+        if self._local is None or not wanted:
+            return
+        there = len(getattr(self._task.sampler, "df", ()) or ())
+        if there < wanted:
+            raise UserError(
+                f"{self.name} takes {wanted} examples, and data gives {there or 'none'}: add a "
+                "file for the split that they come from, or set num_fewshot: 0"
+            )
+
+    def _blamed(self, error: Exception) -> str:
+        """Say which document a task cannot read, and why."""
+        reason = str(error) or type(error).__name__
+        for number, item in enumerate(self.items):
+            try:
+                self._task.doc_to_text(item.doc)
+                self._task.doc_to_target(item.doc)
+                if self._task.get_config("doc_to_choice") is not None:
+                    self._task.doc_to_choice(item.doc)
+            except Exception as fault:
+                where = f"document {number}"
+                if self._local is not None:
+                    where = self._local.place(self.name, self._task.config, number)
+                return f"{where}: {self.name} cannot read it: {type(fault).__name__}: {fault}"
+        return f"{self.name} cannot be asked: {reason}"
+
+    def _aggregation(self, metric: str) -> Any:
+        from lm_eval.api.metrics import mean
+
+        return self._task.aggregation().get(_split(metric)[0], mean)
+
+
+class BenchmarkGroup:
+    """A group of lm-eval's tasks with scores of its own."""
+
+    def __init__(self, group: Any, part_of: str) -> None:
+        self._group, self.part_of = group, part_of
+
+    @property
+    def name(self) -> str:
+        """lm-eval's name of the group."""
+        return self._group.name
+
+    @property
+    def title(self) -> str:
+        """The short name that lm-eval prints."""
+        return self._group.alias or self.name
+
+    def aggregate(self, estimates: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Estimate]:
+        """Return what lm-eval makes of the tasks' estimates, by metric."""
+        with quiet():
+            summed = self._group.aggregate({n: _as_printed(e) for n, e in estimates.items()})
+        counts: dict[str, int] = summed.get("sample_count", {})
+        return {
+            _joined(*_split(key)): Estimate(
+                summed[key], _number(summed[_stderr_key(key)]), counts[key]
+            )
+            for key in counts
+        }
+
+
+def _as_printed(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Return a task's estimates in the form of lm-eval's results."""
+    printed: dict[str, Any] = {"sample_len": max((e.n for e in estimates.values()), default=0)}
+    for metric, estimate in estimates.items():
+        key = ",".join(_split(metric))
+        printed[key] = estimate.value
+        printed[_stderr_key(key)] = "N/A" if isnan(estimate.stderr) else estimate.stderr
+    return printed
+
+
+def _joined(metric: str, filtering: str) -> str:
+    return metric if filtering == PLAIN else f"{metric},{filtering}"
+
+
+def _split(metric: str) -> tuple[str, str]:
+    name, _, filtering = metric.partition(",")
+    return name, filtering or PLAIN
+
+
+def _stderr_key(key: str) -> str:
+    return "{}_stderr,{}".format(*_split(key))
+
+
+def _number(stderr: Any) -> float:
+    return nan if isinstance(stderr, str) else float(stderr)

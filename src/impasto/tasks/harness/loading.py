@@ -1,0 +1,147 @@
+"""Having lm-eval build its tasks: by its own index, on its own data or on files in their place.
+
+Whatever goes wrong is answered with what is missing and how to get it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+from unittest.mock import patch
+
+from impasto.error import UserError
+from impasto.tasks.harness.benchmark import Benchmark, BenchmarkGroup
+from impasto.tasks.harness.local import LocalData
+from impasto.tasks.harness.options import Options
+from impasto.tasks.harness.quiet import keep_templates, quiet, seeded
+from impasto.tasks.task import Suite
+
+
+def check_name(name: str, options: Options, ours: list[str]) -> None:
+    """Raise ValueError, with near names, where lm-eval knows no task, group or tag of this name.
+
+    `ours` are the names of impasto's own tasks.
+    """
+    known = _index(options.include_path).all_tasks
+    if name not in known:
+        near = get_close_matches(name, ours, n=1, cutoff=0.6)
+        near += get_close_matches(name, known, n=3 - len(near), cutoff=0.6)
+        meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(
+            f"unknown task {name!r}{meant}\nThe tasks are {', '.join(ours)}, and those of "
+            "lm-eval, which `impasto lm-eval ls tasks` lists."
+        )
+
+
+def load_benchmark(name: str, options: Options) -> Suite:
+    """Return a task of lm-eval, or all those of a group or tag.
+
+    Raises UserError where its data, or a package that it needs, is not there.
+    """
+    local = None if options.data is None else LocalData(options.data, options.subset_column)
+    try:
+        keep_templates()
+        with quiet(), seeded(), _data_from(local):
+            loaded = _index(options.include_path).load([name])
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(_missing_package(name, error)) from None
+    except Exception as error:
+        place = "" if local is None else local.latest()
+        raise UserError(f"{place}lm-eval cannot load {name}: {_short(error)}") from error
+    tasks: dict[str, Any] = loaded["tasks"]
+    for task in tasks:
+        _check_runnable(task, tasks[task], options)
+        if local is not None and task not in local.served:
+            raise UserError(f"{task} reads its data by code of its own, so data cannot replace it")
+    return _suite(tasks, loaded.get("groups") or {}, options, local)
+
+
+@cache
+def _index(include_path: str | None) -> Any:
+    """Return lm-eval's index of its tasks, and of those in a user's folder; it takes a while."""
+    with quiet():
+        from lm_eval.tasks import TaskManager
+
+        return TaskManager(include_path=include_path)
+
+
+@contextmanager
+def _data_from(local: LocalData | None) -> Iterator[None]:
+    """Give the tasks that lm-eval builds within the user's files, or say which data are missing."""
+    from lm_eval.api.task import ConfigurableTask
+
+    download = ConfigurableTask.download
+
+    def served(task: Any, dataset_kwargs: Any = None, **given: Any) -> None:
+        name, config = task.config.task, task.config
+        if local is not None:
+            task.dataset = local.splits(name, config)
+            return
+        try:
+            download(task, dataset_kwargs, **given)
+        except UserError:
+            raise
+        except Exception as error:
+            subset = f" ({config.dataset_name})" if config.dataset_name else ""
+            split = config.test_split or config.validation_split
+            raise UserError(
+                f"{name} needs the data set {config.dataset_path}{subset}, which is not on this "
+                f"machine and could not be had from the hub ({_short(error)}); unset "
+                "HF_HUB_OFFLINE if it is set, or give a file with its columns: "
+                f"data: {{{split}: FILE.jsonl}}"
+            ) from error
+
+    with patch.object(ConfigurableTask, "download", served):
+        yield
+
+
+def _check_runnable(name: str, task: Any, options: Options) -> None:
+    """Raise UserError for what no plan can be run on."""
+    if getattr(task, "MULTIMODAL", False):
+        raise UserError(f"{name} asks about images or sound, and impasto runs models of text")
+    if getattr(task, "UNSAFE_CODE", False) and not options.unsafe_code:
+        raise UserError(
+            f"{name} is judged by running code that the model writes; to allow that, write "
+            "unsafe_code: true"
+        )
+
+
+def _suite(
+    tasks: dict[str, Any], groups: dict[str, Any], options: Options, local: LocalData | None
+) -> Suite:
+    """Return what lm-eval loaded. A group without scores of its own is no part of results."""
+    scored = {name: group for name, group in groups.items() if group.has_aggregation}
+    above: dict[str, str] = {}
+
+    def descend(group: Any, nearest: str) -> None:
+        nearest = group.name if group.name in scored else nearest
+        for child in group:
+            name = getattr(child, "task_name", None) or child.name
+            above[name] = nearest
+            if name in groups:
+                descend(child, nearest)
+
+    children = {name for group in groups.values() for name in group.child_names}
+    for name in groups.keys() - children:
+        descend(groups[name], "")
+    return Suite(
+        tuple(Benchmark(task, above.get(name, ""), options, local) for name, task in tasks.items()),
+        tuple(BenchmarkGroup(group, above.get(name, "")) for name, group in scored.items()),
+    )
+
+
+def _missing_package(name: str, error: ImportError) -> str:
+    """Say which package a task needs and how to get it."""
+    if error.name is None:
+        return f"{name} needs a package that is not installed: {_short(error)}"
+    package = error.name.split(".")[0]
+    return f"{name} needs the package {package}: pip install {package} ({_short(error)})"
+
+
+def _short(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text}" if len(text) < 12 else text

@@ -1,0 +1,87 @@
+"""What a study may say about a task of lm-eval, each option checked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from impasto.tasks.harness.quiet import OTHER_SEEDS
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a task of lm-eval is put to the model; what is not given is as the task itself says.
+
+    Attributes:
+        num_fewshot: How many solved examples stand before each question.
+        limit: How many of its first documents are asked; all where None.
+        data: Files in place of its data set, by split: ``{test: arc.jsonl}``.
+        subset_column: Which column of those files says what subset a row belongs to, where a group
+            such as mmlu reads all its tasks from one file.
+        apply_chat_template: Whether prompts are put by the model's chat template.
+        fewshot_as_multiturn: Whether examples are then turns of their own.
+        system_instruction: What stands before everything else.
+        seed: What the few-shot examples are drawn by.
+        generation_kwargs: Changes to how long replies may be and what ends them.
+        bootstrap_iters: How many samples estimate the standard error of a metric that is no mean.
+        unsafe_code: Whether code that the model writes may be run to judge it.
+        include_path: A folder with task files of your own.
+    """
+
+    num_fewshot: int | None = None
+    limit: int | None = None
+    data: Mapping[str, str] | None = None
+    subset_column: str | None = None
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    system_instruction: str | None = None
+    seed: int = OTHER_SEEDS
+    generation_kwargs: Mapping[str, Any] | None = None
+    bootstrap_iters: int = 100
+    unsafe_code: bool = False
+    include_path: str | None = None
+
+    @classmethod
+    def read(cls, name: str, options: Mapping[str, Any]) -> "Options":
+        """Return the options that a study gives; raises ValueError for what cannot be."""
+        allowed = [field.name for field in fields(cls)]
+        for option, value in options.items():
+            if option not in allowed:
+                raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+            is_right, wanted = _CHECKS[option]
+            if not is_right(value):
+                raise ValueError(f"{option} must be {wanted}, not {value!r}")
+        read = cls(**options)
+        if read.subset_column is not None and read.data is None:
+            raise ValueError("subset_column is about the files that data gives, and there are none")
+        return read
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_files(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_text, value.values()))
+
+
+_FLAG: Check = (lambda value: isinstance(value, bool), "true or false")
+_CHECKS: dict[str, Check] = {
+    "num_fewshot": (_is_count, "a whole number from 0 on"),
+    "limit": (lambda value: _is_count(value) and value > 0, "a whole number from 1 on"),
+    "data": (_is_files, "a file for each split, such as {test: arc.jsonl}"),
+    "subset_column": (_is_text, "the name of a column"),
+    "apply_chat_template": _FLAG,
+    "fewshot_as_multiturn": _FLAG,
+    "system_instruction": (_is_text, "text"),
+    "seed": (lambda value: type(value) is int, "a whole number"),
+    "generation_kwargs": (lambda value: isinstance(value, Mapping), "a mapping of options"),
+    "bootstrap_iters": (_is_count, "a whole number from 0 on"),
+    "unsafe_code": _FLAG,
+    "include_path": (_is_text, "a folder"),
+}

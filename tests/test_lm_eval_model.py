@@ -1,0 +1,129 @@
+"""The model `impasto` inside lm-eval: its numbers are HFLM's, and its plan is in the results."""
+
+import sys
+
+import pytest
+
+import harness_index
+import impasto
+import impasto.lm_eval
+from harness_reference import Case, arc, gsm8k, lambada, theirs, wikitext
+from impasto import Plan, PlanError, UserError
+from impasto.lm_eval import ImpastoLM, read_arguments, run_command_line
+
+PLAN = "0-3 noise(gaussian, seed=3) 4-11"
+CASES = {
+    "multiple choice": Case("arc_easy", {"test": arc(6)}),
+    "one continuation": Case("lambada_openai", {"test": lambada(5)}),
+    "rolling windows": Case("wikitext", {"test": wikitext(3)}),
+    "generation": Case(
+        "gsm8k",
+        {"test": gsm8k(3), "train": gsm8k(8)},
+        {"generation_kwargs": {"max_gen_toks": 24}},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return impasto.load("demo")
+
+
+@pytest.mark.parametrize("line", ["0-11", PLAN])
+@pytest.mark.parametrize("case", CASES)
+def test_its_numbers_are_those_of_lm_evals_own_model_class(case, line, demo, tmp_path):
+    from lm_eval.models.huggingface import HFLM
+
+    found = theirs(ImpastoLM(demo, plan=line), CASES[case], tmp_path)
+    with impasto.apply(demo.hf, Plan.parse(line)):
+        lm = HFLM(pretrained=demo.hf, tokenizer=demo.tokenizer, batch_size=2)
+        wanted = theirs(lm, CASES[case], tmp_path)
+    assert found.keys() == wanted.keys()
+    for metric, value in wanted.items():
+        assert found[metric] == (value if value == "N/A" else pytest.approx(value, rel=1e-4))
+
+
+def test_lm_eval_finds_it_by_name_and_its_results_name_plan_and_digest(tmp_path):
+    from lm_eval import simple_evaluate
+
+    files = CASES["one continuation"].files(tmp_path)
+    task = {"task": "own", "output_type": "loglikelihood", "test_split": "test"}
+    task |= {"dataset_path": "json", "dataset_kwargs": {"data_files": files}}
+    task |= {"doc_to_text": "{{text}}", "doc_to_target": " so"}
+    task["metric_list"] = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
+    results = simple_evaluate(
+        "impasto",
+        f"pretrained=demo,plan={PLAN}",
+        tasks=[task],
+        batch_size="auto",
+        task_manager=harness_index.index(),
+    )
+    assert results["config"]["plan"] == PLAN
+    assert results["config"]["plan_digest"] == Plan.parse(PLAN).digest
+    assert results["config"]["model"] == "impasto"
+    assert results["results"]["own"]["acc,none"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("pretrained=demo", {"pretrained": "demo"}),
+        (f"pretrained=demo,plan={PLAN},dtype=float32", {"pretrained": "demo", "plan": PLAN}),
+        ('pretrained=demo,plan="0 [1 2|3] 4-11"', {"pretrained": "demo", "plan": "0 [1 2|3] 4-11"}),
+        ('{"pretrained": "demo", "plan": "[0]"}', {"pretrained": "demo", "plan": "[0]"}),
+        ("trust_remote_code=True", {"trust_remote_code": True}),
+        ("", {}),
+    ],
+)
+def test_arguments_are_read_with_the_plans_own_commas_in_them(text, arguments):
+    read = read_arguments(text)
+    assert {key: value for key, value in read.items() if key != "dtype"} == arguments
+
+
+@pytest.mark.parametrize("text", ["demo", "pretrained=demo,0-3", "{'a': 1}", "=demo"])
+def test_what_is_no_argument_is_refused(text):
+    with pytest.raises(UserError, match="model_args"):
+        read_arguments(text)
+
+
+def test_what_it_cannot_run_is_refused(demo):
+    with pytest.raises(PlanError, match=r"layers 0\.\.11"):
+        ImpastoLM(demo, plan="0-12")
+    with pytest.raises(UserError, match="tasks name no donors"):
+        ImpastoLM(demo, plan="inject(donor) 0-11")
+    with pytest.raises(UserError, match="takes no 'peft'; it takes pretrained, plan"):
+        ImpastoLM("demo", peft="adapter")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        ImpastoLM("no-such/model")
+
+
+def test_without_a_plan_it_is_the_baseline_and_a_number_is_a_plan_too(demo):
+    assert ImpastoLM(demo).plan == Plan.identity(12)
+    assert ImpastoLM(demo, plan=3).plan == Plan.parse("3")  # as lm-eval's command line reads it
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ("--tasks a", "run --model impasto --tasks a"),
+        ("run --tasks a --limit 3", "run --model impasto --tasks a --limit 3"),
+        ("--model hf --tasks a", "--model hf --tasks a"),
+        ("--tasks a -M hf", "--tasks a -M hf"),
+        ("--model=hf --tasks a", "--model=hf --tasks a"),
+        ("--model_args plan=3 --tasks a", "run --model impasto --model_args plan=3 --tasks a"),
+        ("--config own.yaml", "--config own.yaml"),
+        ("--config other.yaml", "run --model impasto --config other.yaml"),
+        ("ls tasks", "ls tasks"),
+        ("--help", "--help"),
+        ("", ""),
+    ],
+)
+def test_every_option_is_passed_on_to_lm_evals_command_line(given, passed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text("model: hf\n")
+    (tmp_path / "other.yaml").write_text("limit: 3\n")
+    monkeypatch.setattr(sys, "argv", ["impasto"])
+    seen = []
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: seen.append(list(sys.argv)))
+    run_command_line(given.split())
+    assert seen == [["lm-eval", *passed.split()]]
