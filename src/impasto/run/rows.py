@@ -97,16 +97,19 @@ def first_batch(sequences: list[list[int]], scored: list[range], device: torch.d
     )
 
 
-def following_batch(prefix: Batch, sequences: list[list[int]], scored: list[range]) -> Batch:
-    """Return the batch of sequences that all follow one prefix (a batch of one, unpadded)."""
+def following_batch(
+    prefix: Batch, sequences: list[list[int]], scored: list[range], owners: Int[Tensor, "batch"]
+) -> Batch:
+    """Return the batch of sequences that each follow the sequence of a prefix that owns them."""
     batch = first_batch(sequences, scored, prefix.ids.device)
-    past = prefix.positions.expand(len(sequences), -1)
+    has_past = torch.cat([prefix.has_past, prefix.is_real], 1)
+    last = prefix.is_real.sum(1, keepdim=True) - 1
     return replace(
         batch,
-        positions=batch.positions + past.shape[1],
-        past=past,
-        has_past=torch.ones_like(past, dtype=torch.bool),
-        total=prefix.hashed[1][:, -1].expand(len(sequences)),
+        positions=batch.positions + has_past.sum(1, keepdim=True)[owners],
+        past=torch.cat([prefix.past, prefix.positions], 1)[owners],
+        has_past=has_past[owners],
+        total=prefix.hashed[1].gather(1, last)[owners, 0],
     )
 
 

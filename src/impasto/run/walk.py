@@ -77,8 +77,9 @@ class Walker:
         past: What earlier tokens left at each attention occurrence of the plan, in its order.
         records: Whether keys and values are to be kept for tokens to come.
         given: The trunk as the model's own forward prepared it, where that is under way.
-        prefix: The walker of one sequence that all of these follow. It walks along and keeps its
-            keys and values, which are the past of these.
+        prefix: The walker of the sequences that these follow. It walks along and keeps its keys and
+            values, which are the past of these.
+        owners: Which of the prefix's sequences each of these follows; its only one where None.
     """
 
     model: OpenedModel
@@ -87,6 +88,7 @@ class Walker:
     records: bool = False
     given: Entered | None = None
     prefix: "Walker | None" = None
+    owners: Int[Tensor, "batch"] | None = None
 
     @cached_property
     def _trunk(self) -> Frame:
@@ -246,6 +248,8 @@ class Walker:
         if self.prefix is None:
             return self.past[state.occurrences] if self.past else None
         shared = _present(state.prefix).kept[state.occurrences]
+        if self.owners is not None:
+            return shared.of(self.owners.to(shared.keys.device))
         size = self.batch.ids.shape[0]
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
