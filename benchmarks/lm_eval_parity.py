@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,10 @@ def ours(case: Case, model: Any, plans: list[str]) -> list[dict[str, Any]]:
     return [found[str(Plan.parse(plan))] for plan in plans]
 
 
-def theirs(case: Case, task: dict[str, Any], model: Any, batch: int = 16) -> dict[str, Any]:
-    """Return every metric as lm-eval finds it on the model as it runs now."""
+def theirs(
+    tasks: dict[str, dict[str, Any]], limit: int, model: Any, batch: int = 16
+) -> dict[str, dict[str, Any]]:
+    """Return every metric of every task as lm-eval finds it on the model as it runs now."""
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -120,16 +123,15 @@ def theirs(case: Case, task: dict[str, Any], model: Any, batch: int = 16) -> dic
         lm = make(pretrained=model.hf, tokenizer=model.tokenizer, batch_size=batch)
         results: Any = simple_evaluate(
             lm,
-            tasks=[task],
-            limit=case.limit,
+            tasks=list(tasks.values()),
+            limit=limit,
             bootstrap_iters=BOOTSTRAP,
             log_samples=False,
-            task_manager=TaskManager(include_defaults=False),  # the definition says it all
+            task_manager=TaskManager(include_defaults=False),  # the definitions say it all
         )
     return {
-        metric: value
-        for metric, value in results["results"][case.name].items()
-        if isinstance(value, float | int | str) and "," in metric
+        name: {metric: value for metric, value in results["results"][name].items() if "," in metric}
+        for name in tasks
     }
 
 
@@ -219,11 +221,8 @@ def compare(case: Case, task: dict[str, Any], plans: int) -> int:
     wrong = 0
     for line, found in zip(lines, mine, strict=True):
         began = time.perf_counter()
-        if line == lines[0]:
-            other = theirs(case, task, model)
-        else:
-            with impasto.apply(model.hf, Plan.parse(line)):
-                other = theirs(case, task, model)
+        with impasto.apply(model.hf, Plan.parse(line)) if line != lines[0] else nullcontext():
+            other = theirs({case.name: task}, case.limit, model)[case.name]
         faults = differences(found, other)
         wrong += bool(faults)
         values = "  ".join(f"{m} {v:.6g}" for m, v in found.items() if "_stderr" not in m)

@@ -122,3 +122,31 @@ def test_shared_beginnings_and_drafts_change_nothing(name, monkeypatch):
             expected = reference.score(hf, plan, ids, [8, 2], graft)
             assert log_p == pytest.approx(expected[0], abs=2e-4)
             assert greedy == expected[1]
+
+
+@pytest.mark.parametrize("begin", [[], [7, 3, 9, 9, 2]])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_answers_that_share_a_context_score_what_each_scores_alone(name, begin, monkeypatch, calls):
+    """Contexts of unlike lengths, answers of unlike lengths, all behind one instruction or none."""
+    hf, model = family(name), load(family(name))
+    contexts = [[3, 1, 4], [1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9]]
+    answers = [[2], [3, 8], [4, 6, 2]]
+    asked = [([*begin, *context], answer) for context in contexts for answer in answers]
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
+    calls.clear()
+    plans = PLANS[:: 3 if begin else 5]
+    scores = model.loglikelihood(plans, asked[::2] + asked[1::2])
+    if name == "llama":
+        alone = sum(len(context) + len(answer) - 1 for context, answer in asked)
+        assert 0 < calls["0.mlp"] < len(plans) * alone
+    for plan, found in zip(plans, scores, strict=True):
+        for (context, answer), (log_p, greedy) in zip(asked[::2] + asked[1::2], found, strict=True):
+            expected = reference.score(hf, plan, context, answer)
+            assert log_p == pytest.approx(expected[0], abs=2e-4), plan
+            assert greedy == expected[1]
+
+
+def test_a_context_is_read_once_for_all_its_answers(calls):
+    asked = [([*range(start, start + 20)], [answer]) for start in (0, 40) for answer in range(4)]
+    load(family("llama")).loglikelihood(Plan.parse("0-5"), asked)
+    assert calls["0.mlp"] == 2 * 20
