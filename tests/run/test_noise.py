@@ -20,11 +20,14 @@ def keys(ids, is_real=None, seen=0, total=0):
 @pytest.mark.parametrize("source", [GAUSSIAN, SHUFFLE])
 @pytest.mark.parametrize("width", [64, 65, 4096])
 def test_the_norm_of_every_row_is_kept(source, dtype, width):
-    states = (torch.randn(9, width) * torch.logspace(-2, 2, 9)[:, None]).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(9, width, generator=generator) * torch.logspace(-2, 2, 9)[:, None]
+    states = states.to(dtype)
     drawn = noise(states, keys(list(range(9)))[0], source)
     assert drawn.dtype == dtype
+    few = dtype == torch.bfloat16 and width < 512  # rounding so few numbers to 8 bits shows
     torch.testing.assert_close(
-        drawn.float().norm(dim=-1), states.float().norm(dim=-1), rtol=1e-3, atol=0
+        drawn.float().norm(dim=-1), states.float().norm(dim=-1), rtol=3e-3 if few else 1e-3, atol=0
     )
 
 
