@@ -69,6 +69,23 @@ def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
     assert real > 0.95 * rows
 
 
+def test_unlike_questions_of_like_length_run_together(monkeypatch):
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)
+    some = [passage([n, *range(50), 60 + n]) for n in range(8)]
+    [only] = bundles(MODEL, some)
+    assert not only.prefix
+    assert len(only.tries) == 8
+
+
+def test_a_common_instruction_is_read_once(monkeypatch):
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)
+    instruction = list(range(70))
+    some = [passage([*instruction, *[(n * 7 + i) % 90 for i in range(200)]]) for n in range(8)]
+    [only] = bundles(MODEL, some)
+    assert only.prefix == instruction
+    assert only.rows == 70 + 8 * 200
+
+
 def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
     model = impasto.load(family("llama"))
     requests = [([3, 1, 4, n], [n, 5]) for n in range(9)]

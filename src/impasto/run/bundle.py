@@ -147,7 +147,7 @@ def _groups(found: Sequence[Trie], call: int) -> Iterator[tuple[list[Trie], int]
     for trie in found:
         if group:
             less = alike([group[-1].ids, trie.ids], min(shared, trie.common))
-            if (shared - less) * len(group) - less <= call:
+            if shared * (len(group) - 1) - less * len(group) <= call:  # what parting them saves
                 group.append(trie)
                 shared = less
                 continue
