@@ -1,5 +1,8 @@
 """Small data for lm-eval's tasks, and lm-eval's own run of them on its own model class."""
 
+# pyright: reportCallIssue=false, reportOptionalSubscript=false, reportOptionalMemberAccess=false, reportArgumentType=false, reportReturnType=false, reportTypedDictNotRequiredAccess=false, reportGeneralTypeIssues=false, reportOptionalOperand=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIndexIssue=false, reportOptionalIterable=false
+# (lm-eval's registry and dictionaries hide their types)
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

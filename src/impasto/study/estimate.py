@@ -40,7 +40,7 @@ class Estimate:
 
 def estimate(model: Model, suite: Suite, plans: Sequence[LabelledPlan]) -> Estimate:
     """Count what asking a model all tasks of a suite under all plans costs."""
-    counting = Counting(model)
+    counting: Any = Counting(model)
     ask(counting, suite, plans, None)
     return Estimate(
         counting.total,

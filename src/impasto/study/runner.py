@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 from impasto.study.asking import Progress, StudiedModel, ask
 from impasto.study.document import StudyError
@@ -18,6 +18,9 @@ from impasto.study.results import Results, Seconds, collect
 from impasto.study.scoring import takes
 from impasto.study.study import Study
 from impasto.tasks import Suite
+
+if TYPE_CHECKING:
+    from impasto.run import Model
 
 
 def run_study(
@@ -40,7 +43,7 @@ def run_study(
     if model is None or isinstance(model, str):
         if progress is not None:
             progress(0.0, f"loading {study.model}")
-        model = _load(study.model, study.load, memory)
+        model = _loaded(study.model, study.load, memory)
     plans = study.labelled_plans(model.num_layers)
     _check_donors(suite, plans)
     expected = _expected_seconds(model, suite, plans)
@@ -53,7 +56,7 @@ def run_study(
     return results
 
 
-def _load(name: str, options: Mapping[str, str], memory: int | None) -> Any:
+def _loaded(name: str, options: Mapping[str, str], memory: int | None) -> "Model":
     from impasto.run import load
 
     model = load(name, **options)
@@ -67,7 +70,7 @@ def estimate_study(
     """Estimate a study; see `Study.estimate`, which this is the body of."""
     study = study.as_run(model, limit)
     suite = study.load_suite()
-    loaded = _load(study.model, study.load, memory)
+    loaded = _loaded(study.model, study.load, memory)
     plans = study.labelled_plans(loaded.num_layers)
     _check_donors(suite, plans)
     return estimate(loaded, suite, plans)
