@@ -32,7 +32,7 @@ def test_choices_share_the_rows_of_their_question():
     choices = [
         passage([*question, *answer], len(answer) + 1) for answer in ([30, 31], [30, 32], [40])
     ]
-    [trie] = tries(choices, width=32)
+    [trie] = tries(choices, width=32, most=999)
     assert len(trie.ids) == 20 + 4
     assert len(trie.scored) == 5  # the question's last token, 30, 31, 32, 40
     for index, predictions in zip(trie.passages, trie.predictions, strict=True):
@@ -45,11 +45,17 @@ def test_choices_share_the_rows_of_their_question():
 def test_passages_with_little_in_common_stay_apart():
     generator = random.Random(0)
     some = [passage([1, 2, 3, *generator.choices(range(90), k=200)]) for _ in range(5)]
-    assert len(list(tries(some, width=32))) == 5
+    assert len(list(tries(some, width=32, most=999))) == 5
 
 
 def test_a_question_and_its_repetition_are_one():
-    assert len(next(tries([passage([5, 6, 7])] * 3, width=32)).ids) == 3
+    assert len(next(tries([passage([5, 6, 7])] * 3, width=32, most=999)).ids) == 3
+
+
+def test_merging_stops_where_a_trie_would_be_too_large():
+    some = [passage([*range(20), 30 + n, 31], 2) for n in range(9)]
+    assert len(list(tries(some, width=32, most=999))) == 1
+    assert max(len(trie.ids) for trie in tries(some, width=32, most=26)) <= 26
 
 
 def test_less_than_five_percent_of_rows_are_padding(monkeypatch):

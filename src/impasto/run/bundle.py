@@ -68,7 +68,7 @@ def bundles(
         merge: Whether passages may share rows; else each is a trie of its own.
     """
     if merge:
-        found = list(tries(passages, model.hidden))
+        found = list(tries(passages, model.hidden, rows))
     else:
         order = sorted(range(len(passages)), key=lambda index: passages[index].ids)
         found = [chain(index, passages[index]) for index in order]

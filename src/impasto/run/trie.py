@@ -92,11 +92,12 @@ def chain(index: int, passage: Passage) -> Trie:
     return trie
 
 
-def tries(passages: Sequence[Passage], width: int) -> Iterator[Trie]:
+def tries(passages: Sequence[Passage], width: int, most: int) -> Iterator[Trie]:
     """Merge passages, in the order of their tokens, as long as that costs less than it saves.
 
     A row costs its share of the layer's weights, and attention over all rows of its trie, seen or
-    not: n rows cost about n + n² / (6 · width) for states of ``width`` units.
+    not: n rows cost about n + n² / (6 · width) for states of ``width`` units. No trie of several
+    passages has more than ``most`` rows.
     """
 
     def cost(rows: int) -> float:
@@ -110,7 +111,7 @@ def tries(passages: Sequence[Passage], width: int) -> Iterator[Trie]:
             shared = alike([last.ids, passage.ids], len(passage.ids))
             merged = len(trie.ids) + len(passage.ids) - shared
             apart = cost(len(trie.ids)) + cost(len(passage.ids))
-            if cost(merged) < apart and passage.may_share(last, shared):
+            if merged <= most and cost(merged) < apart and passage.may_share(last, shared):
                 trie.add(index, passage)
                 last = passage
                 continue
