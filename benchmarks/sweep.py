@@ -154,7 +154,7 @@ def _told_products(work: Workload, run: EngineRun, given: argparse.Namespace, sp
     _line("", f"(in loops over {', '.join(f'{m} rows × {shape}' for shape, m in rows.items())})")
     bar = f"at least {work.least_share:.0%}" if work.least_share else ""
     _line("share", f"{share:.0%} of that; the products alone {alone:.0%}", bar,
-          share >= work.least_share)  # fmt: skip
+          alone >= work.least_share)  # fmt: skip
 
 
 def _told_cost(who: str, spent: float, rows: float, peak: int | None, remark: str = "") -> None:

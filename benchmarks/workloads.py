@@ -44,8 +44,8 @@ class Workload:
         limit: How far they may be.
         probe: One short input, from which the peer's layer-rows are counted.
         told: How far answers are apart, in words.
-        least_share: Of the machine's rate of matrix products, what the whole run is to reach; 0
-            where the model is so small that products are not most of the work.
+        least_share: Of the machine's rate of matrix products, what the run's products are to
+            reach; 0 where the model is so small that products are not most of the work.
     """
 
     target: float

@@ -16,6 +16,7 @@ from impasto.run.trie import Trie, alike, chain, tries
 from impasto.run.walk import Walker
 
 ROWS_PER_BATCH = 8192
+_AT_ONCE = {"cpu": 2048}  # rows after which more at once is no faster: they outgrow the caches
 _CALL = {"cpu": 2.5e7}  # what a call costs, in the products that could be computed meanwhile
 
 
@@ -72,12 +73,14 @@ def bundles(
     else:
         order = sorted(range(len(passages)), key=lambda index: passages[index].ids)
         found = [chain(index, passages[index]) for index in order]
-    call = rows_per_call(model)
+    call, at_once = rows_per_call(model), rows
+    if merge:  # what is to be gone on with decodes together, the more the better
+        at_once = min(rows, _AT_ONCE.get(model.device.type, rows))
     for group, shared in _groups(found, call):
         prefix = group[0].ids[:shared]
         group = sorted((trie.cut(shared) for trie in group), key=lambda trie: -_size(trie))
         for begin, end in _cuts([_size(trie) for trie in group], call):
-            count = max(1, rows // _size(group[begin]))
+            count = max(1, at_once // _size(group[begin]))
             for at in range(begin, end, count):
                 yield Bundle(group[at : min(at + count, end)], prefix)
 

@@ -3,89 +3,49 @@
 Every plan has sequences of its own, with keys and values of its own. At each token, plans whose
 next step is the same run it in one call of the block, so that a step costs one call for all of them
 and reads the layer's weights once. Keys and values are written in place, into rooms as large as
-they will get; a room belongs to one attention occurrence of a run of neighbouring plans.
+they will get (:mod:`impasto.run.rooms`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Inject, Layer, Parallel, Plan, Step
+from impasto.run.attention import few_row_attention
+from impasto.run.begun import Begun, IsDone
+from impasto.run.bundle import rows_per_call
+from impasto.run.rooms import Label, Rooms, spans_of
 from impasto.run.rows import Batch
 from impasto.run.score import likeliest
-from impasto.run.slot import KeysValues, Room
 from impasto.run.walk import State, Walker, attentions
-
-IsDone = Callable[[list[int]], bool]  # whether nothing is to follow some new tokens
-Label = tuple[int, int]  # a layer, and how often the plan's attention ran there before
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A plan's sequences, read but for their last token.
-
-    Attributes:
-        plan: The plan.
-        written: The new tokens of each sequence so far, the last of them not yet read.
-        kept: What earlier tokens left at each attention occurrence, in the plan's order.
-        past: The positions of those tokens.
-        has_past: Where they are no padding.
-        total: The noise sums over them.
-    """
-
-    plan: Plan
-    written: list[list[int]]
-    kept: tuple[KeysValues, ...]
-    past: Int[Tensor, "batch past"]
-    has_past: Bool[Tensor, "batch past"]
-    total: Int[Tensor, "batch"]
-
-    @property
-    def bytes(self) -> int:
-        """How much memory the keys and values take."""
-        return sum(entry.keys.nbytes + entry.values.nbytes for entry in self.kept)
-
-    def left(self, rows: list[int]) -> "Begun":
-        """Return what is left when only the given sequences go on, with as few slots as can be."""
-        index = torch.tensor(rows, device=self.past.device)
-        past, has_past = self.past[index], self.has_past[index]
-        slots = (~has_past).to(torch.uint8).argsort(dim=1, stable=True)
-        slots = slots[:, : int(has_past.sum(1).max())]
-        return Begun(
-            self.plan,
-            [self.written[row] for row in rows],
-            tuple(entry.of(index.to(entry.keys.device), slots) for entry in self.kept),
-            past.gather(1, slots),
-            has_past.gather(1, slots),
-            self.total[index],
-        )
 
 
 def decode(
     model: OpenedModel,
-    begun: Sequence[Begun],
+    begun: list[Begun],
     is_done: IsDone,
     max_new_tokens: int,
 ) -> None:
-    """Go on with every sequence until it is done; what is new is appended to ``written``."""
-    going = []
-    for each in begun:
-        rows = [row for row, tokens in enumerate(each.written) if not is_done(tokens)]
-        if rows:
-            going.append(each.left(rows))
-    if not going:
+    """Go on with every sequence until it is done; what is new is appended to ``written``.
+
+    The list is emptied, so that keys and values need not be there twice.
+    """
+    for at, each in reversed(list(enumerate(begun))):
+        left = each.left(is_done)
+        begun[at : at + 1] = [] if left is None else [left]
+        del each
+    if not begun:
         return
-    going.sort(key=lambda each: _place(each.plan))
-    decoder = Decoder(model, going, is_done, max_new_tokens)
+    decoder = Decoder(model, begun, is_done, max_new_tokens)
     while True:
-        decoder.read()
-        active = [not is_done(tokens) for each in decoder.plans for tokens in each.written]
+        with few_row_attention():
+            decoder.read()
+        active = [not is_done(tokens) for written in decoder.written for tokens in written]
         if not any(active):
             return
         if sum(active) <= 0.75 * len(active):
@@ -118,26 +78,35 @@ class _Turn:
     is_parted: bool = False
 
     @property
-    def wants(self) -> tuple[int, bool] | None:
-        """What it would run next; None at its end."""
-        return (self.way[self.at].number, self.is_parted) if self.at < len(self.way) else None
+    def wants(self) -> int | None:
+        """The number of the stop that it would run next; None at its end."""
+        return self.way[self.at].number if self.at < len(self.way) else None
+
+    @property
+    def rows(self) -> int:
+        """How many sequences the plan has."""
+        return self.span.stop - self.span.start
 
 
 class Decoder:
     """The cache of some plans' generation."""
 
     def __init__(
-        self, model: OpenedModel, plans: list[Begun], is_done: IsDone, max_new_tokens: int
+        self, model: OpenedModel, begun: list[Begun], is_done: IsDone, max_new_tokens: int
     ) -> None:
-        self.model, self.plans, self._is_done = model, plans, is_done
-        least = min(len(tokens) for each in plans for tokens in each.written)
-        width = max(each.past.shape[1] for each in plans)
-        self._past = torch.cat([_widened(each.past, width) for each in plans])
-        self._has_past = torch.cat([_widened(each.has_past, width) for each in plans])
-        self._total = torch.cat([each.total for each in plans])
+        begun.sort(key=lambda each: _place(each.plan))
+        self.model, self._is_done = model, is_done
+        self._rows_per_call = rows_per_call(model)
+        self.written = [each.written for each in begun]
+        least = min(len(tokens) for written in self.written for tokens in written)
+        width = max(each.slots.shape[1] for each in begun)
+        self._past = torch.cat([_packed(each.past, each, width) for each in begun])
+        self._has_past = torch.cat([_packed(each.has_past, each, width) for each in begun])
+        self._total = torch.cat([each.total for each in begun])
         numbers: dict[tuple[Step, tuple[Label, ...]], int] = {}
-        self._ways = [list(_way(each.plan, numbers)) for each in plans]
-        self._rooms = self._furnished(width, room=max_new_tokens - least + 1)
+        self._ways = [list(_way(each.plan, numbers)) for each in begun]
+        labels = [[label for stop in way for label in stop.labels] for way in self._ways]
+        self._rooms = Rooms.furnished(begun, labels, width, more=max_new_tokens - least + 1)
 
     def read(self) -> None:
         """Read the last token of every sequence, and write the likeliest next one behind it."""
@@ -145,7 +114,7 @@ class Decoder:
         earlier = walker.start().earlier.clone()
         current = earlier.clone()
         held = torch.zeros(len(earlier), dtype=torch.bool, device=earlier.device)
-        spans = self._spans([each.written for each in self.plans])
+        spans = spans_of(map(len, self.written))
         turns = [_Turn(span, way) for span, way in zip(spans, self._ways, strict=True)]
         while True:
             for turn in turns:
@@ -155,8 +124,8 @@ class Decoder:
                 break
             [(most, _)] = wanted.most_common(1)
             for wants, run in groupby(turns, key=lambda turn: turn.wants):
-                if wants == most:
-                    self._run(walker, list(run), earlier, current, held)
+                for call in self._calls(list(run)) if wants == most else ():
+                    self._run(walker, call, earlier, current, held)
         for turn in turns:
             if not turn.is_parted:
                 current[turn.span] = earlier[turn.span]
@@ -165,31 +134,38 @@ class Decoder:
     def shrink(self, active: Sequence[bool]) -> None:
         """Go on with the active sequences only."""
         mask = torch.tensor(active, device=self._past.device)
-        rooms: dict[Label, list[tuple[slice, Room]]] = {}
-        for label, entries in self._rooms.items():
-            for span, room in entries:
-                index = mask[span].nonzero()[:, 0].to(room.keys.device)
-                begin = sum(active[: span.start])
-                if len(index):
-                    place = slice(begin, begin + len(index))
-                    rooms.setdefault(label, []).append((place, room.of(index)))
-        self._rooms = rooms
+        self._rooms = self._rooms.left(active)
         self._past, self._has_past = self._past[mask], self._has_past[mask]
         self._total = self._total[mask]
         left, flags = [], iter(active)
-        for each, way in zip(self.plans, self._ways, strict=True):
-            written = [tokens for tokens in each.written if next(flags)]
-            if written:
-                left.append((replace(each, written=written), way))
-        self.plans, self._ways = [each for each, _ in left], [way for _, way in left]
+        for written, way in zip(self.written, self._ways, strict=True):
+            going = [tokens for tokens in written if next(flags)]
+            if going:
+                left.append((going, way))
+        self.written, self._ways = [going for going, _ in left], [way for _, way in left]
+
+    def _calls(self, run: list[_Turn]) -> Iterator[list[_Turn]]:
+        """Part neighbouring plans that want the same into those that run in one call.
+
+        Plans before their first marker need no rows for current tokens. Running such rows all the
+        same, as copies, costs less than a call of their own where they are few.
+        """
+        if sum(turn.rows for turn in run if not turn.is_parted) < self._rows_per_call:
+            yield run
+            return
+        for _, alike in groupby(run, key=lambda turn: turn.is_parted):
+            yield list(alike)
 
     def _run(
         self, walker: Walker, run: list[_Turn], earlier: Tensor, current: Tensor, held: Tensor
     ) -> None:
         """Run the next step of neighbouring plans, which is the same, in one call."""
-        stop, is_parted = run[0].way[run[0].at], run[0].is_parted
+        stop, is_parted = run[0].way[run[0].at], any(turn.is_parted for turn in run)
+        for turn in run:
+            if is_parted and not turn.is_parted:
+                current[turn.span] = earlier[turn.span]
         span = slice(run[0].span.start, run[-1].span.stop)
-        rooms = [self._room(label, span) for label in stop.labels]
+        rooms = [self._rooms.room(label, span) for label in stop.labels]
         part = walker.part(span, rooms, held[span] if is_parted else None)
         state = part.step(stop.step, State(earlier[span], current[span] if is_parted else None))
         earlier[span] = state.earlier
@@ -220,7 +196,7 @@ class Decoder:
             turn.state, turn.is_parted = state, True
 
     def _batch(self) -> Batch:
-        tokens = [tokens[-1] for each in self.plans for tokens in each.written]
+        tokens = [tokens[-1] for written in self.written for tokens in written]
         ids = torch.tensor(tokens, device=self._past.device)[:, None]
         every = torch.ones_like(ids, dtype=torch.bool)
         return Batch(
@@ -235,53 +211,13 @@ class Decoder:
         )
 
     def _wrote(self, batch: Batch, tokens: list[int]) -> None:
-        all_written = (written for each in self.plans for written in each.written)
-        for written, token in zip(all_written, tokens, strict=True):
+        for written, token in zip(chain(*self.written), tokens, strict=True):
             if not self._is_done(written):  # else it only waits for the others
                 written.append(token)
         self._past = torch.cat([self._past, batch.positions], 1)
         self._has_past = torch.cat([self._has_past, batch.is_real], 1)
         self._total = batch.hashed[1][:, -1]
-        for entries in self._rooms.values():
-            for _, room in entries:
-                room.length += 1
-
-    def _room(self, label: Label, span: slice) -> Room:
-        for place, room in self._rooms[label]:
-            if place.start <= span.start and span.stop <= place.stop:
-                return room.part(slice(span.start - place.start, span.stop - place.start))
-        raise KeyError(label)
-
-    def _furnished(self, width: int, room: int) -> dict[Label, list[tuple[slice, Room]]]:
-        """Make a room for every attention occurrence of every run of plans that have it."""
-        spans = self._spans([each.written for each in self.plans])
-        entries: dict[Label, list[list[tuple[slice, KeysValues, int]]]] = {}
-        for number, (each, way, span) in enumerate(zip(self.plans, self._ways, spans, strict=True)):
-            labels = [label for stop in way for label in stop.labels]
-            for label, kept in zip(labels, each.kept, strict=True):
-                runs = entries.setdefault(label, [])
-                if not runs or runs[-1][-1][2] != number - 1:
-                    runs.append([])
-                runs[-1].append((span, kept, number))
-        return {
-            label: [
-                (
-                    slice(run[0][0].start, run[-1][0].stop),
-                    Room.of_kept([kept for _, kept, _ in run], width, room),
-                )
-                for run in runs
-            ]
-            for label, runs in entries.items()
-        }
-
-    @staticmethod
-    def _spans(written: Sequence[Sequence[list[int]]]) -> list[slice]:
-        """Return which batch entries are each plan's."""
-        spans, begin = [], 0
-        for sequences in written:
-            spans.append(slice(begin, begin + len(sequences)))
-            begin += len(sequences)
-        return spans
+        self._rooms.lengthen()
 
 
 def _way(plan: Plan, numbers: dict[tuple[Step, tuple[Label, ...]], int]) -> Iterator[_Stop]:
@@ -295,5 +231,7 @@ def _way(plan: Plan, numbers: dict[tuple[Step, tuple[Label, ...]], int]) -> Iter
         yield _Stop(step, tuple(labels), number)
 
 
-def _widened(rows: Tensor, width: int) -> Tensor:
+def _packed(rows: Tensor, begun: Begun, width: int) -> Tensor:
+    """Return what belongs to the slots that hold tokens, padded to a width."""
+    rows = rows.gather(1, begun.slots)
     return torch.cat([rows, rows.new_zeros(rows.shape[0], width - rows.shape[1])], 1)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
-from impasto.run.bundle import Bundle, bundles, open_bundle
-from impasto.run.decode import Begun, decode
+from impasto.run.begun import Begun
+from impasto.run.bundle import Bundle, bundles, open_bundle, rows_per_call
+from impasto.run.decode import decode
 from impasto.run.memory import fitting, free_bytes
 from impasto.run.meter import Meter
 from impasto.run.passage import Passage
@@ -120,30 +121,29 @@ def _continued(
 def _continued_bundle(job: "_Job", bundle: Bundle) -> Iterator[tuple[int, list[list[int]]]]:
     """Yield, per plan, what it wrote behind a bundle's prompts.
 
-    Plans decode together, as many as their keys and values leave memory for.
+    Plans decode together, until more at once would be no faster or would take too much memory.
     """
     walker, donors = open_bundle(job.model, job.reading, bundle, job.tree.injects, records=True)
     counts = [len(job.reading[index].scored) for index in bundle.passages]
-    begun: dict[int, Begun] = {}
-    size = 0
+    enough = rows_per_call(job.model)
+    written: dict[int, list[list[int]]] = {}
+    begun: list[Begun] = []
     for plan, state in walk(job.tree, walker, donors):
         tokens = likeliest(job.model, walker.finish(state)).split(counts)
         new = [
             _agreed(job.drafts[index], row.tolist())
             for index, row in zip(bundle.passages, tokens, strict=True)
         ]
-        begun[plan] = _begun(walker, job.plans[plan], state, new)
-        size += begun[plan].bytes
-        if size > job.memory / 2:
-            yield from _decoded(job, begun)
-            begun, size = {}, 0
-    yield from _decoded(job, begun)
-
-
-def _decoded(job: "_Job", begun: dict[int, Begun]) -> Iterator[tuple[int, list[list[int]]]]:
-    decode(job.model, list(begun.values()), job.limits.is_done, job.limits.max_new_tokens)
-    for plan, each in begun.items():
-        yield plan, each.written
+        written[plan] = new
+        begun.append(_begun(walker, job.plans[plan], state, new))
+        del state
+        rows, size = len(bundle.tries) * len(begun), sum(each.bytes for each in begun)
+        if rows >= enough or size > job.memory / 2:
+            decode(job.model, begun, job.limits.is_done, job.limits.max_new_tokens)
+            yield from written.items()
+            written = {}
+    decode(job.model, begun, job.limits.is_done, job.limits.max_new_tokens)
+    yield from written.items()
 
 
 def _agreed(draft: list[int], likeliest: list[int]) -> list[int]:

@@ -104,9 +104,18 @@ def token_scores(
         here = (rows >= begin) & (rows < begin + slab)
         row = (rows[here] - begin).to(logits.device)
         wanted = tokens[here].to(logits.device)
-        log_p.append(logits[row, wanted] - logits.logsumexp(1)[row])
-        greedy.append(logits.argmax(1)[row] == wanted)
+        greedy.append(_are_likeliest(logits, row, wanted))
+        log_p.append(logits.log_softmax(1)[row, wanted])
     return torch.cat(log_p), torch.cat(greedy)
+
+
+def _are_likeliest(
+    logits: Float[Tensor, "rows vocab"], row: Int[Tensor, "tokens"], wanted: Int[Tensor, "tokens"]
+) -> Bool[Tensor, "tokens"]:
+    """Whether each token is the likeliest after its row; of equal ones, the first is."""
+    found = logits[row, wanted] == logits.amax(1)[row]
+    found[found.clone()] = logits[row[found]].argmax(1) == wanted[found]  # which few can be
+    return found
 
 
 def likeliest(

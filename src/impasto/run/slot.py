@@ -6,7 +6,6 @@ number is: it joins the new keys to the past ones and remembers those of earlier
 current row are seen by that row alone and are never remembered.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,12 +25,11 @@ class KeysValues(NamedTuple):
         """Return these followed by ``keys`` and ``values``."""
         return KeysValues(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2))
 
-    def of(self, batch: Int[Tensor, "left"], slots: Int[Tensor, "left kept"]) -> "KeysValues":
-        """Return those of the given batch entries, in the given slots of each."""
+    def of(self, slots: Int[Tensor, "batch some"]) -> "KeysValues":
+        """Return those in the given slots of each batch entry."""
         slots = slots.to(self.keys.device)[:, None, :, None]
-        rows = (each.index_select(0, batch) for each in self)
         return KeysValues(
-            *(row.gather(2, slots.expand(*row.shape[:2], -1, row.shape[3])) for row in rows)
+            *(each.gather(2, slots.expand(*each.shape[:2], -1, each.shape[3])) for each in self)
         )
 
 
@@ -50,18 +48,19 @@ class Room:
     length: int
 
     @classmethod
-    def of_kept(cls, kept: Sequence[KeysValues], length: int, room: int) -> "Room":
-        """Return a room for what several plans kept (``length`` slots), and ``room`` more."""
+    def like(cls, kept: KeysValues, batch: int, length: int, more: int) -> "Room":
+        """Return a room for ``batch`` entries, ``length`` slots of each to be filled at once."""
 
-        def copied(parts: Sequence[Tensor]) -> Tensor:
-            batch = sum(part.shape[0] for part in parts)
-            heads, width = parts[0].shape[1], parts[0].shape[3]
-            whole = parts[0].new_zeros(batch, heads, length + room, width)
-            for into, part in zip(whole.split([p.shape[0] for p in parts]), parts, strict=True):
-                into[:, :, : part.shape[2]] = part
-            return whole
+        def empty(one: Tensor) -> Tensor:
+            return one.new_empty(batch, one.shape[1], length + more, one.shape[3])
 
-        return cls(copied([k.keys for k in kept]), copied([k.values for k in kept]), length)
+        return cls(empty(kept.keys), empty(kept.values), length)
+
+    def fill(self, kept: KeysValues) -> None:
+        """Write what was kept; slots that it lacks are zeros."""
+        for into, one in ((self.keys, kept.keys), (self.values, kept.values)):
+            into[:, :, : one.shape[2]] = one
+            into[:, :, one.shape[2] : self.length] = 0
 
     def joined(self, keys: Tensor, values: Tensor) -> KeysValues:
         """Write behind what is taken, and return all of it."""

@@ -1,0 +1,63 @@
+"""Attention of a few rows to many keys, as decoding has it.
+
+Hugging Face's ``sdpa`` copies every key once for each query head that shares it, and torch's kernel
+works through sequence and head one after the other, which is made for many rows. Here the same is
+two batched products, in which the query heads that share a key are rows of one product. It stands
+in for ``sdpa`` while plans decode, and leaves to it whatever is not of this kind.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+FEW_ROWS = 8
+
+_NAME = "sdpa"
+_Attention = Callable[..., tuple[Tensor, Any]]
+
+
+@contextmanager
+def few_row_attention() -> Iterator[None]:
+    """Return a context in which models on ``sdpa`` attend from few rows by two products."""
+    stock = ALL_ATTENTION_FUNCTIONS[_NAME]
+    ALL_ATTENTION_FUNCTIONS[_NAME] = partial(_attend, stock)
+    try:
+        yield
+    finally:
+        ALL_ATTENTION_FUNCTIONS[_NAME] = stock
+
+
+def _attend(
+    stock: _Attention,
+    module: Any,
+    query: Float[Tensor, "batch heads rows width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys value_width"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **further: Any,
+) -> tuple[Tensor, Any]:
+    """Return what ``stock`` would, by way of it where rows are many or anything is unusual."""
+    is_plain = not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
+    is_full = query.dtype == torch.float32  # in less, scores must not be rounded on the way
+    if attention_mask is None or query.shape[2] > FEW_ROWS or not (is_plain and is_full):
+        return stock(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
+        )
+    batch, heads, rows, width = query.shape
+    folded = (batch, key.shape[1], heads // key.shape[1] * rows, -1)
+    scaled = query * (width**-0.5 if scaling is None else scaling)
+    scores = (scaled.reshape(folded) @ key.transpose(2, 3)).view(batch, heads, rows, -1)
+    if attention_mask.dtype == torch.bool:
+        scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
+    else:
+        scores += attention_mask
+    found = scores.softmax(-1).view(folded) @ value
+    return found.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None
