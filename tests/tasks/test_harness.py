@@ -95,7 +95,7 @@ def test_every_items_answers_and_values_are_kept(arc_file, demo):
     frame = results.frame()
     [row] = frame[(frame.plan == "0 2-11") & (frame.metric == "acc")].to_dict(orient="records")
     assert sum(r["metrics"]["acc"] for r in records) / 6 == row["value"]
-    assert json.loads(json.dumps(results.answers)) == list(results.answers)
+    assert json.loads(json.dumps(list(results.answers))) == list(results.answers)
 
 
 def test_a_groups_scores_are_lm_evals_and_name_their_parts(tmp_path, demo):
