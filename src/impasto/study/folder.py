@@ -39,7 +39,7 @@ def discard(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def write_files(out: Path, contents: Mapping[str, str]) -> None:
+def write_files(out: Path, contents: Mapping[str, str | bytes]) -> None:
     """Write the files so that each is there whole or not at all; raises UserError where it cannot.
 
     All are written under other names first and renamed together at the end.
@@ -50,8 +50,8 @@ def write_files(out: Path, contents: Mapping[str, str]) -> None:
         for name, text in contents.items():
             part = out / f".{name}.{os.getpid()}.part"
             written.append((part, out / name))
-            with part.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with part.open("wb") as file:
+                file.write(text.encode() if isinstance(text, str) else text)
                 file.flush()
                 os.fsync(file.fileno())
         for part, final in written:
