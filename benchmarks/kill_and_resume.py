@@ -32,7 +32,11 @@ from impasto.study.database.opening import DATABASE
 STUDY = """\
 model: demo
 tasks: [{name: capitals, limit: 48}, {name: arithmetic, terms: 2, limit: 40}]
-plans: [freeze: {k: all}, gaussian: {k: [2, 6], seed: [0, 1]}, inject: {k: [0, 6]}, "0-3 [4-7] 8-11"]
+plans:
+  - freeze: {k: all}
+  - gaussian: {k: [2, 6], seed: [0, 1]}
+  - inject: {k: [0, 6]}
+  - "0-3 [4-7] 8-11"
 """
 SAVE_EVERY = 0.2  # seconds: several units in each task
 WAYS = ("outside", "among records", "around COMMIT")

@@ -47,8 +47,9 @@ class Asking:
     @classmethod
     def of(cls, task: Task, tokenizer: Any, plans: Sequence[Plan]) -> "Asking":
         """Return how a task is put to a model under these plans (donors: paper A, Figure 5)."""
-        injects = any(plan.injections for plan in plans) and isinstance(task, Injectable)
-        donors = [task.donor(item) for item in task.items] if injects else None
+        donors = None
+        if isinstance(task, Injectable) and any(plan.injections for plan in plans):
+            donors = [task.donor(item) for item in task.items]
         return cls(task, task.requests(tokenizer), donors)
 
     def put(

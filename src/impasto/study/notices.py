@@ -34,10 +34,12 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
 
 def without_scores(frame: pd.DataFrame) -> Iterator[str]:
     """Yield, for every task and plan, how many items have scores that are no finite numbers."""
-    parts = set(frame["part_of"])
-    rows = frame[(frame["not_finite"] > 0) & ~frame["task"].isin(parts)]
-    first = rows.drop_duplicates(["task", "digest"])
-    for row in first.to_dict(orient="records"):
+    groups = set(frame["part_of"])
+    told: set[tuple[str, str]] = set()
+    for row in frame[frame["not_finite"] > 0].to_dict(orient="records"):
+        if row["task"] in groups or (row["task"], row["digest"]) in told:
+            continue
+        told.add((row["task"], row["digest"]))
         yield (
             f"{row['task']} under {row['plan']}: {row['not_finite']} of {row['n']} items have a "
             "score that is no finite number, so the plan has no value there"

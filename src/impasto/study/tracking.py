@@ -6,6 +6,7 @@ that fails on the way (a network that is gone) the user is told once; the study 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
@@ -65,9 +66,7 @@ class Wandb:
     """Tells Weights & Biases."""
 
     def __init__(self, name: str, about: Mapping[str, str], folder: Path) -> None:
-        import wandb
-
-        self._wandb: Any = wandb
+        self._wandb: Any = import_module("wandb")
         self._run = self._wandb.init(
             project=PROJECT, name=name, config=dict(about), dir=str(folder)
         )
@@ -90,9 +89,7 @@ class MLflow:
     """Tells MLflow, at the tracking server that its own settings name."""
 
     def __init__(self, name: str, about: Mapping[str, str], folder: Path) -> None:
-        import mlflow
-
-        self._mlflow: Any = mlflow
+        self._mlflow: Any = import_module("mlflow")
         self._mlflow.set_experiment(PROJECT)
         self._mlflow.start_run(run_name=name)
         self._mlflow.log_params(dict(about))

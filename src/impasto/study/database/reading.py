@@ -184,8 +184,7 @@ def study_row(connection: sqlite3.Connection, digest: str | None = None) -> Stud
     ).fetchone()
     if row is None:
         return None
-    *plain, parts, engine = row
-    return StudyRow(*plain, json.loads(parts), engine)
+    return StudyRow(*row[:8], json.loads(row[8]), row[9])
 
 
 def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str, Any]]:
