@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,7 +31,8 @@ def cli(*words, **more):
 def out(tmp_path):
     """Return the folder of a finished study."""
     folder = tmp_path / "runs" / "mine"
-    Study.from_text(TEXT, name="mine").run(folder, model=Model(), command="impasto run mine.yaml")
+    model: Any = Model()
+    Study.from_text(TEXT, name="mine").run(folder, model=model, command="impasto run mine.yaml")
     return folder
 
 

@@ -3,7 +3,9 @@
 import os
 import signal
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -35,9 +37,9 @@ def study(monkeypatch):
 class After:
     """Does something once a model was asked so many times."""
 
-    model: object
+    model: Any
     calls: int
-    act: object
+    act: Callable[[], object]
     asked: list = field(default_factory=list)
 
     def __getattr__(self, name):
@@ -205,7 +207,8 @@ def test_scores_that_are_no_numbers_are_kept_counted_and_told_and_no_mean_is_mad
     task = Scored(capitals(limit=4))
     study = Study.from_text("model: m\ntasks: [capitals]\nplans: [freeze: {k: 1}]\n", name="mine")
     object.__setattr__(study, "tasks", (Entry(task),))
-    results = study.run(tmp_path, model=Scores(model), say=said.append)
+    scores: Any = Scores(model)
+    results = study.run(tmp_path, model=scores, say=said.append)
     frame = results.frame().set_index("strategy")
     assert frame.loc["baseline", ["value", "not_finite"]].tolist() == [1.0, 0]
     assert pd.isna(frame.loc["freeze", "value"])

@@ -36,8 +36,8 @@ def without_scores(frame: pd.DataFrame) -> Iterator[str]:
     """Yield, for every task and plan, how many items have scores that are no finite numbers."""
     groups = set(frame["part_of"])
     told: set[tuple[str, str]] = set()
-    for row in frame[frame["not_finite"] > 0].to_dict(orient="records"):
-        if row["task"] in groups or (row["task"], row["digest"]) in told:
+    for row in frame.to_dict(orient="records"):
+        if not row["not_finite"] or row["task"] in groups or (row["task"], row["digest"]) in told:
             continue
         told.add((row["task"], row["digest"]))
         yield (

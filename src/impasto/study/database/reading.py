@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -184,7 +184,9 @@ def study_row(connection: sqlite3.Connection, digest: str | None = None) -> Stud
     ).fetchone()
     if row is None:
         return None
-    return StudyRow(*row[:8], json.loads(row[8]), row[9])
+    names = [field.name for field in fields(StudyRow)]
+    found = dict(zip(names, row, strict=True))
+    return StudyRow(**found | {"model_parts": json.loads(found["model_parts"])})
 
 
 def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str, Any]]:
