@@ -55,10 +55,12 @@ def main() -> int:
 def large(out: Path, records: int) -> float:
     """Make a folder with so many records; return the longest that a summary takes, in seconds."""
     items = len(arithmetic(3).items)
-    plans = "\n".join(f'  - "0-11 0*{n}"' for n in range(1, records // items + 1))
-    text = (
-        f"model: instant\ntasks: [{{name: arithmetic, terms: 3}}]\nplans:\n  - baseline\n{plans}\n"
-    )
+    seeds = list(range(1, records // items // (Instant.num_layers + 1) + 2))
+    text = f"""\
+model: instant
+tasks: [{{name: arithmetic, terms: 3}}]
+plans: [gaussian: {{k: all, seed: {seeds}}}]
+"""
     model: Any = Instant()
     lasted, results = _timed(lambda: Study.from_text(text, name="large").run(out, model=model))
     count, size = len(results.answers), sum(path.stat().st_size for path in out.iterdir())

@@ -21,7 +21,8 @@ model: m
 tasks: [{name: capitals, limit: 40}, {name: arithmetic, terms: 2, limit: 32}]
 plans: [freeze: {k: all}, inject: {k: [0, 4]}]
 """
-UNITS, CELLS = 8, 8 * 7  # a cell for each different plan in each of four shards of two tasks
+UNITS, PLANS = 8, 8  # four shards of each task; the baseline, five depths, two injections
+CELLS = UNITS * PLANS
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_run_that_died_goes_on_where_it_was_and_ends_as_an_undisturbed_one(
     dies, goes_on = After(model, calls, crash), After(model, 99, crash)
     with pytest.raises(RuntimeError, match="power"):
         study(dies, tmp_path / "out")
-    with pytest.raises(UserError, match=rf"not finished: {7 * (calls - 1)} of {CELLS} cells"):
+    with pytest.raises(UserError, match=rf"not finished: {PLANS * (calls - 1)} of {CELLS} cells"):
         Results.read(tmp_path / "out")
     assert status(tmp_path / "out").state == "failed"
     results = study(goes_on, tmp_path / "out")
@@ -87,7 +88,7 @@ def test_a_run_that_died_goes_on_where_it_was_and_ends_as_an_undisturbed_one(
 def test_a_shard_is_there_with_all_its_cells_or_not_at_all(study, model, tmp_path, monkeypatch):
     from impasto.study.database import saving
 
-    encoded, left = saving.encoded, [7 * 10 + 5]  # in the middle of the second unit
+    encoded, left = saving.encoded, [PLANS * 10 + 5]  # in the middle of the second unit
 
     def dies(record):
         left[0] -= 1
@@ -99,13 +100,13 @@ def test_a_shard_is_there_with_all_its_cells_or_not_at_all(study, model, tmp_pat
     with pytest.raises(RuntimeError, match="power"):
         study(model, tmp_path)
     database = sqlite3.connect(tmp_path / "results.sqlite")
-    assert database.execute("SELECT count(finished) FROM cells").fetchone() == (7,)
-    assert database.execute("SELECT count(*) FROM records").fetchone() == (7 * 10,)
+    assert database.execute("SELECT count(finished) FROM cells").fetchone() == (PLANS,)
+    assert database.execute("SELECT count(*) FROM records").fetchone() == (PLANS * 10,)
 
 
 def test_an_interrupt_finishes_what_is_running_saves_it_and_stops(study, model, tmp_path):
     said = []
-    with pytest.raises(Stopped, match=f"14 of {CELLS} cells are saved"):
+    with pytest.raises(Stopped, match=f"{2 * PLANS} of {CELLS} cells are saved"):
         study(After(model, 2, interrupt), tmp_path, say=said.append)
     assert any("stopping after the unit" in notice for notice in said)
     assert status(tmp_path).state == "stopped"
@@ -122,7 +123,7 @@ def test_a_second_interrupt_stops_at_once_and_keeps_what_was_saved(study, model,
     with pytest.raises(KeyboardInterrupt) as raised:
         study(After(model, 3, twice), tmp_path)
     assert not isinstance(raised.value, Stopped)
-    assert status(tmp_path).cells == 14
+    assert status(tmp_path).cells == 2 * PLANS
 
 
 def test_interrupts_are_pythons_own_again_afterwards(study, model, tmp_path):
@@ -141,8 +142,8 @@ def test_a_viewer_reads_while_a_study_runs(study, model, tmp_path):
     seen = []
     study(After(model, 4, lambda: seen.append(status(tmp_path))), tmp_path)
     [found] = seen
-    assert (found.state, found.cells, found.of) == ("running", 21, CELLS)
-    assert found.tasks == {"capitals": (21, 28), "arithmetic-2": (0, 28)}
+    assert (found.state, found.cells, found.of) == ("running", 3 * PLANS, CELLS)
+    assert found.tasks == {"capitals": (24, 32), "arithmetic-2": (0, 32)}
 
 
 def test_a_full_disk_is_told_and_what_was_saved_is_intact(study, model, tmp_path, monkeypatch):

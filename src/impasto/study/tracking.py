@@ -54,7 +54,7 @@ class TensorBoard:
         """Add every value of the table; one plan without a depth is a curve of one point."""
         for row in frame.to_dict(orient="records"):
             if not isnan(row["value"]):
-                k = 0 if row["k"] is pd.NA else int(row["k"])
+                k = 0 if pd.isna(row["k"]) else int(row["k"])
                 self._writer.add_scalar(_curve(row), row["value"], k)
 
     def close(self) -> None:
@@ -180,6 +180,6 @@ def tracked(
 def _curve(row: Mapping[Any, Any]) -> str:
     """Return the name of the curve that a row of the table is a point of."""
     strategy = row["strategy"] if row["strategy"] != "plan" else row["plan"]
-    seed = "" if row["seed"] is pd.NA else f" seed={row['seed']}"
+    seed = "" if pd.isna(row["seed"]) else f" seed={int(row['seed'])}"
     parameters = "" if row["parameters"] == "{}" else f" {row['parameters']}"
     return f"{row['task']}/{row['metric']}/{strategy}{seed}{parameters}"
