@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from impasto.analysis import comparisons, findings
 from impasto.error import UserError
 from impasto.study import Results, Stopped, Study, runner
 from impasto.study.database import opening
@@ -218,6 +219,10 @@ def test_scores_that_are_no_numbers_are_kept_counted_and_told_and_no_mean_is_mad
         "scored under 0 freeze 1-3: 2 of 4 items have a score that is no finite number, so the "
         "plan has no value there"
     ]
+    [finding] = findings(results.frame())
+    assert "cannot be judged: some scores are no finite numbers" in finding
+    compared = comparisons(results.frame(), results.answers)
+    assert list(compared["strategy"]) == []
     kept = [r["responses"][0][0] for r in Results.read(tmp_path).answers if "freeze" in r["plan"]]
     assert [str(score) for score in kept] == ["nan", "-1.0", "-inf", "-1.0"]
 
