@@ -3,8 +3,8 @@
     python benchmarks/recording.py [--records 1000000]
 
 Prints how long opening the folder and printing its summary takes (a process of its own, from its
-first instruction to its last), how long reading all records takes, and what share of a study on the
-bundled model is spent on saving. Exits with 1 where a bound is broken.
+first instruction to its last, the best of three), how long reading all records takes, and what
+share of a study on the bundled model is spent on saving. Exits with 1 where a bound is broken.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ plans: [gaussian: {{k: all, seed: {seeds}}}]
     slowest = 0.0
     for command in COMMANDS:
         words = [sys.executable, "-m", "impasto.cli", *command, str(out)]
-        lasted, done = _timed(lambda words=words: subprocess.run(words, capture_output=True))
-        assert done.returncode == 0, done.stderr
+        runs = [_timed(partial(subprocess.run, words, capture_output=True)) for _ in range(3)]
+        assert all(done.returncode == 0 for _, done in runs), runs[0][1].stderr
+        lasted = min(lasted for lasted, _ in runs)
         slowest = max(slowest, lasted)
         print(f"impasto {command[0]:8} {lasted:6.2f} s   (at most {MOST_SECONDS:.0f})")
     lasted, _ = _timed(lambda: sum(1 for _ in Results.read(out).answers))
@@ -81,16 +83,17 @@ def small(out: Path) -> float:
     """Run a study on the bundled model; return the share of its time that saving takes."""
     spent = [0.0]
 
-    def timed(function: Any) -> Any:
+    def timed(function: Any, sign: int = 1) -> Any:
         def call(*given: Any, **more: Any) -> Any:
             lasted, result = _timed(lambda: function(*given, **more))
-            spent[0] += lasted
+            spent[0] += sign * lasted
             return result
 
         return call
 
     driving._save = timed(driving._save)
     runner.register = timed(runner.register)
+    runner.expected_seconds = timed(runner.expected_seconds, -1)  # asked for while registering
     runner.save_table = timed(runner.save_table)
     study = Study.from_yaml(Path(__file__).parents[1] / "studies" / "attend_first.yaml")
     lasted, results = _timed(lambda: study.run(out, limit=60))

@@ -4,6 +4,8 @@
 # (lm-eval's registry and dictionaries hide their types)
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -282,3 +284,21 @@ def test_results_are_read_without_the_tasks_data(tmp_path, demo):
     results = study(entry).run(tmp_path / "out", model=demo)
     path.unlink()
     assert Results.read(tmp_path / "out").answers == results.answers
+
+
+@pytest.mark.slow
+def test_a_tasks_digest_is_the_same_in_every_process_and_wherever_its_files_lie(tmp_path):
+    code = (
+        "import sys; from impasto.tasks import load_suite; "
+        "entry = {'name': 'hellaswag', 'data': {'validation': sys.argv[1]}}; "
+        "print(load_suite(entry).tasks[0].digest)"
+    )
+    found = set()
+    for name, count in (("a", 3), ("b", 3), ("c", 2)):
+        path = write(tmp_path / f"{name}.jsonl", hellaswag(count))
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        found.add((count, done.stdout))
+    assert len(found) == 2
+    assert len({digest for _, digest in found}) == 2
