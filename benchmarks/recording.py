@@ -96,9 +96,9 @@ def small(out: Path) -> float:
     runner.expected_seconds = timed(runner.expected_seconds, -1)  # asked for while registering
     runner.save_table = timed(runner.save_table)
     study = Study.from_yaml(Path(__file__).parents[1] / "studies" / "attend_first.yaml")
-    lasted, results = _timed(lambda: study.run(out, limit=60))
+    lasted, results = _timed(lambda: study.run(out, limit=40))
     share = spent[0] / lasted
-    print(f"attend_first, 60 questions a task: {lasted:.1f} s, {len(results.answers):,} records")
+    print(f"attend_first, 40 questions a task: {lasted:.1f} s, {len(results.answers):,} records")
     print(
         f"recording took {spent[0]:.2f} s, {100 * share:.2f} %   (at most {100 * MOST_SHARE:.0f})"
     )
