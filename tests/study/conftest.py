@@ -22,7 +22,12 @@ class FakeModel:
     needs: int = 2
     tokenizer: None = None
     max_positions: None = None
+    weights: str = "as they were made"
     calls: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def identity(self):
+        return {"weights": self.weights, "layers": str(self.num_layers), "needs": str(self.needs)}
 
     def generate(self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=None):
         self.calls.append(

@@ -2,6 +2,7 @@
 
 import io
 
+from impasto.study import Standing
 from impasto.study.progress import PlainProgress
 
 
@@ -10,7 +11,7 @@ def lines_of(told):
     stream, seconds = io.StringIO(), iter([second for second, _, _ in told])
     progress = PlainProgress(stream, clock=lambda: next(seconds))
     for _, share, what in told:
-        progress(share, what)
+        progress(Standing(share, what))
     return stream.getvalue().splitlines()
 
 

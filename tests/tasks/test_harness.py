@@ -4,6 +4,8 @@
 # (lm-eval's registry and dictionaries hide their types)
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -95,7 +97,7 @@ def test_every_items_answers_and_values_are_kept(arc_file, demo):
     frame = results.frame()
     [row] = frame[(frame.plan == "0 2-11") & (frame.metric == "acc")].to_dict(orient="records")
     assert sum(r["metrics"]["acc"] for r in records) / 6 == row["value"]
-    assert json.loads(json.dumps(results.answers)) == list(results.answers)
+    assert json.loads(json.dumps(list(results.answers))) == list(results.answers)
 
 
 def test_a_groups_scores_are_lm_evals_and_name_their_parts(tmp_path, demo):
@@ -282,3 +284,21 @@ def test_results_are_read_without_the_tasks_data(tmp_path, demo):
     results = study(entry).run(tmp_path / "out", model=demo)
     path.unlink()
     assert Results.read(tmp_path / "out").answers == results.answers
+
+
+@pytest.mark.slow
+def test_a_tasks_digest_is_the_same_in_every_process_and_wherever_its_files_lie(tmp_path):
+    code = (
+        "import sys; from impasto.tasks import load_suite; "
+        "entry = {'name': 'hellaswag', 'data': {'validation': sys.argv[1]}}; "
+        "print(load_suite(entry).tasks[0].digest)"
+    )
+    found = set()
+    for name, count in (("a", 3), ("b", 3), ("c", 2)):
+        path = write(tmp_path / f"{name}.jsonl", hellaswag(count))
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        found.add((count, done.stdout))
+    assert len(found) == 2
+    assert len({digest for _, digest in found}) == 2

@@ -22,6 +22,9 @@ POINTS = f"{100 * TOLERANCE:g} points"
 INJECTION = ("answers_injected", "answers_original")
 
 
+LACKS = "some scores are no finite numbers, so that there is no value"
+
+
 def findings(frame: pd.DataFrame) -> list[str]:
     """Return what a study's table shows, task by task, in the order of the study."""
     curves = depth_curves(frame)
@@ -52,6 +55,8 @@ def _depth_finding(curve: DepthCurve) -> str:
     what = metric_name(curve.metric)
     within = f"{what} stays within {POINTS} of the baseline's {percent(curve.baseline)}"
     seeds = f" (mean of {curve.seeds} seeds)" if curve.seeds > 1 else ""
+    if _lacks_values(curve):
+        return f"{about} cannot be judged: {LACKS}."
     critical = curve.critical_depth()
     if _is_at_chance(curve):
         return f"{about} cannot be judged: {_hardly(curve)}."
@@ -76,6 +81,8 @@ def _depth_finding(curve: DepthCurve) -> str:
 def _injection_finding(injected: DepthCurve, original: DepthCurve) -> str:
     """Say up to which depth the injected answer wins and from which the original is untouched."""
     about = f"{injected.title}: injecting another subject"
+    if _lacks_values(injected) or _lacks_values(original):
+        return f"{about} cannot be judged: {LACKS}."
     if _is_at_chance(original):
         return f"{about} cannot be judged: {_hardly(original)}."
     wins, untouched = winning_depth(injected.mean, original.mean), original.critical_depth()
@@ -108,10 +115,17 @@ def _other_findings(rows: Sequence[Row], main: str | None) -> Iterator[str]:
             name = row.plan if row.strategy == "plan" else row.strategy
             groups.setdefault((name, row.metric), []).append(row)
     for (name, metric), group in groups.items():
+        if any(isnan(row.value) for row in group):
+            yield f"{group[0].title}: {name} cannot be judged: {LACKS}."
+            continue
         low, high = (say(f(row.value for row in group)) for f in (min, max))
         scores = low if low == high else f"{low} to {high}"
         first, what = group[0], metric_name(metric)
         yield f"{first.title}: {name} has {what} {scores}, the baseline {say(first.baseline)}."
+
+
+def _lacks_values(curve: DepthCurve) -> bool:
+    return any(map(isnan, (curve.baseline, *curve.mean.values())))
 
 
 def _is_at_chance(curve: DepthCurve) -> bool:

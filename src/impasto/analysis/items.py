@@ -6,6 +6,7 @@ task, plan and metric, in which the same place is always the same item.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,8 @@ def comparisons(
 
     One row per task, plan and metric, with the columns of `Comparison`; `mean` and `baseline_mean`
     are over items. For a metric that is no mean over items, such as a perplexity, they and the
-    difference are in the items' unit, log p in nats. Rows whose items have no single number are
-    left out, and groups as `pooled_scores` says.
+    difference are in the items' unit, log p in nats. Rows without a value, or whose items have no
+    single number, are left out, and groups as `pooled_scores` says.
     """
     scores = pooled_scores(frame, item_scores(records))
     baseline = _baseline_digest(frame)
@@ -90,7 +91,7 @@ def comparisons(
     for row in table_rows(frame):
         key = _key(row)
         theirs = _of_baseline(scores, key, baseline)
-        if row.strategy == BASELINE or theirs is None or key not in scores:
+        if row.strategy == BASELINE or theirs is None or key not in scores or isnan(row.value):
             continue
         if key not in found:
             found[key] = compare(theirs, scores[key], level=level, resamples=resamples, seed=seed)
@@ -112,7 +113,8 @@ def critical_depths(
 
     One row per task, manipulation and metric: `critical`, `low` and `high`, empty for none (see
     `critical_depth_interval`). Where a manipulation was run with several seeds, an item's value is
-    its mean over them. Curves whose values are no means over recorded items are left out.
+    its mean over them. Curves with a depth that has no value, or whose values are no means over
+    recorded items, are left out.
     """
     scores = pooled_scores(frame, item_scores(records))
     baseline = _baseline_digest(frame)
@@ -121,7 +123,9 @@ def critical_depths(
         first = next(iter(curve.digests.values()))[0]
         theirs = _of_baseline(scores, (curve.task, first, curve.metric), baseline)
         items = _items_of(curve, scores)
-        if theirs is None or items is None or abs(theirs.mean() - curve.baseline) > ROUNDING:
+        if theirs is None or items is None or any(map(isnan, curve.mean.values())):
+            continue
+        if not abs(theirs.mean() - curve.baseline) <= ROUNDING:
             continue
         low, high = critical_depth_interval(items, theirs, tolerance, level=level, seed=seed)
         rows.append(

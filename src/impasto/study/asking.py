@@ -1,22 +1,29 @@
-"""Putting a study's tasks to a model: all plans of a task go in one call.
+"""Putting units of work to a model: all plans of a unit go in one call of the engine.
 
 So what plans, items and choices have in common is computed once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from impasto.study.collecting import Said
-from impasto.study.entries import DONOR, LabelledPlan
-from impasto.study.scoring import takes
-from impasto.tasks import Injectable, Suite, Task
-from impasto.tasks.answering import AskedModel, answer
+from impasto.plan import Plan
+from impasto.study.entries import DONOR
+from impasto.study.work import Answered, Unit
+from impasto.tasks import Injectable, Request, Task
+from impasto.tasks.answering import Answers, AskedModel, answer
 
-Progress = Callable[[float, str], None]
+Told = Callable[[Unit, float], None]  # which unit is being answered, and what share of it is
 
 
 class StudiedModel(AskedModel, Protocol):
-    """What a study needs of a model; `impasto.load` returns one."""
+    """What a study needs of a model; `impasto.load` returns one.
+
+    It has a Hugging Face model, `hf`, by which it is told from others; or, in its place, a mapping
+    `identity` that does.
+    """
 
     @property
     def name(self) -> str:
@@ -29,47 +36,76 @@ class StudiedModel(AskedModel, Protocol):
         ...
 
 
-def ask(
-    model: StudiedModel,
-    suite: Suite,
-    plans: Sequence[LabelledPlan],
-    progress: Progress | None,
-) -> dict[str, Said]:
-    """Return what the model said, by task name. Plans run on the tasks that take them."""
-    unique = {labelled.plan.digest: labelled.plan for labelled in plans}
-    total = sum(len(task.items) for task in suite.tasks)
-    said: dict[str, Said] = {}
-    done = 0
-    for task in suite.tasks:
-        taken = {digest: plan for digest, plan in unique.items() if takes(task, plan)}
-        answers = answer(
-            model,
-            list(taken.values()),
-            task.requests(model.tokenizer),
-            _donors(task) if any(plan.injections for plan in taken.values()) else None,
-            progress=_part(progress, done / total, len(task.items) / total, task.title),
+@dataclass(frozen=True)
+class Asking:
+    """A task as it is put to a model: what each item asks, and whose states each is injected."""
+
+    task: Task
+    requests: Sequence[Sequence[Request]]
+    donors: Sequence[Mapping[str, Any]] | None
+
+    @classmethod
+    def of(cls, task: Task, tokenizer: Any, plans: Sequence[Plan]) -> "Asking":
+        """Return how a task is put to a model under these plans (donors: paper A, Figure 5)."""
+        donors = None
+        if isinstance(task, Injectable) and any(plan.injections for plan in plans):
+            donors = [task.donor(item) for item in task.items]
+        return cls(task, task.requests(tokenizer), donors)
+
+    def put(
+        self,
+        model: AskedModel,
+        plans: Sequence[Plan],
+        items: slice = slice(None),
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> Answers:
+        """Return what a model says to some of the items, under every plan."""
+        bound = None
+        if self.donors is not None and any(plan.injections for plan in plans):
+            from impasto.run import Donor
+
+            bound = [{DONOR: Donor(**donor)} for donor in self.donors[items]]
+        return answer(model, list(plans), self.requests[items], bound, progress)
+
+
+class Here:
+    """Answers units one after the other with a model in this process."""
+
+    def __init__(self, model: StudiedModel, asked: Mapping[str, Asking], told: Told) -> None:
+        self._model, self._asked, self._told = model, asked, told
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Answered]:
+        """Yield what the model says to each unit."""
+        for unit in units:
+            self._told(unit, 0.0)
+            yield self._answered(unit)
+
+    def _answered(self, unit: Unit) -> Answered:
+        began, clock = time.time(), time.perf_counter()
+        said = self._asked[unit.task].put(
+            self._model,
+            unit.plans,
+            slice(unit.start, unit.stop),
+            lambda share: self._told(unit, share),
         )
-        by_digest = dict(zip(taken, answers.responses, strict=True))
-        said[task.name] = Said(by_digest, answers.truncated)
-        done += len(task.items)
-    if progress is not None:
-        progress(1.0, "done")
-    return said
+        return Answered(
+            unit=unit.id,
+            responses=said.responses,
+            truncated=said.truncated,
+            began=began,
+            seconds=time.perf_counter() - clock,
+            host=socket.gethostname(),
+            device=device_of(self._model),
+        )
 
 
-def _donors(task: Task) -> list[Mapping[str, Any]]:
-    """Return whose states are injected into each item's prompt, and where (paper A, Figure 5)."""
-    from impasto.run import Donor
+def device_of(model: Any) -> str:
+    """Return what a model runs on: `cpu`, or a GPU's name."""
+    device = getattr(getattr(model, "hf", None), "device", None)
+    if device is None:
+        return "unknown"
+    if device.type == "cuda":
+        import torch
 
-    assert isinstance(task, Injectable)
-    return [{DONOR: Donor(**task.donor(item))} for item in task.items]
-
-
-def _part(
-    progress: Progress | None, before: float, share: float, title: str
-) -> Callable[[float], None]:
-    """Return what tells the whole run's progress from one task's."""
-    if progress is None:
-        return lambda fraction: None
-    progress(before, title)
-    return lambda fraction: progress(min(1.0, before + share * fraction), title)
+        return torch.cuda.get_device_name(device)
+    return str(device)

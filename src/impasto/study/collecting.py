@@ -1,81 +1,61 @@
-"""From what a model said to a table: judged item by item, summed up by plan, task and metric."""
+"""From saved answers to a table: what each plan comes to on each task and group, by metric."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import nan
 from typing import Any
 
+from impasto.plan import Plan
+from impasto.study.database.reading import Cells
 from impasto.study.entries import LabelledPlan
-from impasto.study.scoring import estimates, group_chance, judged
-from impasto.tasks import Estimate, Group, Injectable, Response, Suite, Task
+from impasto.study.identity import digest_of
+from impasto.study.scoring import Judged, estimates, group_chance, judged
+from impasto.tasks import Estimate, Group, Injectable, Suite, Task
 
 OWN_COLUMNS = ("k", "seed")  # parameters that are columns; the others are JSON in one
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a model said to a task: each plan's responses by digest, and how many items were cut."""
-
-    responses: Mapping[str, Sequence[Sequence[Response]]]
-    truncated: int
-
 
 Found = dict[str, dict[str, Estimate]]  # by the name of a task or group, then by metric
 
 
 class Collection:
-    """All that a study found, plan by plan, as rows of a table and records of single items."""
+    """All that a study found, as rows of a table; `data` are the tasks' digests by name."""
 
     def __init__(
-        self, suite: Suite, plans: Sequence[LabelledPlan], said: Mapping[str, Said]
+        self,
+        suite: Suite,
+        plans: Sequence[LabelledPlan],
+        cells: Cells,
+        data: Mapping[str, str],
     ) -> None:
-        self._suite, self._plans, self._said = suite, plans, said
+        self._suite, self._plans, self._cells, self._data = suite, plans, cells, data
         self._unique = {labelled.plan.digest: labelled.plan for labelled in plans}
-        self._judged = {
-            (task.name, digest): judged(task, responses, bool(self._unique[digest].injections))
-            for task in suite.tasks
-            for digest, responses in said[task.name].responses.items()
-        }
-        self._found = {digest: self._sum_up(digest) for digest in self._unique}
-        baseline = plans[0].plan.digest
-        self._baseline = self._found[baseline]
+        self._found = {digest: self._sum_up(plan) for digest, plan in self._unique.items()}
+        baseline = plans[0].plan
+        self._baseline = self._found[baseline.digest]
         self._baseline_injected = self._sum_up_injected(baseline)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """Yield a record of every task, plan and item: by it, plans can be compared paired."""
-        for task in self._suite.tasks:
-            for digest, plan in self._unique.items():
-                for record in self._judged.get((task.name, digest), ()):
-                    yield {
-                        "task": task.name,
-                        "digest": digest,
-                        "plan": str(plan),
-                        "item": record.item,
-                        "responses": [_plain(response) for response in record.responses],
-                        "metrics": {m: _plain(value) for m, value in record.metrics.items()},
-                    }
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row for every task and group, label and metric, in this order."""
         for task in self._suite.tasks:
             chance = {m: task.chance(m) for found in self._both(task.name) for m in found}
-            yield from self._rows_of(task, chance, self._said[task.name].truncated)
+            yield from self._rows_of(task, chance, [task.name])
         for group in self._suite.groups:
             chance = group_chance(group, self._suite.tasks, self._baseline)
-            names = {task.name for task in self._suite.tasks if _is_below(task, group, self._suite)}
-            truncated = sum(self._said[name].truncated for name in names)
-            yield from self._rows_of(group, chance, truncated)
+            below = [task.name for task in self._suite.tasks if _is_below(task, group, self._suite)]
+            yield from self._rows_of(group, chance, below)
 
     def _rows_of(
-        self, whole: Task | Group, chance: Mapping[str, float], truncated: int
+        self, whole: Task | Group, chance: Mapping[str, float], parts: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         plain, injected = self._both(whole.name)
+        truncated = sum(self._cells.truncated(name) for name in parts)
+        data = [self._data[name] for name in parts]
         for labelled in self._plans:
+            digest = labelled.plan.digest
             parameters = dict(labelled.parameters)
             own = {name: parameters.pop(name, None) for name in OWN_COLUMNS}
             baseline = injected if labelled.plan.injections else plain
-            for metric, estimate in self._found[labelled.plan.digest].get(whole.name, {}).items():
+            for metric, estimate in self._found[digest].get(whole.name, {}).items():
                 yield {
                     "task": whole.name,
                     "title": whole.title,
@@ -84,7 +64,7 @@ class Collection:
                     **own,
                     "parameters": json.dumps(parameters, sort_keys=True),
                     "plan": str(labelled.plan),
-                    "digest": labelled.plan.digest,
+                    "digest": digest,
                     "metric": metric,
                     "value": estimate.value,
                     "stderr": estimate.stderr,
@@ -92,31 +72,49 @@ class Collection:
                     "chance": chance.get(metric, nan),
                     "baseline": baseline[metric].value if metric in baseline else nan,
                     "truncated": truncated,
+                    "not_finite": sum(self._cells.not_finite(name, digest) for name in parts),
+                    "data": self._data.get(whole.name) or digest_of(data),
                 }
 
     def _both(self, name: str) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
         """Return the baseline's estimates, judged plainly and as if it had injected."""
         return self._baseline.get(name, {}), self._baseline_injected.get(name, {})
 
-    def _sum_up(self, digest: str) -> Found:
+    def _sum_up(self, plan: Plan) -> Found:
         """Return one plan's estimates on every task that it runs on, and on the groups of those."""
         found = {
-            task.name: estimates(task, self._judged[task.name, digest])
+            task.name: self._estimates(task, plan.digest, self._metrics(task, plan))
             for task in self._suite.tasks
-            if (task.name, digest) in self._judged
+            if (task.name, plan.digest) in self._cells.all
         }
         groups = {group.name: dict(group.aggregate(found)) for group in self._suite.groups}
         return found | groups
 
-    def _sum_up_injected(self, digest: str) -> Found:
+    def _metrics(self, task: Task, plan: Plan) -> Iterable[Mapping[str, Any]]:
+        """Return each item's metrics; judged anew where they could not be saved to the last bit."""
+        if self._cells.is_exact(task.name, plan.digest):
+            return self._cells.metrics(task.name, plan.digest)
+        return (record.metrics for record in self._judged(task, plan.digest, bool(plan.injections)))
+
+    def _judged(self, task: Task, digest: str, injected: bool) -> list[Judged]:
+        return judged(task, task.items, self._cells.responses(task.name, digest), injected)
+
+    def _estimates(
+        self, task: Task, digest: str, metrics: Iterable[Mapping[str, Any]]
+    ) -> dict[str, Estimate]:
+        return estimates(task, metrics, not self._cells.not_finite(task.name, digest))
+
+    def _sum_up_injected(self, baseline: Plan) -> Found:
         """Return the same where the plan is judged by the donor's answers, though none was used."""
         if not any(plan.injections for plan in self._unique.values()):
             return {}
-        return {
-            task.name: estimates(task, judged(task, self._said[task.name].responses[digest], True))
-            for task in self._suite.tasks
-            if isinstance(task, Injectable)
-        }
+        found: Found = {}
+        for task in self._suite.tasks:
+            if isinstance(task, Injectable):
+                records = self._judged(task, baseline.digest, injected=True)
+                metrics = [record.metrics for record in records]
+                found[task.name] = self._estimates(task, baseline.digest, metrics)
+        return found
 
 
 def _is_below(task: Task, group: Group, suite: Suite) -> bool:
@@ -126,16 +124,3 @@ def _is_below(task: Task, group: Group, suite: Suite) -> bool:
     while name and name != group.name:
         name = above.get(name, "")
     return bool(name)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: numbers as Python's own, sequences as lists, else as text."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):  # of numpy
-        return value.tolist()
-    if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
-    return str(value)

@@ -4,13 +4,15 @@ The study is put to a model that counts instead of answering, so that exactly wh
 counted: the same requests, the same plans, the same batches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from impasto.plan import Plan
 from impasto.run import Cost, Model
-from impasto.study.asking import ask
-from impasto.study.entries import LabelledPlan
+from impasto.study.asking import Asking, StudiedModel
+from impasto.study.database.register import NeededTask
+from impasto.study.scoring import takes
 from impasto.tasks import Suite
 
 
@@ -38,17 +40,40 @@ class Estimate:
         return self.cost.rows * self.seconds_per_layer_row
 
 
-def estimate(model: Model, suite: Suite, plans: Sequence[LabelledPlan]) -> Estimate:
+def estimate(model: Model, suite: Suite, plans: Sequence[Plan]) -> Estimate:
     """Count what asking a model all tasks of a suite under all plans costs."""
-    counting: Any = Counting(model)
-    ask(counting, suite, plans, None)
+    unique = list({plan.digest: plan for plan in plans}.values())
+    costs = (
+        _cost(model, Asking.of(task, model.tokenizer, taken), taken)
+        for task in suite.tasks
+        for taken in [[plan for plan in unique if takes(task, plan)]]
+    )
     return Estimate(
-        counting.total,
+        sum(costs, Cost()),
         model.seconds_per_layer_row,
         sum(weight.nbytes for weight in model.hf.parameters()),
-        len({labelled.plan.digest for labelled in plans}),
+        len(unique),
         sum(len(task.items) for task in suite.tasks),
     )
+
+
+def expected_seconds(
+    model: StudiedModel, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
+) -> dict[str, float | None]:
+    """Return how long each task takes under its plans; None for a model that cannot say."""
+    if not isinstance(model, Model):
+        return {}
+    each = model.seconds_per_layer_row
+    return {
+        needed.task.name: each * _cost(model, asked[needed.task.name], needed.plans).rows
+        for needed in tasks
+    }
+
+
+def _cost(model: Model, asking: Asking, plans: Sequence[Plan]) -> Cost:
+    counting: Any = Counting(model)
+    asking.put(counting, plans)
+    return counting.total
 
 
 class Counting:

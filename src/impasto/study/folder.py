@@ -5,40 +5,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from impasto.error import UserError
-from impasto.study.document import StudyError
-from impasto.study.study import Study
+from impasto.study.database.opening import DATABASE
 
-STUDY, RESULTS, ANSWERS = "study.yaml", "results.csv", "answers.jsonl"
+STUDY, RESULTS = "study.yaml", "results.csv"
 
 
-def check_folder(out: Path, study: Study) -> None:
-    """Raise UserError unless the study's results can be written to `out`.
+def check_folder(out: Path) -> None:
+    """Raise UserError unless a study's results can be written to `out`.
 
-    Results of the same study are replaced; those of another one, and files by these names that no
-    study wrote, are left alone.
+    Files by the names of ours that no study wrote are left alone.
     """
     check_writable(out)
-    if not (out / STUDY).exists():
-        for name in (RESULTS, ANSWERS):
+    if not (out / DATABASE).exists():
+        for name in (RESULTS, STUDY):
             if (out / name).exists():
                 raise UserError(
-                    f"{out} has a {name} that no study wrote; give another folder with --out"
+                    f"{out} has a {name} that no study wrote (there is no {DATABASE} beside it); "
+                    "give another folder with --out"
                 )
-        return
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder where there is none; raises UserError where it cannot be."""
     try:
-        there = Study.from_yaml(out / STUDY, checked=True)
-    except StudyError as error:
-        raise UserError(
-            f"{out} holds a study that cannot be read ({error}); give another folder with --out"
-        ) from None
-    if there != study:
-        raise UserError(
-            f"{out} holds the results of another study ({_difference(there, study)}); "
-            "give another folder with --out, or remove this one"
-        )
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be made: {error.strerror}") from None
 
 
-def write_files(out: Path, contents: Mapping[str, str]) -> None:
+def discard(out: Path) -> None:
+    """Throw away all results that a folder holds."""
+    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", RESULTS, STUDY):
+        (out / name).unlink(missing_ok=True)
+
+
+def write_files(out: Path, contents: Mapping[str, str | bytes]) -> None:
     """Write the files so that each is there whole or not at all; raises UserError where it cannot.
 
     All are written under other names first and renamed together at the end.
@@ -49,8 +50,8 @@ def write_files(out: Path, contents: Mapping[str, str]) -> None:
         for name, text in contents.items():
             part = out / f".{name}.{os.getpid()}.part"
             written.append((part, out / name))
-            with part.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with part.open("wb") as file:
+                file.write(text.encode() if isinstance(text, str) else text)
                 file.flush()
                 os.fsync(file.fileno())
         for part, final in written:
@@ -73,14 +74,3 @@ def check_writable(out: Path) -> None:
         raise UserError(f"{out} cannot be the output folder: {nearest} is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{out} cannot be the output folder: {nearest} cannot be written to")
-
-
-def _difference(there: Study, study: Study) -> str:
-    """Name the first thing in which two studies differ."""
-    for what in ("name", "model", "tasks", "plans", "load"):
-        one, other = getattr(there, what), getattr(study, what)
-        if one != other:
-            if isinstance(one, str):
-                return f"its {what} is {one!r}, this one's {other!r}"
-            return f"its {what} differ"
-    return "it differs"

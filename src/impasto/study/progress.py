@@ -12,22 +12,24 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as RichProgress
+
+from impasto.study.standing import Progress, Standing
 
 LINES = 10  # plain lines in a whole run
 
 
 @contextmanager
-def show_progress(quiet: bool = False) -> Iterator[Callable[[float, str], None] | None]:
-    """Give what a run calls with its finished share and what is running; None where quiet."""
+def show_progress(quiet: bool = False) -> Iterator[Progress]:
+    """Give what a run calls with its standing."""
     if quiet:
-        yield None
+        yield lambda standing: None
         return
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -40,21 +42,28 @@ def show_progress(quiet: bool = False) -> Iterator[Callable[[float, str], None] 
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[counts]}"),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield BarProgress(bar, bar.add_task("starting", total=None))
+    with RichProgress(*columns, console=console, transient=True) as bar:
+        yield BarProgress(bar, bar.add_task("starting", total=None, counts=""))
 
 
 class BarProgress:
     """A bar in the terminal; it pulses until the first plan has run."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
+    def __init__(self, bar: RichProgress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
-    def __call__(self, share: float, what: str) -> None:
-        """Show the share of the whole run that is finished."""
-        total = None if share == 0 else 1.0
-        self._bar.update(self._task, total=total, completed=share, description=what)
+    def __call__(self, standing: Standing) -> None:
+        """Show how far the run is."""
+        total = None if standing.share == 0 else 1.0
+        self._bar.update(
+            self._task,
+            total=total,
+            completed=standing.share,
+            description=f"{standing.doing} {standing.detail}",
+            counts=_counts(standing),
+        )
 
 
 class PlainProgress:
@@ -66,15 +75,18 @@ class PlainProgress:
         self._shown = -1
         self._what = ""
 
-    def __call__(self, share: float, what: str) -> None:
+    def __call__(self, standing: Standing) -> None:
         """Print a line if the run has come to its next tenth, or to something else."""
+        share, what = standing.share, standing.doing
         step, now = int(share * LINES + 1e-9), self._clock()
         if self._began is None and share > 0:
             self._began = now, share
         if step <= self._shown and what == self._what:
             return
         self._shown, self._what = step, what
-        line = f"{100 * share:3.0f} %  {what}{self._left(share, now)}"
+        counts = _counts(standing)
+        line = f"{100 * share:3.0f} %  {what}{f', {counts}' if counts else ''}"
+        line += self._left(share, now)
         print(line, file=self._stream, flush=True)
 
     def _left(self, share: float, now: float) -> str:
@@ -83,3 +95,11 @@ class PlainProgress:
         began, first = self._began
         minutes, seconds = divmod(round((now - began) / (share - first) * (1 - share)), 60)
         return f", about {minutes}:{seconds:02d} left"
+
+
+def _counts(standing: Standing) -> str:
+    """Return the cells that are finished and the pace, as far as they are known."""
+    if not standing.of:
+        return ""
+    pace = "" if standing.pace is None else f", {standing.pace:,.0f} items/s"
+    return f"{standing.cells} of {standing.of} cells{pace}"

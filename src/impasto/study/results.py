@@ -5,19 +5,27 @@ label keeps its row: freezing at the last depth is a point of the freeze curve, 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from impasto.error import UserError
-from impasto.study.collecting import Collection, Said
-from impasto.study.entries import LabelledPlan
-from impasto.study.folder import ANSWERS, RESULTS, STUDY, write_files
+from impasto.study.database.opening import DATABASE, open_to_read, plainly
+from impasto.study.database.reading import (
+    Answers,
+    StudyRow,
+    counts,
+    last_run,
+    study_row,
+    table_rows,
+)
+from impasto.study.folder import RESULTS, STUDY, write_files
 from impasto.study.study import Study
-from impasto.tasks import Suite
 
 COLUMNS: dict[Any, Any] = {
     "study": "str",
@@ -39,8 +47,12 @@ COLUMNS: dict[Any, Any] = {
     "chance": "float64",
     "baseline": "float64",
     "truncated": "int64",
+    "not_finite": "int64",
+    "weights": "str",
+    "data": "str",
+    "engine": "str",
 }
-_NUMBERS_NA = {name: [""] for name, kind in COLUMNS.items() if kind != "str"}
+Connect = Callable[[], sqlite3.Connection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +65,32 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Results:
-    """A study as it was run, its table, and a record of every task, plan and item."""
+    """A study as it was run, its table, and a record of every task, plan and item.
+
+    `answers` are read from the folder as they are asked for. `run` says what the last run was:
+    command, versions, host and times.
+    """
 
     study: Study
     table: pd.DataFrame
-    answers: tuple[Mapping[str, Any], ...] = ()
+    answers: Sequence[Mapping[str, Any]] = ()
+    run: Mapping[str, Any] = field(default_factory=dict, compare=False)
     seconds: "Seconds | None" = field(default=None, compare=False)
 
     def frame(self) -> pd.DataFrame:
         """Return the table: one row per plan, task and metric; shares are from 0 to 1."""
         return self.table.copy()
 
+    def traced(self) -> pd.DataFrame:
+        """Return the table with the versions and the command behind it in columns of their own."""
+        versions = json.dumps(self.run.get("versions", {}), sort_keys=True)
+        return self.frame().assign(versions=versions, command=self.run.get("command", ""))
+
     def write(self, out: Path) -> None:
-        """Write `results.csv`, `answers.jsonl` and `study.yaml`, all or none of them."""
-        lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in self.answers]
+        """Write `results.csv` and `study.yaml`, both or none of them."""
         write_files(
             out,
             {
-                ANSWERS: "".join(lines),
                 RESULTS: self.table.to_csv(index=False, lineterminator="\n"),
                 STUDY: "# The study as it was run.\n" + self.study.to_yaml(),
             },
@@ -78,37 +98,28 @@ class Results:
 
     @classmethod
     def read(cls, out: str | Path) -> "Results":
-        """Return the results that a folder holds; raises UserError where it holds none."""
-        out = Path(out)
-        if not (out / RESULTS).is_file() or not (out / STUDY).is_file():
-            raise UserError(f"{out} holds no results: a study writes {STUDY} and {RESULTS} there")
-        try:
-            table = pd.read_csv(
-                out / RESULTS,
-                dtype=COLUMNS,
-                keep_default_na=False,
-                na_values=_NUMBERS_NA,
-                float_precision="round_trip",
-            )
-            if list(table.columns) != list(COLUMNS):
-                raise ValueError(f"{RESULTS} has other columns")
-            with (out / ANSWERS).open(encoding="utf-8") as lines:
-                answers = tuple(json.loads(line) for line in lines)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{out} holds results that cannot be read: {error}") from None
-        return cls(Study.from_yaml(out / STUDY, checked=True), table, answers)
+        """Return the results that a folder holds, of the study that ran there last.
+
+        Raises UserError where it holds none, or that study is not finished.
+        """
+        path = Path(out) / DATABASE
+        connection = open_to_read(path)
+        with plainly(path):
+            found = study_row(connection)
+            if found is None:
+                raise UserError(f"{out} holds no results yet")
+            if found.finished is None:
+                done, of = counts(connection, found.id)
+                raise UserError(
+                    f"the study in {out} is not finished: {done} of {of} cells are; impasto "
+                    f"status {out} says more, and running it again goes on"
+                )
+            return read_results(connection, found, partial(open_to_read, path))
 
 
-def collect(
-    study: Study,
-    layers: int,
-    suite: Suite,
-    plans: Sequence[LabelledPlan],
-    said: Mapping[str, Said],
-) -> Results:
-    """Return the results of what a model said, by task name; the first plan is the baseline."""
-    found = Collection(suite, plans, said)
-    labels = {"study": study.name, "model": study.model, "layers": layers}
-    rows = [labels | row for row in found.rows()]
+def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Connect) -> Results:
+    """Return a finished study's results; its answers are read by a connection that is made then."""
+    rows = table_rows(connection, found)
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    return Results(study, table, tuple(found.records()))
+    study = Study.from_text(found.file, name=found.name, source=DATABASE, checked=True)
+    return Results(study, table, Answers(connect, found.id), last_run(connection, found.id) or {})

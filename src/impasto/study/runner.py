@@ -1,59 +1,258 @@
-"""Running a study here: check what can be checked, run each plan once per task, collect.
+"""Running a study: check what can be checked, run what is not there yet, sum up.
 
-All plans of a task go to the model together, so that what they have in common is computed once.
+What is there is told by content (`identity`), so the same command goes on where a run ended, and an
+edited study runs what is new in it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from impasto.study.asking import Progress, StudiedModel, ask
+from impasto.plan import Plan
+from impasto.study.asking import Asking, Here, StudiedModel
+from impasto.study.budget import budget
+from impasto.study.collecting import Collection
+from impasto.study.database.opening import (
+    DATABASE,
+    open_to_read,
+    open_to_write,
+    plainly,
+    transaction,
+)
+from impasto.study.database.reading import Cells, study_row
+from impasto.study.database.register import Need, NeededTask, Registered, register
+from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.document import StudyError
+from impasto.study.driving import Watch, drive
 from impasto.study.entries import LabelledPlan
-from impasto.study.estimate import Estimate, estimate
-from impasto.study.folder import check_folder
-from impasto.study.results import Results, Seconds, collect
+from impasto.study.estimate import Estimate, estimate, expected_seconds
+from impasto.study.folder import check_folder, discard, make_folder
+from impasto.study.identity import engine_identity, task_identity, versions
+from impasto.study.journal import journal
+from impasto.study.lock import only_writer
+from impasto.study.notices import why_new, without_scores
+from impasto.study.recognising import recognised
+from impasto.study.results import Results, Seconds, read_results
 from impasto.study.scoring import takes
-from impasto.study.study import Study
-from impasto.tasks import Suite
+from impasto.study.standing import Standing, Standings
+from impasto.study.stopping import stoppable
+from impasto.study.study import Running, Study
+from impasto.study.tracking import Telling, check_tracker, tracked
+from impasto.tasks import Suite, Task
 
 if TYPE_CHECKING:
+    import logging
+
     from impasto.run import Model
 
 
 def run_study(
-    study: Study,
-    out: str | Path | None,
-    *,
-    model: str | StudiedModel | None,
-    limit: int | None,
-    memory: int | None,
-    progress: Progress | None,
+    study: Study, out: Path | None, model: str | StudiedModel | None, running: Running
 ) -> Results:
     """Run a study; see `Study.run`, which this is the body of."""
+    check_tracker(running.track)
     name = model if isinstance(model, str) or model is None else model.name
-    study = study.as_run(name, limit)
+    study = study.as_run(name, running.limit)
     if not (model is None or isinstance(model, str)):
         study = replace(study, load={})  # it is loaded already, whatever the study would do
-    if out is not None:
-        check_folder(Path(out), study)
-    suite = study.load_suite()
-    if model is None or isinstance(model, str):
-        if progress is not None:
-            progress(0.0, f"loading {study.model}")
-        model = _loaded(study.model, study.load, memory)
-    plans = study.labelled_plans(model.num_layers)
-    _check_donors(suite, plans)
-    expected = _expected_seconds(model, suite, plans)
-    begin = perf_counter()
-    said = ask(model, suite, plans, progress)
-    seconds = Seconds(expected, perf_counter() - begin)
-    results = replace(collect(study, model.num_layers, suite, plans, said), seconds=seconds)
-    if out is not None:
-        results.write(Path(out))
-    return results
+    with ExitStack() as stack, plainly(None if out is None else out / DATABASE):
+        place = None
+        if out is not None:
+            check_folder(out)
+            if out.exists():  # so that a folder that cannot be used is told before a model loads
+                place = stack.enter_context(_opened(out, running.fresh))
+        suite = study.load_suite()
+        loads = model is None or isinstance(model, str)
+        if loads:
+            running.progress(Standing(0.0, f"loading {study.model}"))
+            model = _loaded(study.model, study.load, running.memory)
+        assert model is not None
+        assert not isinstance(model, str)
+        plans = study.labelled_plans(model.num_layers)
+        _check_donors(suite, plans)
+        if place is None:
+            place = stack.enter_context(_opened(out, fresh=False))
+        return _Run(study, suite, plans, model, place, running, loads).results()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a run writes: a folder that is its own for the while, or the memory."""
+
+    out: Path | None
+    connection: sqlite3.Connection
+    log: "logging.Logger"
+
+
+@contextmanager
+def _opened(out: Path | None, fresh: bool) -> Iterator[_Place]:
+    """Give a place to write to that no other process writes to in the block."""
+    if out is None:
+        with journal(None) as log:
+            yield _Place(None, open_to_write(None), log)  # the results keep the connection
+        return
+    make_folder(out)
+    with only_writer(out), journal(out) as log:
+        if fresh:
+            discard(out)
+        connection = open_to_write(out / DATABASE)
+        try:
+            yield _Place(out, connection, log)
+        finally:
+            connection.close()
+
+
+class _Run:
+    """One run of a study."""
+
+    def __init__(
+        self,
+        study: Study,
+        suite: Suite,
+        plans: Sequence[LabelledPlan],
+        model: StudiedModel,
+        place: _Place,
+        running: Running,
+        loaded_here: bool,
+    ) -> None:
+        self._study, self._suite, self._plans = study, suite, plans
+        self._model, self._place, self._running = model, place, running
+        unique = list({labelled.plan.digest: labelled.plan for labelled in plans}.values())
+        taken = {task.name: [p for p in unique if takes(task, p)] for task in suite.tasks}
+        self._asked = {
+            task.name: Asking.of(task, model.tokenizer, taken[task.name]) for task in suite.tasks
+        }
+        self._need = Need(
+            name=study.name,
+            file=study.to_yaml(),
+            model_name=study.model,
+            layers=model.num_layers,
+            model=recognised(model, place.connection, study.load if loaded_here else None),
+            engine=engine_identity(),
+            tasks=[self._needed(task, taken[task.name]) for task in suite.tasks],
+            seconds=running.save_every,
+            expected=lambda: expected_seconds(model, self._need.tasks, self._asked),
+            memory=None,
+        )
+
+    def _needed(self, task: Task, plans: Sequence[Plan]) -> NeededTask:
+        return NeededTask(task, task_identity(task, self._asked[task.name].requests), plans)
+
+    def results(self) -> Results:
+        """Run what is not there yet, and return what the study comes to."""
+        before = study_row(self._place.connection, self._need.digest)
+        memory, notice = budget(
+            self._model, self._running.memory, None if before is None else before.memory
+        )
+        if notice:
+            self._say(notice)
+        with _allowed(self._model, memory):
+            registered = self._registered(memory)
+            run = begin_run(
+                self._place.connection,
+                registered.study,
+                command=self._running.command,
+                versions=versions(),
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+            outcome = "failed"
+            try:
+                with self._telling() as telling:
+                    seconds = self._driven(registered, telling)
+                    results = self._collected(registered.study)
+                    telling.table(results.table)
+                outcome = "finished"
+            except KeyboardInterrupt:
+                outcome = "stopped"
+                raise
+            finally:
+                self._place.log.info("run %d %s", run, outcome)
+                with suppress(sqlite3.Error):  # what went wrong is told already
+                    end_run(self._place.connection, run, outcome)
+        return replace(results, seconds=seconds)
+
+    def _telling(self) -> AbstractContextManager[Telling]:
+        """Return what tells the tracker, if there is one."""
+        about = {"study": self._study.name, "model": self._study.model, **self._need.model.parts}
+        folder = self._place.out or Path()
+        return tracked(self._running.track, self._study.name, about, folder, self._say)
+
+    def _registered(self, memory: int | None) -> Registered:
+        connection, need = self._place.connection, replace(self._need, memory=memory)
+        with transaction(connection):
+            registered = register(connection, need)
+        left = sum(len(unit.plans) for unit in registered.units)
+        self._place.log.info(
+            "%s: %d cells, %d of them to run, in %d units; model %s; %s",
+            need.name, registered.cells, left, len(registered.units), need.model.digest[:12],
+            self._running.command,
+        )  # fmt: skip
+        for notice in why_new(connection, need, registered.fresh):
+            self._say(notice)
+        if registered.cells - left > 0:
+            self._say(f"{registered.cells - left} of {registered.cells} cells are there already")
+        return registered
+
+    def _driven(self, registered: Registered, telling: Telling) -> Seconds:
+        """Have all units answered; return how long that was to take, and took."""
+        units, begin = registered.units, perf_counter()
+        titles = {task.name: task.title for task in self._suite.tasks}
+        standings = Standings(units, titles, registered.cells, self._running.progress)
+        told = "stopping after the unit that is running, which is saved; again: at once"
+        with ExitStack() as stack:
+            stop: Callable[[], bool] = lambda: False  # noqa: E731
+            if self._place.out is not None:  # else there is nothing to save: it ends at once
+                stop = stack.enter_context(stoppable(partial(self._say, told)))
+            watch = Watch(standings, stop, telling.standing, self._place.log)
+            executor = Here(self._model, self._asked, standings.told)
+            drive(self._place.connection, units, executor, self._asked, watch)
+        standings.done()
+        expected = [unit.expected for unit in units]
+        known = None if None in expected else sum(e for e in expected if e is not None)
+        return Seconds(known, perf_counter() - begin)
+
+    def _collected(self, study: int) -> Results:
+        """Sum up what was saved, save that too, and return it."""
+        connection, out = self._place.connection, self._place.out
+        data = {needed.task.name: needed.identity.digest for needed in self._need.tasks}
+        found = Collection(self._suite, self._plans, Cells(connection, study), data)
+        save_table(connection, study, found.rows())
+        row = study_row(connection, self._need.digest)
+        assert row is not None
+        connect: Callable[[], sqlite3.Connection] = lambda: connection  # noqa: E731
+        if out is not None:
+            connect = partial(open_to_read, out / DATABASE)
+        results = read_results(connection, row, connect)
+        if out is not None:
+            results.write(out)
+        for notice in without_scores(results.table):
+            self._say(notice)
+        return results
+
+    def _say(self, notice: str) -> None:
+        self._place.log.info(notice)
+        self._running.say(notice)
+
+
+@contextmanager
+def _allowed(model: Any, memory: int | None) -> Iterator[None]:
+    """Let a batch take so many bytes in the block; None leaves it to the model."""
+    if memory is None:
+        yield
+        return
+    before, model.memory = model.memory, memory
+    try:
+        yield
+    finally:
+        model.memory = before
 
 
 def _loaded(name: str, options: Mapping[str, str], memory: int | None) -> "Model":
@@ -73,16 +272,7 @@ def estimate_study(
     loaded = _loaded(study.model, study.load, memory)
     plans = study.labelled_plans(loaded.num_layers)
     _check_donors(suite, plans)
-    return estimate(loaded, suite, plans)
-
-
-def _expected_seconds(
-    model: StudiedModel, suite: Suite, plans: Sequence[LabelledPlan]
-) -> float | None:
-    """Return how long asking will take; None for a model that cannot say."""
-    from impasto.run import Model
-
-    return estimate(model, suite, plans).seconds if isinstance(model, Model) else None
+    return estimate(loaded, suite, [labelled.plan for labelled in plans])
 
 
 def _check_donors(suite: Suite, plans: Sequence[LabelledPlan]) -> None:

@@ -6,6 +6,7 @@ for its own; every other plan has the task's own metrics.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 from impasto.plan import Plan
@@ -26,24 +27,35 @@ def takes(task: Task, plan: Plan) -> bool:
     return not plan.injections or isinstance(task, Injectable)
 
 
-def judged(task: Task, responses: Iterable[Sequence[Response]], injected: bool) -> list[Judged]:
-    """Return the records of one plan's responses to a task's items, in their order."""
+def judged(
+    task: Task, items: Sequence[Any], responses: Iterable[Sequence[Response]], injected: bool
+) -> list[Judged]:
+    """Return the records of one plan's responses to some of a task's items, in their order."""
     judge = task.judge
     if injected:
         assert isinstance(task, Injectable)
         judge = task.judge_injected
     return [
         Judged(item.id, tuple(given), judge(item, given))
-        for item, given in zip(task.items, responses, strict=True)
+        for item, given in zip(items, responses, strict=True)
     ]
 
 
-def estimates(task: Task, records: Iterable[Judged]) -> dict[str, Estimate]:
-    """Return what every metric comes to over the items that have it."""
+def estimates(
+    task: Task, metrics: Iterable[Mapping[str, Any]], finite: bool
+) -> dict[str, Estimate]:
+    """Return what every metric comes to over the items that have it.
+
+    Unless every score of every item is a finite number, no metric comes to anything: a mean of the
+    others would be of other items than those of the plans that it is compared with, and a choice
+    among scores that are not numbers is none.
+    """
     values: dict[str, list[Any]] = {}
-    for record in records:
-        for metric, value in record.metrics.items():
+    for record in metrics:
+        for metric, value in record.items():
             values.setdefault(metric, []).append(value)
+    if not finite:
+        return {metric: Estimate(nan, nan, len(given)) for metric, given in values.items()}
     return {metric: task.aggregate(metric, given) for metric, given in values.items()}
 
 

@@ -1,10 +1,10 @@
 """`Study`: a model, some tasks and many plans, as a value read from a file.
 
 Reading checks all that can be checked without the model; `run` checks the rest, runs every plan on
-every task and returns the results. Nothing is written before everything is computed.
+every task that has not run yet, and returns the results.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,9 +18,43 @@ from impasto.study.schema import read_study_file
 from impasto.tasks import Suite
 
 if TYPE_CHECKING:
-    from impasto.study.asking import Progress, StudiedModel
+    from impasto.study.asking import StudiedModel
     from impasto.study.estimate import Estimate
     from impasto.study.results import Results
+    from impasto.study.standing import Progress
+
+
+SAVE_EVERY = 45.0  # seconds of work that a killed run loses at the most, or about that
+
+
+def _unheard(told: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a study is run.
+
+    Attributes:
+        limit: At most so many questions of each task.
+        memory: The bytes that a batch may take.
+        save_every: About how many seconds of work are saved at once. How a task is divided is kept
+            from its first run on.
+        fresh: Whether all results that the folder holds are thrown away first.
+        track: Who else is told of the run: tensorboard, wandb or mlflow.
+        command: What started it, as the results are to say.
+        progress: Called with a `Standing` whenever there is something to show.
+        say: Called with what a user should know, sentence by sentence.
+    """
+
+    limit: int | None = None
+    memory: int | None = None
+    save_every: float = SAVE_EVERY
+    fresh: bool = False
+    track: str | None = None
+    command: str = "Study.run"
+    progress: "Progress" = _unheard
+    say: Callable[[str], None] = _unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +189,21 @@ class Study:
         model: "str | StudiedModel | None" = None,
         limit: int | None = None,
         memory: int | None = None,
-        progress: "Progress | None" = None,
+        **more: Any,
     ) -> "Results":
-        """Run every plan on every task and return the results, written to `out` where given.
+        """Run every plan on every task and return the results, saved in `out` where given.
 
-        `model` stands in for the study's own: a name, or a model that `impasto.load` returned.
-        `limit` bounds the questions of each task, `memory` the bytes that a batch may take (None:
-        half of what is free; a model that is loaded already has its own). `progress` is called with
-        the finished share of the whole run and what is running. Raises UserError before anything
-        runs for what cannot.
+        In a folder that holds results already, only what is new is run; a run that was stopped goes
+        on where it was. `model` stands in for the study's own: a name, or a model that
+        `impasto.load` returned. `limit` bounds the questions of each task, `memory` the bytes that
+        a batch may take (None: half of what is free; a model that is loaded already has its own).
+        `more` are the other attributes of `Running`. Raises UserError before anything runs for what
+        cannot, and `Stopped` (a KeyboardInterrupt) when it is interrupted and has saved its work.
         """
         from impasto.study.runner import run_study
 
-        return run_study(self, out, model=model, limit=limit, memory=memory, progress=progress)
+        running = Running(limit=limit, memory=memory, **more)
+        return run_study(self, None if out is None else Path(out), model, running)
 
 
 def _missing(path: Path) -> str:

@@ -4,7 +4,9 @@ Metrics are called as lm-eval calls them, `acc` or, past a filter, `exact_match,
 """
 
 import hashlib
+import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +22,7 @@ from impasto.tasks.harness.quiet import quiet, sampling_here, seeded
 from impasto.tasks.request import Request, Response
 from impasto.tasks.task import Estimate, Value
 
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # where in memory something lies
 PLAIN = "none"  # lm-eval's name for no filter
 SURE, OUT_OF_THE_QUESTION = 0.0, -1e6  # log-likelihoods of a choice that is made, or not
 
@@ -65,10 +68,15 @@ class Benchmark:
 
     @property
     def digest(self) -> str:
-        """A sha256 over what can change a result: lm-eval's version, settings and documents."""
-        content = [version("lm_eval"), self.name, self._task.dump_config(), repr(self._options)]
+        """A sha256 over what can change a result: lm-eval's version, settings and documents.
+
+        Functions in the settings count by their source, and files by what they hold.
+        """
+        options = replace(self._options, data=None, include_path=None)
+        content = [version("lm_eval"), self.name, self._task.dump_config(), repr(options)]
         content.append([item.doc for item in self.items])
-        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+        told = ADDRESS.sub("", json.dumps(content, default=_source))
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def requests(self, tokenizer: Any = None) -> list[list[Request]]:
         """Return what lm-eval asks about each document, its few-shot examples drawn anew.
@@ -266,6 +274,14 @@ def _as_printed(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 def _joined(metric: str, filtering: str) -> str:
     return metric if filtering == PLAIN else f"{metric},{filtering}"
+
+
+def _source(value: Any) -> str:
+    """Return what stands for a value that is not JSON: a function's source, else its text."""
+    try:
+        return inspect.getsource(value)
+    except (TypeError, OSError):
+        return str(value)
 
 
 def _split(metric: str) -> tuple[str, str]:

@@ -1,0 +1,11 @@
+"""The command line, one module for each topic: read what was asked, call, print.
+
+`app` is what the commands hang on, with every mistake answered in one place; `options` are those
+that several commands take. What is slow to import (torch, transformers, matplotlib) is imported
+only once everything that can be checked without it was.
+"""
+
+from impasto.cli import lm_eval, models, plans, results, run  # noqa: F401  (their commands)
+from impasto.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,33 @@
+"""Models: the families that are checked, and opening one."""
+
+from typing import Annotated
+
+import typer
+
+from impasto.cli.app import app
+from impasto.cli.options import load_model
+
+
+@app.command()
+def models(
+    model: Annotated[
+        str | None, typer.Argument(help="Open this model, and say what the check found.")
+    ] = None,
+) -> None:
+    """List the families that are compared with the reference, or check one model."""
+    from impasto.model.families import FAMILIES
+
+    if model is not None:
+        opened = load_model(model)
+        typer.echo(f"{opened.name}: {opened.family}, {opened.num_layers} layers; plans run on it")
+        typer.echo("relative differences that the opening check found, on six tokens:")
+        for claim, found in opened.checked:
+            typer.echo(f"  {found:8.1e}  {claim}")
+        return
+    for family in FAMILIES:
+        typer.echo(f"{family.model_type:12} {family.name:17} {family.traits}")
+    typer.echo(
+        "\nEach is compared with a naive reference under every kind of plan, with and without a "
+        "cache.\nAny other decoder is checked as it is opened: impasto models MODEL says what was "
+        "found."
+    )

@@ -1,0 +1,33 @@
+"""Options that several commands take, and reading them."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from impasto.run import Model
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="demo (bundled), a hub id, or a folder with a model.")
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory", help="What a batch may take: 8GiB.  [default: half of what is free]"),
+]
+PlanOption = Annotated[str, typer.Option("--plan", help='How to run it: "0-7 freeze 8-11".')]
+
+
+def bytes_of(text: str | None) -> int | None:
+    """Read an amount of memory."""
+    if text is None:
+        return None
+    from impasto.run.memory import parse_bytes
+
+    return parse_bytes(text)
+
+
+def load_model(name: str) -> "Model":
+    """Return the model of this name."""
+    from impasto.run import load
+
+    return load(name)

@@ -1,0 +1,122 @@
+"""Studies: running one, and going on with one that was stopped."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from impasto.cli.app import INTERRUPTED, app
+from impasto.cli.options import MemoryOption, bytes_of
+from impasto.error import UserError
+
+
+@app.command()
+def run(
+    study: Annotated[
+        Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Run another model than the study names.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where results go.  [default: runs/NAME]")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
+    ] = None,
+    memory: MemoryOption = None,
+    save_every: Annotated[
+        float | None,
+        typer.Option(
+            "--save-every", min=1, help="Seconds of work that are saved at once.  [default: 45]"
+        ),
+    ] = None,
+    track: Annotated[
+        str | None, typer.Option("--track", help="Also tell tensorboard, wandb or mlflow.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Run a study: every plan on every task, then figures and findings.
+
+    The same command goes on where a run was stopped.
+    """
+    allowed = bytes_of(memory)
+    from impasto.study import SAVE_EVERY, Study, check_writable
+    from impasto.study.progress import show_progress
+    from impasto.study.tracking import check_tracker
+
+    read = Study.from_yaml(study)
+    folder = Path("runs", read.name) if out is None else out
+    check_tracker(track)
+    check_writable(folder)
+    check_writable(folder / "figures")
+    options = {"--model": model, "--out": out, "--limit": limit, "--memory": memory}
+    options |= {"--save-every": save_every, "--track": track, "--quiet": quiet or None}
+    command = _command(study, options)
+    throws_away = fresh and _may_throw_away(folder, yes)
+    try:
+        with show_progress(quiet) as progress:
+            results = read.run(
+                folder,
+                model=model,
+                limit=limit,
+                memory=allowed,
+                save_every=save_every or SAVE_EVERY,
+                track=track,
+                fresh=throws_away,
+                command=command,
+                progress=progress,
+                say=lambda notice: typer.echo(notice, err=True),
+            )
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"impasto: interrupted{f'; {stopped}' if str(stopped) else ''}", err=True)
+        if folder.exists():
+            typer.echo(f"to go on:  {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    from impasto.analysis import findings
+    from impasto.figures import draw
+
+    paths = draw(results, folder / "figures")
+    typer.echo(f"results  {folder / 'results.csv'}")
+    for path in paths:
+        typer.echo(f"figure   {path}")
+    if results.seconds is not None and results.seconds.expected:
+        taken, expected = results.seconds.taken, results.seconds.expected
+        typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")
+    for sentence in findings(results.frame()):
+        typer.echo(f"- {sentence}")
+
+
+def _command(study: Path, options: dict[str, object]) -> str:
+    """Return the command that goes on with a study, as it is typed."""
+    words = ["impasto", "run", str(study)]
+    for name, value in options.items():
+        if value is not None:
+            words += [name] if value is True else [name, str(value)]
+    return shlex.join(words)
+
+
+def _may_throw_away(folder: Path, yes: bool) -> bool:
+    """Say whether a folder's results may go; asks, unless the answer was given.
+
+    Raises UserError where it was not and nobody can be asked, or the answer is no.
+    """
+    from impasto.study.status import held
+
+    holds = held(folder)
+    if holds is None or yes:
+        return holds is not None
+    if not _can_ask():
+        raise UserError(f"--fresh would throw away {holds}; say --yes to do so without being asked")
+    if not typer.confirm(f"--fresh throws away {holds}. Go on?", err=True):
+        raise UserError("nothing was thrown away and nothing run")
+    return True
+
+
+def _can_ask() -> bool:
+    return typer.get_text_stream("stdin").isatty()

@@ -1,0 +1,304 @@
+"""Reading a results database: a study's cells and records, its table, and how far it is.
+
+Nothing here writes, and records are read as they are asked for.
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from impasto.study.database.records import metrics_of, responses_of
+from impasto.study.database.saving import ROW
+
+CELLS = """
+    SELECT cells.id, tasks.name, plans.digest, plans.line, shards.start, tasks.id,
+           cells.finished, cells.truncated, cells.not_finite, cells.exact, shards.stop
+    FROM study_cells
+    JOIN cells ON cells.id = study_cells.cell
+    JOIN shards ON shards.id = cells.shard
+    JOIN tasks ON tasks.id = shards.task
+    JOIN plans ON plans.id = cells.plan
+    WHERE study_cells.study = ? ORDER BY study_cells.number
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One plan on items `start` to `stop − 1` of a task; `finished` is None before it has run."""
+
+    id: int
+    task: str
+    digest: str
+    plan: str
+    start: int
+    task_id: int
+    finished: float | None
+    truncated: int | None
+    not_finite: int | None
+    exact: bool | None
+    stop: int
+
+
+class Cells:
+    """A study's cells, and what was said to their items."""
+
+    def __init__(self, connection: sqlite3.Connection, study: int) -> None:
+        self._sql, self._study = connection, study
+
+    @cached_property
+    def all(self) -> Mapping[tuple[str, str], Sequence[Cell]]:
+        """The cells by task and plan's digest, in the study's order, each list by items."""
+        found: dict[str, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+        for row in self._sql.execute(CELLS, [self._study]):
+            cell = Cell(*row)
+            found[cell.task][cell.digest].append(cell)
+        return {
+            (task, digest): sorted(cells, key=lambda cell: cell.start)
+            for task, plans in found.items()
+            for digest, cells in plans.items()
+        }
+
+    def of_task(self, task: str) -> list[str]:
+        """Return the digests of the plans that run on a task."""
+        return [digest for name, digest in self.all if name == task]
+
+    def is_exact(self, task: str, digest: str) -> bool:
+        """Say whether the saved metrics are the judged ones to the last bit."""
+        return all(cell.exact for cell in self.all[task, digest])
+
+    def metrics(self, task: str, digest: str) -> Iterator[dict[str, Any]]:
+        """Yield each item's metrics as they were saved."""
+        for cell in self.all[task, digest]:
+            query = "SELECT metrics FROM records WHERE cell = ? ORDER BY position"
+            yield from (metrics_of(row[0]) for row in self._sql.execute(query, [cell.id]))
+
+    def responses(self, task: str, digest: str) -> Iterator[tuple[Any, ...]]:
+        """Yield what was said to each item's requests."""
+        for cell in self.all[task, digest]:
+            query = "SELECT responses FROM records WHERE cell = ? ORDER BY position"
+            yield from (responses_of(row[0]) for row in self._sql.execute(query, [cell.id]))
+
+    def truncated(self, task: str) -> int:
+        """Return how many of a task's items did not fit the model's context."""
+        first = next(cells for (name, _), cells in self.all.items() if name == task)
+        return sum(cell.truncated or 0 for cell in first)
+
+    def not_finite(self, task: str, digest: str) -> int:
+        """Return how many items have a score that is no finite number."""
+        return sum(cell.not_finite or 0 for cell in self.all[task, digest])
+
+
+class Answers(Sequence[Mapping[str, Any]]):
+    """A record of every task, plan and item of a study, read from the database when asked for."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], study: int) -> None:
+        self._connect, self._study = connect, study
+
+    @cached_property
+    def _sql(self) -> sqlite3.Connection:
+        return self._connect()
+
+    @cached_property
+    def _finished(self) -> list[Cell]:
+        cells = [cell for some in Cells(self._sql, self._study).all.values() for cell in some]
+        return [cell for cell in cells if cell.finished is not None]
+
+    def __len__(self) -> int:
+        return sum(cell.stop - cell.start for cell in self._finished)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for cell in self._finished:
+            yield from self._records(cell, cell.start, cell.stop)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        wanted = at if at >= 0 else len(self) + at
+        for cell in self._finished:
+            count = cell.stop - cell.start
+            if 0 <= wanted < count:
+                return next(self._records(cell, cell.start + wanted, cell.start + wanted + 1))
+            wanted -= count
+        raise IndexError(f"there is no answer {at}: there are {len(self)}")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return NotImplemented if not isinstance(other, Sequence) else False
+        return all(ours == theirs for ours, theirs in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} answers>"
+
+    def _records(self, cell: Cell, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        rows = self._sql.execute(
+            "SELECT name, responses, metrics FROM records JOIN items USING (position) "
+            "WHERE cell = ? AND task = ? AND position >= ? AND position < ? ORDER BY position",
+            [cell.id, cell.task_id, start, stop],
+        )
+        for item, responses, metrics in rows:
+            yield {
+                "task": cell.task,
+                "digest": cell.digest,
+                "plan": cell.plan,
+                "item": item,
+                "responses": json.loads(responses),
+                "metrics": json.loads(metrics),
+            }
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study as the database knows it."""
+
+    id: int
+    name: str
+    file: str
+    finished: float | None
+    memory: int | None
+    model: str
+    layers: int
+    model_digest: str
+    model_parts: Mapping[str, str]
+    engine: str
+
+
+def study_row(connection: sqlite3.Connection, digest: str | None = None) -> StudyRow | None:
+    """Return the study of this digest, or the one that ran last; None where there is none."""
+    row = connection.execute(
+        """
+        SELECT studies.id, studies.name, file, finished, memory, model_name, layers,
+               models.digest, models.parts, engines.digest
+        FROM studies JOIN models ON models.id = model JOIN engines ON engines.id = engine
+        WHERE ? IS NULL OR studies.digest = ?
+        ORDER BY (SELECT max(began) FROM runs WHERE study = studies.id) DESC, studies.id DESC
+        LIMIT 1
+        """,
+        [digest, digest],
+    ).fetchone()
+    if row is None:
+        return None
+    names = [field.name for field in fields(StudyRow)]
+    found = dict(zip(names, row, strict=True))
+    return StudyRow(**found | {"model_parts": json.loads(found["model_parts"])})
+
+
+def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str, Any]]:
+    """Return the rows of a study's table, with what they can be traced by."""
+    query = f"SELECT {', '.join(ROW)} FROM results WHERE study = ? ORDER BY number"
+    own = {
+        "study": study.name,
+        "model": study.model,
+        "layers": study.layers,
+        "weights": study.model_parts.get("weights", study.model_digest),
+        "engine": study.engine,
+    }
+    rows = connection.execute(query, [study.id])
+    return [own | dict(zip(ROW, row, strict=True)) for row in rows]
+
+
+def last_run(connection: sqlite3.Connection, study: int | None = None) -> dict[str, Any] | None:
+    """Return the last run of a study, or of any: command, versions, host, pid and times."""
+    names = ("study", "command", "versions", "host", "pid", "began", "ended", "outcome")
+    row = connection.execute(
+        f"SELECT {', '.join(names)} FROM runs WHERE ? IS NULL OR study = ? "
+        "ORDER BY id DESC LIMIT 1",
+        [study, study],
+    ).fetchone()
+    if row is None:
+        return None
+    run = dict(zip(names, row, strict=True))
+    return run | {"versions": json.loads(run["versions"])}
+
+
+def known_weights(connection: sqlite3.Connection, stamp: str) -> str | None:
+    """Return the digest of the weights in files that were read before."""
+    row = connection.execute("SELECT digest FROM weights WHERE stamp = ?", [stamp]).fetchone()
+    return None if row is None else row[0]
+
+
+def last_basis(connection: sqlite3.Connection, task: str) -> dict[str, Mapping[str, str]] | None:
+    """Return what the last finished cells of a task of this name depended on: their parts.
+
+    By `task`, `model` and `engine`; None where no such task was ever finished.
+    """
+    row = connection.execute(
+        """
+        SELECT tasks.parts, models.parts, engines.parts
+        FROM cells JOIN shards ON shards.id = cells.shard JOIN tasks ON tasks.id = shards.task
+        JOIN models ON models.id = shards.model JOIN units ON units.id = cells.unit
+        JOIN engines ON engines.id = units.engine
+        WHERE tasks.name = ? AND cells.finished IS NOT NULL
+        ORDER BY cells.finished DESC LIMIT 1
+        """,
+        [task],
+    ).fetchone()
+    if row is None:
+        return None
+    names = ("task", "model", "engine")
+    return {name: json.loads(parts) for name, parts in zip(names, row, strict=True)}
+
+
+def counts(connection: sqlite3.Connection, study: int) -> tuple[int, int]:
+    """Return how many of a study's cells are finished, and how many it has."""
+    query = (
+        "SELECT count(finished), count(*) FROM study_cells JOIN cells ON cells.id = cell "
+        "WHERE study = ?"
+    )
+    return connection.execute(query, [study]).fetchone()
+
+
+def task_counts(connection: sqlite3.Connection, study: int) -> dict[str, tuple[int, int]]:
+    """Return, by task in the study's order, how many cells are finished and how many there are."""
+    query = """
+        SELECT tasks.name, count(finished), count(*) FROM study_cells
+        JOIN cells ON cells.id = cell JOIN shards ON shards.id = shard
+        JOIN tasks ON tasks.id = shards.task
+        WHERE study = ? GROUP BY tasks.id ORDER BY min(study_cells.number)
+    """
+    return {name: (done, of) for name, done, of in connection.execute(query, [study])}
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTimes:
+    """What a study's units took, and what is left of them.
+
+    `answers` counts items under plans. `expected` and `expected_left` are the seconds foreseen for
+    what is finished and what is not; None where nobody knew. `saved` is when the last one was.
+    """
+
+    answers: int
+    seconds: float
+    expected: float | None
+    answers_left: int
+    expected_left: float | None
+    saved: float | None
+
+
+def unit_times(connection: sqlite3.Connection, study: int) -> UnitTimes:
+    """Return how the time of a study's units has been spent."""
+    rows = connection.execute(
+        """
+        SELECT units.expected, timings.seconds, sum(stop - start), max(finished)
+        FROM study_cells JOIN cells ON cells.id = cell JOIN units ON units.id = cells.unit
+        JOIN shards ON shards.id = cells.shard LEFT JOIN timings ON timings.unit = units.id
+        WHERE study = ? GROUP BY units.id
+        """,
+        [study],
+    ).fetchall()
+    done = [row for row in rows if row[1] is not None]
+    left = [row for row in rows if row[1] is None]
+    return UnitTimes(
+        answers=sum(row[2] for row in done),
+        seconds=sum(row[1] for row in done),
+        expected=None if any(row[0] is None for row in done) else sum(row[0] for row in done),
+        answers_left=sum(row[2] for row in left),
+        expected_left=None if any(row[0] is None for row in left) else sum(row[0] for row in left),
+        saved=max((row[3] for row in done), default=None),
+    )

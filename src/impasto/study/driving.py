@@ -1,0 +1,67 @@
+"""Driving a study: units go to whoever answers them, and this one process saves what comes back.
+
+A unit is saved whole, in one transaction, as soon as it is answered. So whatever ends the run, what
+was saved stays, and nothing that was saved is asked again.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from impasto.study.asking import Asking
+from impasto.study.database.saving import save_unit
+from impasto.study.scoring import judged
+from impasto.study.standing import Standing, Standings
+from impasto.study.stopping import Stopped
+from impasto.study.work import Answered, Executor, Unit
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who follows a run.
+
+    Attributes:
+        standings: Makes standings of what is told.
+        stop: Says whether the run is to stop.
+        saved: Called with the standing after every unit that is saved.
+        log: The folder's log.
+    """
+
+    standings: Standings
+    stop: Callable[[], bool]
+    saved: Callable[[Standing], None]
+    log: logging.Logger
+
+
+def drive(
+    connection: sqlite3.Connection,
+    units: Sequence[Unit],
+    executor: Executor,
+    asked: Mapping[str, Asking],
+    watch: Watch,
+) -> None:
+    """Have all units answered and save them; raises Stopped, after a unit, once asked to stop."""
+    by_id = {unit.id: unit for unit in units}
+    for answered in executor.run(units):
+        unit = by_id.pop(answered.unit)
+        _save(connection, unit, answered, asked[unit.task])
+        standing = watch.standings.saved(unit)
+        watch.saved(standing)
+        watch.log.info(
+            "saved unit %d: %s %d-%d under %d plans in %.1f s (cells %d of %d)",
+            unit.id, unit.task, unit.start, unit.stop - 1, len(unit.plans), answered.seconds,
+            standing.cells, standing.of,
+        )  # fmt: skip
+        if by_id and watch.stop():
+            raise Stopped(f"{standing.cells} of {standing.of} cells are saved")
+    assert not by_id, f"{len(by_id)} units were not answered"
+
+
+def _save(connection: sqlite3.Connection, unit: Unit, answered: Answered, asking: Asking) -> None:
+    items = asking.task.items[unit.start : unit.stop]
+    records = [
+        judged(asking.task, items, responses, bool(plan.injections))
+        for plan, responses in zip(unit.plans, answered.responses, strict=True)
+    ]
+    save_unit(connection, unit, answered, records)

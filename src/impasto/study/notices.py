@@ -1,0 +1,46 @@
+"""What a user is told in sentences: which cells are new and why, and what has no score."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from impasto.study.database.reading import last_basis
+from impasto.study.database.register import Need
+
+
+def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]) -> Iterator[str]:
+    """Yield, for every task with new cells that ran here before, how many there are and why.
+
+    `fresh` counts the new cells by task. Nothing is said of what this folder never held.
+    """
+    for needed in need.tasks:
+        name = needed.task.name
+        basis = last_basis(connection, name)
+        if not fresh.get(name) or basis is None:
+            continue
+        reasons = [
+            f"the {what}'s {part} changed" if what != "engine" else f"{part} changed"
+            for what, identity in (
+                ("model", need.model),
+                ("task", needed.identity),
+                ("engine", need.engine),
+            )
+            for part in identity.changes(basis[what])
+        ]
+        why = ", ".join(reasons) or "its plans were not run here before"
+        yield f"{name}: {fresh[name]} new cells: {why}"
+
+
+def without_scores(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield, for every task and plan, how many items have scores that are no finite numbers."""
+    groups = set(frame["part_of"])
+    told: set[tuple[str, str]] = set()
+    for row in frame.to_dict(orient="records"):
+        if not row["not_finite"] or row["task"] in groups or (row["task"], row["digest"]) in told:
+            continue
+        told.add((row["task"], row["digest"]))
+        yield (
+            f"{row['task']} under {row['plan']}: {row['not_finite']} of {row['n']} items have a "
+            "score that is no finite number, so the plan has no value there"
+        )

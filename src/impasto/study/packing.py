@@ -1,0 +1,93 @@
+"""A folder's results as one file, to keep or to send, and back.
+
+The file is the database itself, whole and without its log. One that comes from elsewhere is data
+only: it must have exactly our tables, with nothing that runs by itself, and be sound.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from impasto.error import UserError
+from impasto.study.database.opening import (
+    DATABASE,
+    migrations,
+    open_to_read,
+    open_to_write,
+    plainly,
+)
+from impasto.study.database.reading import study_row
+from impasto.study.folder import check_folder, make_folder
+from impasto.study.lock import only_writer
+from impasto.study.results import Results
+
+
+def pack(out: Path, file: Path) -> None:
+    """Write all results of a folder to one file; raises UserError where that cannot be."""
+    if file.exists():
+        raise UserError(f"{file} exists already; name another file")
+    if not file.parent.is_dir():
+        raise UserError(f"{file} cannot be written: there is no folder {file.parent}")
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    connection = open_to_read(out / DATABASE)
+    try:
+        with plainly(file):
+            connection.execute("VACUUM INTO ?", [str(part)])
+        part.replace(file)
+    finally:
+        connection.close()
+        part.unlink(missing_ok=True)
+
+
+def unpack(file: Path, out: Path) -> None:
+    """Write a packed file's results to a folder that has none; raises UserError where it cannot."""
+    if not file.is_file():
+        raise UserError(f"{file} does not exist")
+    check_folder(out)
+    if (out / DATABASE).exists():
+        raise UserError(f"{out} holds results already; give another folder")
+    with plainly(file):
+        packed = open_to_read(file)
+        try:
+            _check_sound(packed, file)
+            make_folder(out)
+            with only_writer(out):
+                _copy(packed, out)
+        finally:
+            packed.close()
+
+
+def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
+    """Raise UserError unless a database has our tables only, and holds together."""
+    packed.execute("PRAGMA trusted_schema = OFF")
+    ours = open_to_write(None)
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    expected = ours.execute(query).fetchall()
+    ours.close()
+    if packed.execute(query).fetchall() != expected:
+        raise UserError(
+            f"{file} is no packed study: its tables are not those of form {len(migrations())}"
+        )
+    [sound] = packed.execute("PRAGMA integrity_check(1)").fetchone()
+    loose = packed.execute("PRAGMA foreign_key_check").fetchone()
+    if sound != "ok" or loose is not None:
+        raise UserError(f"{file} is damaged ({sound if sound != 'ok' else 'rows are missing'})")
+    study = study_row(packed)
+    if study is None:
+        raise UserError(f"{file} holds no study")
+
+
+def _copy(packed: sqlite3.Connection, out: Path) -> None:
+    """Put a sound database into the folder, and the files that a study writes beside it."""
+    part = out / f".{DATABASE}.{os.getpid()}.part"
+    try:
+        target = sqlite3.connect(part)
+        with plainly(out / DATABASE):
+            packed.backup(target)
+        target.close()
+        part.replace(out / DATABASE)
+    finally:
+        part.unlink(missing_ok=True)
+    study = study_row(packed)
+    if study is not None and study.finished is not None:
+        Results.read(out).write(out)

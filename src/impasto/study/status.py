@@ -1,0 +1,134 @@
+"""How far the study in a folder is, also while another process runs it."""
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from impasto.error import UserError
+from impasto.study.database.opening import DATABASE, open_to_read, plainly
+from impasto.study.database.reading import counts, last_run, study_row, task_counts, unit_times
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a study is.
+
+    Attributes:
+        study: Its name.
+        model: Its model's.
+        state: running, finished, stopped, failed, or killed (nobody ended the run, and nobody runs
+            it any more).
+        cells: How many cells are finished.
+        of: How many there are.
+        tasks: By task, in the study's order: finished cells and all cells.
+        saved: When something was last saved, in seconds since 1970.
+        left: How many seconds the rest will take by what was measured so far; None where nobody
+            knows.
+        pace: Items answered per second in the units of this study, each plan's counted.
+        run: The last run: command, host, pid and times.
+    """
+
+    study: str
+    model: str
+    state: str
+    cells: int
+    of: int
+    tasks: dict[str, tuple[int, int]]
+    saved: float | None
+    left: float | None
+    pace: float | None
+    run: dict[str, Any]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the status as people read it."""
+        where = f"process {self.run['pid']} on {self.run['host']}"
+        yield f"study    {self.study}, model {self.model}"
+        yield f"state    {self.state}" + (f" ({where})" if self.state == "running" else "")
+        share = 100 * self.cells / self.of if self.of else 100
+        yield f"cells    {self.cells} of {self.of} ({share:.0f} %)"
+        for task, (done, of) in self.tasks.items():
+            yield f"  {task:30} {done:7} of {of}"
+        if self.pace is not None:
+            yield f"pace     {self.pace:,.1f} items/s"
+        if self.saved is not None:
+            yield f"saved    {_span(time.time() - self.saved)} ago"
+        if self.state != "finished":
+            if self.left is not None:
+                yield f"left     about {_span(self.left)}"
+            if self.state != "running":
+                yield f"to go on {self.run['command']}"
+
+
+def status(out: str | Path) -> Status:
+    """Return how far the study that ran last in a folder is; raises UserError where none did."""
+    path = Path(out) / DATABASE
+    with plainly(path):
+        connection = open_to_read(path)
+        try:
+            study, run = study_row(connection), last_run(connection)
+            if study is None or run is None:
+                raise UserError(f"{out} holds a database in which no study ran yet")
+            cells, of = counts(connection, study.id)
+            times = unit_times(connection, study.id)
+            tasks = task_counts(connection, study.id)
+        finally:
+            connection.close()
+    pace = times.answers / times.seconds if times.seconds else None
+    left = times.answers_left / pace if pace else None
+    if pace and times.expected and times.expected_left is not None:
+        left = times.expected_left * times.seconds / times.expected
+    return Status(
+        study.name, study.model, _state(run, study.finished is not None), cells, of, tasks,
+        times.saved, left, pace, run,
+    )  # fmt: skip
+
+
+def held(out: Path) -> str | None:
+    """Return in words what a folder's database holds; None where there is none.
+
+    What cannot be read is held, too.
+    """
+    path = out / DATABASE
+    if not path.exists():
+        return None
+    try:
+        with plainly(path):
+            connection = open_to_read(path)
+            try:
+                [studies] = connection.execute("SELECT count(*) FROM studies").fetchone()
+                [cells] = connection.execute("SELECT count(finished) FROM cells").fetchone()
+            finally:
+                connection.close()
+    except UserError:
+        return f"{path}, which cannot be read,"
+    plural = "study" if studies == 1 else "studies"
+    return f"the results of {studies} {plural} in {out} ({cells} finished cells)"
+
+
+def _state(run: dict[str, Any], is_finished: bool) -> str:
+    if run["outcome"] is not None:
+        return run["outcome"]
+    if run["host"] == socket.gethostname() and not _lives(run["pid"], run["began"]):
+        return "finished" if is_finished else "killed"
+    return "running"
+
+
+def _lives(pid: int, began: float) -> bool:
+    """Say whether the process that began a run is still there, and no other one by its number."""
+    try:
+        return psutil.Process(pid).create_time() <= began
+    except psutil.Error:
+        return False
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

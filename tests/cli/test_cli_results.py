@@ -1,0 +1,161 @@
+"""The commands around a study's folder: tables, packing, following along, beginning anew."""
+
+import json
+import sqlite3
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from impasto.cli import app
+from impasto.study import Results, Study
+
+TEXT = 'model: m\ntasks: [{name: capitals, limit: 4}]\nplans: [freeze: {k: [1, 2]}, "0-1 [2|3]"]\n'
+
+
+class Model:
+    """Says Paris to everything."""
+
+    name, num_layers, tokenizer, max_positions, identity = "m", 4, None, None, {"weights": "w"}
+
+    def generate(self, plans, prompts, *given, **more):
+        return [[" Paris"] * len(prompts) for _ in plans]
+
+
+def cli(*words, **more):
+    return CliRunner().invoke(app, [str(word) for word in words], **more)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Return the folder of a finished study."""
+    folder = tmp_path / "runs" / "mine"
+    model: Any = Model()
+    Study.from_text(TEXT, name="mine").run(folder, model=model, command="impasto run mine.yaml")
+    return folder
+
+
+def test_the_table_is_printed(out):
+    done = cli("results", out)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0].split()[:3] == ["task", "strategy", "k"]
+    assert len(done.stdout.splitlines()) == 1 + 4
+    assert "not_finite" not in done.stdout  # where there is nothing to say
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_every_format_has_every_row_with_what_it_can_be_traced_by(form, out, tmp_path):
+    file = tmp_path / f"table.{form}"
+    assert cli("results", out, "--to", file).exit_code == 0
+    read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[form](file)
+    frame = Results.read(out).frame()
+    assert list(read["value"]) == list(frame["value"])
+    assert list(read["plan"]) == list(frame["plan"])
+    for row in read.to_dict(orient="records"):
+        assert row["weights"] == "w"
+        assert len(row["digest"]) == len(row["data"]) == len(row["engine"]) == 64
+        assert json.loads(row["versions"])["impasto"]
+        assert row["command"] == "impasto run mine.yaml"
+
+
+def test_markdown_keeps_the_bars_of_a_plan_within_its_cell(out):
+    lines = cli("results", out, "--format", "md").stdout.splitlines()
+    assert any(r"0-1 [2 \| 3]" in line or r"0-1 [2-3]" in line for line in lines)
+    counts = {line.replace(r"\|", "").count("|") for line in lines}
+    assert len(counts) == 1
+
+
+def test_a_study_travels_as_one_file(out, tmp_path):
+    file, there = tmp_path / "mine.impasto", tmp_path / "there"
+    assert cli("results", out, "--pack", file).exit_code == 0
+    assert cli("results", there, "--unpack", file).exit_code == 0
+    assert (there / "results.csv").read_bytes() == (out / "results.csv").read_bytes()
+    assert list(Results.read(there).answers) == list(Results.read(out).answers)
+    assert "exists already" in cli("results", out, "--pack", file).stderr
+    assert "holds results already" in cli("results", there, "--unpack", file).stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM records; END",
+        "CREATE VIEW v AS SELECT * FROM cells",
+        "DROP TABLE timings",
+        "ALTER TABLE runs ADD COLUMN more TEXT",
+    ],
+)
+def test_a_packed_file_that_is_not_exactly_ours_is_refused(change, out, tmp_path):
+    file, there = tmp_path / "mine.impasto", tmp_path / "there"
+    cli("results", out, "--pack", file)
+    database = sqlite3.connect(file)
+    database.execute(change)
+    database.close()
+    done = cli("results", there, "--unpack", file)
+    assert done.exit_code == 2
+    assert "is no packed study" in done.stderr
+    assert not there.exists()
+
+
+def test_a_packed_file_whose_rows_miss_others_is_refused(out, tmp_path):
+    file = tmp_path / "mine.impasto"
+    cli("results", out, "--pack", file)
+    database = sqlite3.connect(file)
+    database.execute("DELETE FROM plans")
+    database.commit()
+    database.close()
+    done = cli("results", tmp_path / "there", "--unpack", file)
+    assert "is damaged (rows are missing)" in done.stderr
+
+
+def test_status_says_how_far_a_study_is(out):
+    done = cli("status", out)
+    assert done.exit_code == 0
+    assert "state    finished" in done.stdout
+    assert "cells    4 of 4 (100 %)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("results", "nowhere"), "holds no results"),
+        (("status", "nowhere"), "holds no results"),
+        (("results", "OUT", "--format", "xls"), "the formats are csv, json, md, parquet"),
+        (("results", "OUT", "--format", "parquet"), "name a file with --to"),
+        (("results", "OUT", "--to", "table.xls"), "does not say its format"),
+        (("results", "OUT", "--pack", "a", "--unpack", "b"), "give one"),
+        (("results", "OUT", "--pack", "no/such/folder"), "there is no folder"),
+        (("results", "there", "--unpack", "nothing"), "does not exist"),
+        (("results", "there", "--unpack", "text"), "damaged or no database"),
+        (("run", "mine.yaml", "--out", "OUT", "--track", "sacred"), "there is no tracker 'sacred'"),
+        (
+            ("run", "mine.yaml", "--out", "OUT", "--fresh"),
+            "would throw away the results of 1 study",
+        ),
+    ],
+)
+def test_a_mistake_is_one_message(words, message, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("this is no database at all, whatever it may be called")
+    (tmp_path / "mine.yaml").write_text(TEXT)
+    before = (out / "results.sqlite").read_bytes()
+    done = cli(*[out if word == "OUT" else word for word in words])
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stderr.count("impasto: ") == 1
+    assert (out / "results.sqlite").read_bytes() == before
+
+
+def test_fresh_asks_and_takes_no_for_an_answer(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("impasto.cli.run._can_ask", lambda: True)
+    monkeypatch.setattr("impasto.run.load", lambda name: Model())
+    (tmp_path / "mine.yaml").write_text(TEXT)
+    words = ("run", "mine.yaml", "--out", out, "--fresh", "--quiet")
+    done = cli(*words, input="n\n")
+    assert done.exit_code == 2
+    assert "nothing was thrown away" in done.stderr
+    before = Results.read(out).run["began"]
+    assert cli(*words, input="y\n").exit_code == 0
+    assert Results.read(out).run["began"] > before
+    assert "there already" not in cli(*words, "--yes").stderr
