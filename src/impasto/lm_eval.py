@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, load
-from impasto.tasks.answering import answer
+from impasto.tasks.answering import answer, context_length, fitted
 from impasto.tasks.harness.prompting import chat_of, generation
 from impasto.tasks.request import Request, RollingLogLikelihood
 
@@ -104,9 +104,9 @@ class ImpastoLM(TemplateLM):
         return self.opened.prefix_token
 
     @property
-    def max_length(self) -> int | None:
-        """The most tokens that the model reads."""
-        return self.opened.max_positions
+    def max_length(self) -> int:
+        """The most tokens that a request may have."""
+        return context_length(self.opened)
 
     @property
     def tokenizer_name(self) -> str:
@@ -157,7 +157,8 @@ class ImpastoLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[Any], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        pairs = [(context, continuation) for _, context, continuation in requests]
+        limit = self.max_length
+        pairs = [fitted((context, continuation), limit) for _, context, continuation in requests]
         [scores] = self.opened.loglikelihood(self.plan, pairs)
         for (texts, _, _), score in zip(requests, scores, strict=True):
             if texts is not None:
