@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from math import exp
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def stories():
 
 def perplexities(model, text):
     """Return the perplexity per token under every plan."""
-    responses = answer(model, PLANS, [[RollingLogLikelihood(text)]]).responses
+    responses: Any = answer(model, PLANS, [[RollingLogLikelihood(text)]]).responses
     return [exp(-found / len(model.tokens(text))) for [[found]] in responses]
 
 
