@@ -88,26 +88,30 @@ def cases(limit: int, scratch: Path) -> Iterator[Case]:
     yield Case("wikitext", {"test": pages}, limit)
 
 
-def ours(case: Case, model: Any, plans: list[str]) -> list[dict[str, Any]]:
-    """Return every metric of every plan as a study finds it, in lm-eval's words."""
-    entry = {
-        "name": case.name,
-        "limit": case.limit,
-        "bootstrap_iters": BOOTSTRAP,
-        "data": {split: str(path) for split, path in case.files.items()},
-    }
-    text = json.dumps({"model": "any", "tasks": [entry], "plans": ["baseline", *plans]})
+def ours(cases: list[Case], model: Any, plans: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return every metric of every case and plan as one study finds it, in lm-eval's words."""
+    entries = [
+        {
+            "name": case.name,
+            "limit": case.limit,
+            "bootstrap_iters": BOOTSTRAP,
+            "data": {split: str(path) for split, path in case.files.items()},
+        }
+        for case in cases
+    ]
+    text = json.dumps({"model": "any", "tasks": entries, "plans": ["baseline", *plans]})
     frame = Study.from_text(text).run(model=model).frame()
-    found: dict[str, dict[str, Any]] = {plan: {} for plan in plans}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in frame.to_dict(orient="records"):
         name, _, filtering = row["metric"].partition(",")
-        found.setdefault(row["plan"], {}).update(
+        found.setdefault((row["task"], row["plan"]), {}).update(
             {
                 f"{name},{filtering or 'none'}": row["value"],
                 f"{name}_stderr,{filtering or 'none'}": row["stderr"],
             }
         )
-    return [found[str(Plan.parse(plan))] for plan in plans]
+    spelled = [str(Plan.parse(plan)) for plan in plans]
+    return {case.name: [found[case.name, plan] for plan in spelled] for case in cases}
 
 
 def theirs(
@@ -216,7 +220,7 @@ def compare(case: Case, task: dict[str, Any], plans: int) -> int:
     model = impasto.load(DATA / "models" / "stories260K")
     lines = [str(Plan.identity(model.num_layers)), *PLANS[:plans]]
     began = time.perf_counter()
-    mine = ours(case, model, lines)
+    mine = ours([case], model, lines)[case.name]
     seconds = time.perf_counter() - began
     wrong = 0
     for line, found in zip(lines, mine, strict=True):

@@ -74,14 +74,15 @@ def main() -> int:
     tasks = {name: localised(task, cases[i].files) for i, (name, task) in _numbered(cases)}
     sampled = plans[:: max(1, len(plans) // asked.sampled)][: asked.sampled]
     began = time.perf_counter()
-    mine = {case.name: dict(zip(plans, ours(case, model, plans), strict=True)) for case in cases}
+    found = ours(cases, model, plans)
     study = time.perf_counter() - began  # lm-eval's index of its tasks included
     print(f"study: {len(plans)} plans in {study:.1f} s", flush=True)
+    mine = {name: dict(zip(plans, metrics, strict=True)) for name, metrics in found.items()}
     began, wrong = time.perf_counter(), 0
     for line in sampled:
         with impasto.apply(model.hf, Plan.parse(line)):
-            found = theirs(tasks, asked.limit, model, asked.batch)
-        for name, values in found.items():
+            others = theirs(tasks, asked.limit, model, asked.batch)
+        for name, values in others.items():
             faults = differences(mine[name][line], values)
             wrong += bool(faults)
             for fault in faults:

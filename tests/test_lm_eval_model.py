@@ -115,6 +115,8 @@ def test_without_a_plan_it_is_the_baseline_and_a_number_is_a_plan_too(demo):
         ("--model=hf --tasks a", "--model=hf --tasks a"),
         ("--model_args plan=3 --tasks a", "run --model impasto --model_args plan=3 --tasks a"),
         ("--config own.yaml", "--config own.yaml"),
+        ("--config=own.yaml", "--config=own.yaml"),
+        ("-Cown.yaml", "-Cown.yaml"),
         ("--config other.yaml", "run --model impasto --config other.yaml"),
         ("ls tasks", "ls tasks"),
         ("--help", "--help"),
@@ -130,3 +132,19 @@ def test_every_option_is_passed_on_to_lm_evals_command_line(given, passed, monke
     monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: seen.append(list(sys.argv)))
     run_command_line(given.split())
     assert seen == [["lm-eval", *passed.split()]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("limit: [3", "expected"),
+        ("- limit", "it should be a mapping"),
+    ],
+)
+def test_a_file_of_options_that_is_none_is_answered(text, message, tmp_path):
+    path = tmp_path / "options.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=rf"options\.yaml(.|\n)*{message}"):
+        run_command_line(["--config", str(path)])

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, load
-from impasto.tasks.answering import answer
+from impasto.tasks.answering import answer, context_length, fitted
 from impasto.tasks.harness.prompting import chat_of, generation
 from impasto.tasks.request import Request, RollingLogLikelihood
 
@@ -104,9 +104,9 @@ class ImpastoLM(TemplateLM):
         return self.opened.prefix_token
 
     @property
-    def max_length(self) -> int | None:
-        """The most tokens that the model reads."""
-        return self.opened.max_positions
+    def max_length(self) -> int:
+        """The most tokens that a request may have."""
+        return context_length(self.opened)
 
     @property
     def tokenizer_name(self) -> str:
@@ -157,7 +157,8 @@ class ImpastoLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[Any], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        pairs = [(context, continuation) for _, context, continuation in requests]
+        limit = self.max_length
+        pairs = [fitted((context, continuation), limit) for _, context, continuation in requests]
         [scores] = self.opened.loglikelihood(self.plan, pairs)
         for (texts, _, _), score in zip(requests, scores, strict=True):
             if texts is not None:
@@ -208,10 +209,27 @@ def _with_model(arguments: Sequence[str]) -> list[str]:
     runs = bool(rest) and rest[0] not in ("ls", "validate", "-h", "--help")
     if not runs or any(re.match(r"(--model|-M)(=|$)|-M\w", word) for word in rest):
         return given
-    configs = [rest[i + 1] for i, word in enumerate(rest[:-1]) if word in ("--config", "-C")]
-    if any("model" in (yaml.safe_load(Path(path).read_text()) or {}) for path in configs):
+    if any("model" in _config(path) for path in _configs(rest)):
         return given
     return ["run", "--model", NAME, *rest]
+
+
+def _configs(words: Sequence[str]) -> list[str]:
+    """Return the files that `--config FILE`, `--config=FILE`, `-C FILE` and `-CFILE` name."""
+    after = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("--config", "-C")]
+    joined = [re.fullmatch(r"(?:--config=|-C)(.+)", word) for word in words]
+    return after + [match[1] for match in joined if match]
+
+
+def _config(path: str) -> Mapping[str, Any]:
+    """Return a file of lm-eval's options; raises UserError where it is none."""
+    try:
+        read = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path} cannot be read: {error}") from None
+    if not isinstance(read, Mapping):
+        raise UserError(f"--config {path} holds no options; it should be a mapping, as `limit: 3`")
+    return read
 
 
 def _read_plan(plan: Any, layers: int) -> Plan:

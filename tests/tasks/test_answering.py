@@ -97,6 +97,18 @@ def test_what_is_too_long_loses_its_left_end_and_is_counted(demo):
     assert cut == demo.tokenizer.decode(ids).split("\n")[0]
 
 
+def test_stops_are_looked_for_one_after_the_other_as_lm_eval_does(demo):
+    """The reply is ` 3`: where the first stop is cut off, the second is no longer whole."""
+    items = [[Generation("4 - 1 =", stops, 4)] for stops in (("3", " 3"), (" 3", "3"))]
+    [[(first,), (second,)]] = answer(demo, PLANS[:1], items).responses
+    assert (first, second) == (" ", "")
+
+
+def test_a_continuation_longer_than_the_context_is_refused(demo):
+    with pytest.raises(UserError, match="exceeds the 256 tokens that the model reads"):
+        answer(demo, PLANS[:1], [[LogLikelihood("2 +", " 3 = 5\n" * 256)]])
+
+
 def test_replies_that_leave_no_room_for_a_prompt_are_refused(demo):
     with pytest.raises(UserError, match="leave no room for a prompt in the model's 256 positions"):
         answer(demo, PLANS[:1], [[Generation("2 + 3 =", (), 256)]])

@@ -78,6 +78,78 @@ def test_stops_and_lengths_are_each_requests_own(tmp_path, demo):
     assert (request.max_new_tokens, request.stop) == (9, (".", "<|end|>"))
 
 
+DRAWN = """
+import random
+from functools import partial
+
+def shuffled(dataset, times):
+    def drawn(doc):
+        for _ in range(times):
+            random.shuffle(doc["choices"])
+        return doc
+    return dataset.map(drawn)
+
+once = partial(shuffled, times=1)
+"""
+DRAWN_TASK = """
+task: drawn
+dataset_path: json
+output_type: multiple_choice
+test_split: test
+process_docs: !function drawing.once
+doc_to_text: "{{question}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: "{{choices.index(answer)}}"
+"""
+
+
+def drawn(tmp_path):
+    """Return a task whose choices are shuffled by `random`, as those of GPQA are."""
+    own = tmp_path / "drawn"
+    own.mkdir(exist_ok=True)
+    (own / "drawing.py").write_text(DRAWN)
+    (own / "drawn.yaml").write_text(DRAWN_TASK)
+    rows = [
+        {"question": f"Which {i}?", "choices": list("abcdefgh"), "answer": "c"} for i in range(9)
+    ]
+    data = {"test": write(tmp_path / "drawn.jsonl", rows)}
+    [task] = load_suite({"name": "drawn", "include_path": str(own), "data": data}).tasks
+    return task
+
+
+def test_documents_drawn_at_random_are_judged_as_they_were_asked(tmp_path):
+    task = drawn(tmp_path)
+    asked = [[r.continuation.strip() for r in requests] for requests in task.requests()]
+    assert len({tuple(choices) for choices in asked}) > 1
+    for item, choices in zip(task.items, asked, strict=True):
+        assert item.doc["choices"] == choices
+        said = [(0.0 if choice == "c" else -9.0, False) for choice in choices]
+        assert task.judge(item, said)["acc"] == 1
+    again = [[r.continuation.strip() for r in requests] for requests in drawn(tmp_path).requests()]
+    assert again == asked
+
+
+def test_a_digest_does_not_depend_on_where_functions_lie_in_memory(tmp_path):
+    task = drawn(tmp_path)
+    config = task._task.config
+    digest, inner = task.digest, config.process_docs.func
+    config.process_docs = type(config.process_docs)(lambda *a, **k: inner(*a, **k), times=1)
+    config.process_docs.func.__qualname__ = inner.__qualname__
+    assert str(config.process_docs.func) != str(inner)
+    assert task.digest == digest
+
+
+def test_answers_of_an_earlier_run_are_judged_without_asking_anew(arc_file):
+    [asked] = load_suite({"name": "arc_easy", "data": {"test": arc_file}}).tasks
+    [judging] = load_suite(
+        {"name": "arc_easy", "data": {"test": arc_file}, "apply_chat_template": True}
+    ).tasks
+    asked.requests()
+    for item in asked.items:
+        said = [(-float(i), False) for i in range(len(item.doc["choices"]["text"]))]
+        assert judging.judge(item, said) == asked.judge(item, said)
+
+
 def test_chance_is_read_off_the_choices(tmp_path, arc_file):
     [task] = load_suite({"name": "arc_easy", "data": {"test": arc_file}}).tasks
     assert task.chance("acc") == pytest.approx((1 / 3 + 1 / 4 + 1 / 5) / 3)
@@ -171,6 +243,7 @@ def bad_entry(options, tmp_path):
         ({"data": "arc.jsonl"}, "a file for each split, such as"),
         ({"data": {}}, "a file for each split"),
         ({"generation_kwargs": 3}, "generation_kwargs must be a mapping"),
+        ({"include_path": "nowhere"}, "include_path must be a folder that is there, not 'nowhere'"),
     ],
 )
 def test_a_wrong_entry_is_answered_when_the_study_is_read(options, message, tmp_path):

@@ -77,6 +77,23 @@ def with_bos():
     return impasto.load(hf, tokenizer)
 
 
+@pytest.fixture(scope="module")
+def without_positions():
+    """A random model that could read on and on, with a tokenizer that says 64 tokens are enough."""
+    from tokenizers import Tokenizer
+    from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
+
+    inner = Tokenizer.from_str(impasto.load("demo").tokenizer.backend_tokenizer.to_str())
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<|end|>", pad_token="<|end|>", model_max_length=64
+    )
+    torch.manual_seed(0)
+    config = BloomConfig(
+        vocab_size=len(tokenizer), hidden_size=32, n_layer=12, n_head=4, eos_token_id=0
+    )
+    return impasto.load(BloomForCausalLM(config).eval(), tokenizer)
+
+
 def compare(model, case, plans, folder):
     """Assert that a study's metrics, standard errors too, are lm-eval's under every plan."""
     from lm_eval.models.huggingface import HFLM
@@ -127,3 +144,14 @@ def test_what_does_not_fit_the_context_is_counted(demo, tmp_path):
     assert set(frame["truncated"]) == {3}
     frame = compare(demo, CASES["multiple choice"], PLANS[:1], tmp_path)
     assert set(frame["truncated"]) == {0}
+
+
+@pytest.mark.parametrize(
+    "case", ["more than the context", "rolling windows", "generation and filters"]
+)
+def test_a_model_without_positions_reads_as_much_as_lm_eval_lets_it(
+    case, without_positions, tmp_path
+):
+    assert without_positions.max_positions is None
+    frame = compare(without_positions, CASES[case], PLANS[:2], tmp_path)
+    assert (frame["truncated"] > 0).all() == (case != "rolling windows")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from impasto.plan.error import PlanError
@@ -89,7 +90,7 @@ class Plan:
         return hashlib.sha256(self.to_json().encode("ascii")).hexdigest()
 
     def __str__(self) -> str:
-        return spell(self.steps)
+        return _spelled(self.steps)
 
     def __repr__(self) -> str:
         return f"Plan({str(self)!r})"
@@ -135,3 +136,8 @@ class Plan:
         parts = [step.part for step in walk(self.steps) if isinstance(step, Layer)]
         without_attention, without_mlp = parts.count("mlp"), parts.count("attention")
         return Occurrences(len(parts), len(parts) - without_attention, len(parts) - without_mlp)
+
+
+@lru_cache(maxsize=128)  # records name their plan once for every item, one plan after the other
+def _spelled(steps: tuple[Step, ...]) -> str:
+    return spell(steps)

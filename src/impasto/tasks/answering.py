@@ -129,16 +129,53 @@ def _ask(
     if isinstance(first, Generation):
         return _generate(model, plans, requests, donors, progress)
     if isinstance(first, LogLikelihood):
-        pairs = [(request.context, request.continuation) for request in requests]
-        cut = [_is_too_long(model, pair) for pair in pairs]
-        return model.loglikelihood(plans, pairs, donors=donors, progress=progress), cut
+        return _score(model, plans, requests, donors, progress)
     return _rolling(model, plans, requests, progress)
 
 
-def _is_too_long(model: AskedModel, pair: tuple[str, str]) -> bool:
-    """Say whether a request's first tokens fall away: the model reads all but the last token."""
-    limit = model.max_positions
-    return limit is not None and sum(map(len, model.token_pair(*pair))) > limit + 1
+def context_length(model: AskedModel) -> int:
+    """Return how many tokens a request may have; what lm-eval takes where the model says nothing.
+
+    That is what the tokenizer says, else 2048: a model without a table of positions (BLOOM) could
+    read more, and its numbers would not be the ones that people know.
+    """
+    if model.max_positions is not None:
+        return model.max_positions
+    from lm_eval.models.utils import resolve_max_length
+
+    return resolve_max_length(None, model.tokenizer)
+
+
+def fitted(pair: Pair, limit: int) -> Pair:
+    """Return a context and its continuation, in token ids, without what falls off on the left.
+
+    The model reads all but the last token. Raises UserError where the continuation alone is longer.
+    """
+    context, continuation = pair
+    room = limit + 1 - len(continuation)
+    if room < 1:
+        raise UserError(
+            f"a continuation of {len(continuation)} tokens exceeds the {limit} tokens that the "
+            "model reads"
+        )
+    return context[-room:], continuation
+
+
+def _score(
+    model: AskedModel,
+    plans: Sequence[Any],
+    requests: Sequence[LogLikelihood],
+    donors: Sequence[Mapping[str, Any]] | None,
+    progress: Progress,
+) -> tuple[Sequence[Sequence[Response]], list[bool]]:
+    """Return the log-likelihoods; donors' spans are found in text, so then it is passed on."""
+    limit = context_length(model)
+    whole = [model.token_pair(request.context, request.continuation) for request in requests]
+    pairs: list[Pair] = [fitted(pair, limit) for pair in whole]
+    cut = [len(left[0]) < len(pair[0]) for left, pair in zip(pairs, whole, strict=True)]
+    if donors is not None:
+        pairs = [(request.context, request.continuation) for request in requests]
+    return model.loglikelihood(plans, pairs, donors=donors, progress=progress), cut
 
 
 def _generate(
@@ -148,37 +185,39 @@ def _generate(
     donors: Sequence[Mapping[str, Any]] | None,
     progress: Progress,
 ) -> tuple[list[list[str]], list[bool]]:
-    """Return the new texts; a prompt is cut so that the longest reply has room behind it."""
+    """Return the new texts; a prompt is cut so that the longest reply has room behind it.
+
+    Donors' spans are found in text, so then prompts that fit are passed on as that.
+    """
     stop, room = requests[0].stop, requests[0].max_new_tokens
-    prompts: list[Any] = [_fitting(model, request.prompt, room) for request in requests]
+    left = context_length(model) - room
+    if left < 1:
+        raise UserError(
+            f"replies of up to {room} tokens leave no room for a prompt in the model's "
+            f"{context_length(model)} positions; ask for fewer tokens"
+        )
+    whole = [model.tokens(request.prompt) for request in requests]
+    cut = [len(ids) > left for ids in whole]
+    prompts = [
+        ids[-left:] if donors is None or was_cut else request.prompt
+        for request, ids, was_cut in zip(requests, whole, cut, strict=True)
+    ]
     said = model.generate(
         plans, prompts, max_new_tokens=room, stop=list(stop), donors=donors, progress=progress
     )
-    cut = [not isinstance(prompt, str) for prompt in prompts]
-    texts = [[_text(model, reply, stop) for reply in row] for row in said]
-    return texts, cut
-
-
-def _fitting(model: AskedModel, prompt: str, room: int) -> str | list[int]:
-    """Return a prompt, or where it is too long for the model its last token ids."""
-    limit = model.max_positions
-    if limit is None:
-        return prompt
-    if limit <= room:
-        raise UserError(
-            f"replies of up to {room} tokens leave no room for a prompt in the model's {limit} "
-            "positions; ask for fewer tokens"
-        )
-    ids = model.tokens(prompt)
-    return prompt if len(ids) <= limit - room else ids[-(limit - room) :]
+    return [[_text(model, reply, stop) for reply in row] for row in said], cut
 
 
 def _text(model: AskedModel, reply: str | list[int], stop: Sequence[str]) -> str:
-    """Return a reply as text; where its prompt was token ids, it is token ids too."""
-    if isinstance(reply, str):
-        return reply
-    text = model.tokenizer.decode(reply, skip_special_tokens=True)
-    return text[: min((text.index(s) for s in stop if s and s in text), default=len(text))]
+    """Return a reply as text up to its stops, which lm-eval looks for one after the other.
+
+    Where two overlap, as in `\nQ:` and `Q:`, their order decides which is seen.
+    """
+    is_text = isinstance(reply, str)
+    text = reply if is_text else model.tokenizer.decode(reply, skip_special_tokens=True)
+    for end in filter(None, stop):
+        text = text.split(end)[0]
+    return text
 
 
 def _rolling(
@@ -203,7 +242,7 @@ def _windows(model: AskedModel, text: str) -> Iterator[Pair]:
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
     ids = model.tokens(text)
-    limit = model.max_positions or max(1, len(ids))
+    limit = context_length(model)
     rolling = get_rolling_token_windows(
         ids, prefix_token=model.prefix_token, max_seq_len=limit, context_len=1
     )

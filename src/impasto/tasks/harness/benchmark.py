@@ -22,8 +22,8 @@ from impasto.tasks.harness.quiet import quiet, sampling_here, seeded
 from impasto.tasks.request import Request, Response
 from impasto.tasks.task import Estimate, Value
 
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # where in memory something lies
 PLAIN = "none"  # lm-eval's name for no filter
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # how functions print; another one in every process
 SURE, OUT_OF_THE_QUESTION = 0.0, -1e6  # log-likelihoods of a choice that is made, or not
 
 
@@ -43,7 +43,9 @@ class Benchmark:
     ) -> None:
         self._task, self.part_of, self._options, self._local = task, part_of, options, local
         self._configure()
+        self._keep_documents()
         self._instances: dict[str, list[Any]] = {}
+        self._requests: tuple[Any, list[list[Request]]] | None = None
 
     @property
     def name(self) -> str:
@@ -79,26 +81,27 @@ class Benchmark:
         return hashlib.sha256(told.encode()).hexdigest()
 
     def requests(self, tokenizer: Any = None) -> list[list[Request]]:
-        """Return what lm-eval asks about each document, its few-shot examples drawn anew.
+        """Return what lm-eval asks about each document, built once for a tokenizer.
 
         Raises UserError for a document that the task cannot read, and for what cannot be asked.
         """
-        instances = self._built(tokenizer)
-        self._instances = {item.id: [] for item in self.items}
-        for instance in instances:
-            self._instances[str(instance.doc_id)].append(instance)
-        for some in self._instances.values():
-            some.sort(key=lambda instance: instance.idx)
-        return [
-            [read_request(self.name, instance, tokenizer) for instance in self._instances[item.id]]
-            for item in self.items
-        ]
+        if self._requests is None or self._requests[0] is not tokenizer:
+            instances = self._by_document(self._built(tokenizer))
+            self._requests = (
+                tokenizer,
+                [
+                    [read_request(self.name, asked, tokenizer) for asked in instances[item.id]]
+                    for item in self.items
+                ],
+            )
+            self._instances = instances
+        return self._requests[1]
 
     def judge(self, item: Document, responses: Sequence[Response]) -> dict[str, Value]:
         """Return what lm-eval makes of the responses, past each of the task's filters."""
         instances = [
             replace(asked, resps=[response] * (asked.repeats or 1), filtered_resps={})
-            for asked, response in zip(self._instances[item.id], responses, strict=True)
+            for asked, response in zip(self._asked(item), responses, strict=True)
         ]
         judged: dict[str, Value] = {}
         with quiet():
@@ -139,8 +142,6 @@ class Benchmark:
     @cached_property
     def _guesses(self) -> dict[str, float]:
         """What choosing by chance scores, by metric."""
-        if not self._instances:
-            self.requests()
         sums: dict[str, float] = {}
         for item in self.items:
             choices = self._choices(item)
@@ -151,7 +152,7 @@ class Benchmark:
 
     def _choices(self, item: Document) -> int:
         """Return among how many answers a document lets the model choose; 0 where it does not."""
-        asked = self._instances[item.id]
+        asked = self._asked(item)
         if len(asked) < 2 or any(i.request_type != "loglikelihood" for i in asked):
             return 0
         unconditional = "acc_mutual_info" in self._task.aggregation()
@@ -162,7 +163,7 @@ class Benchmark:
         likely = {chosen, *range(choices, 2 * choices)}  # past the choices: what is subtracted
         responses: list[Response] = [
             (SURE if index in likely else OUT_OF_THE_QUESTION, index == chosen)
-            for index in range(len(self._instances[item.id]))
+            for index in range(len(self._asked(item)))
         ]
         judged = self.judge(item, responses)
         return {m: float(v) for m, v in judged.items() if not isinstance(v, tuple | list | str)}
@@ -178,18 +179,42 @@ class Benchmark:
         if options.generation_kwargs and task.get_config("output_type") == "generate_until":
             task.set_config("generation_kwargs", dict(options.generation_kwargs), update=True)
 
-    def _built(self, tokenizer: Any) -> list[Any]:
-        """Return the instances that lm-eval builds."""
+    def _keep_documents(self) -> None:
+        """Have lm-eval process the documents once; else those drawn at random change in between.
+
+        It would process them anew to write the requests, and again to judge the answers.
+        """
+        documents = getattr(self._task, "task_docs", None)
+        if documents is not None:
+            split = "test_docs" if self._task.has_test_docs() else "validation_docs"
+            setattr(self._task, split, lambda: documents)
+
+    def _asked(self, item: Document) -> list[Any]:
+        """Return lm-eval's instances of a document; to judge, it is all one how they were put."""
+        if not self._instances:
+            self._instances = self._by_document(self._built(None, as_chat=False))
+        return self._instances[item.id]
+
+    def _by_document(self, instances: list[Any]) -> dict[str, list[Any]]:
+        """Return the instances of each document, in the order of lm-eval's numbering."""
+        found: dict[str, list[Any]] = {item.id: [] for item in self.items}
+        for instance in sorted(instances, key=lambda instance: instance.idx):
+            found[str(instance.doc_id)].append(instance)
+        return found
+
+    def _built(self, tokenizer: Any, as_chat: bool | None = None) -> list[Any]:
+        """Return the instances that lm-eval builds; `as_chat` is the study's unless given."""
         task, options = self._task, self._options
         self._check_examples()
         task.set_fewshot_seed(options.seed)
-        chat = chat_of(tokenizer) if options.apply_chat_template else None
+        as_chat = options.apply_chat_template if as_chat is None else as_chat
+        chat = chat_of(tokenizer) if as_chat else None
         try:
             with quiet(), seeded():
                 task.build_all_requests(
                     limit=options.limit,
                     system_instruction=options.system_instruction,
-                    apply_chat_template=options.apply_chat_template,
+                    apply_chat_template=as_chat,
                     fewshot_as_multiturn=options.fewshot_as_multiturn,
                     chat_template=chat,
                 )

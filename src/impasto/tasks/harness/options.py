@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from impasto.tasks.harness.quiet import OTHER_SEEDS
@@ -66,6 +67,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def _is_folder(value: Any) -> bool:
+    return _is_text(value) and Path(value).is_dir()
+
+
 def _is_files(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(map(_is_text, value.values()))
 
@@ -83,5 +88,5 @@ _CHECKS: dict[str, Check] = {
     "generation_kwargs": (lambda value: isinstance(value, Mapping), "a mapping of options"),
     "bootstrap_iters": (_is_count, "a whole number from 0 on"),
     "unsafe_code": _FLAG,
-    "include_path": (_is_text, "a folder"),
+    "include_path": (_is_folder, "a folder that is there"),
 }
