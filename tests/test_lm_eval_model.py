@@ -148,3 +148,11 @@ def test_a_file_of_options_that_is_none_is_answered(text, message, tmp_path):
         path.write_text(text)
     with pytest.raises(UserError, match=rf"options\.yaml(.|\n)*{message}"):
         run_command_line(["--config", str(path)])
+
+
+def test_a_task_that_lm_eval_does_not_find_suggests_near_names(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["impasto"])
+    monkeypatch.setattr("impasto.tasks.harness.loading._index", harness_index.index)
+    words = ["--model_args", "pretrained=demo", "--tasks", "arc_esy"]
+    with pytest.raises(UserError, match="unknown task 'arc_esy'; did you mean 'arc_easy'"):
+        run_command_line(words)

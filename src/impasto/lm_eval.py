@@ -25,6 +25,7 @@ from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, load
 from impasto.tasks.answering import answer, context_length, fitted
+from impasto.tasks.harness.loading import unknown
 from impasto.tasks.harness.prompting import chat_of, generation
 from impasto.tasks.request import Request, RollingLogLikelihood
 
@@ -195,11 +196,20 @@ def read_arguments(text: str) -> dict[str, Any]:
 
 
 def run_command_line(arguments: Sequence[str]) -> None:
-    """Run lm-eval's own command line, with this model where no other is named."""
+    """Run lm-eval's own command line, with this model where no other is named.
+
+    Raises UserError, with near names, for a task that lm-eval does not find.
+    """
     from lm_eval.__main__ import cli_evaluate
 
     sys.argv = ["lm-eval", *_with_model(arguments)]
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except ValueError as error:
+        missing = re.fullmatch(r"Tasks not found: (.+)", str(error))
+        if missing is None:
+            raise
+        raise UserError("\n".join(map(unknown, missing[1].split(", ")))) from None
 
 
 def _with_model(arguments: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 Whatever goes wrong is answered with what is missing and how to get it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
@@ -23,15 +23,20 @@ def check_name(name: str, options: Options, ours: list[str]) -> None:
 
     `ours` are the names of impasto's own tasks.
     """
-    known = _index(options.include_path).all_tasks
-    if name not in known:
-        near = get_close_matches(name, ours, n=1, cutoff=0.6)
-        near += get_close_matches(name, known, n=3 - len(near), cutoff=0.6)
-        meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if name not in _index(options.include_path).all_tasks:
         raise ValueError(
-            f"unknown task {name!r}{meant}\nThe tasks are {', '.join(ours)}, and those of "
-            "lm-eval, which `impasto lm-eval ls tasks` lists."
+            f"{unknown(name, options.include_path, ours)}\nThe tasks are {', '.join(ours)}, and "
+            "those of lm-eval, which `impasto lm-eval ls tasks` lists."
         )
+
+
+def unknown(name: str, include_path: str | None = None, ours: Sequence[str] = ()) -> str:
+    """Say that there is no such task, with the names that come near."""
+    near = get_close_matches(name, ours, n=1, cutoff=0.6)
+    known = _index(include_path).all_tasks
+    near += get_close_matches(name, known, n=3 - len(near), cutoff=0.6)
+    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"unknown task {name!r}{meant}"
 
 
 def load_benchmark(name: str, options: Options) -> Suite:
