@@ -193,9 +193,14 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
     """Open a Hugging Face decoder.
 
     Raises:
-        ModelError: when its blocks or their parts are not found, or when its attention takes no
-            mask per row (flash attention, for instance).
+        ModelError: when its blocks or their parts are not found, when its attention takes no mask
+            per row (flash attention, for instance), or when it runs an exported plan.
     """
+    if hasattr(hf.config, "impasto"):
+        raise ModelError(
+            f"{type(hf).__name__} runs a plan of its own already; open its folder by "
+            "impasto.load(folder)"
+        )
     if hf.config.is_encoder_decoder or hf.get_output_embeddings() is None or not hf.can_generate():
         raise ModelError(
             f"{type(hf).__name__} does not predict next tokens, and freeze and noise are about the "

@@ -45,9 +45,11 @@ def read_planned(config: dict[str, Any]) -> PlannedFolder | None:
     family = kind.removeprefix(TYPE_PREFIX)
     if family not in CONFIG_MAPPING:
         raise ModelError(f"the exported model is a {family}, which this transformers does not know")
+    try:
+        plan, architecture = Plan.from_json(section["json"]), section["architecture"]
+    except KeyError as error:
+        raise ModelError(f"config.json is damaged: its section {SECTION} lacks {error}") from None
     added = (SECTION, "auto_map", "model_type", "architectures")
     own = {name: value for name, value in config.items() if name not in added}
-    own["architectures"] = [section["architecture"]]
-    return PlannedFolder(
-        Plan.from_json(section["json"]), family, CONFIG_MAPPING[family].from_dict(own)
-    )
+    own["architectures"] = [architecture]
+    return PlannedFolder(plan, family, CONFIG_MAPPING[family].from_dict(own))
