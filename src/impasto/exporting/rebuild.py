@@ -74,7 +74,9 @@ def compare(model: OpenedModel, hf: Any, order: Sequence[int]) -> None:
                 if found != value:
                     where = f"{name}.{what}" if name else what
                     raise _inexpressible(place, layer, f"{where} is {found!r}, not {value!r}")
-    outline = OpenedModel(hf, [Block(block, (), ()) for block in blocks], model.habits, model.anatomy)
+    outline = OpenedModel(
+        hf, [Block(block, (), ()) for block in blocks], model.habits, model.anatomy
+    )
     its, new = _called_with(model), _called_with(outline)
     for place, layer in enumerate(order):
         for name, value in its.arguments[layer].items():

@@ -77,7 +77,10 @@ def _leading(name: str, dense: list[bool]) -> int:
 
 def _write_sparse_step(own: Any, text: Any, order: Sequence[int]) -> None:
     """Qwen's rule (experts in every so manyth layer, with exceptions), as exceptions alone."""
-    step, exceptions = getattr(own, "decoder_sparse_step", None), own.__dict__.get("mlp_only_layers")
+    step, exceptions = (
+        getattr(own, "decoder_sparse_step", None),
+        own.__dict__.get("mlp_only_layers"),
+    )
     if step is None or exceptions is None:
         return
     dense = [i for i in range(own.num_hidden_layers) if i in exceptions or (i + 1) % step]

@@ -46,9 +46,7 @@ class Loaded(NamedTuple):
     plan: Plan | None
 
 
-def load_hf(
-    name: str | os.PathLike[str], plan: Plan | None = None, **options: Any
-) -> Loaded:
+def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: Any) -> Loaded:
     """Load a Hugging Face causal language model and, where there is one, its tokenizer.
 
     Args:
