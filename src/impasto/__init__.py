@@ -2,7 +2,8 @@
 
 A :class:`Plan` is one line of text that says how a forward pass runs; :func:`load` opens a model
 on which plans run; :func:`apply` makes a Hugging Face model itself run one; :class:`Study` sweeps
-many plans over tasks; :func:`export` writes a model that runs a plan by itself. Names that need torch are imported when they are first used.
+many plans over tasks; :func:`export` writes a model that runs a plan by itself. Names that need
+torch are imported when they are first used.
 """
 
 from importlib import import_module

@@ -16,7 +16,7 @@ class NoImpasto:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "impasto":
             raise ModuleNotFoundError("impasto is not installed here")
-        return None
+        return
 
 
 def main(path):

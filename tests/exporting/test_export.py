@@ -12,9 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Dynami
 import impasto
 from families import family
 from impasto import Plan, UserError
-from impasto.exporting import ExportError
+from impasto.exporting import ExportError, roundtrip
 from impasto.exporting import export as package_export
-from impasto.exporting import roundtrip
 from impasto.model.load import bundled_folder
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]

@@ -12,6 +12,7 @@ current one and all others as earlier ones, with or without a cache.
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -168,10 +169,8 @@ class Run:
         if not self.is_held:
             earlier = self._block(index, part, earlier, call, slot)
         elif attends:
-            try:
+            with suppress(KeysAndValuesReady):
                 self._block(index, part, earlier, call, slot)
-            except KeysAndValuesReady:
-                pass
         if current is not None:
             seen = Slot(slot) if attends else None
             call = self._as_current(call) if attends else call
@@ -184,11 +183,9 @@ class Run:
         """Call a block as its family does, without one of its parts or with both."""
         block, call = self.blocks[index], dict(call)
         del call["hidden_states"]
-        for name, value in call.items():
-            if name == self.told["cache_argument"]:
-                call[name] = slot
-            elif name == "use_cache":
-                call[name] = slot is not None
+        call[self.told["cache_argument"]] = slot
+        if "use_cache" in call:
+            call["use_cache"] = slot is not None
         dropped = {"attention": self.told["mlp"], "mlp": self.told["attention"]}.get(part, {})
         parts = [(block.get_submodule(name), outputs) for name, outputs in dropped.items()]
         before = [module.__dict__.get("forward") for module, _ in parts]
@@ -239,7 +236,7 @@ class Run:
         return torch.where(spared.to(states.device), states, drawn)
 
 
-class KeysAndValuesReady(Exception):
+class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)
     """Ends a block whose rows are held: it gives keys and values, no more."""
 
 

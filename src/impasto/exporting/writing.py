@@ -149,7 +149,7 @@ def _write_planned(
 def _save(
     hf: Any, state: dict[str, Any], folder: Path, dest: Path, max_shard_size: int | str, plain: bool
 ) -> None:
-    """Write weights and configurations; a planned folder keeps its weights as they are in memory."""
+    """Write weights and configurations; a planned folder's weights stay as they are in memory."""
     check_room(dest, sum(tensor.nbytes for tensor in state.values()))
     try:
         hf.save_pretrained(

@@ -1,8 +1,9 @@
 """The opening check: what this package takes for granted, proved on the model at hand.
 
-Two claims, on a few tokens, about the layers that are loaded: running every block in order from what the model's own forward
-prepares gives the model's own logits; and a block is residual + attention + MLP, so that either
-part can be left out and nothing else changes. A family that nobody thought of works if both hold.
+Two claims, on a few tokens, about the layers that are loaded: running every block in order from
+what the model's own forward prepares gives the model's own logits; and a block is residual +
+attention + MLP, so that either part can be left out and nothing else changes. A family that nobody
+thought of works if both hold.
 """
 
 from dataclasses import dataclass

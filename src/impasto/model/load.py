@@ -24,7 +24,7 @@ from transformers import (
 from impasto.error import UserError
 from impasto.model.absent import empty_blocks, spans
 from impasto.model.anatomy import ModelError, find_blocks
-from impasto.model.planned import read_planned
+from impasto.model.planned import PlannedFolder, read_planned
 from impasto.plan import Plan
 
 BUNDLED = ("demo",)
@@ -63,7 +63,7 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
     given = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype} | options
     try:
         told = {key: given[key] for key in _WHERE if key in given}
-        planned = read_planned(PreTrainedConfig.get_config_dict(place, **told)[0])
+        planned = _planned(place, told)
         if planned is not None:
             plan = _within(planned.plan, plan)
             given["config"] = planned.config
@@ -110,6 +110,14 @@ def _load_layers(
     hf = type(family.__name__, (family,), own).from_pretrained(place, **given)
     hf.__class__ = family  # from here on it is a model of its family like any other
     return hf
+
+
+def _planned(place: str, told: dict[str, Any]) -> PlannedFolder | None:
+    """Return what an exported folder holds; None for any other, also where nothing can be read."""
+    try:
+        return read_planned(PreTrainedConfig.get_config_dict(place, **told)[0])
+    except OSError:  # an adapter has no config.json; of what is not there, loading says more
+        return None
 
 
 def _within(held: Plan, plan: Plan | None) -> Plan:
