@@ -1,4 +1,4 @@
-"""`impasto export`: a folder, and what was found when it was loaded again; mistakes in one message."""
+"""`impasto export`: a folder, and what loading it again found; each mistake in one message."""
 
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner

@@ -8,6 +8,7 @@ prompt, and the tokens that `generate` writes with and without a cache.
 
 import json
 import sys
+from typing import Any
 
 
 class NoImpasto:
@@ -33,7 +34,7 @@ def main(path):
     torch.set_num_threads(1)
     for folder, runs_code, ids, logits, count in torch.load(path):
         code = {"trust_remote_code": True} if runs_code else {}
-        hf = AutoModelForCausalLM.from_pretrained(folder, **code)
+        hf: Any = AutoModelForCausalLM.from_pretrained(folder, **code)
         with torch.no_grad():
             found = hf(input_ids=ids).logits
         written = [

@@ -99,7 +99,7 @@ class Run:
     def __init__(self, model: Any, call: Any, noted: list[Any], states: Any) -> None:
         self.blocks, self.told, self.draws = model._blocks, model._told, model.draws
         self.noted, self.entered = noted, states
-        self.cache = next((v for v in noted[0].values() if isinstance(v, Cache)), None)
+        self.cache: Any = next((v for v in noted[0].values() if isinstance(v, Cache)), None)
         self.steps = self.told["steps"]
         self.ledger = None if self.cache is None else Ledger.of(self.cache)
         self.past = iter([] if self.ledger is None else self.cache.layers[1:])
@@ -145,13 +145,14 @@ class Run:
         if "layer" in step:
             return self._layer(step["layer"], step["part"], earlier, current)
         is_mean, count = step["combine"] == "mean", len(step["parallel"])
-        merged = [torch.zeros_like(earlier) if is_mean else earlier]
+        merged: list[Any] = [torch.zeros_like(earlier) if is_mean else earlier]
         merged.append(None if current is None else merged[0] if is_mean else current)
         for branch in step["parallel"]:
             ends = (earlier, current)
             for inner in branch:
                 ends = self._step(inner, *ends)
-            for k, (end, begun) in enumerate(zip(ends, (earlier, current), strict=True)):
+            begins: Any = (earlier, current)
+            for k, (end, begun) in enumerate(zip(ends, begins, strict=True)):
                 if end is not None:
                     end = end.to(begun.device)
                     merged[k] = merged[k] + (end if is_mean else end - begun)
@@ -245,7 +246,8 @@ class Slot(Cache):
 
     def __init__(self, past: Any, ends: bool = False) -> None:
         super().__init__(layers=[])
-        self.keys, self.values = (None, None) if past is None else (past.keys, past.values)
+        self.keys: Any = None if past is None else past.keys
+        self.values: Any = None if past is None else past.values
         self._ends = ends
 
     def update(self, key_states: Any, value_states: Any, layer_idx: int, *_: Any, **__: Any) -> Any:
@@ -274,8 +276,9 @@ class Ledger(DynamicLayer):
         if not (cache.layers and isinstance(cache.layers[0], Ledger)):
             if cache.get_seq_length():
                 raise ValueError("this cache was filled without the plan; begin with a new one")
-            cache.layers = [Ledger()]
-        return cache.layers[0]
+            cache.__dict__["layers"] = [Ledger()]
+        ledger: Any = cache.layers[0]
+        return ledger
 
     def record(self, cache: Any, ids: Any, kept: list[Any]) -> None:
         """Write down the tokens just read and what they left at each place of the plan."""

@@ -86,7 +86,7 @@ def check(folder: Path, wanted: Expected, runs_code: bool) -> RoundTrip:
 
 
 def _loaded(folder: Path, wanted: Expected, runs_code: bool) -> Any:
-    hf, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype="auto",
         trust_remote_code=runs_code,
@@ -94,6 +94,7 @@ def _loaded(folder: Path, wanted: Expected, runs_code: bool) -> Any:
         use_safetensors=True,
         output_loading_info=True,
     )
+    hf, report = loaded
     stray = {kind: sorted(names) for kind, names in report.items() if names}
     if stray:
         raise ExportError(f"what was written is not all that it should be when loaded: {stray}")
@@ -147,8 +148,9 @@ def _check_written(hf: Any, wanted: Expected) -> None:
 @contextmanager
 def _no_trace(folder: Path) -> Iterator[None]:
     """Remove what transformers keeps of a folder's code, for that folder is yet to be renamed."""
-    name = dynamic_module_utils._sanitize_module_name(folder.name)
-    known = Path(dynamic_module_utils.HF_MODULES_CACHE, "transformers_modules", name)
+    own: Any = dynamic_module_utils
+    name = own._sanitize_module_name(folder.name)
+    known = Path(own.HF_MODULES_CACHE, own.TRANSFORMERS_DYNAMIC_MODULE_NAME, name)
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from impasto.study.asking import Progress, StudiedModel, ask
 from impasto.study.document import StudyError
@@ -56,7 +56,7 @@ def run_study(
     return results
 
 
-def _loaded(name: str, options: Mapping[str, str], memory: int | None) -> "Model":
+def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model":
     from impasto.run import load
 
     model = load(name, **options)
