@@ -115,7 +115,9 @@ def source_card(source: str, options: dict[str, Any]) -> Any:
             _raise_exceptions_for_connection_errors=False,
             **where,
         )
-        return None if path is None else ModelCard.load(path, ignore_metadata_errors=True).data
+        if path is None or not Path(path).read_text(encoding="utf-8").startswith("---"):
+            return None
+        return ModelCard.load(path, ignore_metadata_errors=True).data
     except (OSError, ValueError):
         return None
 

@@ -102,7 +102,7 @@ class Run:
         self.cache: Any = next((v for v in noted[0].values() if isinstance(v, Cache)), None)
         self.steps = self.told["steps"]
         self.ledger = None if self.cache is None else Ledger.of(self.cache)
-        self.past = iter([] if self.ledger is None else self.cache.layers[1:])
+        self.past = iter([] if self.cache is None else self.cache.layers[1:])
         self.kept: list[Any] = []
         self.is_held, self.noises = False, 0
         self._read(call)

@@ -76,7 +76,8 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
         raise
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(_cannot_load(name, error)) from error
-    return Loaded(hf.eval(), _tokenizer(place, given["trust_remote_code"]), plan)
+    known = {name: given[name] for name in ("config", "trust_remote_code") if name in given}
+    return Loaded(hf.eval(), _tokenizer(place, known), plan)
 
 
 def _load_layers(
@@ -149,9 +150,9 @@ def _place(name: str) -> str:
     return name
 
 
-def _tokenizer(place: str, trust: bool) -> PreTrainedTokenizerBase | None:
+def _tokenizer(place: str, known: dict[str, Any]) -> PreTrainedTokenizerBase | None:
     try:
-        return AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
+        return AutoTokenizer.from_pretrained(place, **known)
     except (OSError, ValueError, ImportError, TypeError):
         return None  # token ids still work; a request of text says what is missing
 
