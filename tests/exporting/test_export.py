@@ -234,6 +234,8 @@ REFUSED = [
     ({"plan": HISTORY, "form": "checkpoint"}, "noise.* is no whole layer"),
     ({"plan": DROPPED, "form": "onnx"}, "checkpoint or planned"),
     ({"plan": "0-5"}, "is not a plan"),
+    ({"plan": DROPPED, "max_shard_size": "5GiB"}, "5GB or 500MB"),
+    ({"plan": DROPPED, "max_shard_size": 0}, "5GB or 500MB"),
     ({"plan": DROPPED, "dtype": "auto"}, "options are for models"),
 ]
 

@@ -1,6 +1,7 @@
 """``export``: a plan as a folder with a model that runs it, checked by loading it again."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -76,6 +77,7 @@ def export(
         raise ExportError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
     dest = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100  (links stay as they are)
     form = _form(plan, form)
+    _check_size(max_shard_size)
     check_target(dest)
     if not isinstance(model, Model):
         named = isinstance(model, (str, os.PathLike))
@@ -119,6 +121,15 @@ def _form(plan: Plan, form: Form | None) -> Form:
             "layers only, one after the other; form='planned' can hold this plan"
         )
     return form or ("planned" if other else "checkpoint")
+
+
+def _check_size(size: int | str) -> None:
+    """Raise ExportError unless transformers can read a size."""
+    is_size = re.fullmatch(r"\d+(\.\d+)?[TGMK]B", size) if isinstance(size, str) else size > 0
+    if not is_size:
+        raise ExportError(
+            f"max_shard_size is a number of bytes, or text such as 5GB or 500MB, not {size!r}"
+        )
 
 
 def _write_checkpoint(
