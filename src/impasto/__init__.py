@@ -2,7 +2,8 @@
 
 A :class:`Plan` is one line of text that says how a forward pass runs; :func:`load` opens a model
 on which plans run; :func:`apply` makes a Hugging Face model itself run one; :class:`Study` sweeps
-many plans over tasks. Names that need torch are imported when they are first used.
+many plans over tasks; :func:`export` writes a model that runs a plan by itself. Names that need
+torch are imported when they are first used.
 """
 
 from importlib import import_module
@@ -13,6 +14,7 @@ from impasto.error import UserError
 from impasto.plan import Plan, PlanError
 
 if TYPE_CHECKING:
+    from impasto.exporting import export
     from impasto.run import Donor, Model, apply, load
     from impasto.study import Study
 
@@ -25,12 +27,14 @@ __all__ = [
     "Study",
     "UserError",
     "apply",
+    "export",
     "load",
     "strategies",
 ]
 
 _LATER = dict.fromkeys(("Donor", "Model", "apply", "load"), "impasto.run") | {
-    "Study": "impasto.study"
+    "Study": "impasto.study",
+    "export": "impasto.exporting",
 }
 
 

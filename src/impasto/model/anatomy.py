@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from impasto.error import UserError
+from impasto.model.absent import first_present
 
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
 QUERY_NAMES = ("q_proj",)  # where queries are a module apart, which keys and values can do without
@@ -22,8 +23,9 @@ class ModelError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """The blocks of a model and the names of their parts."""
+    """The blocks of a model, the name of their list, and the names of their parts."""
 
+    path: str
     blocks: nn.ModuleList
     attention: tuple[str, ...]
     mlp: tuple[str, ...]
@@ -36,8 +38,8 @@ def find_anatomy(hf: nn.Module) -> Anatomy:
         ModelError: when no list of ``num_hidden_layers`` blocks is there, or its blocks do not
             have an attention and an MLP under names known here.
     """
-    blocks = _find_blocks(hf)
-    children = {name for name, _ in blocks[0].named_children()}
+    path, blocks = find_blocks(hf)
+    children = {name for name, _ in _present(hf, blocks).named_children()}
     attention = next(((name,) for name in ATTENTION_NAMES if name in children), None)
     mlp = next((names for names in MLP_NAMES if children.issuperset(names)), None)
     if attention is None or mlp is None:
@@ -47,20 +49,32 @@ def find_anatomy(hf: nn.Module) -> Anatomy:
             f"{', '.join(sorted(children))}; known names are "
             f"{', '.join(ATTENTION_NAMES)} and {', '.join('+'.join(n) for n in MLP_NAMES)}"
         )
-    return Anatomy(blocks, attention, mlp)
+    return Anatomy(path, blocks, attention, mlp)
 
 
-def _find_blocks(hf: nn.Module) -> nn.ModuleList:
+def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the list of a decoder's blocks, after its name.
+
+    Raises:
+        ModelError: when no list of ``num_hidden_layers`` blocks with an attention is there.
+    """
     depth = hf.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
-    for module in hf.modules():
+    for path, module in hf.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth > 0:
-            children = {name for name, _ in module[0].named_children()}
+            children = {name for block in module for name, _ in block.named_children()}
             if children.intersection(ATTENTION_NAMES):
-                return module
+                return path, module
     raise ModelError(
         f"{type(hf).__name__}: no list of {depth} transformer blocks was found, so there are no "
         "layers for a plan to name"
     )
+
+
+def _present(hf: nn.Module, blocks: nn.ModuleList) -> nn.Module:
+    block = first_present(blocks)
+    if block is None:
+        raise ModelError(f"{type(hf).__name__} was loaded without any of its layers")
+    return block
 
 
 def find_queries(block: nn.Module, anatomy: Anatomy) -> tuple[nn.Module, ...]:

@@ -1,8 +1,9 @@
 """The opening check: what this package takes for granted, proved on the model at hand.
 
-Two claims, on a few tokens: running every block in order from what the model's own forward
-prepares gives the model's own logits; and a block is residual + attention + MLP, so that either
-part can be left out and nothing else changes. A family that nobody thought of works if both hold.
+Two claims, on a few tokens, about the layers that are loaded: running every block in order from
+what the model's own forward prepares gives the model's own logits; and a block is residual +
+attention + MLP, so that either part can be left out and nothing else changes. A family that nobody
+thought of works if both hold.
 """
 
 from dataclasses import dataclass
@@ -45,13 +46,14 @@ def check(model: OpenedModel) -> Check:
     ids = torch.arange(_TOKENS, device=model.device)[None] % model.hf.config.vocab_size
     entered = model.enter(ids, torch.arange(_TOKENS, device=model.device)[None])
     states, silences, sequential, parallel = entered.states, [0.0], [0.0], [0.0]
-    for block, arguments in zip(model.blocks, entered.arguments, strict=True):
+    for layer in model.present:
+        block, arguments = model.blocks[layer], entered.arguments[layer]
         silent, one_by_one, side_by_side, after = _taken_apart(block, states, arguments)
         silences.append(difference(silent, states))
         sequential.append(difference(one_by_one, after))
         parallel.append(difference(side_by_side, after))
         states = after
-    stock = model.hf(input_ids=ids, use_cache=False).logits[0]
+    stock = model.own_logits(ids)[0]
     found = Check(
         logits=difference(model.leave(states[0]), stock),
         silence=max(silences),

@@ -5,43 +5,133 @@ caller asks for it.
 """
 
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from accelerate import init_empty_weights
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from impasto.model.anatomy import ModelError
+from impasto.error import UserError
+from impasto.model.absent import empty_blocks, spans
+from impasto.model.anatomy import ModelError, find_blocks
+from impasto.model.planned import PlannedFolder, read_planned
+from impasto.plan import Plan
 
 BUNDLED = ("demo",)
+# The options that say where a model's files lie, of whatever kind these are.
+_WHERE = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
 
 
-def load_hf(
-    name: str | os.PathLike[str], **options: Any
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+class Loaded(NamedTuple):
+    """What a name stands for.
+
+    Attributes:
+        hf: The Hugging Face model.
+        tokenizer: Its tokenizer, where it has one.
+        plan: The plan that it was loaded for; None where it has all its layers.
+    """
+
+    hf: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    plan: Plan | None
+
+
+def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: Any) -> Loaded:
     """Load a Hugging Face causal language model and, where there is one, its tokenizer.
 
     Args:
         name: ``demo``, a folder, or a hub id.
+        plan: Load only the layers that this plan runs; the others are neither read nor held.
         options: Passed on to ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
         ModelError: when there is no such model, or it cannot be read.
+        PlanError: when the plan names a layer that the model lacks.
     """
     place = bundled_folder(name) if name in BUNDLED else _place(os.fspath(name))
     dtype = torch.float32 if name in BUNDLED else "auto"  # stored small, but run on any CPU
     given = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype} | options
     try:
-        hf = AutoModelForCausalLM.from_pretrained(place, **given)
+        told = {key: given[key] for key in _WHERE if key in given}
+        planned = _planned(place, told)
+        if planned is not None:
+            plan = _within(planned.plan, plan)
+            given["config"] = planned.config
+        hf = (
+            AutoModelForCausalLM.from_pretrained(place, **given)
+            if plan is None
+            else _load_layers(place, plan, given, told)
+        )
+    except UserError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(_cannot_load(name, error)) from error
-    return hf.eval(), _tokenizer(place, given["trust_remote_code"])
+    known = {name: given[name] for name in ("config", "trust_remote_code") if name in given}
+    return Loaded(hf.eval(), _tokenizer(place, known), plan)
+
+
+def _load_layers(
+    place: str, plan: Plan, given: dict[str, Any], told: dict[str, Any]
+) -> PreTrainedModel:
+    """Load a model without the layers that a plan does not name."""
+    trust = given["trust_remote_code"]
+    config = given.get("config") or AutoConfig.from_pretrained(
+        place, trust_remote_code=trust, **told
+    )
+    with init_empty_weights():
+        outline: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    path, blocks = find_blocks(outline)
+    plan.check(len(blocks))
+    family, kept = type(outline), plan.layers
+    if not kept:
+        raise ModelError(f"the plan {plan} runs no layer, so there is nothing to load for it")
+
+    def begin(self: Any, *args: Any, **kwargs: Any) -> None:
+        family.__init__(self, *args, **kwargs)
+        empty_blocks(find_blocks(self)[1], kept)
+
+    lacking = "|".join(str(index) for index in range(len(blocks)) if index not in kept)
+    not_read = rf"(^|\.){re.escape(path.rpartition('.')[2])}\.({lacking})\."
+    ignored = [*(family._keys_to_ignore_on_load_unexpected or []), *([not_read] if lacking else [])]
+    own = {
+        "__init__": begin,
+        "__module__": family.__module__,
+        "_keys_to_ignore_on_load_unexpected": ignored,
+    }
+    hf = type(family.__name__, (family,), own).from_pretrained(place, **given)
+    hf.__class__ = family  # from here on it is a model of its family like any other
+    return hf
+
+
+def _planned(place: str, told: dict[str, Any]) -> PlannedFolder | None:
+    """Return what an exported folder holds; None for any other, also where nothing can be read."""
+    try:
+        return read_planned(PreTrainedConfig.get_config_dict(place, **told)[0])
+    except OSError:  # an adapter has no config.json; of what is not there, loading says more
+        return None
+
+
+def _within(held: Plan, plan: Plan | None) -> Plan:
+    """Return the plan to load a folder for that holds another plan's layers."""
+    if plan is None:
+        return held
+    lacking = plan.layers - held.layers
+    if lacking:
+        raise ModelError(
+            f"the plan {plan} names layers that this folder does not hold ({spans(lacking)}): it "
+            f"was exported for {held}, with the layers {spans(held.layers)}"
+        )
+    return plan
 
 
 def bundled_folder(name: str | os.PathLike[str]) -> str:
@@ -60,9 +150,9 @@ def _place(name: str) -> str:
     return name
 
 
-def _tokenizer(place: str, trust: bool) -> PreTrainedTokenizerBase | None:
+def _tokenizer(place: str, known: dict[str, Any]) -> PreTrainedTokenizerBase | None:
     try:
-        return AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
+        return AutoTokenizer.from_pretrained(place, **known)
     except (OSError, ValueError, ImportError, TypeError):
         return None  # token ids still work; a request of text says what is missing
 

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from impasto.model.absent import first_present, is_absent
 from impasto.model.anatomy import (
     KEY_ARGUMENTS,
     Anatomy,
@@ -50,18 +51,29 @@ class Habits:
 class OpenedModel:
     """A decoder whose blocks can be called one by one; made by :func:`open_model`.
 
-    ``hf`` is never changed, only called.
+    ``hf`` is never changed, only called. Layers that are not loaded
+    (:mod:`impasto.model.absent`) have their place in ``blocks``, but no parts.
     """
 
     hf: PreTrainedModel
     blocks: list[Block]
     habits: Habits
+    anatomy: Anatomy
     _visibility: Visibility | None = field(default=None, init=False)
 
     @property
     def num_layers(self) -> int:
         """The number of layers T."""
         return len(self.blocks)
+
+    @cached_property
+    def present(self) -> tuple[int, ...]:
+        """The layers that are loaded, upwards."""
+        return tuple(i for i, block in enumerate(self.blocks) if not is_absent(block.module))
+
+    def first_block(self) -> Block:
+        """Return the lowest layer that is loaded."""
+        return self.blocks[self.present[0]]
 
     @property
     def device(self) -> torch.device:
@@ -131,6 +143,16 @@ class OpenedModel:
         with Forwards([(block.module, finished) for block in self.blocks]):
             return self.hf(input_ids=blank, use_cache=False).logits[:, 0]
 
+    def own_logits(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:
+        """Return the logits of the model's own forward, which passes over absent layers."""
+
+        def passed(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return as_output(hidden_states, self.habits.block_outputs)
+
+        absent = (block.module for block in self.blocks if is_absent(block.module))
+        with Forwards([(block, passed) for block in absent]):
+            return self.hf(input_ids=ids, use_cache=False).logits
+
     def visibility(self, length: int) -> Visibility:
         """Return which position may see which among the first ``length``, as the model masks."""
         if self._visibility is None or self._visibility.length < length:
@@ -171,9 +193,14 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
     """Open a Hugging Face decoder.
 
     Raises:
-        ModelError: when its blocks or their parts are not found, or when its attention takes no
-            mask per row (flash attention, for instance).
+        ModelError: when its blocks or their parts are not found, when its attention takes no mask
+            per row (flash attention, for instance), or when it runs an exported plan.
     """
+    if hasattr(hf.config, "impasto"):
+        raise ModelError(
+            f"{type(hf).__name__} runs a plan of its own already; open its folder by "
+            "impasto.load(folder)"
+        )
     if hf.config.is_encoder_decoder or hf.get_output_embeddings() is None or not hf.can_generate():
         raise ModelError(
             f"{type(hf).__name__} does not predict next tokens, and freeze and noise are about the "
@@ -187,7 +214,9 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         return tuple(Component(block.get_submodule(name), arities[name]) for name in names)
 
     blocks = [
-        Block(
+        Block(block, (), ())
+        if is_absent(block)
+        else Block(
             block,
             components(block, anatomy.attention),
             components(block, anatomy.mlp),
@@ -195,13 +224,14 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         )
         for block in anatomy.blocks
     ]
-    return OpenedModel(hf, blocks, habits)
+    return OpenedModel(hf, blocks, habits, anatomy)
 
 
 @torch.no_grad()
 def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, int]]:
-    """Watch the first block during one ordinary forward over two tokens."""
-    block = anatomy.blocks[0]
+    """Watch the first block that is there during one ordinary forward over two tokens."""
+    block = first_present(anatomy.blocks)
+    assert block is not None, "find_anatomy found one"
     outputs: dict[str, Any] = {}
     call: Arguments = {}
 
@@ -218,8 +248,16 @@ def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, i
     cache = DynamicCache(config=hf.config)
     ids = torch.zeros(1, 3, dtype=torch.long, device=input_device(hf))
     present = torch.tensor([[0, 1, 1]], device=ids.device)
+
+    def uncached(*args: Any, **kwargs: Any) -> Any:
+        """Run the watched block in the place of an absent one: what comes out is of its form."""
+        kwargs = {name: None if value is cache else value for name, value in kwargs.items()}
+        return block.forward(*(None if value is cache else value for value in args), **kwargs)
+
+    absent = [other for other in anatomy.blocks if is_absent(other)]
     try:
-        hf(input_ids=ids, attention_mask=present, past_key_values=cache, use_cache=True)
+        with Forwards([(other, uncached) for other in absent]):
+            hf(input_ids=ids, attention_mask=present, past_key_values=cache, use_cache=True)
     finally:
         for hook in hooks:
             hook.remove()

@@ -106,7 +106,12 @@ class Plan:
     @property
     def max_layer(self) -> int:
         """The highest layer that runs; -1 if none does."""
-        return max((step.index for step in walk(self.steps) if isinstance(step, Layer)), default=-1)
+        return max(self.layers, default=-1)
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """The layers that run, whole or in part."""
+        return frozenset(step.index for step in walk(self.steps) if isinstance(step, Layer))
 
     @property
     def markers(self) -> tuple[tuple[int, Marker], ...]:

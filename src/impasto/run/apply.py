@@ -26,7 +26,7 @@ from impasto.model.forwards import Forward, Forwards, as_output
 from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Layer, Noise, Parallel, Plan
 from impasto.run.noise import prefix_keys
-from impasto.run.opening import opened
+from impasto.run.opening import admit, opened
 from impasto.run.rows import Batch
 from impasto.run.slot import KeysValues
 from impasto.run.walk import State, Walker
@@ -45,7 +45,7 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
         PlanError: when the plan names a layer that the model lacks.
         UserError: when a plan is applied to this model already, or the plan injects (which needs
             donors: :meth:`impasto.Model.next_logits` and its like take them).
-        ModelError: when the model cannot be opened.
+        ModelError: when the model cannot be opened, or was loaded without a layer that is named.
     """
     hf = _unwrapped(hf)
     if hf in _applied:
@@ -59,7 +59,7 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
             "carry; use next_logits, loglikelihood or generate of impasto's model with donors="
         )
     model = opened(hf)
-    plan.check(model.num_layers)
+    admit(model, plan)
     return Applied(model, plan)
 
 

@@ -68,7 +68,7 @@ class Shares:
 
 def shares(model: OpenedModel) -> Shares:
     """Read the shares off a model's weights."""
-    block = model.blocks[0]
+    block = model.first_block()
     attention = sum(_weights(part.module) for part in block.attention)
     mlp = sum(_weights(part.module) for part in block.mlp)
     config = model.hf.config.get_text_config(decoder=True)
@@ -138,7 +138,7 @@ def seconds_per_layer_row(model: OpenedModel) -> float:
     times = []
     for _ in range(4):
         begin = time.perf_counter()
-        states = model.blocks[0](entered.states, entered.arguments[0])
+        states = model.first_block()(entered.states, entered.arguments[model.present[0]])
         states.sum().item()  # waits for a device that works by itself
         times.append(time.perf_counter() - begin)
     return min(times[1:]) / (batch * count)

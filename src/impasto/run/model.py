@@ -20,7 +20,7 @@ from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
 from impasto.run.generate import Limits, generate, predict
-from impasto.run.opening import opened, opening
+from impasto.run.opening import admit, opened, opening
 from impasto.run.passage import Passage
 from impasto.run.score import Score, score
 from impasto.run.text import Prompt, Reader
@@ -31,26 +31,35 @@ Progress = Callable[[float], None]
 def load(
     model: str | os.PathLike[str] | PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | str | None = None,
+    plan: Plan | None = None,
     **options: Any,
 ) -> "Model":
     """Open a decoder so that plans can run on it.
 
     Args:
-        model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model.
+        model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model. A folder
+            may be one that :func:`impasto.export` wrote.
         tokenizer: Its tokenizer, where it does not come with the model. Without one, prompts are
             token ids.
+        plan: Load for this plan: layers that it does not name are neither read nor held in memory,
+            and only plans that name no other layer can run. None loads all layers; of a folder
+            that was exported for a plan, those that it holds.
         options: Passed on to ``AutoModelForCausalLM.from_pretrained``: ``dtype``, ``device_map``,
             ``revision``, ``attn_implementation``, ``trust_remote_code``, …
 
     Raises:
         ModelError: when there is no such model, or plans cannot run on it; the message says why.
+        PlanError: when ``plan`` names a layer that the model lacks.
     """
+    if plan is not None and not isinstance(plan, Plan):
+        raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
     if isinstance(model, PreTrainedModel):
-        if options:
-            raise UserError(f"{', '.join(options)}: options are for models that are yet to load")
+        given = [*options, *(["plan"] if plan is not None else [])]
+        if given:
+            raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
         hf, found, name = model, None, model.config.name_or_path or type(model).__name__
     elif isinstance(model, (str, os.PathLike)):
-        hf, found = load_hf(model, **options)
+        hf, found, plan = load_hf(model, plan, **options)
         name = os.fspath(model)
     else:
         raise UserError(
@@ -60,7 +69,7 @@ def load(
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-    return Model(hf, found if tokenizer is None else tokenizer, name)
+    return Model(hf, found if tokenizer is None else tokenizer, name, plan)
 
 
 class Model:
@@ -70,13 +79,15 @@ class Model:
         hf: The Hugging Face model itself, unchanged.
         tokenizer: Its Hugging Face tokenizer, or None.
         name: What it was loaded as.
+        plan: The plan that it was loaded for, or that an exported folder holds; only plans of its
+            layers run. None: all layers are there.
         memory: The most bytes that a batch may take; None for half of what is free.
     """
 
     memory: int | None = None
 
-    def __init__(self, hf: Any, tokenizer: Any, name: str) -> None:
-        self.hf, self.tokenizer, self.name = hf, tokenizer, name
+    def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
+        self.hf, self.tokenizer, self.name, self.plan = hf, tokenizer, name, plan
         self._opened = opened(hf)
         self._reader = Reader(tokenizer, self._opened.vocabulary, self._opened.max_positions)
 
@@ -277,7 +288,7 @@ class Model:
         for plan in plans:
             if not isinstance(plan, Plan):
                 raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
-            plan.check(self.num_layers)
+            admit(self._opened, plan)
         return plans
 
     def _read(

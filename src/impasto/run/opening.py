@@ -7,9 +7,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from impasto.model.absent import spans
+from impasto.model.anatomy import ModelError
 from impasto.model.check import Check, allowed, check, demand
 from impasto.model.opened import OpenedModel, open_model
-from impasto.plan import Freeze, Layer
+from impasto.plan import Freeze, Layer, Plan
 from impasto.run.passage import Passage
 from impasto.run.rows import first_batch
 from impasto.run.trie import chain
@@ -55,6 +57,23 @@ def opened(hf: PreTrainedModel) -> OpenedModel:
     return opening(hf).model
 
 
+def admit(model: OpenedModel, plan: Plan) -> None:
+    """Raise unless a plan can run on a model.
+
+    Raises:
+        PlanError: when it names a layer that the model lacks.
+        ModelError: when it names a layer that was not loaded.
+    """
+    plan.check(model.num_layers)
+    lacking = plan.layers.difference(model.present)
+    if lacking:
+        raise ModelError(
+            f"the plan {plan} names layers that are not loaded ({spans(lacking)}); the model was "
+            f"loaded for a plan that runs {spans(model.present)}: load it for this plan, or "
+            "without plan= for all layers"
+        )
+
+
 @torch.no_grad()
 def _check_rows(model: OpenedModel) -> float:
     """Prove that rows may stand side by side: as earlier and as current tokens, packed or apart.
@@ -65,16 +84,17 @@ def _check_rows(model: OpenedModel) -> float:
     """
     ids = [token % model.vocabulary for token in (3, 1, 4, 1, 5, 9)]
     current = range(1, len(ids), 2)
-    own = model.hf(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
+    own = model.own_logits(torch.tensor([ids], device=model.device))[0]
     own = own[current.start :: current.step]
     walker = Walker(model, first_batch([chain(0, Passage(ids, current, {}))], model.device))
     start = walker.start()
     packed = walker.fork(start)
-    for index in range(model.num_layers):
+    for index in model.present:
         packed = walker.step(Layer(index), packed)
     claim = "packed rows do not give its own logits"
     worst = demand(model, claim, model.leave(walker.finish(packed)), own)
-    held = walker.step(Layer(0), walker.step(Freeze(), start))
+    first = Layer(model.present[0])
+    held = walker.step(first, walker.step(Freeze(), start))
     claim = "held rows do not give its own keys and values"
-    after = walker.finish(walker.step(Layer(0), start))
+    after = walker.finish(walker.step(first, start))
     return max(worst, demand(model, claim, walker.finish(held), after))

@@ -255,7 +255,7 @@ def _allowed(model: Any, memory: int | None) -> Iterator[None]:
         model.memory = before
 
 
-def _loaded(name: str, options: Mapping[str, str], memory: int | None) -> "Model":
+def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model":
     from impasto.run import load
 
     model = load(name, **options)

@@ -1,0 +1,140 @@
+"""What an exported folder says to people (README.md) and to programs (impasto.json)."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, ModelCardData
+from transformers.utils.hub import cached_file
+
+import impasto
+from impasto.model.load import BUNDLED, bundled_folder
+from impasto.plan import Plan
+
+PLAIN = """\
+Every layer of the plan is a layer of this checkpoint, in the plan's order; a layer that the plan
+repeats is stored once for each time, for the file format knows no second name for a tensor.
+
+```python
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("{place}")
+```
+"""
+PLANNED = """\
+The folder holds the layers that the plan names, each once and under its own number, and the code
+that runs the plan on them (`modeling_impasto.py` and what it imports; impasto is not needed):
+
+```python
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("{place}", trust_remote_code=True)
+```
+
+`impasto.load("{place}")` opens it without running that code; `model.plan` is the plan.
+"""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an exported folder comes from.
+
+    Attributes:
+        plan: The plan, in its canonical spelling.
+        digest: Its digest.
+        form: ``checkpoint`` or ``planned``.
+        source: The source model, as it was loaded.
+        weights: SHA-256 of the source's weights that the plan uses (:func:`weights_digest`).
+        difference: The largest relative difference from the plan's logits when it was loaded again.
+        impasto: The version that exported it.
+    """
+
+    plan: str
+    digest: str
+    form: str
+    source: str
+    weights: str
+    difference: float
+    impasto: str = impasto.__version__
+
+
+def write_card(folder: Path, about: Provenance, place: str, options: dict[str, Any]) -> None:
+    """Write README.md and impasto.json."""
+    bundled = about.source in BUNDLED
+    source = source_card(bundled_folder(about.source) if bundled else about.source, options)
+    data = ModelCardData(
+        library_name="transformers",
+        tags=["impasto"],
+        base_model=about.source if _is_hub_id(about.source) else None,
+        license=source.license if source else None,
+        license_name=source.get("license_name") if source else None,
+        license_link=source.get("license_link") if source else None,
+        language=source.language if source else None,
+    )
+    code = f'"{place}"'
+    text = f"""\
+---
+{data.to_yaml()}
+---
+
+# {Path(about.source).name} under the plan `{about.plan}`
+
+| | |
+|---|---|
+| plan | `{about.plan}` |
+| digest | `{about.digest}` |
+| source | `{about.source}` |
+| weights used | SHA-256 `{about.weights}` |
+| license | {data.license_name or data.license or "not stated by the source"} |
+| checked | loaded again, its logits are the plan's (relative difference {about.difference:.1e}) |
+
+{(PLAIN if about.form == "checkpoint" else PLANNED).replace('"{place}"', code)}
+Exported by impasto {about.impasto}; nothing was trained.
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    document = json.dumps(asdict(about), indent=2, ensure_ascii=False)
+    (folder / "impasto.json").write_text(document + "\n", encoding="utf-8")
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and name[0] not in "./~" and not Path(name).exists()
+
+
+def source_card(source: str, options: dict[str, Any]) -> Any:
+    """Return what the source's model card declares; None where there is no card to be read."""
+    where = {name: options[name] for name in ("revision", "token", "cache_dir") if name in options}
+    try:
+        path = cached_file(
+            source,
+            "README.md",
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **where,
+        )
+        if path is None or not Path(path).read_text(encoding="utf-8").startswith("---"):
+            return None
+        return ModelCard.load(path, ignore_metadata_errors=True).data
+    except (OSError, ValueError):
+        return None
+
+
+def weights_digest(hf: Any, path: str, plan: Plan) -> str:
+    """Return SHA-256 over the name, type, shape and bytes of every weight that a plan uses.
+
+    In the order of their names, those of layers that the plan does not name left out; the same
+    whether or not they were loaded.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(hf.state_dict().items()):
+        layer = name.removeprefix(f"{path}.").partition(".")[0]
+        if name.startswith(f"{path}.") and int(layer) not in plan.layers:
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        for part in flat.split(2**26):
+            digest.update(part.cpu().numpy().data)
+    return digest.hexdigest()

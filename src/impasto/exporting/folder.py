@@ -1,0 +1,81 @@
+"""A folder that is there whole or not at all.
+
+Everything is written to a sibling folder, brought to the disk, and renamed at the end; whatever
+goes wrong before that, the sibling is removed and the target was never there.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from impasto.exporting.error import ExportError
+
+
+def check_target(dest: Path) -> None:
+    """Raise ExportError where something is there already, or nothing can be put there."""
+    if os.path.lexists(dest):
+        raise ExportError(f"{dest} exists and is not overwritten; give another folder")
+    above = next(folder for folder in (dest.parent, *dest.parent.parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ExportError(f"{dest} cannot be written: {above} is no folder that can be written to")
+
+
+def check_room(dest: Path, needed: int) -> None:
+    """Raise ExportError where the disk has not so many bytes left."""
+    above = next(folder for folder in (dest.parent, *dest.parent.parents) if folder.exists())
+    free = shutil.disk_usage(above).free
+    if needed > free:
+        raise ExportError(
+            f"{dest} takes {needed / 2**30:.2f} GiB, and the disk has {free / 2**30:.2f} GiB left"
+        )
+
+
+@contextmanager
+def whole_folder(dest: Path) -> Iterator[Path]:
+    """Give a folder to write to that becomes ``dest`` when all went well.
+
+    Raises:
+        ExportError: when it cannot be written (the disk is full, for instance), or ``dest`` came
+            to be meanwhile.
+    """
+    check_target(dest)
+    part: Path | None = None
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".part", dir=dest.parent))
+        yield part
+        _bring_to_disk(part)
+        check_target(dest)
+        part.rename(dest)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        raise ExportError(f"{dest} cannot be written: {reason}; nothing was left there") from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+    _sync(dest.parent)
+
+
+def _bring_to_disk(folder: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(place, name)
+            path.chmod(0o666 & ~mask)
+            _sync(path)
+        Path(place).chmod(0o777 & ~mask)
+        _sync(Path(place))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

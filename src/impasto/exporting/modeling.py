@@ -1,0 +1,329 @@
+"""A model that runs its plan: what lies beside the weights of an exported folder.
+
+This file is copied as it is and stands on its own: it needs torch and transformers, nothing else.
+The family's own forward embeds, prepares masks and positions, and applies its norm and head; the
+blocks only note what they are called with. The last one then runs the plan on the family's own
+blocks, with what each of them was to be called with. Layers that the plan does not name are absent.
+
+Part of impasto, Apache-2.0. The rules are impasto's: every prediction sees its own token as the
+current one and all others as earlier ones, with or without a cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import suppress
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for every key
+
+
+class Planned:
+    """Comes before a family's own class: ``class PlannedForCausalLM(Planned, Family)``.
+
+    ``config.impasto`` says where the blocks are, what their parts return, and the plan's steps.
+    """
+
+    _supports_flash_attn = _can_compile_fullgraph = False
+    draws: Any = None  # what noise is drawn with, where the plan has any
+    config: Any
+    training: Any
+    get_submodule: Any
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        self._told = config.impasto
+        path = self._told["blocks"]
+        self._blocks = list(self.get_submodule(path))
+        named = set(_layers(self._told["steps"]))
+        for index, block in enumerate(self._blocks):
+            if index not in named:
+                for contents in (block._modules, block._parameters, block._buffers):
+                    contents.clear()
+        self._noted: list[dict[str, Any]] = []
+        self._before: list[Any] = []
+        owner = self.get_submodule(path.rpartition(".")[0])
+        owner.register_forward_pre_hook(self._begin, with_kwargs=True)
+        owner.register_forward_hook(self._end, always_call=True)
+
+    def _begin(self, owner: Any, args: Any, kwargs: Any) -> None:
+        """Let every block note what it is called with, for the length of one forward."""
+        call = _named(owner, args, kwargs)
+        for name in ("output_hidden_states", "output_attentions"):
+            given = call.get(name)
+            if getattr(self.config, name, None) if given is None else given:
+                raise ValueError(
+                    f"{name}: this model runs the plan {self._told['plan']!r} and does not tell "
+                    "what is inside; impasto.load of this folder does"
+                )
+        if self.training and any(getattr(b, "gradient_checkpointing", 0) for b in self._blocks):
+            raise ValueError("gradient checkpointing runs blocks again without the plan")
+        self._call, self._noted = call, []
+        self._before = [block.__dict__.get("forward") for block in self._blocks]
+        for block in self._blocks:
+            block.__dict__["forward"] = self._noting(block)
+
+    def _end(self, *_: Any) -> None:
+        """Give the blocks back as they were."""
+        for block, forward in zip(self._blocks, self._before, strict=False):
+            block.__dict__.pop("forward")
+            if forward is not None:
+                block.__dict__["forward"] = forward
+        self._before = []
+
+    def _noting(self, block: Any) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = _named(block, args, kwargs)
+            self._noted.append(call)
+            states = call["hidden_states"]
+            if len(self._noted) == len(self._blocks):
+                self._end()
+                states = Run(self, self._call, self._noted, states).states()
+            return _wrapped(states, self._told["outputs"])
+
+        return forward
+
+
+class Run:
+    """One forward of a plan.
+
+    Rows are the new tokens. Before the first freeze or noise each has one state; from there on it
+    has one as an earlier token and one as the current one, which runs after it in a call of its
+    own and sees the earlier tokens before it and itself.
+    """
+
+    def __init__(self, model: Any, call: Any, noted: list[Any], states: Any) -> None:
+        self.blocks, self.told, self.draws = model._blocks, model._told, model.draws
+        self.noted, self.entered = noted, states
+        self.cache: Any = next((v for v in noted[0].values() if isinstance(v, Cache)), None)
+        self.steps = self.told["steps"]
+        self.ledger = None if self.cache is None else Ledger.of(self.cache)
+        self.past = iter([] if self.cache is None else self.cache.layers[1:])
+        self.kept: list[Any] = []
+        self.is_held, self.noises = False, 0
+        self._read(call)
+
+    def _read(self, call: Any) -> None:
+        """Read which tokens there are, where the cache or the noise wants to know."""
+        ids, size, new = call.get("input_ids"), *self.entered.shape[:2]
+        if ids is None:
+            if any("noise" in step for step in self.steps):
+                raise ValueError("noise depends on the tokens read: call the model with input_ids")
+            ids = torch.zeros(size, new, dtype=torch.long, device=self.entered.device)
+        read = None if self.ledger is None else self.ledger.keys
+        self.ids, self.new = ids if read is None else torch.cat([read[:, 0, :, 0], ids], 1), new
+        mask = call.get("attention_mask")
+        if mask is None:
+            mask = torch.ones_like(self.ids)
+        if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
+            raise ValueError("under a plan, attention_mask is of shape batch × tokens, or left out")
+        self.is_real = mask[:, -self.ids.shape[1] :].bool().to(self.ids.device)
+
+    def states(self) -> Any:
+        """Return the states that the final norm reads."""
+        earlier, current, depth = self.entered, None, 0
+        for step in self.steps:
+            if "layer" in step or "parallel" in step:
+                earlier, current = self._step(step, earlier, current)
+                depth += 1
+                continue
+            current = earlier if current is None else current
+            if "noise" in step:
+                earlier = earlier if self.is_held else self._noised(step, earlier, depth)
+                self.noises += 1
+            else:
+                self.is_held = True
+        if self.ledger is not None:
+            self.ledger.record(self.cache, self.ids[:, -self.new :], self.kept)
+        return earlier if current is None else current
+
+    def _step(self, step: Any, earlier: Any, current: Any) -> Any:
+        if "layer" in step:
+            return self._layer(step["layer"], step["part"], earlier, current)
+        is_mean, count = step["combine"] == "mean", len(step["parallel"])
+        merged: list[Any] = [torch.zeros_like(earlier) if is_mean else earlier]
+        merged.append(None if current is None else merged[0] if is_mean else current)
+        for branch in step["parallel"]:
+            ends = (earlier, current)
+            for inner in branch:
+                ends = self._step(inner, *ends)
+            begins: Any = (earlier, current)
+            for k, (end, begun) in enumerate(zip(ends, begins, strict=True)):
+                if end is not None:
+                    end = end.to(begun.device)
+                    merged[k] = merged[k] + (end if is_mean else end - begun)
+        if is_mean:
+            merged = [None if each is None else each / count for each in merged]
+        return (earlier if self.is_held else merged[0]), merged[1]
+
+    def _layer(self, index: int, part: str, earlier: Any, current: Any) -> Any:
+        """Run a layer: on the rows as earlier tokens, then as current ones."""
+        attends = part != "mlp"
+        slot = None
+        if attends and (self.ledger is not None or current is not None):
+            slot = Slot(next(self.past, None), ends=self.is_held)
+        call = self.noted[index]
+        if not self.is_held:
+            earlier = self._block(index, part, earlier, call, slot)
+        elif attends:
+            with suppress(KeysAndValuesReady):
+                self._block(index, part, earlier, call, slot)
+        if current is not None:
+            seen = Slot(slot) if attends else None
+            call = self._as_current(call) if attends else call
+            current = self._block(index, part, current, call, seen)
+        if attends and self.ledger is not None:
+            self.kept.append(slot)
+        return earlier, current
+
+    def _block(self, index: int, part: str, states: Any, call: Any, slot: Any) -> Any:
+        """Call a block as its family does, without one of its parts or with both."""
+        block, call = self.blocks[index], dict(call)
+        del call["hidden_states"]
+        call[self.told["cache_argument"]] = slot
+        if "use_cache" in call:
+            call["use_cache"] = slot is not None
+        dropped = {"attention": self.told["mlp"], "mlp": self.told["attention"]}.get(part, {})
+        parts = [(block.get_submodule(name), outputs) for name, outputs in dropped.items()]
+        before = [module.__dict__.get("forward") for module, _ in parts]
+        for module, outputs in parts:
+            module.__dict__["forward"] = _silent(module, outputs)
+        try:
+            output = block(states, **call)
+        finally:
+            for (module, _), forward in zip(parts, before, strict=True):
+                module.__dict__.pop("forward")
+                if forward is not None:
+                    module.__dict__["forward"] = forward
+        return output[0] if isinstance(output, tuple) else output
+
+    def _as_current(self, call: Any) -> Any:
+        """Return how a block is called with current rows: behind the earlier ones, none seen."""
+        mask, rows, device = call.get("attention_mask"), self.new, self.entered.device
+        if mask is not None and not (isinstance(mask, torch.Tensor) and mask.ndim == 4):
+            raise ValueError("freeze and noise need attn_implementation='sdpa' or 'eager'")
+        device = device if mask is None else mask.device
+        total = self.ids.shape[1]
+        own = torch.eye(rows, dtype=torch.bool, device=device)
+        first = torch.arange(total - rows, total, device=device)[:, None]
+        before = torch.arange(total, device=device) < first
+        if mask is None:
+            seen = torch.cat([before, own], 1)[None, None]
+        elif mask.dtype == torch.bool:
+            mask = mask & before
+            seen = torch.cat([mask, own.expand(*mask.shape[:2], -1, -1)], 3)
+        else:
+            low = torch.finfo(mask.dtype).min
+            behind = mask[..., total - rows : total].masked_fill(~own, low)
+            seen = torch.cat([mask.masked_fill(~before, low), behind], 3)
+        call = call | {"attention_mask": seen}
+        for name in KEY_ARGUMENTS:
+            if isinstance(call.get(name), torch.Tensor):
+                call[name] = torch.cat([call[name], call[name][..., -rows:]], -1)
+        return call
+
+    def _noised(self, marker: Any, states: Any, depth: int) -> Any:
+        """Return noise in the place of earlier tokens' states."""
+        start = self.ids.new_zeros(len(self.ids))
+        prefix_keys, source_of, noise = self.draws
+        keys, _ = prefix_keys(self.ids, self.is_real, start, start)
+        source = source_of(marker["noise"], marker["seed"], depth, self.noises)
+        drawn = noise(states, keys[:, -self.new :].to(states.device), source)
+        spared = (self.is_real.cumsum(1) - 1 < marker["keep"])[:, -self.new :, None]
+        return torch.where(spared.to(states.device), states, drawn)
+
+
+class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)
+    """Ends a block whose rows are held: it gives keys and values, no more."""
+
+
+class Slot(Cache):
+    """Keys and values at one place of the plan, for one call of one block."""
+
+    def __init__(self, past: Any, ends: bool = False) -> None:
+        super().__init__(layers=[])
+        self.keys: Any = None if past is None else past.keys
+        self.values: Any = None if past is None else past.values
+        self._ends = ends
+
+    def update(self, key_states: Any, value_states: Any, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Join new keys and values to the past ones."""
+        if self.keys is not None:
+            key_states = torch.cat([self.keys, key_states], 2)
+            value_states = torch.cat([self.values, value_states], 2)
+        self.keys, self.values = key_states, value_states
+        if self._ends:
+            raise KeysAndValuesReady
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return how many tokens were seen here."""
+        return 0 if self.keys is None else self.keys.shape[2]
+
+
+class Ledger(DynamicLayer):
+    """The first layer of a cache under a plan: which tokens were read. The others are its slots."""
+
+    @staticmethod
+    def of(cache: Any) -> Ledger:
+        """Return a cache's ledger; an empty cache gets one."""
+        if not isinstance(cache, DynamicCache):
+            raise ValueError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
+        if not (cache.layers and isinstance(cache.layers[0], Ledger)):
+            if cache.get_seq_length():
+                raise ValueError("this cache was filled without the plan; begin with a new one")
+            cache.__dict__["layers"] = [Ledger()]
+        ledger: Any = cache.layers[0]
+        return ledger
+
+    def record(self, cache: Any, ids: Any, kept: list[Any]) -> None:
+        """Write down the tokens just read and what they left at each place of the plan."""
+        self.update(ids[:, None, :, None], ids[:, None, :, None])
+        while len(cache.layers) <= len(kept):
+            cache.layers.append(DynamicLayer())
+        for layer, slot in zip(cache.layers[1:], kept, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(slot.keys, slot.values)
+            layer.keys, layer.values = slot.keys, slot.values
+
+    def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
+        """Begin with no tokens (an empty tensor of integers, for they are joined to it)."""
+        super().lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+
+
+def _layers(steps: Any) -> Any:
+    """Yield every layer that steps name."""
+    for step in steps:
+        if "layer" in step:
+            yield step["layer"]
+        for branch in step.get("parallel", ()):
+            yield from _layers(branch)
+
+
+def _named(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return all that a module is called with by name."""
+    names = list(inspect.signature(type(module).forward).parameters)[1:]
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def _silent(module: Any, outputs: int) -> Any:
+    """Return a forward that adds nothing to the residual stream."""
+    names = list(inspect.signature(type(module).forward).parameters)[1:]
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        adds_itself = "residual" in names
+        states = given["residual"] if adds_itself else torch.zeros_like(given[names[0]])
+        return _wrapped(states, outputs)
+
+    return forward
+
+
+def _wrapped(states: Any, outputs: int) -> Any:
+    """Return states as a module does that returns so many values; 0: a bare tensor."""
+    return (states, *([None] * (outputs - 1))) if outputs else states

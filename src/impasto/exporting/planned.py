@@ -1,0 +1,107 @@
+"""Writing a folder that runs its plan by itself: the source's layers, each once, and small code.
+
+Beside the weights, in the source's own numbering, lie :mod:`impasto.exporting.modeling` and, where
+the plan has noise, :mod:`impasto.run.noise`, copied as they are; ten lines bind them to the
+family's class. The configuration is the source's under another ``model_type``, so that without the
+code nothing opens the folder as if it were the source.
+"""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+import impasto.run.noise
+from impasto.exporting import modeling
+from impasto.exporting.error import ExportError
+from impasto.model.opened import OpenedModel
+from impasto.model.planned import SECTION, TYPE_PREFIX
+from impasto.plan import Noise, Plan
+
+BOUND = '''\
+"""{family} under the plan {plan}, as impasto exported it."""
+
+from transformers import {config}, {family}
+
+from .planned_impasto import Planned
+{imports}
+
+class PlannedConfig({config}):
+    model_type = "{kind}"
+
+
+class PlannedForCausalLM(Planned, {family}):
+    config_class = PlannedConfig
+{body}'''
+
+
+def check_family(model: OpenedModel) -> None:
+    """Raise ExportError unless the model's class comes with transformers."""
+    family = type(model.hf)
+    if getattr(transformers, family.__name__, None) is not family:
+        raise ExportError(
+            f"{family.__name__} does not come with transformers: its code came with the "
+            "checkpoint, and a folder that stands on its own cannot be written for it"
+        )
+
+
+def write_code(model: OpenedModel, plan: Plan, folder: Path) -> None:
+    """Put the code beside saved weights, and say in ``config.json`` that it is there."""
+    family, kind = type(model.hf), TYPE_PREFIX + model.hf.config.model_type
+    has_noise = any(isinstance(step, Noise) for step in plan.steps)
+    bound = BOUND.format(
+        plan=plan,
+        kind=kind,
+        family=family.__name__,
+        config=type(model.hf.config).__name__,
+        imports="from .noise_impasto import NoiseSource, noise, prefix_keys\n" if has_noise else "",
+        body="    draws = (prefix_keys, NoiseSource, noise)\n" if has_noise else "",
+    )
+    (folder / "modeling_impasto.py").write_text(bound, encoding="utf-8")
+    (folder / "planned_impasto.py").write_text(inspect.getsource(modeling), encoding="utf-8")
+    if has_noise:
+        (folder / "noise_impasto.py").write_text(_noise_source(), encoding="utf-8")
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {
+        "model_type": kind,
+        "architectures": ["PlannedForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "modeling_impasto.PlannedConfig",
+            "AutoModelForCausalLM": "modeling_impasto.PlannedForCausalLM",
+        },
+        SECTION: _section(model, plan),
+    }
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _section(model: OpenedModel, plan: Plan) -> dict[str, Any]:
+    """Return what the code has to know about the model and the plan."""
+    block = model.first_block()
+    anatomy = model.anatomy
+    return {
+        "plan": str(plan),
+        "digest": plan.digest,
+        "json": plan.to_json(),
+        "steps": json.loads(plan.to_json())["steps"],
+        "architecture": type(model.hf).__name__,
+        "blocks": anatomy.path,
+        "outputs": model.habits.block_outputs,
+        "cache_argument": model.habits.cache_argument,
+        "attention": _arities(anatomy.attention, block.attention),
+        "mlp": _arities(anatomy.mlp, block.mlp),
+    }
+
+
+def _arities(names: tuple[str, ...], components: Any) -> dict[str, int]:
+    return {name: part.outputs for name, part in zip(names, components, strict=True)}
+
+
+def _noise_source() -> str:
+    """Return the module that draws noise, less what checks shapes: it needs torch alone."""
+    lines = inspect.getsource(impasto.run.noise).splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("from jaxtyping")]
+    first = kept.index("import math\n")
+    return "".join([*kept[:first], "from __future__ import annotations\n\n", *kept[first:]])

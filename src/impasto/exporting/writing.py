@@ -1,0 +1,170 @@
+"""``export``: a plan as a folder with a model that runs it, checked by loading it again."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from transformers import PreTrainedModel
+
+from impasto.exporting.card import Provenance, weights_digest, write_card
+from impasto.exporting.error import ExportError
+from impasto.exporting.folder import check_room, check_target, whole_folder
+from impasto.exporting.planned import check_family, write_code
+from impasto.exporting.rebuild import compare, rebuilt, separate
+from impasto.exporting.renumber import renumbered
+from impasto.exporting.roundtrip import RoundTrip, check, expected
+from impasto.plan import Layer, Plan
+from impasto.run import Model, load
+from impasto.run.opening import admit, opened
+
+Form = Literal["checkpoint", "planned"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    Attributes:
+        folder: Where it is.
+        form: ``checkpoint``: an ordinary model of its family. ``planned``: one that runs the plan
+            by the code beside it.
+        layers: How many layers it stores.
+        bytes: How large the folder is.
+        found: What the round trip found.
+    """
+
+    folder: Path
+    form: Form
+    layers: int
+    bytes: int
+    found: RoundTrip
+
+
+def export(
+    model: "Model | PreTrainedModel | str | os.PathLike[str]",
+    plan: Plan,
+    dest: str | os.PathLike[str],
+    form: Form | None = None,
+    max_shard_size: int | str = "5GB",
+    **options: Any,
+) -> Exported:
+    """Write a model that runs a plan to a folder, and check it by loading it again.
+
+    A plan of whole layers, in any order and repetition, becomes an ordinary checkpoint of its
+    family: ``AutoModelForCausalLM.from_pretrained(dest)``. Any other plan but those that inject
+    becomes a folder with the layers that it names, each once, and a small modeling file:
+    ``from_pretrained(dest, trust_remote_code=True)``. Neither needs impasto; :func:`impasto.load`
+    opens both.
+
+    Args:
+        model: A name, of which only the layers that the plan names are loaded, or a loaded model,
+            of impasto or of Hugging Face.
+        plan: The plan.
+        dest: The folder; it must not exist. It is there whole or not at all.
+        form: ``checkpoint`` or ``planned``; None takes the first wherever the plan allows.
+        max_shard_size: The most that a file of weights holds: bytes, or text such as ``"5GB"``.
+        options: For a name: passed on to :func:`impasto.load` (``dtype``, ``revision``, …).
+
+    Raises:
+        ExportError: when the plan cannot be exported so (the message says what can), when the
+            folder cannot be written, or when what was written does not give the plan's logits.
+        PlanError: when the plan names a layer that the model lacks.
+        ModelError: when the model cannot be loaded or opened.
+    """
+    if not isinstance(plan, Plan):
+        raise ExportError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
+    dest = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100  (links stay as they are)
+    form = _form(plan, form)
+    _check_size(max_shard_size)
+    check_target(dest)
+    if not isinstance(model, Model):
+        named = isinstance(model, (str, os.PathLike))
+        model = load(model, plan=plan if named else None, **options)
+    elif options:
+        raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
+    source = opened(model.hf)
+    admit(source, plan)
+    check_family(source)
+    wanted = expected(model, plan)
+    digest = weights_digest(model.hf, source.anatomy.path, plan)
+    with whole_folder(dest) as folder:
+        stored = (_write_checkpoint if form == "checkpoint" else _write_planned)(
+            model, plan, folder, dest, max_shard_size
+        )
+        if model.tokenizer is not None:
+            model.tokenizer.save_pretrained(folder)
+        found = check(folder, wanted, runs_code=form == "planned")
+        worst = max(found.plain, found.cached)
+        about = Provenance(str(plan), plan.digest, form, model.name, digest, worst)
+        write_card(folder, about, dest.name, options)
+        size = sum(path.stat().st_size for path in folder.rglob("*"))
+    return Exported(dest, form, stored, size, found)
+
+
+def _form(plan: Plan, form: Form | None) -> Form:
+    """Return the form that a plan takes; raises ExportError where it cannot take the one asked."""
+    if plan.injections:
+        raise ExportError(
+            f"the plan {plan} injects from a donor prompt that is bound when it runs, so no folder "
+            "can hold it; run it with impasto.load and donors=, or export it without inject"
+        )
+    if form not in (None, *get_args(Form)):
+        raise ExportError(f"form is {' or '.join(get_args(Form))}, not {form!r}")
+    if not plan.layers:
+        raise ExportError(f"the plan {plan} runs no layer, so there is no model to export")
+    other = [step for step in plan.steps if not (isinstance(step, Layer) and step.part == "block")]
+    if form == "checkpoint" and other:
+        raise ExportError(
+            f"{Plan(tuple(other[:1]))} is no whole layer, and an ordinary checkpoint holds whole "
+            "layers only, one after the other; form='planned' can hold this plan"
+        )
+    return form or ("planned" if other else "checkpoint")
+
+
+def _check_size(size: int | str) -> None:
+    """Raise ExportError unless transformers can read a size."""
+    is_size = re.fullmatch(r"\d+(\.\d+)?[TGMK]B", size) if isinstance(size, str) else size > 0
+    if not is_size:
+        raise ExportError(
+            f"max_shard_size is a number of bytes, or text such as 5GB or 500MB, not {size!r}"
+        )
+
+
+def _write_checkpoint(
+    model: Model, plan: Plan, folder: Path, dest: Path, max_shard_size: int | str
+) -> int:
+    """Write an ordinary checkpoint; return how many layers it stores."""
+    source = opened(model.hf)
+    order = [step.index for step in plan.steps if isinstance(step, Layer)]
+    hf = rebuilt(source, renumbered(model.hf.config, order), order)
+    compare(source, hf, order)
+    _save(hf, separate(hf, source.anatomy.path, order), folder, dest, max_shard_size, plain=True)
+    return len(order)
+
+
+def _write_planned(
+    model: Model, plan: Plan, folder: Path, dest: Path, max_shard_size: int | str
+) -> int:
+    """Write a folder that runs its plan; return how many layers it stores."""
+    source, named = opened(model.hf), plan.layers
+    order = [layer if layer in named else None for layer in range(source.num_layers)]
+    hf = rebuilt(source, model.hf.config, order)
+    hf.generation_config.cache_implementation = None  # a plan's keys and values need the usual one
+    _save(hf, dict(hf.state_dict()), folder, dest, max_shard_size, plain=False)
+    write_code(source, plan, folder)
+    return len(named)
+
+
+def _save(
+    hf: Any, state: dict[str, Any], folder: Path, dest: Path, max_shard_size: int | str, plain: bool
+) -> None:
+    """Write weights and configurations; a planned folder's weights stay as they are in memory."""
+    check_room(dest, sum(tensor.nbytes for tensor in state.values()))
+    try:
+        hf.save_pretrained(
+            folder, state_dict=state, max_shard_size=max_shard_size, save_original_format=plain
+        )
+    except ValueError as error:
+        raise ExportError(f"transformers does not save this model: {error}") from error
