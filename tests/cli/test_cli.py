@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner
 
+from characters import Characters
 from impasto.cli import app
 from impasto.error import UserError
 
@@ -21,7 +22,7 @@ plans:
 
 
 @dataclass
-class SilentModel:
+class SilentModel(Characters):
     """Knows the answer to everything that it is asked under no marker, else says nothing."""
 
     name: str = "demo"
@@ -29,7 +30,6 @@ class SilentModel:
     family: str = "silent"
     checked: tuple = (("it says what it says", 1e-7), ("allowed", 1e-4))
     tokenizer: None = None
-    max_positions: None = None
     identity: tuple = (("weights", "silent"),)
 
     def generate(
@@ -38,7 +38,7 @@ class SilentModel:
         for plan in plans:
             plan.check(self.num_layers)
         progress(1.0)
-        return [[self._says(plan, prompt) for prompt in prompts] for plan in plans]
+        return [[self._says(plan, prompt) for prompt in self.texts(prompts)] for plan in plans]
 
     def _says(self, plan, prompt):
         if plan.markers and plan.markers[0][0] < 2:

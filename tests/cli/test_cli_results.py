@@ -8,16 +8,17 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from characters import Characters
 from impasto.cli import app
 from impasto.study import Results, Study
 
 TEXT = 'model: m\ntasks: [{name: capitals, limit: 4}]\nplans: [freeze: {k: [1, 2]}, "0-1 [2|3]"]\n'
 
 
-class Model:
+class Model(Characters):
     """Says Paris to everything."""
 
-    name, num_layers, tokenizer, max_positions, identity = "m", 4, None, None, {"weights": "w"}
+    name, num_layers, tokenizer, identity = "m", 4, None, {"weights": "w"}
 
     def generate(self, plans, prompts, *given, **more):
         return [[" Paris"] * len(prompts) for _ in plans]

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from characters import Characters
 from impasto.plan import Freeze, Noise
 from impasto.tasks import arithmetic, capitals
 
 
 @dataclass
-class FakeModel:
+class FakeModel(Characters):
     """Answers rightly under any plan that leaves earlier tokens alone below depth `needs`.
 
     A plan that injects below `needs` brings out the donor's answer.
@@ -21,7 +22,6 @@ class FakeModel:
     name: str = "fake"
     needs: int = 2
     tokenizer: None = None
-    max_positions: None = None
     weights: str = "as they were made"
     calls: list[dict[str, Any]] = field(default_factory=list)
 
@@ -30,6 +30,7 @@ class FakeModel:
         return {"weights": self.weights, "layers": str(self.num_layers), "needs": str(self.needs)}
 
     def generate(self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=None):
+        prompts = self.texts(prompts)
         self.calls.append(
             {"plans": list(plans), "prompts": list(prompts), "stop": list(stop), "donors": donors}
         )

@@ -195,7 +195,7 @@ def test_results_that_cannot_be_read_are_said_so(study, model, tmp_path):
 
 
 def test_answers_with_any_signs_in_them_are_read_as_they_were_written(study, model, tmp_path):
-    odd = ' "a",\r\n\u2028\x85\t\x00\\n é 日本 '
+    odd = ' "a",\r\u2028\x85\t\x00\\n é 日本 '
     model.generate = lambda plans, prompts, *_, **__: [[odd] * len(prompts) for _ in plans]
     results = study.run(tmp_path, model=model)
     read = Results.read(tmp_path)

@@ -1,0 +1,16 @@
+"""A tokenizer for models that are made up: a token is a character."""
+
+
+class Characters:
+    """What a made-up model takes for tokens."""
+
+    max_positions = 100_000
+
+    def tokens(self, text):
+        return [ord(character) for character in text]
+
+    def token_pair(self, context, continuation):
+        return self.tokens(context), self.tokens(continuation)
+
+    def texts(self, prompts):
+        return [p if isinstance(p, str) else "".join(map(chr, p)) for p in prompts]
