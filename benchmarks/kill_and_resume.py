@@ -24,10 +24,11 @@ from typing import Any
 
 import pandas as pd
 
-from impasto.study import Results, Study, runner
-from impasto.study.asking import Here
+from impasto.study import Results, Study
 from impasto.study.database import saving
 from impasto.study.database.opening import DATABASE
+from impasto.study.running import runner
+from impasto.study.work.asking import Here
 
 STUDY = """\
 model: demo

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from impasto.study import Results, Study, driving, runner
+from impasto.study import Results, Study
+from impasto.study.running import driving, runner
 from impasto.tasks import arithmetic
 
 MOST_SECONDS, MOST_SHARE = 2.0, 0.02

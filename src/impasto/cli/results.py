@@ -39,9 +39,9 @@ def results(
         _pack(out, pack, unpack)
         return
     from impasto.study import Results
-    from impasto.study.folder import write_files
-    from impasto.study.notices import without_scores
-    from impasto.study.tables import shown, written
+    from impasto.study.folder.files import write_files
+    from impasto.study.results.formats import shown, written
+    from impasto.study.results.notices import without_scores
 
     read = Results.read(out)
     if to is not None:
@@ -61,7 +61,7 @@ def status(
     out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
 ) -> None:
     """Say how far a study is, also while another process runs it."""
-    from impasto.study.status import status as status_of
+    from impasto.study.following.status import status as status_of
 
     for line in status_of(out).lines():
         typer.echo(line)
@@ -76,7 +76,7 @@ def _form_of(file: Path) -> str:
 
 
 def _pack(out: Path, pack: Path | None, unpack: Path | None) -> None:
-    from impasto.study import packing
+    from impasto.study.results import packing
 
     if pack is not None:
         packing.pack(out, pack)

@@ -47,8 +47,8 @@ def run(
     """
     allowed = bytes_of(memory)
     from impasto.study import SAVE_EVERY, Study, check_writable
-    from impasto.study.progress import show_progress
-    from impasto.study.tracking import check_tracker
+    from impasto.study.following.progress import show_progress
+    from impasto.study.following.tracking import check_tracker
 
     read = Study.from_yaml(study)
     folder = Path("runs", read.name) if out is None else out
@@ -106,7 +106,7 @@ def _may_throw_away(folder: Path, yes: bool) -> bool:
 
     Raises UserError where it was not and nobody can be asked, or the answer is no.
     """
-    from impasto.study.status import held
+    from impasto.study.following.status import held
 
     holds = held(folder)
     if holds is None or yes:

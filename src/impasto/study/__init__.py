@@ -1,18 +1,17 @@
 """Studies: a model, tasks and plans in one file, run into one table.
 
-`document` reads YAML with its lines, `schema` knows the file's form, `entries` its tasks and plans,
-`study` the whole. `runner` runs it: `identity` tells what results depend on, `work` divides it,
-`asking` answers it and `driving` has that saved in `database`; `scoring` judges, `collecting` sums
-up, `results` is the table, `folder` its files.
+Each folder has one responsibility, and imports only from those before it: `file` reads a study,
+`work` divides it, asks it and judges it, `database` keeps what was found, `folder` is where that
+lies, `results` what it comes to, `following` how far it is, and `running` runs it.
 """
 
-from impasto.study.document import StudyError
-from impasto.study.entries import LabelledPlan, PlanEntry, TaskEntry, plan_entry
-from impasto.study.folder import check_writable
-from impasto.study.results import Results
-from impasto.study.standing import Standing
-from impasto.study.stopping import Stopped
-from impasto.study.study import SAVE_EVERY, Running, Study
+from impasto.study.file.document import StudyError
+from impasto.study.file.entries import LabelledPlan, PlanEntry, TaskEntry, plan_entry
+from impasto.study.file.study import SAVE_EVERY, Running, Study
+from impasto.study.folder.files import check_writable
+from impasto.study.following.standing import Standing
+from impasto.study.results.table import Results
+from impasto.study.running.stopping import Stopped
 
 __all__ = [
     "SAVE_EVERY",

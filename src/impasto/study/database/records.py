@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from impasto.study.scoring import Judged
+from impasto.study.work.scoring import Judged
 
 Encoded = tuple[str, str]  # responses, metrics
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from impasto.plan import Plan
-from impasto.study.identity import Identity, digest_of
-from impasto.study.work import Unit, plan_groups, shard_starts
+from impasto.study.work.identity import Identity, digest_of
+from impasto.study.work.units import Unit, plan_groups, shard_starts
 from impasto.tasks import Task
 
 Expected = Callable[[], Mapping[str, float | None]]  # seconds for each task under all its plans

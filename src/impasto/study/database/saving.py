@@ -11,8 +11,8 @@ from typing import Any
 
 from impasto.study.database.opening import transaction
 from impasto.study.database.records import encoded, is_exact, is_finite
-from impasto.study.scoring import Judged
-from impasto.study.work import Answered, Unit
+from impasto.study.work.scoring import Judged
+from impasto.study.work.units import Answered, Unit
 
 ROW = (  # a row of the table, as `results` has it
     "task", "title", "part_of", "strategy", "k", "seed", "parameters", "plan", "digest", "metric",

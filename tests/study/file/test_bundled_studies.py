@@ -8,7 +8,7 @@ import pytest
 from impasto import Study
 from impasto.study import PlanEntry
 
-STUDIES = Path(__file__).parents[2] / "studies"
+STUDIES = Path(__file__).parents[3] / "studies"
 PRESETS = sorted((STUDIES / "presets").glob("*.yaml"))
 BASES = {
     "attend_first": "attend_first_llm",

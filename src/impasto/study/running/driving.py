@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from impasto.study.asking import Asking
 from impasto.study.database.saving import save_unit
-from impasto.study.scoring import judged
-from impasto.study.standing import Standing, Standings
-from impasto.study.stopping import Stopped
-from impasto.study.work import Answered, Executor, Unit
+from impasto.study.following.standing import Standing, Standings
+from impasto.study.running.stopping import Stopped
+from impasto.study.work.asking import Asking
+from impasto.study.work.scoring import judged
+from impasto.study.work.units import Answered, Executor, Unit
 
 
 @dataclass(frozen=True)

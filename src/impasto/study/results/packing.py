@@ -17,9 +17,9 @@ from impasto.study.database.opening import (
     plainly,
 )
 from impasto.study.database.reading import study_row
-from impasto.study.folder import check_folder, make_folder
-from impasto.study.lock import only_writer
-from impasto.study.results import Results
+from impasto.study.folder.files import check_folder, make_folder
+from impasto.study.folder.lock import only_writer
+from impasto.study.results.table import Results
 
 
 def pack(out: Path, file: Path) -> None:

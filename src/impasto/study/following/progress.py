@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from impasto.study.standing import Progress, Standing
+from impasto.study.following.standing import Progress, Standing
 
 LINES = 10  # plain lines in a whole run
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
 
-from impasto.study.document import Document, StudyError
+from impasto.study.file.document import Document, StudyError
 
 FORMS = {
     "model": "model: demo",

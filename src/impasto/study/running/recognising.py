@@ -11,7 +11,7 @@ from typing import Any
 
 from impasto.study.database.opening import transaction
 from impasto.study.database.reading import known_weights
-from impasto.study.identity import Identity, model_identity, weights_digest, weights_stamp
+from impasto.study.work.identity import Identity, model_identity, weights_digest, weights_stamp
 
 
 def recognised(

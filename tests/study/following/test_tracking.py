@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from impasto.error import UserError
-from impasto.study import Study, tracking
+from impasto.study import Study
+from impasto.study.following import tracking
 
 TEXT = "model: m\ntasks: [{name: capitals, limit: 4}]\nplans: [freeze: {k: [1, 2]}]\n"
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from impasto.study.work import Unit
+from impasto.study.work.units import Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from impasto.error import UserError
-from impasto.study.standing import Standing
+from impasto.study.following.standing import Standing
 
 PROJECT = "impasto"
 

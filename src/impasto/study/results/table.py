@@ -24,8 +24,8 @@ from impasto.study.database.reading import (
     study_row,
     table_rows,
 )
-from impasto.study.folder import RESULTS, STUDY, write_files
-from impasto.study.study import Study
+from impasto.study.file.study import Study
+from impasto.study.folder.files import RESULTS, STUDY, write_files
 
 COLUMNS: dict[Any, Any] = {
     "study": "str",

@@ -10,9 +10,9 @@ from typing import Any
 
 from impasto.plan import Plan
 from impasto.run import Cost, Model
-from impasto.study.asking import Asking, StudiedModel
 from impasto.study.database.register import NeededTask
-from impasto.study.scoring import takes
+from impasto.study.work.asking import Asking, StudiedModel
+from impasto.study.work.scoring import takes
 from impasto.tasks import Suite
 
 

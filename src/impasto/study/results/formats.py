@@ -10,7 +10,7 @@ from math import isfinite
 
 import pandas as pd
 
-from impasto.study.results import Results
+from impasto.study.results.table import Results
 
 SHOWN = ("task", "strategy", "k", "seed", "plan", "metric", "value", "stderr", "n", "not_finite")
 

@@ -3,7 +3,7 @@
 import io
 
 from impasto.study import Standing
-from impasto.study.progress import PlainProgress
+from impasto.study.following.progress import PlainProgress
 
 
 def lines_of(told):

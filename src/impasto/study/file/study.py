@@ -12,16 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from impasto.study.document import StudyError, read_document
-from impasto.study.entries import LabelledPlan, PlanEntry, TaskEntry, labelled_plans, plan_entry
-from impasto.study.schema import read_study_file
+from impasto.study.file.document import StudyError, read_document
+from impasto.study.file.entries import (
+    LabelledPlan,
+    PlanEntry,
+    TaskEntry,
+    labelled_plans,
+    plan_entry,
+)
+from impasto.study.file.schema import read_study_file
 from impasto.tasks import Suite
 
 if TYPE_CHECKING:
-    from impasto.study.asking import StudiedModel
-    from impasto.study.estimate import Estimate
-    from impasto.study.results import Results
-    from impasto.study.standing import Progress
+    from impasto.study.following.standing import Progress
+    from impasto.study.results.table import Results
+    from impasto.study.running.estimate import Estimate
+    from impasto.study.work.asking import StudiedModel
 
 
 SAVE_EVERY = 45.0  # seconds of work that a killed run loses at the most, or about that
@@ -178,7 +184,7 @@ class Study:
 
         `memory` is the bytes that a batch may take. Raises UserError as `run` does.
         """
-        from impasto.study.runner import estimate_study
+        from impasto.study.running.runner import estimate_study
 
         return estimate_study(self, model, limit, memory)
 
@@ -200,7 +206,7 @@ class Study:
         `more` are the other attributes of `Running`. Raises UserError before anything runs for what
         cannot, and `Stopped` (a KeyboardInterrupt) when it is interrupted and has saved its work.
         """
-        from impasto.study.runner import run_study
+        from impasto.study.running.runner import run_study
 
         running = Running(limit=limit, memory=memory, **more)
         return run_study(self, None if out is None else Path(out), model, running)

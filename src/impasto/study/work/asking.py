@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from impasto.plan import Plan
-from impasto.study.entries import DONOR
-from impasto.study.work import Answered, Unit
+from impasto.study.file.entries import DONOR
+from impasto.study.work.units import Answered, Unit
 from impasto.tasks import Injectable, Request, Task
 from impasto.tasks.answering import Answers, AskedModel, answer
 

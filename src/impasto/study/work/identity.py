@@ -18,7 +18,7 @@ from typing import Any
 
 from impasto.tasks import Request, Task
 
-COMPUTING = ("plan", "model", "run", "tasks", "study/asking.py", "study/scoring.py")
+COMPUTING = ("plan", "model", "run", "tasks", "study/work/asking.py", "study/work/scoring.py")
 LIBRARIES = ("torch", "transformers", "tokenizers")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNTOLD = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")  # no content

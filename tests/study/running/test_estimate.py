@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 import impasto
 from impasto import Study
 from impasto.cli import app
-from impasto.study.estimate import Counting
+from impasto.study.running.estimate import Counting
 
 STUDY = """\
 model: demo

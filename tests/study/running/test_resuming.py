@@ -12,10 +12,11 @@ import pytest
 
 from impasto.analysis import comparisons, findings
 from impasto.error import UserError
-from impasto.study import Results, Stopped, Study, runner
+from impasto.study import Results, Stopped, Study
 from impasto.study.database import opening
-from impasto.study.lock import only_writer
-from impasto.study.status import status
+from impasto.study.folder.lock import only_writer
+from impasto.study.following.status import status
+from impasto.study.running import runner
 
 TEXT = """\
 model: m

@@ -16,9 +16,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from impasto.plan import Plan
-from impasto.study.asking import Asking, Here, StudiedModel
-from impasto.study.budget import budget
-from impasto.study.collecting import Collection
 from impasto.study.database.opening import (
     DATABASE,
     open_to_read,
@@ -29,22 +26,25 @@ from impasto.study.database.opening import (
 from impasto.study.database.reading import Cells, study_row
 from impasto.study.database.register import Need, NeededTask, Registered, register
 from impasto.study.database.saving import begin_run, end_run, save_table
-from impasto.study.document import StudyError
-from impasto.study.driving import Watch, drive
-from impasto.study.entries import LabelledPlan
-from impasto.study.estimate import Estimate, estimate, expected_seconds
-from impasto.study.folder import check_folder, discard, make_folder
-from impasto.study.identity import engine_identity, task_identity, versions
-from impasto.study.journal import journal
-from impasto.study.lock import only_writer
-from impasto.study.notices import why_new, without_scores
-from impasto.study.recognising import recognised
-from impasto.study.results import Results, Seconds, read_results
-from impasto.study.scoring import takes
-from impasto.study.standing import Standing, Standings
-from impasto.study.stopping import stoppable
-from impasto.study.study import Running, Study
-from impasto.study.tracking import Telling, check_tracker, tracked
+from impasto.study.file.document import StudyError
+from impasto.study.file.entries import LabelledPlan
+from impasto.study.file.study import Running, Study
+from impasto.study.folder.files import check_folder, discard, make_folder
+from impasto.study.folder.journal import journal
+from impasto.study.folder.lock import only_writer
+from impasto.study.following.standing import Standing, Standings
+from impasto.study.following.tracking import Telling, check_tracker, tracked
+from impasto.study.results.collecting import Collection
+from impasto.study.results.notices import why_new, without_scores
+from impasto.study.results.table import Results, Seconds, read_results
+from impasto.study.running.budget import budget
+from impasto.study.running.driving import Watch, drive
+from impasto.study.running.estimate import Estimate, estimate, expected_seconds
+from impasto.study.running.recognising import recognised
+from impasto.study.running.stopping import stoppable
+from impasto.study.work.asking import Asking, Here, StudiedModel
+from impasto.study.work.identity import engine_identity, task_identity, versions
+from impasto.study.work.scoring import takes
 from impasto.tasks import Suite, Task
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 
 from impasto import strategies
 from impasto.plan import Plan
-from impasto.study.document import StudyError
-from impasto.study.schema import near
+from impasto.study.file.document import StudyError
+from impasto.study.file.schema import near
 from impasto.tasks import Suite, check_entry, load_suite
 
 BASELINE = "baseline"

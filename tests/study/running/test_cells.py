@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from impasto.study import Study
-from impasto.study.identity import model_identity, weights_stamp
+from impasto.study.work.identity import model_identity, weights_stamp
 
 
 def study(plans="baseline", tasks="{name: capitals, limit: 5}", model="m"):
@@ -65,8 +65,8 @@ def test_tasks_of_one_name_with_other_data_share_no_cell(model, tmp_path):
 def test_other_code_shares_no_cell(model, tmp_path, monkeypatch):
     study().run(tmp_path, model=model)
     asked(model)
-    from impasto.study import runner
-    from impasto.study.identity import Identity, engine_identity
+    from impasto.study.running import runner
+    from impasto.study.work.identity import Identity, engine_identity
 
     changed = Identity({**engine_identity().parts, "torch": "99.0"})
     monkeypatch.setattr(runner, "engine_identity", lambda: changed)

@@ -7,9 +7,9 @@ from typing import Any
 
 from impasto.plan import Plan
 from impasto.study.database.reading import Cells
-from impasto.study.entries import LabelledPlan
-from impasto.study.identity import digest_of
-from impasto.study.scoring import Judged, estimates, group_chance, judged
+from impasto.study.file.entries import LabelledPlan
+from impasto.study.work.identity import digest_of
+from impasto.study.work.scoring import Judged, estimates, group_chance, judged
 from impasto.tasks import Estimate, Group, Injectable, Suite, Task
 
 OWN_COLUMNS = ("k", "seed")  # parameters that are columns; the others are JSON in one

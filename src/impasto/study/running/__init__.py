@@ -1,0 +1,5 @@
+"""Running a study: `runner` checks it, has it driven and sums up.
+
+`driving` has units answered and saved, `stopping` ends that without losing work; `estimate` says
+beforehand what it costs, `budget` what memory it may take, `recognising` which model it has.
+"""
