@@ -92,6 +92,20 @@ def test_a_common_instruction_is_read_once(monkeypatch):
     assert only.rows == 70 + 8 * 200
 
 
+def test_a_bundle_of_batches_is_halved_batch_by_batch(monkeypatch):
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
+    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 12})
+    [whole] = bundles(MODEL, [passage([*range(10), n, n + 1, n + 2]) for n in range(20, 40)])
+    waiting, seen = [whole], []
+    while waiting:
+        [*waiting], each = waiting[:-1], waiting[-1]
+        parts = each.halves()
+        waiting += parts if len(parts) > 1 else []
+        seen += parts if len(parts) == 1 else []
+    assert sorted(index for each in seen for index in each.passages) == list(range(20))
+    assert all(len(each.tries) == 1 for each in seen)
+
+
 def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
     model = impasto.load(family("llama"))
     requests = [([3, 1, 4, n], [n, 5]) for n in range(9)]

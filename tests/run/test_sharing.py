@@ -150,3 +150,22 @@ def test_a_context_is_read_once_for_all_its_answers(calls):
     asked = [([*range(start, start + 20)], [answer]) for start in (0, 40) for answer in range(4)]
     load(family("llama")).loglikelihood(Plan.parse("0-5"), asked)
     assert calls["0.mlp"] == 2 * 20
+
+
+def test_an_instruction_is_read_once_for_questions_of_many_batches(monkeypatch, calls):
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
+    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 100})
+    instruction, hf = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3], family("llama")
+    model, plans = load(hf), [Plan.parse("0-5"), *PLANS[1::6]]
+    questions = [[(7 * n + i * i) % 90 for i in range(40 + n % 3)] for n in range(8)]
+    asked = [([*instruction, *question], [question[5], 7]) for question in questions]
+    alone = sum(len(context) + 1 for context, _ in asked)
+    calls.clear()
+    scores = model.loglikelihood(plans[:1], asked)
+    assert alone - 7 * len(instruction) <= calls["0.mlp"] < alone - 6 * len(instruction)
+    scores += model.loglikelihood(plans[1:], asked)
+    for plan, row in zip(plans, scores, strict=True):
+        for (context, answer), (log_p, greedy) in zip(asked, row, strict=True):
+            expected = reference.score(hf, plan, context, answer)
+            assert log_p == pytest.approx(expected[0], abs=2e-4), plan
+            assert greedy == expected[1]

@@ -38,14 +38,17 @@ class Visibility:
         rows: Int[Tensor, "batch rows"],
         keys: Int[Tensor, "batch keys"],
         allowed: Bool[Tensor, "batch rows keys"],
+        dtype: torch.dtype,
     ) -> Tensor:
         """Return the mask (batch × heads × rows × keys) for rows and keys at these positions.
 
-        A row sees a key where the layer's rule and ``allowed`` both say so.
+        A row sees a key where the layer's rule and ``allowed`` both say so. The mask is numbers to
+        be added to attention scores, which attention would else make of it at every call.
         """
         seen = self.masks[kind][:, rows[:, :, None], keys[:, None, :]].transpose(0, 1)
         if seen.dtype == torch.bool:
-            return seen & allowed[:, None]
+            hidden = ~(seen & allowed[:, None])
+            return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -torch.inf)
         return seen.masked_fill(~allowed[:, None], torch.finfo(seen.dtype).min)
 
     def further(self, keys: Int[Tensor, "batch keys"]) -> Arguments:

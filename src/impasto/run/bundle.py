@@ -1,31 +1,40 @@
 """What runs together: bundles of token tries, padded as little as can be.
 
 Tries that begin alike (a few-shot prompt, an instruction) read that beginning once: it is a batch
-of one sequence, whose keys and values serve all of them.
+of one sequence, whose keys and values serve all of them, however many batches they make.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from impasto.model.opened import OpenedModel
 from impasto.run.donors import splice
+from impasto.run.flock import Flock
 from impasto.run.passage import Passage, Transplant
 from impasto.run.rows import first_batch, following_batch
 from impasto.run.tree import DonorRun
 from impasto.run.trie import Trie, alike, chain, tries
 from impasto.run.walk import Walker
 
-ROWS_PER_BATCH = 8192
+_T = TypeVar("_T")
+
+ROWS_PER_CALL = 8192  # at the most
 _AT_ONCE = {"cpu": 2048}  # rows after which more at once is no faster: they outgrow the caches
 _CALL = {"cpu": 2.5e7}  # what a call costs, in the products that could be computed meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Tries that run as one batch, and the tokens that all of them follow."""
+    """Batches of tries, and the tokens that all of them follow."""
 
-    tries: list[Trie]
+    batches: list[list[Trie]]
     prefix: list[int]
+
+    @property
+    def tries(self) -> list[Trie]:
+        """The tries, batch by batch."""
+        return [trie for batch in self.batches for trie in batch]
 
     @property
     def passages(self) -> list[int]:
@@ -43,20 +52,27 @@ class Bundle:
 
     @property
     def rows(self) -> int:
-        """The rows of the batch, padding and prefix included."""
-        return len(self.prefix) + len(self.tries) * max(len(trie.ids) for trie in self.tries)
+        """The rows of all batches, padding and prefix included."""
+        return len(self.prefix) + sum(map(_rows, self.batches))
+
+    @property
+    def widest(self) -> int:
+        """The rows of the largest batch, prefix included."""
+        return len(self.prefix) + max(map(_rows, self.batches))
 
     def halves(self) -> "list[Bundle]":
         """Return two bundles in the place of this one; one that cannot be cut stays as it is."""
-        middle = len(self.tries) // 2
-        parts = [self.tries[:middle], self.tries[middle:]]
-        return [Bundle(part, self.prefix) for part in parts if part]
+        if len(self.batches) > 1:
+            middle = len(self.batches) // 2
+            return [Bundle(part, self.prefix) for part in _parted(self.batches, middle)]
+        [batch] = self.batches
+        return [Bundle([part], self.prefix) for part in _parted(batch, len(batch) // 2)]
 
 
 def bundles(
     model: OpenedModel,
     passages: Sequence[Passage],
-    rows: int = ROWS_PER_BATCH,
+    rows: int = ROWS_PER_CALL,
     merge: bool = True,
 ) -> Iterator[Bundle]:
     """Yield what runs together: alike at its beginning, and about as long.
@@ -66,23 +82,46 @@ def bundles(
         passages: The passages.
         rows: The most rows, padding included, that a bundle may have. A trie that is longer makes
             a bundle of its own.
-        merge: Whether passages may share rows; else each is a trie of its own.
+        merge: Whether passages may share rows, and batches their prefix; else each passage is a
+            trie of its own, and each batch a bundle.
     """
     if merge:
         found = list(tries(passages, model.hidden, rows))
     else:
         order = sorted(range(len(passages)), key=lambda index: passages[index].ids)
         found = [chain(index, passages[index]) for index in order]
-    call, at_once = rows_per_call(model), rows
+    call, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
     if merge:  # what is to be gone on with decodes together, the more the better
-        at_once = min(rows, _AT_ONCE.get(model.device.type, rows))
+        at_once = min(at_once, _AT_ONCE.get(model.device.type, at_once))
     for group, shared in _groups(found, call):
         prefix = group[0].ids[:shared]
         group = sorted((trie.cut(shared) for trie in group), key=lambda trie: -_size(trie))
-        for begin, end in _cuts([_size(trie) for trie in group], call):
-            count = max(1, at_once // _size(group[begin]))
-            for at in range(begin, end, count):
-                yield Bundle(group[at : min(at + count, end)], prefix)
+        waiting: list[list[Trie]] = []
+        for batch in _batches(group, at_once, call):
+            is_full = len(prefix) + sum(map(_rows, [*waiting, batch])) > rows
+            if waiting and (is_full or not (prefix and merge)):
+                yield Bundle(waiting, prefix)
+                waiting = []
+            waiting.append(batch)
+        yield Bundle(waiting, prefix)
+
+
+def open_flock(
+    model: OpenedModel,
+    passages: Sequence[Passage],
+    bundle: Bundle,
+    donors: Collection[str],
+) -> tuple[Flock, dict[str, DonorRun]]:
+    """Return the walkers of a bundle's batches, and the donors (of these names) beside them."""
+    prefix = _prefix_walker(model, bundle.prefix)
+    opened = [_opened(model, passages, batch, prefix, donors, False) for batch in bundle.batches]
+    walkers, runs = [walker for walker, _ in opened], [run for _, run in opened]
+    return Flock(walkers), {
+        name: DonorRun(
+            Flock([run[name].walker for run in runs]), [run[name].splice for run in runs]
+        )
+        for name in donors
+    }
 
 
 def open_bundle(
@@ -92,16 +131,30 @@ def open_bundle(
     donors: Collection[str],
     records: bool,
 ) -> tuple[Walker, dict[str, DonorRun]]:
-    """Return the walker of a bundle, and the donors (of these names) beside it."""
-    walker = _walker(model, bundle, records)
+    """Return the walker of a bundle of one batch, and the donors (of these names) beside it."""
+    [batch] = bundle.batches
+    prefix = _prefix_walker(model, bundle.prefix)
+    return _opened(model, passages, batch, prefix, donors, records)
+
+
+def _opened(
+    model: OpenedModel,
+    passages: Sequence[Passage],
+    batch: Sequence[Trie],
+    prefix: Walker | None,
+    donors: Collection[str],
+    records: bool,
+) -> tuple[Walker, dict[str, DonorRun]]:
+    walker = _walker(model, batch, prefix, records)
     runs = {}
     for name in donors:
-        transplants = [passages[trie.passages[0]].transplants[name] for trie in bundle.tries]
+        transplants = [passages[trie.passages[0]].transplants[name] for trie in batch]
         given = [chain(row, _donor(name, t)) for row, t in enumerate(transplants)]
         shared = _shared(given, rows_per_call(model))
-        cut = Bundle([trie.cut(shared) for trie in given], given[0].ids[:shared])
+        before = _prefix_walker(model, given[0].ids[:shared])
+        donor = _walker(model, [trie.cut(shared) for trie in given], before, records=False)
         splices = splice(transplants, shared, walker.shared, model.device)
-        runs[name] = DonorRun(_walker(model, cut, records=False), splices)
+        runs[name] = DonorRun(donor, splices)
     return walker, runs
 
 
@@ -111,12 +164,19 @@ def _donor(name: str, transplant: Transplant) -> Passage:
     return Passage(list(transplant.ids), range(last, last + 1), {name: transplant.mirrored()})
 
 
-def _walker(model: OpenedModel, bundle: Bundle, records: bool) -> Walker:
-    if not bundle.prefix:
-        return Walker(model, first_batch(bundle.tries, model.device), records=records)
-    prefix = first_batch([chain(0, Passage(bundle.prefix, range(0), {}))], model.device)
-    batch = following_batch(prefix, bundle.tries)
-    return Walker(model, batch, records=records, prefix=Walker(model, prefix, records=True))
+def _prefix_walker(model: OpenedModel, ids: list[int]) -> Walker | None:
+    if not ids:
+        return None
+    batch = first_batch([chain(0, Passage(ids, range(0), {}))], model.device)
+    return Walker(model, batch, records=True)
+
+
+def _walker(
+    model: OpenedModel, tries: Sequence[Trie], prefix: Walker | None, records: bool
+) -> Walker:
+    if prefix is None:
+        return Walker(model, first_batch(tries, model.device), records=records)
+    return Walker(model, following_batch(prefix.batch, tries), records=records, prefix=prefix)
 
 
 def rows_per_call(model: OpenedModel) -> int:
@@ -126,6 +186,23 @@ def rows_per_call(model: OpenedModel) -> int:
 
 def _size(trie: Trie) -> int:
     return len(trie.ids)
+
+
+def _rows(batch: Sequence[Trie]) -> int:
+    """Return the rows of a batch, the longest trie of which comes first."""
+    return len(batch) * _size(batch[0])
+
+
+def _batches(group: Sequence[Trie], at_once: int, call: int) -> Iterator[list[Trie]]:
+    """Yield tries of like length, as many as one call of a block is to run."""
+    for begin, end in _cuts([_size(trie) for trie in group], call):
+        count = max(1, at_once // _size(group[begin]))
+        for at in range(begin, end, count):
+            yield list(group[at : min(at + count, end)])
+
+
+def _parted(some: list[_T], at: int) -> list[list[_T]]:
+    return [part for part in (some[:at], some[at:]) if part]
 
 
 def _cuts(sizes: Sequence[int], call: int) -> list[tuple[int, int]]:

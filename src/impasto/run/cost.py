@@ -16,7 +16,7 @@ from torch import nn
 from impasto.model.opened import OpenedModel
 from impasto.plan import Freeze, Layer, Noise, Parallel, Plan, Step
 from impasto.run.bundle import Bundle
-from impasto.run.memory import fitting
+from impasto.run.memory import fitting, peak_bytes
 from impasto.run.passage import Passage
 from impasto.run.tree import Node, plant
 from impasto.run.walk import is_last_attention
@@ -124,7 +124,7 @@ def cost(
         plans=total([tree], new, scored, drops_rows=False) + decoding,
         tokens=total([tree], fewer_new, fewer_scored, drops_rows=False) + decoding,
         rows=total([tree], fewer_new, fewer_scored, drops_rows=True) + decoding,
-        peak_bytes=queue.bytes_per_row * max((bundle.rows for bundle in found), default=0),
+        peak_bytes=peak_bytes(model, tree, found, queue.bytes_per_row),
     )
 
 
@@ -184,7 +184,7 @@ def _step_rates(step: Step, mode: str, each: Shares) -> tuple[float, float]:
 
 
 def _scored(bundle: Bundle) -> int:
-    return len(bundle.tries) * max(len(trie.scored) for trie in bundle.tries)
+    return sum(len(batch) * max(len(trie.scored) for trie in batch) for batch in bundle.batches)
 
 
 def _weights(module: nn.Module) -> int:

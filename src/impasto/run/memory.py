@@ -8,7 +8,7 @@ import torch
 
 from impasto.error import UserError
 from impasto.model.opened import OpenedModel
-from impasto.run.bundle import ROWS_PER_BATCH, Bundle, bundles
+from impasto.run.bundle import Bundle, bundles
 from impasto.run.passage import Passage
 from impasto.run.tree import Node
 
@@ -51,9 +51,21 @@ def bytes_per_row(model: OpenedModel, tree: Node, width: int) -> int:
     """
     config = model.hf.config.get_text_config(decoder=True)
     inner = getattr(config, "intermediate_size", None) or 4 * model.hidden
-    numbers = 2 * (tree.forks + 1) * model.hidden + 2 * (8 * model.hidden + 3 * inner)
+    numbers = 2 * (8 * model.hidden + 3 * inner)
     heads = config.num_attention_heads if config._attn_implementation == "eager" else 1
-    return numbers * model.hf.dtype.itemsize + 2 * width * (1 + 4 * heads)
+    worked_on = numbers * model.hf.dtype.itemsize + 2 * width * (1 + 4 * heads)
+    return kept_per_row(model, tree) + worked_on
+
+
+def kept_per_row(model: OpenedModel, tree: Node) -> int:
+    """Return how much of that is states that wait, of rows in other batches too."""
+    return 2 * (tree.forks + 1) * model.hidden * model.hf.dtype.itemsize
+
+
+def peak_bytes(model: OpenedModel, tree: Node, bundles: Sequence[Bundle], each: int) -> int:
+    """Estimate the most memory that bundles take, at ``each`` bytes a row of a batch."""
+    kept = kept_per_row(model, tree)
+    return max((b.rows * kept + b.widest * (each - kept) for b in bundles), default=0)
 
 
 def fitting(
@@ -78,8 +90,7 @@ def fitting(
     memory = free_bytes(model.device) if memory is None else memory
     width = max((len(passage.ids) for passage in passages), default=1)
     each = bytes_per_row(model, tree, 2 * width)
-    rows = min(ROWS_PER_BATCH, memory // each)
-    found = list(bundles(model, passages, max(rows, 1), merge))
+    found = list(bundles(model, passages, max(memory // each, 1), merge))
     for bundle in found:
         if len(bundle.tries) == 1 and bundle.rows * each > memory:
             raise UserError(_too_large(bundle.rows, each, memory))

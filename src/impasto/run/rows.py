@@ -205,8 +205,8 @@ class Frame:
     @cached_property
     def _masks(self) -> list[Tensor]:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
-        kinds = range(len(self._seen.masks))
-        return [self._seen.mask(kind, self.rows, self._keys, self._allowed) for kind in kinds]
+        kinds, dtype = range(len(self._seen.masks)), self.entered.states.dtype
+        return [self._seen.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds]
 
     @cached_property
     def _further(self) -> Arguments:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
-from impasto.run.bundle import open_bundle
+from impasto.run.bundle import open_flock
 from impasto.run.memory import fitting
 from impasto.run.meter import Meter
 from impasto.run.passage import Passage
@@ -48,9 +48,9 @@ def score(
         wanted = Wanted([requests[index][1] for index in bundle.passages], bundle.predictions)
         step = lambda rows=bundle.rows: meter.add(rows)  # noqa: E731
         try:
-            walker, donors = open_bundle(model, passages, bundle, tree.injects, records=False)
-            for plan, state in walk(tree, walker, donors, step):
-                found = wanted.scores(model, walker.finish(state))
+            flock, donors = open_flock(model, passages, bundle, tree.injects)
+            for plan, states in walk(tree, flock, donors, step):
+                found = wanted.scores(model, flock.finish(states))
                 for index, value in zip(bundle.passages, found, strict=True):
                     scores[plan][index] = value
         except (RuntimeError, MemoryError) as error:

@@ -7,9 +7,33 @@ come are kept.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from impasto.plan import Inject, Step
-from impasto.run.walk import Splice, State, Walker, attends, is_last_attention
+from impasto.run.walk import attends, is_last_attention
+
+S = TypeVar("S")
+
+
+@runtime_checkable
+class Walks(Protocol[S]):
+    """What runs steps, from one state to the next; a state is a value."""
+
+    def start(self) -> S:
+        """Return the state at depth 0."""
+        ...
+
+    def step(self, step: Step, state: S) -> S:
+        """Return the state after a step; ``inject`` needs a donor and has :meth:`inject`."""
+        ...
+
+    def inject(self, state: S, splice: Any, donor: Any, given: S) -> S:
+        """Return a state with rows of a donor's state in it."""
+        ...
+
+    def retire(self, state: S) -> S:
+        """Return a state of which less may be run from the next attention on: it is the last."""
+        ...
 
 
 @dataclass(slots=True)
@@ -37,8 +61,8 @@ class Node:
 class DonorRun:
     """A donor prompt for each sequence of a batch, and which rows it gives to which."""
 
-    walker: Walker
-    splice: Splice
+    walker: Walks[Any]
+    splice: Any  # what the walker that takes the rows understands
 
 
 def plant(routes: Sequence[Sequence[Step]]) -> Node:
@@ -60,13 +84,13 @@ def plant(routes: Sequence[Sequence[Step]]) -> Node:
 
 def walk(
     root: Node,
-    walker: Walker,
+    walker: Walks[S],
     donors: Mapping[str, DonorRun],
     on_step: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[int, State]]:
+) -> Iterator[tuple[int, S]]:
     """Run every plan of a tree, and yield (plan index, final state) as plans end."""
-    begin = {name: donors[name].walker.start() for name in root.injects}
-    pending: list[_Pending] = [(None, root, walker.start(), begin)]
+    begin: dict[str, S] = {name: donors[name].walker.start() for name in root.injects}
+    pending: list[tuple[Step | None, Node, S, dict[str, S]]] = [(None, root, walker.start(), begin)]
     while pending:
         step, node, state, given = pending.pop()
         if step is not None:
@@ -77,21 +101,18 @@ def walk(
         pending += [(s, n, state, given) for s, n in reversed(node.branches.items())]
 
 
-_Given = dict[str, State]  # the donors' own states, by name
-_Pending = tuple[Step | None, Node, State, _Given]
-
-
 def _stepped(
     step: Step,
     node: Node,
-    walker: Walker,
-    state: State,
-    given: _Given,
+    walker: Walks[S],
+    state: S,
+    given: dict[str, S],
     donors: Mapping[str, DonorRun],
-) -> tuple[State, _Given]:
+) -> tuple[S, dict[str, S]]:
     """Run a step on the batch, and on those donors that are still to be injected below it.
 
-    A donor prompt has no target rows, so in its own run ``inject`` does nothing.
+    ``given`` are the donors' own states, by name. A donor prompt has no target rows, so in its own
+    run ``inject`` does nothing.
     """
     if isinstance(step, Inject):
         donor = donors[step.name]

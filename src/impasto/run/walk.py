@@ -129,8 +129,16 @@ class Walker:
 
     def step(self, step: Step, state: State) -> State:
         """Run one step of a plan; ``inject`` needs a donor and has :meth:`inject`."""
-        if self.prefix is not None:
-            state = state._replace(prefix=self.prefix.step(step, _present(state.prefix)))
+        return self.follow(step, self.ahead(step, state))
+
+    def ahead(self, step: Step, state: State) -> State:
+        """Run a step on the prefix, if there is one."""
+        if self.prefix is None:
+            return state
+        return state._replace(prefix=self.prefix.step(step, _present(state.prefix)))
+
+    def follow(self, step: Step, state: State) -> State:
+        """Run a step that the prefix has run already."""
         match step:
             case Layer() | Parallel():
                 return self._advance(step, state)._replace(depth=state.depth + 1)

@@ -1,0 +1,56 @@
+"""Batches that follow one prefix and walk together, so that it is walked once for all of them.
+
+A few-shot prompt stands before thousands of questions, which are too many rows for one call of a
+block. At every step the prefix goes first, then each batch, which finds its keys and values there.
+Only the states of all batches are there at once; what a block works on is one batch's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from impasto.plan import Step
+from impasto.run.walk import Splice, State, Walker
+
+States = tuple[State, ...]  # of each batch
+
+
+@dataclass(frozen=True)
+class Flock:
+    """The walkers of some batches, all of one prefix or all of none."""
+
+    walkers: Sequence[Walker]
+
+    def start(self) -> States:
+        """Return the state at depth 0."""
+        return tuple(walker.start() for walker in self.walkers)
+
+    def step(self, step: Step, state: States) -> States:
+        """Run one step of a plan, on the prefix once."""
+        before = self.walkers[0].ahead(step, state[0]).prefix
+        return tuple(
+            walker.follow(step, own._replace(prefix=before)) for walker, own in self._each(state)
+        )
+
+    def retire(self, state: States) -> States:
+        """Let earlier tokens go no further than the next attention; see `Walker.retire`."""
+        return tuple(walker.retire(own) for walker, own in self._each(state))
+
+    def inject(
+        self, state: States, splice: Sequence[Splice], donor: "Flock", given: States
+    ) -> States:
+        """Set target rows of each batch to its donors' rows at the same depth."""
+        each = zip(self._each(state), splice, donor.walkers, given, strict=True)
+        return tuple(
+            walker.inject(own, rows, other, theirs) for (walker, own), rows, other, theirs in each
+        )
+
+    def finish(self, state: States) -> Float[Tensor, "predictions hidden"]:
+        """Return the states that predictions are made from, batch by batch."""
+        return torch.cat([walker.finish(own) for walker, own in self._each(state)])
+
+    def _each(self, state: States) -> Iterator[tuple[Walker, State]]:
+        return zip(self.walkers, state, strict=True)
