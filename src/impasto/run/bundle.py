@@ -15,7 +15,7 @@ from impasto.run.passage import Passage, Transplant
 from impasto.run.rows import first_batch, following_batch
 from impasto.run.tree import DonorRun
 from impasto.run.trie import Trie, alike, chain, tries
-from impasto.run.walk import Walker
+from impasto.run.walk import Splice, Walker
 
 _T = TypeVar("_T")
 
@@ -115,13 +115,11 @@ def open_flock(
     """Return the walkers of a bundle's batches, and the donors (of these names) beside them."""
     prefix = _prefix_walker(model, bundle.prefix)
     opened = [_opened(model, passages, batch, prefix, donors, False) for batch in bundle.batches]
-    walkers, runs = [walker for walker, _ in opened], [run for _, run in opened]
-    return Flock(walkers), {
-        name: DonorRun(
-            Flock([run[name].walker for run in runs]), [run[name].splice for run in runs]
-        )
+    runs = {
+        name: DonorRun(Flock([d[name][0] for _, d in opened]), [d[name][1] for _, d in opened])
         for name in donors
     }
+    return Flock([walker for walker, _ in opened]), runs
 
 
 def open_bundle(
@@ -134,7 +132,8 @@ def open_bundle(
     """Return the walker of a bundle of one batch, and the donors (of these names) beside it."""
     [batch] = bundle.batches
     prefix = _prefix_walker(model, bundle.prefix)
-    return _opened(model, passages, batch, prefix, donors, records)
+    walker, given = _opened(model, passages, batch, prefix, donors, records)
+    return walker, {name: DonorRun(*each) for name, each in given.items()}
 
 
 def _opened(
@@ -144,18 +143,18 @@ def _opened(
     prefix: Walker | None,
     donors: Collection[str],
     records: bool,
-) -> tuple[Walker, dict[str, DonorRun]]:
+) -> tuple[Walker, dict[str, tuple[Walker, Splice]]]:
+    """Return the walker of a batch, and each donor's with the rows that it gives."""
     walker = _walker(model, batch, prefix, records)
-    runs = {}
+    given = {}
     for name in donors:
         transplants = [passages[trie.passages[0]].transplants[name] for trie in batch]
-        given = [chain(row, _donor(name, t)) for row, t in enumerate(transplants)]
-        shared = _shared(given, rows_per_call(model))
-        before = _prefix_walker(model, given[0].ids[:shared])
-        donor = _walker(model, [trie.cut(shared) for trie in given], before, records=False)
-        splices = splice(transplants, shared, walker.shared, model.device)
-        runs[name] = DonorRun(donor, splices)
-    return walker, runs
+        prompts = [chain(row, _donor(name, t)) for row, t in enumerate(transplants)]
+        shared = _shared(prompts, rows_per_call(model))
+        before = _prefix_walker(model, prompts[0].ids[:shared])
+        donor = _walker(model, [trie.cut(shared) for trie in prompts], before, records=False)
+        given[name] = donor, splice(transplants, shared, walker.shared, model.device)
+    return walker, given
 
 
 def _donor(name: str, transplant: Transplant) -> Passage:

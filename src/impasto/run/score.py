@@ -24,6 +24,7 @@ from impasto.run.tree import plant, walk
 Score = tuple[float, bool]
 
 _LOGITS_AT_ONCE = 2**22  # how many numbers a slab of logits may hold
+_NORMALISED_AT_ONCE = {"cpu": 2**20}  # and how many of them stay in the processor's cache
 
 
 @torch.no_grad()
@@ -105,8 +106,18 @@ def token_scores(
         row = (rows[here] - begin).to(logits.device)
         wanted = tokens[here].to(logits.device)
         greedy.append(_are_likeliest(logits, row, wanted))
-        log_p.append(logits.log_softmax(1)[row, wanted])
+        log_p.append(_normalised(logits, row, wanted))
     return torch.cat(log_p), torch.cat(greedy)
+
+
+def _normalised(
+    logits: Float[Tensor, "rows vocab"], row: Int[Tensor, "tokens"], wanted: Int[Tensor, "tokens"]
+) -> Float[Tensor, "tokens"]:
+    """Return log p of each token after its row; rows ascend."""
+    some = _NORMALISED_AT_ONCE.get(logits.device.type, _LOGITS_AT_ONCE) // logits.shape[1] or 1
+    counts = torch.bincount(row // some, minlength=-(-len(logits) // some)).tolist()
+    parts = zip(logits.split(some), row.split(counts), wanted.split(counts), strict=True)
+    return torch.cat([part.log_softmax(1)[at % some, token] for part, at, token in parts])
 
 
 def _are_likeliest(
