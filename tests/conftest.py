@@ -4,13 +4,12 @@ import os
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 import harness_index
+import shapes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-install_import_hook("impasto.run", "beartype.beartype")
-install_import_hook("impasto.model", "beartype.beartype")
+shapes.check("impasto.run", "impasto.model")
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 

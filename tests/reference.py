@@ -3,12 +3,14 @@
 What a plan means (DESIGN section 3), written down as plainly as it can be. A layer is called
 exactly as the model's own forward calls it on the same prefix; what its parts add is spelt out for
 each family in :mod:`spellings`. Nothing here is taken from :mod:`impasto.run` but the numbers that
-noise draws.
+noise draws. What no plan can change is asked of the model once: how its blocks are called on a
+prefix.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ def next_logits(
     hf: Any, plan: Plan, ids: list[int], grafts: Mapping[str, Graft] | None = None
 ) -> Tensor:
     """Return the plan's logits after the last of ``ids``."""
-    return _head(hf, ids, states_of(hf, plan.steps, ids, grafts or {})[-1])
+    return _heads(hf, [states_of(hf, plan.steps, ids, grafts or {})[-1]])[0]
 
 
 def states_of(
@@ -66,6 +68,7 @@ def states_of(
     return rows
 
 
+@torch.no_grad()
 def score(
     hf: Any,
     plan: Plan,
@@ -74,9 +77,10 @@ def score(
     grafts: Mapping[str, Graft] | None = None,
 ) -> tuple[float, bool]:
     """Return (sum of log p, all greedy?), each token predicted from its own recomputed prefix."""
+    prefixes = [context + continuation[:count] for count in range(len(continuation))]
+    ends = [states_of(hf, plan.steps, ids, grafts or {})[-1] for ids in prefixes]
     total, greedy = 0.0, True
-    for count, token in enumerate(continuation):
-        logits = next_logits(hf, plan, context + continuation[:count], grafts)
+    for logits, token in zip(_heads(hf, ends), continuation, strict=True):
         total += float(logits.log_softmax(-1)[token])
         greedy &= int(logits.argmax()) == token
     return total, greedy
@@ -116,13 +120,27 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor | 
 
 
 def prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
-    """Run the stock model, and note the rows that each block reads and what it is called with."""
+    """Return the rows that each block reads in the stock model, and what it is called with."""
+    if torch.is_grad_enabled():  # gradients flow through what is prepared, each time anew
+        return _prepared(hf, ids)
+    changes = sum(weight._version for weight in hf.parameters())
+    return _prepared_before(hf, tuple(ids), (changes, hf.config._attn_implementation))
+
+
+@lru_cache(maxsize=256)
+def _prepared_before(
+    hf: Any, ids: tuple[int, ...], as_it_is: tuple[int, str]
+) -> tuple[list[Tensor], list[Call]]:
+    return _prepared(hf, list(ids))
+
+
+def _prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
+    """Run the stock model, and note what its blocks are given."""
     inputs: list[Tensor] = []
     calls: list[Call] = []
 
     def note(block: nn.Module, args: tuple[Any, ...], kwargs: Call) -> None:
-        names = list(inspect.signature(type(block).forward).parameters)[1:]
-        call = dict(zip(names, args, strict=False)) | kwargs
+        call = dict(zip(_parameters(type(block)), args, strict=False)) | kwargs
         inputs.append(call.pop("hidden_states")[0])
         calls.append(call)
 
@@ -136,19 +154,23 @@ def prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
     return inputs, calls
 
 
-def _head(hf: Any, ids: list[int], state: Tensor) -> Tensor:
-    """Run the stock model with the last token's final state put in place of its own."""
-    blocks = spelling(hf).blocks_of(hf)
+@lru_cache
+def _parameters(block: type[nn.Module]) -> list[str]:
+    return list(inspect.signature(block.forward).parameters)[1:]
+
+
+def _heads(hf: Any, states: Sequence[Tensor]) -> Tensor:
+    """Run the stock model on as many tokens, with final states put in place of its own."""
+    blocks, rows = spelling(hf).blocks_of(hf), torch.stack(list(states))[None]
 
     def put(_: nn.Module, __: Any, output: Any) -> Any:
-        states = output[0] if isinstance(output, tuple) else output
-        states = states.clone()
-        states[0, -1] = state
-        return (states, *output[1:]) if isinstance(output, tuple) else states
+        return (rows, *output[1:]) if isinstance(output, tuple) else rows
 
     hook = blocks[-1].register_forward_hook(put)
     try:
-        return hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        return hf(input_ids=torch.zeros(1, len(states), dtype=torch.long), use_cache=False).logits[
+            0
+        ]
     finally:
         hook.remove()
 

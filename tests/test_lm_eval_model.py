@@ -10,7 +10,15 @@ import pytest
 import harness_index
 import impasto
 import impasto.lm_eval
-from harness_reference import Case, arc, gsm8k, lambada, theirs, wikitext
+from harness_reference import (
+    Case,
+    arc,
+    gsm8k,
+    lambada,
+    theirs,
+    wikitext,
+    without_a_look_around,
+)
 from impasto import Plan, PlanError, UserError
 from impasto.lm_eval import ImpastoLM, read_arguments, run_command_line
 
@@ -54,13 +62,14 @@ def test_lm_eval_finds_it_by_name_and_its_results_name_plan_and_digest(tmp_path)
     task |= {"dataset_path": "json", "dataset_kwargs": {"data_files": files}}
     task |= {"doc_to_text": "{{text}}", "doc_to_target": " so"}
     task["metric_list"] = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
-    results = simple_evaluate(
-        "impasto",
-        f"pretrained=demo,plan={PLAN}",
-        tasks=[task],
-        batch_size="auto",
-        task_manager=harness_index.index(),
-    )
+    with without_a_look_around():
+        results = simple_evaluate(
+            "impasto",
+            f"pretrained=demo,plan={PLAN}",
+            tasks=[task],
+            batch_size="auto",
+            task_manager=harness_index.index(),
+        )
     assert results["config"]["plan"] == PLAN
     assert results["config"]["plan_digest"] == Plan.parse(PLAN).digest
     assert results["config"]["model"] == "impasto"
@@ -152,7 +161,8 @@ def test_a_file_of_options_that_is_none_is_answered(text, message, tmp_path):
 
 def test_a_task_that_lm_eval_does_not_find_suggests_near_names(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["impasto"])
-    monkeypatch.setattr("impasto.tasks.harness.loading._index", harness_index.index)
+    index = harness_index.index()
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **options: index)
     words = ["--model_args", "pretrained=demo", "--tasks", "arc_esy"]
     with pytest.raises(UserError, match="unknown task 'arc_esy'; did you mean 'arc_easy'"):
         run_command_line(words)

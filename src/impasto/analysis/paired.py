@@ -6,7 +6,7 @@ of two plans therefore sees far smaller differences than their two standard erro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, nan
+from math import nan
 from typing import Literal
 
 import numpy as np
@@ -79,7 +79,10 @@ def mcnemar(lost: int, gained: int) -> float:
     if lost < 0 or gained < 0:
         raise ValueError(f"{lost} lost and {gained} gained are no numbers of items")
     n = lost + gained
-    tail = sum(comb(n, k) for k in range(min(lost, gained) + 1))
+    tail, ways = 0, 1
+    for k in range(min(lost, gained) + 1):
+        tail += ways
+        ways = ways * (n - k) // (k + 1)  # how many ways there are to choose k + 1 of them
     return min(1.0, 2 * tail / 2**n)
 
 

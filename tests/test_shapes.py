@@ -1,0 +1,36 @@
+"""The checks of signatures are at work: a wrong shape and a wrong type are refused."""
+
+import pytest
+import torch
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import TypeCheckError
+
+from families import family
+from impasto.run.memory import readable
+from impasto.run.noise import NoiseSource, noise
+from impasto.run.opening import opened
+from impasto.run.rows import first_batch
+from impasto.run.trie import Trie, chain
+from impasto.run.walk import Splice
+
+
+def test_a_wrong_shape_is_refused():
+    states, keys = torch.zeros(3, 8), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(TypeCheckError, match="keys"):
+        noise(states, keys, NoiseSource("shuffle", 0, 0, 0))
+    with pytest.raises(TypeCheckError, match="states"):
+        opened(family("llama")).leave(torch.zeros(3, dtype=torch.long))
+
+
+def test_a_value_of_wrong_shape_cannot_be_made():
+    rows = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(TypeCheckError, match="is_real"):
+        Splice(rows, rows, torch.ones(2, 4, dtype=torch.bool))
+
+
+def test_a_wrong_type_is_refused():
+    with pytest.raises(BeartypeCallHintViolation, match="amount"):
+        readable("much")  # type: ignore[arg-type]
+    with pytest.raises(BeartypeCallHintViolation, match="tries"):
+        first_batch({"trie": chain}, torch.device("cpu"))  # type: ignore[arg-type]
+    assert Trie().ids == []
