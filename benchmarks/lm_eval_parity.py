@@ -5,10 +5,12 @@ plans, is compared with lm-eval's `simple_evaluate` on its own model class `HFLM
 same weights: as they are, or under `impasto.apply`. lm-eval gets its tasks by its own way to local
 files, not by impasto's. Needs real benchmark files and the model stories260K:
 
-    IMPASTO_REAL_DATA=folder python benchmarks/lm_eval_parity.py [--limit N] [--tasks …] [--plans N]
+    IMPASTO_REAL_DATA=folder python benchmarks/lm_eval_parity.py [--limit N] [--tasks …] [--plans …]
 
 The folder has `data/hub/*.jsonl` in the columns of their hub data sets, `data/wikitext2` and
 `models/stories260K`. Prints one line per task and plan; exits with 1 where a number differs.
+`--tasks` and `--plans` choose a part, so that the whole can be run piece by piece: plans count from
+0, the unchanged model, to 10.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +199,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--limit", type=int, default=200, help="documents per task")
     parser.add_argument("--tasks", nargs="*", help="only these")
-    parser.add_argument("--plans", type=int, default=len(PLANS), help="how many besides the first")
+    every = range(len(PLANS) + 1)
+    parser.add_argument("--plans", nargs="*", type=int, choices=every, help="only these")
     asked = parser.parse_args()
     if not (DATA / "models" / "stories260K").is_dir():
         parser.error("IMPASTO_REAL_DATA points at no folder with models/stories260K")
@@ -210,22 +213,24 @@ def main() -> int:
         ]
         known = definitions([case.name for case in chosen])
         for case in chosen:
-            wrong += compare(case, localised(known[case.name], case.files), asked.plans)
+            plans = every if asked.plans is None else asked.plans
+            wrong += compare(case, localised(known[case.name], case.files), plans)
     print("every number is lm-eval's" if not wrong else f"{wrong} results differ")
     return int(wrong > 0)
 
 
-def compare(case: Case, task: dict[str, Any], plans: int) -> int:
-    """Print how a task's numbers compare under every plan; return under how many they differ."""
+def compare(case: Case, task: dict[str, Any], plans: Sequence[int]) -> int:
+    """Print how a task's numbers compare under these plans; return under how many they differ."""
     model = impasto.load(DATA / "models" / "stories260K")
-    lines = [str(Plan.identity(model.num_layers)), *PLANS[:plans]]
+    unchanged = str(Plan.identity(model.num_layers))
+    lines = [(unchanged, *PLANS)[number] for number in plans]
     began = time.perf_counter()
     mine = ours([case], model, lines)[case.name]
     seconds = time.perf_counter() - began
     wrong = 0
     for line, found in zip(lines, mine, strict=True):
         began = time.perf_counter()
-        with impasto.apply(model.hf, Plan.parse(line)) if line != lines[0] else nullcontext():
+        with impasto.apply(model.hf, Plan.parse(line)) if line != unchanged else nullcontext():
             other = theirs({case.name: task}, case.limit, model)[case.name]
         faults = differences(found, other)
         wrong += bool(faults)
