@@ -19,6 +19,7 @@ from impasto.run.bundle import open_flock
 from impasto.run.memory import fitting
 from impasto.run.meter import Meter
 from impasto.run.passage import Passage
+from impasto.run.seen import attention_to_what_is_seen
 from impasto.run.tree import plant, walk
 
 Score = tuple[float, bool]
@@ -50,10 +51,11 @@ def score(
         step = lambda rows=bundle.rows: meter.add(rows)  # noqa: E731
         try:
             flock, donors = open_flock(model, passages, bundle, tree.injects)
-            for plan, states in walk(tree, flock, donors, step):
-                found = wanted.scores(model, flock.finish(states))
-                for index, value in zip(bundle.passages, found, strict=True):
-                    scores[plan][index] = value
+            with attention_to_what_is_seen(model.device):
+                for plan, states in walk(tree, flock, donors, step):
+                    found = wanted.scores(model, flock.finish(states))
+                    for index, value in zip(bundle.passages, found, strict=True):
+                        scores[plan][index] = value
         except (RuntimeError, MemoryError) as error:
             queue.failed(bundle, error)
     return scores
