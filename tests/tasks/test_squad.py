@@ -1,9 +1,11 @@
 """SQuAD's items are the hub's, its prompt is the documented one, its scores are the official."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+import squad_evaluation
 from impasto.error import UserError
 from impasto.tasks import check_entry, load_suite
 from impasto.tasks.squad import EXAMPLE, exact_match, f1, normalised, squad
@@ -81,23 +83,35 @@ def predictions(answers):
     first, last = answers[0], answers[-1]
     yield from (first, last.upper() + ".", f"the {first}", f"{first} and {last}", "the", "no")
     yield from (" ".join(first.split()[:-1]), first.replace(" ", "-"), f"It is {last}, in a way")
+    yield from ("", " ".join(first.split()[::-1]), f"{last} {last}", f"«{first}»", f"{first}’s")
 
 
-def test_f1_and_exact_match_equal_those_that_lm_eval_carries():
-    t5 = pytest.importorskip("lm_eval.tasks.super_glue.record.t5_utils")
-    path = real_file("squad_validation.jsonl")
-    items = squad(data={"validation": str(path)}, limit=100).items
-    pairs = [(said, item.answers) for item in items for said in predictions(item.answers)]
-    asked = [
-        (said, f"{i}_{answer.replace('_', ' ')}")  # it reads the number before the underscore
-        for i, (said, answers) in enumerate(pairs)
-        for answer in answers
-    ]
-    found = [f1(said, answers) for said, answers in pairs]
-    assert sum(found) / len(found) == pytest.approx(t5.squad_f1_agg(asked), abs=1e-12)
-    for said, answers in pairs:
-        theirs = any(t5.normalize_squad(said) == t5.normalize_squad(a) for a in answers)
-        assert exact_match(said, answers) is theirs
+def compare_with_the_official_evaluation(path, count, sorts):
+    """Judge each item by a reply of one of these sorts, in turn."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    task = squad(data={"validation": str(path)}, limit=count)
+    ids = {item.id for item in task.items}
+    said = {
+        item.id: list(predictions(item.answers))[sorts[number % len(sorts)]]
+        for number, item in enumerate(task.items)
+    }
+    articles = squad_evaluation.as_articles(row for row in rows if row["id"] in ids)
+    official = squad_evaluation.evaluate(articles, said)
+    judged = [task.judge(item, [said[item.id]]) for item in task.items]
+    for metric in ("exact_match", "f1"):
+        found = task.aggregate(metric, [values[metric] for values in judged])
+        assert 100 * found.value == pytest.approx(official[metric], abs=1e-9), metric
+
+
+@pytest.mark.parametrize("sort", range(14))
+def test_scores_equal_the_official_evaluations_on_the_same_predictions(sort, rows):
+    answers = [["Ada", "Ada Lovelace"], ["the U.S.A."], ["24–10", "24-10"], ["New York", "York"]]
+    data = rows(*(row(i, answers={"text": each}) for i, each in enumerate(answers)))
+    compare_with_the_official_evaluation(Path(data["validation"]), None, [sort])
+
+
+def test_scores_equal_the_official_evaluations_on_a_thousand_real_items():
+    compare_with_the_official_evaluation(real_file("squad_validation.jsonl"), 1000, range(14))
 
 
 def test_the_prompt_is_one_solved_example_and_the_passage(rows):
