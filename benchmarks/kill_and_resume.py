@@ -27,7 +27,7 @@ import pandas as pd
 from impasto.study import Results, Study
 from impasto.study.database import saving
 from impasto.study.database.opening import DATABASE
-from impasto.study.running import runner
+from impasto.study.running import answering
 from impasto.study.work.asking import Here
 
 STUDY = """\
@@ -124,14 +124,14 @@ def run(out: Path) -> None:
     """Run the study, writing down what is asked of the model as it is asked."""
     answered = Here._answered
 
-    def noted(self: Any, unit: Any) -> Any:
+    def noted(self: Any, unit: Any, progress: Any) -> Any:
         with Path(f"{out}.asked").open("a", encoding="utf-8") as file:
             for plan in unit.plans:
                 file.write(f"{unit.task}\t{unit.start}\t{plan.digest}\n")
-        return answered(self, unit)
+        return answered(self, unit, progress)
 
     Here._answered = noted
-    runner.expected_seconds = lambda model, tasks, asked: {
+    answering.expected_seconds = lambda model, tasks, asked: {
         needed.task.name: float(SHARDS) for needed in tasks
     }
     try:

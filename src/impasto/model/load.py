@@ -4,14 +4,18 @@ Weights are read from safetensors only, and no code that comes with a checkpoint
 caller asks for it.
 """
 
+import json
 import os
 import re
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import init_empty_weights
+from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,6 +32,7 @@ from impasto.model.planned import PlannedFolder, read_planned
 from impasto.plan import Plan
 
 BUNDLED = ("demo",)
+_STORED = {"F64": 8, "I64": 8, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1}
 # The options that say where a model's files lie, of whatever kind these are.
 _WHERE = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
 
@@ -58,9 +63,8 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
         ModelError: when there is no such model, or it cannot be read.
         PlanError: when the plan names a layer that the model lacks.
     """
-    place = bundled_folder(name) if name in BUNDLED else _place(os.fspath(name))
-    dtype = torch.float32 if name in BUNDLED else "auto"  # stored small, but run on any CPU
-    given = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype} | options
+    place = _place(name)
+    given = {"use_safetensors": True, "trust_remote_code": False, "dtype": _dtype(name)} | options
     try:
         told = {key: given[key] for key in _WHERE if key in given}
         planned = _planned(place, told)
@@ -77,7 +81,53 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(_cannot_load(name, error)) from error
     known = {name: given[name] for name in ("config", "trust_remote_code") if name in given}
-    return Loaded(hf.eval(), _tokenizer(place, known), plan)
+    return Loaded(hf.eval(), _tokenizer(place, known | told), plan)
+
+
+def load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer that `load_hf` finds, without the model; None where there is none.
+
+    Raises:
+        ModelError: when there is no such folder.
+    """
+    place = _place(name)
+    told = {key: options[key] for key in _WHERE if key in options}
+    planned = _planned(place, told)
+    known = {} if planned is None else {"config": planned.config}
+    trust = options.get("trust_remote_code", False)
+    return _tokenizer(place, {"trust_remote_code": trust} | known | told)
+
+
+def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
+    """Return the memory that a model's weights take once it is loaded, reading none of them.
+
+    None where the files are not on this machine.
+
+    Raises:
+        ModelError: when there is no such folder.
+    """
+    folder = _local(_place(name), options.get("revision"))
+    if folder is None:
+        return None
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [folder / file for file in sorted(set(found))]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    dtype = options.get("dtype", _dtype(name))
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+    total = 0
+    for file in files:
+        if not file.is_file():
+            return None
+        with safe_open(file, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118
+                part = weights.get_slice(key)
+                stored = _STORED.get(part.get_dtype(), 4)
+                size = wanted.itemsize if isinstance(wanted, torch.dtype) else stored
+                total += prod(part.get_shape()) * size
+    return total or None
 
 
 def _load_layers(
@@ -139,7 +189,11 @@ def bundled_folder(name: str | os.PathLike[str]) -> str:
     return str(files("impasto").joinpath(os.fspath(name)))
 
 
-def _place(name: str) -> str:
+def _place(name: str | os.PathLike[str]) -> str:
+    """Return what a name stands for: a folder, or the id of a model on a hub."""
+    if name in BUNDLED:
+        return bundled_folder(name)
+    name = os.fspath(name)
     looks_like_folder = name.startswith((".", "/", "~")) or name.count("/") > 1
     folder = Path(name).expanduser()
     if folder.exists() or looks_like_folder:
@@ -148,6 +202,19 @@ def _place(name: str) -> str:
             raise ModelError(f"model {name!r}: {folder} {what}, so it holds no Hugging Face model")
         return str(folder)
     return name
+
+
+def _local(place: str, revision: str | None) -> Path | None:
+    """Return the folder on this machine that holds a model's files."""
+    if Path(place).is_dir():
+        return Path(place)
+    found = try_to_load_from_cache(place, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _dtype(name: str | os.PathLike[str]) -> Any:
+    """Return the numbers that a model is loaded with unless somebody says otherwise."""
+    return torch.float32 if name in BUNDLED else "auto"  # stored small, but run on any CPU
 
 
 def _tokenizer(place: str, known: dict[str, Any]) -> PreTrainedTokenizerBase | None:

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 import impasto
 from impasto import Study
 from impasto.cli import app
-from impasto.study.running.estimate import Counting
+from impasto.study.work.counting import Counting
 
 STUDY = """\
 model: demo

@@ -16,7 +16,7 @@ from impasto.study import Results, Stopped, Study
 from impasto.study.database import opening
 from impasto.study.folder.lock import only_writer
 from impasto.study.following.status import status
-from impasto.study.running import runner
+from impasto.study.running import answering, place
 
 TEXT = """\
 model: m
@@ -31,7 +31,7 @@ CELLS = UNITS * PLANS
 def study(monkeypatch):
     """Return a study that runs as eight units, four of each task."""
     tasks = {"capitals": 100.0, "arithmetic-2": 100.0}
-    monkeypatch.setattr(runner, "expected_seconds", lambda *given: tasks)
+    monkeypatch.setattr(answering, "expected_seconds", lambda *given: tasks)
     read = Study.from_text(TEXT, name="mine")
     return lambda model, out=None, **more: read.run(out, model=model, save_every=25.0, **more)
 
@@ -110,7 +110,7 @@ def test_an_interrupt_finishes_what_is_running_saves_it_and_stops(study, model, 
     said = []
     with pytest.raises(Stopped, match=f"{2 * PLANS} of {CELLS} cells are saved"):
         study(After(model, 2, interrupt), tmp_path, say=said.append)
-    assert any("stopping after the unit" in notice for notice in said)
+    assert any("stopping after what is running" in notice for notice in said)
     assert status(tmp_path).state == "stopped"
     goes_on = After(model, 99, crash)
     study(goes_on, tmp_path)
@@ -160,7 +160,7 @@ def test_a_full_disk_is_told_and_what_was_saved_is_intact(study, model, tmp_path
         connection.execute("PRAGMA max_page_count = 1")  # no page more than it has
         return connection
 
-    monkeypatch.setattr(runner, "open_to_write", full)
+    monkeypatch.setattr(place, "open_to_write", full)
     with pytest.raises(UserError, match="the disk is full") as raised:
         study(model, tmp_path)
     assert "is intact" in str(raised.value)

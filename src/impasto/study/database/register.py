@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from impasto.plan import Plan
 from impasto.study.work.identity import Identity, digest_of
-from impasto.study.work.units import Unit, plan_groups, shard_starts
+from impasto.study.work.units import Unit, plan_groups, shard_starts, unit_seconds
 from impasto.tasks import Task
 
 Expected = Callable[[], Mapping[str, float | None]]  # seconds for each task under all its plans
@@ -44,7 +44,8 @@ class Need:
         model: What it is.
         engine: What computes.
         tasks: The tasks with their plans.
-        seconds: About how long a unit of work is to take.
+        seconds: About how long a unit of work may take.
+        workers: How many there are to answer units.
         expected: Tells how long each task will take; only asked where something is to be run.
         memory: The bytes that a batch may take; None where nobody knows.
     """
@@ -57,6 +58,7 @@ class Need:
     engine: Identity
     tasks: Sequence[NeededTask]
     seconds: float
+    workers: int
     expected: Expected
     memory: int | None
 
@@ -154,7 +156,7 @@ class _Register:
         found = self._sql.execute(query, [task, self._model]).fetchall()
         if not found:
             count = len(needed.task.items)
-            starts = shard_starts(count, self._expected(needed), self._need.seconds)
+            starts = shard_starts(count, self._expected(needed), self._each())
             self._sql.executemany(
                 "INSERT INTO shards (task, model, start, stop) VALUES (?, ?, ?, ?)",
                 [
@@ -199,7 +201,7 @@ class _Register:
             share = (shard.stop - shard.start) / len(needed.task.items)
             seconds *= share * len(loose) / len(plan_of)
         cell_of = {plan_of[cell]: cell for cell in loose}
-        for plans in plan_groups(list(cell_of), seconds, self._need.seconds) if loose else ():
+        for plans in plan_groups(list(cell_of), seconds, self._each()) if loose else ():
             expected = None if seconds is None else seconds * len(plans) / len(loose)
             unit = self._sql.execute(
                 "INSERT INTO units (shard, engine, expected) VALUES (?, ?, ?) RETURNING id",
@@ -237,9 +239,17 @@ class _Register:
 
     def _expected(self, needed: NeededTask) -> float | None:
         """Return how many seconds a task takes in all, counted when it is first asked for."""
+        return self._all_expected().get(needed.task.name)
+
+    def _all_expected(self) -> Mapping[str, float | None]:
         if self._seconds is None:
             self._seconds = self._need.expected()
-        return self._seconds.get(needed.task.name)
+        return self._seconds
+
+    def _each(self) -> float:
+        """Return how many seconds a unit that is divided now is to take."""
+        expected = [self._all_expected().get(needed.task.name) for needed in self._need.tasks]
+        return unit_seconds(self._need.seconds, expected, self._need.workers)
 
     def _row(self, table: str, digest: str, **columns: object) -> int:
         """Return the row of this digest, with its columns brought up to date."""

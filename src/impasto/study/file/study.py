@@ -24,6 +24,7 @@ from impasto.study.file.schema import read_study_file
 from impasto.tasks import Suite
 
 if TYPE_CHECKING:
+    from impasto.study.cluster.wanted import Cluster
     from impasto.study.following.standing import Progress
     from impasto.study.results.table import Results
     from impasto.study.running.estimate import Estimate
@@ -48,6 +49,7 @@ class Running:
             from its first run on.
         fresh: Whether all results that the folder holds are thrown away first.
         track: Who else is told of the run: tensorboard, wandb or mlflow.
+        cluster: The Ray cluster whose workers answer; None for this process itself.
         command: What started it, as the results are to say.
         progress: Called with a `Standing` whenever there is something to show.
         say: Called with what a user should know, sentence by sentence.
@@ -58,6 +60,7 @@ class Running:
     save_every: float = SAVE_EVERY
     fresh: bool = False
     track: str | None = None
+    cluster: "Cluster | None" = None
     command: str = "Study.run"
     progress: "Progress" = _unheard
     say: Callable[[str], None] = _unheard

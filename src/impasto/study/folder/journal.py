@@ -13,17 +13,20 @@ from typing import Any
 LOG = "study.log"
 
 
-@contextmanager
-def journal(out: Path | None) -> Iterator[logging.Logger]:
-    """Give the logger that writes to a folder's log; one that writes nowhere without a folder."""
+def unwritten() -> logging.Logger:
+    """Return a log that nothing is written of, before there is a folder to write it to."""
     log = logging.Logger("impasto.study", logging.INFO)
-    if out is None:
-        yield log
-        return
+    log.addHandler(logging.NullHandler())
+    return log
+
+
+@contextmanager
+def journal(out: Path, log: logging.Logger) -> Iterator[None]:
+    """Write a log, and what libraries warn of, to a folder in the block."""
     try:
         handler = _Handler(out / LOG, encoding="utf-8")
     except OSError:
-        yield log
+        yield
         return
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
     log.addHandler(handler)
@@ -35,9 +38,10 @@ def journal(out: Path | None) -> Iterator[logging.Logger]:
 
     warnings.showwarning = shown
     try:
-        yield log
+        yield
     finally:
         warnings.showwarning = show
+        log.removeHandler(handler)
         handler.close()
 
 

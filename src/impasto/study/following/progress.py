@@ -67,23 +67,27 @@ class BarProgress:
 
 
 class PlainProgress:
-    """A line for each tenth of the run, with the time that it has left by its pace so far."""
+    """A line for each tenth of the run, with the time that it has left by its pace so far.
+
+    And one for each task as it begins; several may be running at once.
+    """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._began: tuple[float, float] | None = None  # when, and at which share
         self._shown = -1
-        self._what = ""
+        self._seen: set[str] = set()
 
     def __call__(self, standing: Standing) -> None:
-        """Print a line if the run has come to its next tenth, or to something else."""
+        """Print a line if the run has come to its next tenth, or to something new."""
         share, what = standing.share, standing.doing
         step, now = int(share * LINES + 1e-9), self._clock()
         if self._began is None and share > 0:
             self._began = now, share
-        if step <= self._shown and what == self._what:
+        if step <= self._shown and what in self._seen:
             return
-        self._shown, self._what = step, what
+        self._shown = max(step, self._shown)
+        self._seen.add(what)
         counts = _counts(standing)
         line = f"{100 * share:3.0f} %  {what}{f', {counts}' if counts else ''}"
         line += self._left(share, now)
@@ -98,8 +102,9 @@ class PlainProgress:
 
 
 def _counts(standing: Standing) -> str:
-    """Return the cells that are finished and the pace, as far as they are known."""
+    """Return the cells that are finished, the pace and the workers, as far as they are known."""
     if not standing.of:
         return ""
     pace = "" if standing.pace is None else f", {standing.pace:,.0f} items/s"
-    return f"{standing.cells} of {standing.of} cells{pace}"
+    workers = f", {standing.running} workers" if standing.running > 1 else ""
+    return f"{standing.cells} of {standing.of} cells{pace}{workers}"

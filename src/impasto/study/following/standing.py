@@ -18,6 +18,7 @@ class Standing:
         cells: How many of the study's cells are finished, those of earlier runs among them.
         of: How many it has.
         pace: Items answered per second, each plan's counted; None before anything was.
+        running: How many units are being answered at once.
     """
 
     share: float
@@ -26,6 +27,7 @@ class Standing:
     cells: int = 0
     of: int = 0
     pace: float | None = None
+    running: int = 0
 
 
 Progress = Callable[[Standing], None]
@@ -47,35 +49,49 @@ class Standings:
         self._cells = cells - sum(len(unit.plans) for unit in units)
         self._weights = _weights(units)
         self._items = self._finished = 0.0
+        self._running: dict[int, tuple[Unit, float]] = {}  # units with their finished shares
         self._began = clock()
 
     def told(self, unit: Unit, share: float) -> None:
-        """Show that a share of a unit is finished."""
-        self._show(unit, share)
+        """Show that a share of a unit is finished; several may be running at once."""
+        self._running[unit.id] = unit, share
+        self._show(self._titles[unit.task], _detail(unit))
 
     def saved(self, unit: Unit) -> Standing:
         """Count a unit as finished, show that and return it."""
-        standing = self._show(unit, 1.0, len(unit.plans))
+        self._running.pop(unit.id, None)
         self._items += _answers(unit)
         self._cells += len(unit.plans)
         self._finished += self._weights[unit.id]
-        return standing
+        return self._show(self._titles[unit.task], _detail(unit))
 
     def done(self) -> None:
         """Show that nothing is left."""
-        self._progress(Standing(1.0, "done", "", self._cells, self._of, self._pace(self._items)))
+        self._finished = 1.0
+        self._running.clear()
+        self._show("done")
 
-    def _show(self, unit: Unit, share: float, cells: int = 0) -> Standing:
-        standing = Standing(
-            min(1.0, self._finished + share * self._weights[unit.id]),
-            self._titles[unit.task],
-            _detail(unit),
-            self._cells + cells,
-            self._of,
-            self._pace(self._items + share * _answers(unit)),
-        )
+    def now(self) -> Standing:
+        """Return how far the run is."""
+        return self._standing("")
+
+    def _show(self, doing: str, detail: str = "") -> Standing:
+        standing = self._standing(doing, detail)
         self._progress(standing)
         return standing
+
+    def _standing(self, doing: str, detail: str = "") -> Standing:
+        running = self._running.values()
+        share = sum(part * self._weights[unit.id] for unit, part in running)
+        return Standing(
+            min(1.0, self._finished + share),
+            doing,
+            detail,
+            self._cells,
+            self._of,
+            self._pace(self._items + sum(part * _answers(unit) for unit, part in running)),
+            len(running),
+        )
 
     def _pace(self, items: float) -> float | None:
         lasted = self._clock() - self._began

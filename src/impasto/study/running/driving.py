@@ -41,21 +41,22 @@ def drive(
     asked: Mapping[str, Asking],
     watch: Watch,
 ) -> None:
-    """Have all units answered and save them; raises Stopped, after a unit, once asked to stop."""
+    """Have all units answered and save them; raises Stopped where that was stopped on the way."""
     by_id = {unit.id: unit for unit in units}
-    for answered in executor.run(units):
+    for answered in executor.run(units, watch.standings.told, watch.stop):
         unit = by_id.pop(answered.unit)
         _save(connection, unit, answered, asked[unit.task])
         standing = watch.standings.saved(unit)
         watch.saved(standing)
         watch.log.info(
-            "saved unit %d: %s %d-%d under %d plans in %.1f s (cells %d of %d)",
+            "saved unit %d: %s %d-%d under %d plans in %.1f s on %s (cells %d of %d)",
             unit.id, unit.task, unit.start, unit.stop - 1, len(unit.plans), answered.seconds,
-            standing.cells, standing.of,
+            answered.host, standing.cells, standing.of,
         )  # fmt: skip
-        if by_id and watch.stop():
-            raise Stopped(f"{standing.cells} of {standing.of} cells are saved")
-    assert not by_id, f"{len(by_id)} units were not answered"
+    if by_id:
+        assert watch.stop(), f"{len(by_id)} units were not answered"
+        standing = watch.standings.now()
+        raise Stopped(f"{standing.cells} of {standing.of} cells are saved")
 
 
 def _save(connection: sqlite3.Connection, unit: Unit, answered: Answered, asking: Asking) -> None:

@@ -1,17 +1,17 @@
 """What a study will cost, before anything runs.
 
-The study is put to a model that counts instead of answering, so that exactly what would run is
-counted: the same requests, the same plans, the same batches.
+Exactly what would run is counted (`work.counting`): the same requests, the same plans, the same
+batches.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from impasto.plan import Plan
 from impasto.run import Cost, Model
 from impasto.study.database.register import NeededTask
 from impasto.study.work.asking import Asking, StudiedModel
+from impasto.study.work.counting import cost_of
 from impasto.study.work.scoring import takes
 from impasto.tasks import Suite
 
@@ -71,41 +71,4 @@ def expected_seconds(
 
 
 def _cost(model: Model, asking: Asking, plans: Sequence[Plan]) -> Cost:
-    counting: Any = Counting(model)
-    asking.put(counting, plans)
-    return counting.total
-
-
-class Counting:
-    """A model that answers nothing, and adds up what answers would cost."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.total = Cost()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def loglikelihood(
-        self,
-        plans: Sequence[Any],
-        requests: Sequence[Any],
-        donors: Any = None,
-        progress: Callable[[float], None] = lambda share: None,
-    ) -> list[list[tuple[float, bool]]]:
-        """Count; every answer is a zero."""
-        self.total += self._model.scoring_cost(plans, requests, donors)
-        return [[(0.0, False)] * len(requests) for _ in plans]
-
-    def generate(
-        self,
-        plans: Sequence[Any],
-        prompts: Sequence[Any],
-        max_new_tokens: int = 16,
-        stop: Sequence[str] = (),
-        donors: Any = None,
-        progress: Callable[[float], None] = lambda share: None,
-    ) -> list[list[Any]]:
-        """Count; every answer is empty."""
-        self.total += self._model.generating_cost(plans, prompts, max_new_tokens, donors)
-        return [["" if isinstance(prompt, str) else [] for prompt in prompts] for _ in plans]
+    return cost_of(model, plans, asking.requests, asking.donors)

@@ -4,52 +4,47 @@ What is there is told by content (`identity`), so the same command goes on where
 edited study runs what is new in it.
 """
 
+import logging
 import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from impasto.error import UserError
 from impasto.plan import Plan
-from impasto.study.database.opening import (
-    DATABASE,
-    open_to_read,
-    open_to_write,
-    plainly,
-    transaction,
-)
+from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
 from impasto.study.database.reading import Cells, study_row
 from impasto.study.database.register import Need, NeededTask, Registered, register
 from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.file.document import StudyError
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import Running, Study
-from impasto.study.folder.files import check_folder, discard, make_folder
-from impasto.study.folder.journal import journal
-from impasto.study.folder.lock import only_writer
+from impasto.study.folder.files import check_folder
+from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
 from impasto.study.results.collecting import Collection
 from impasto.study.results.notices import why_new, without_scores
 from impasto.study.results.table import Results, Seconds, read_results
+from impasto.study.running.answering import Answering, InProcess
 from impasto.study.running.budget import budget
 from impasto.study.running.driving import Watch, drive
-from impasto.study.running.estimate import Estimate, estimate, expected_seconds
+from impasto.study.running.estimate import Estimate, estimate
+from impasto.study.running.place import Place, opened
 from impasto.study.running.recognising import recognised
 from impasto.study.running.stopping import stoppable
-from impasto.study.work.asking import Asking, Here, StudiedModel
+from impasto.study.work.asking import Asking, StudiedModel
 from impasto.study.work.identity import engine_identity, task_identity, versions
 from impasto.study.work.scoring import takes
 from impasto.tasks import Suite, Task
 
 if TYPE_CHECKING:
-    import logging
-
     from impasto.run import Model
 
 
@@ -63,50 +58,47 @@ def run_study(
     if not (model is None or isinstance(model, str)):
         study = replace(study, load={})  # it is loaded already, whatever the study would do
     with ExitStack() as stack, plainly(None if out is None else out / DATABASE):
-        place = None
+        place, log = None, unwritten()
         if out is not None:
             check_folder(out)
             if out.exists():  # so that a folder that cannot be used is told before a model loads
-                place = stack.enter_context(_opened(out, running.fresh))
+                place = stack.enter_context(opened(out, log, running.fresh))
         suite = study.load_suite()
-        loads = model is None or isinstance(model, str)
-        if loads:
-            running.progress(Standing(0.0, f"loading {study.model}"))
-            model = _loaded(study.model, study.load, running.memory)
-        assert model is not None
-        assert not isinstance(model, str)
-        plans = study.labelled_plans(model.num_layers)
+        answering = stack.enter_context(_answering(study, model, running, log))
+        plans = study.labelled_plans(answering.model.num_layers)
         _check_donors(suite, plans)
         if place is None:
-            place = stack.enter_context(_opened(out, fresh=False))
-        return _Run(study, suite, plans, model, place, running, loads).results()
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a run writes: a folder that is its own for the while, or the memory."""
-
-    out: Path | None
-    connection: sqlite3.Connection
-    log: "logging.Logger"
+            place = stack.enter_context(opened(out, log, fresh=False))
+        loaded_here = model is None or isinstance(model, str)
+        return _Run(study, suite, plans, answering, place, log, running, loaded_here).results()
 
 
 @contextmanager
-def _opened(out: Path | None, fresh: bool) -> Iterator[_Place]:
-    """Give a place to write to that no other process writes to in the block."""
-    if out is None:
-        with journal(None) as log:
-            yield _Place(None, open_to_write(None), log)  # the results keep the connection
-        return
-    make_folder(out)
-    with only_writer(out), journal(out) as log:
-        if fresh:
-            discard(out)
-        connection = open_to_write(out / DATABASE)
-        try:
-            yield _Place(out, connection, log)
-        finally:
-            connection.close()
+def _answering(
+    study: Study, model: str | StudiedModel | None, running: Running, log: logging.Logger
+) -> Iterator[Answering]:
+    """Give who answers the study: a model in this process, or workers that have one each."""
+    if not (model is None or isinstance(model, str)):
+        if running.cluster is not None:
+            raise UserError("a cluster's workers load the model themselves: give its name")
+        yield InProcess(model)
+    elif running.cluster is None:
+        running.progress(Standing(0.0, f"loading {study.model}"))
+        yield InProcess(_loaded(study.model, study.load, running.memory))
+    else:
+        from impasto.study.cluster.hiring import hired
+
+        def doing(what: str) -> None:
+            running.progress(Standing(0.0, what))
+
+        say = partial(_say, log, running)
+        with hired(running.cluster, study.model, study.load, log, say, doing) as crew:
+            yield crew
+
+
+def _say(log: logging.Logger, running: Running, notice: str) -> None:
+    log.info(notice)
+    running.say(notice)
 
 
 class _Run:
@@ -117,13 +109,17 @@ class _Run:
         study: Study,
         suite: Suite,
         plans: Sequence[LabelledPlan],
-        model: StudiedModel,
-        place: _Place,
+        answering: Answering,
+        place: Place,
+        log: logging.Logger,
         running: Running,
         loaded_here: bool,
     ) -> None:
         self._study, self._suite, self._plans = study, suite, plans
-        self._model, self._place, self._running = model, place, running
+        self._answering, self._place = answering, place
+        self._log, self._running = log, running
+        self._say = partial(_say, log, running)
+        model = answering.model
         unique = list({labelled.plan.digest: labelled.plan for labelled in plans}.values())
         taken = {task.name: [p for p in unique if takes(task, p)] for task in suite.tasks}
         self._asked = {
@@ -138,7 +134,8 @@ class _Run:
             engine=engine_identity(),
             tasks=[self._needed(task, taken[task.name]) for task in suite.tasks],
             seconds=running.save_every,
-            expected=lambda: expected_seconds(model, self._need.tasks, self._asked),
+            workers=answering.workers,
+            expected=lambda: answering.expected(self._need.tasks, self._asked),
             memory=None,
         )
 
@@ -148,12 +145,13 @@ class _Run:
     def results(self) -> Results:
         """Run what is not there yet, and return what the study comes to."""
         before = study_row(self._place.connection, self._need.digest)
+        own = self._running.memory or getattr(self._answering.model, "memory", None)
         memory, notice = budget(
-            self._model, self._running.memory, None if before is None else before.memory
+            self._answering.free, own, None if before is None else before.memory
         )
         if notice:
             self._say(notice)
-        with _allowed(self._model, memory):
+        with self._answering.allowed(memory):
             registered = self._registered(memory)
             run = begin_run(
                 self._place.connection,
@@ -174,7 +172,7 @@ class _Run:
                 outcome = "stopped"
                 raise
             finally:
-                self._place.log.info("run %d %s", run, outcome)
+                self._log.info("run %d %s", run, outcome)
                 with suppress(sqlite3.Error):  # what went wrong is told already
                     end_run(self._place.connection, run, outcome)
         return replace(results, seconds=seconds)
@@ -190,7 +188,7 @@ class _Run:
         with transaction(connection):
             registered = register(connection, need)
         left = sum(len(unit.plans) for unit in registered.units)
-        self._place.log.info(
+        self._log.info(
             "%s: %d cells, %d of them to run, in %d units; model %s; %s",
             need.name, registered.cells, left, len(registered.units), need.model.digest[:12],
             self._running.command,
@@ -206,13 +204,13 @@ class _Run:
         units, begin = registered.units, perf_counter()
         titles = {task.name: task.title for task in self._suite.tasks}
         standings = Standings(units, titles, registered.cells, self._running.progress)
-        told = "stopping after the unit that is running, which is saved; again: at once"
+        told = "stopping after what is running, which is saved; again: at once"
         with ExitStack() as stack:
             stop: Callable[[], bool] = lambda: False  # noqa: E731
             if self._place.out is not None:  # else there is nothing to save: it ends at once
                 stop = stack.enter_context(stoppable(partial(self._say, told)))
-            watch = Watch(standings, stop, telling.standing, self._place.log)
-            executor = Here(self._model, self._asked, standings.told)
+            watch = Watch(standings, stop, telling.standing, self._log)
+            executor = self._answering.executor(self._asked)
             drive(self._place.connection, units, executor, self._asked, watch)
         standings.done()
         expected = [unit.expected for unit in units]
@@ -236,23 +234,6 @@ class _Run:
         for notice in without_scores(results.table):
             self._say(notice)
         return results
-
-    def _say(self, notice: str) -> None:
-        self._place.log.info(notice)
-        self._running.say(notice)
-
-
-@contextmanager
-def _allowed(model: Any, memory: int | None) -> Iterator[None]:
-    """Let a batch take so many bytes in the block; None leaves it to the model."""
-    if memory is None:
-        yield
-        return
-    before, model.memory = model.memory, memory
-    try:
-        yield
-    finally:
-        model.memory = before
 
 
 def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model":

@@ -7,19 +7,18 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from impasto.plan import Plan
 from impasto.study.file.entries import DONOR
-from impasto.study.work.units import Answered, Unit
+from impasto.study.work.units import Answered, Told, Unit
 from impasto.tasks import Injectable, Request, Task
 from impasto.tasks.answering import Answers, AskedModel, answer
 
-Told = Callable[[Unit, float], None]  # which unit is being answered, and what share of it is
 
-
-class StudiedModel(AskedModel, Protocol):
-    """What a study needs of a model; `impasto.load` returns one.
+class KnownModel(Protocol):
+    """What a study needs to know of a model, wherever it is.
 
     It has a Hugging Face model, `hf`, by which it is told from others; or, in its place, a mapping
     `identity` that does.
@@ -34,6 +33,15 @@ class StudiedModel(AskedModel, Protocol):
     def num_layers(self) -> int:
         """How many layers it has."""
         ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        ...
+
+
+class StudiedModel(KnownModel, AskedModel, Protocol):
+    """A model that can be asked, too; `impasto.load` returns one."""
 
 
 @dataclass(frozen=True)
@@ -60,34 +68,49 @@ class Asking:
         progress: Callable[[float], None] = lambda share: None,
     ) -> Answers:
         """Return what a model says to some of the items, under every plan."""
-        bound = None
-        if self.donors is not None and any(plan.injections for plan in plans):
-            from impasto.run import Donor
+        donors = None if self.donors is None else self.donors[items]
+        return put(model, plans, self.requests[items], donors, progress)
 
-            bound = [{DONOR: Donor(**donor)} for donor in self.donors[items]]
-        return answer(model, list(plans), self.requests[items], bound, progress)
+
+def put(
+    model: AskedModel,
+    plans: Sequence[Plan],
+    requests: Sequence[Sequence[Request]],
+    donors: Sequence[Mapping[str, Any]] | None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Answers:
+    """Return what a model says to some items' requests under every plan.
+
+    `donors` are bound where a plan injects, one for each item.
+    """
+    bound = None
+    if donors is not None and any(plan.injections for plan in plans):
+        from impasto.run import Donor
+
+        bound = [{DONOR: Donor(**donor)} for donor in donors]
+    return answer(model, list(plans), requests, bound, progress)
 
 
 class Here:
     """Answers units one after the other with a model in this process."""
 
-    def __init__(self, model: StudiedModel, asked: Mapping[str, Asking], told: Told) -> None:
-        self._model, self._asked, self._told = model, asked, told
+    def __init__(self, model: StudiedModel, asked: Mapping[str, Asking]) -> None:
+        self._model, self._asked = model, asked
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Answered]:
+    def run(
+        self, units: Sequence[Unit], told: Told, stop: Callable[[], bool]
+    ) -> Iterator[Answered]:
         """Yield what the model says to each unit."""
         for unit in units:
-            self._told(unit, 0.0)
-            yield self._answered(unit)
+            if stop():
+                return
+            told(unit, 0.0)
+            yield self._answered(unit, partial(told, unit))
 
-    def _answered(self, unit: Unit) -> Answered:
+    def _answered(self, unit: Unit, progress: Callable[[float], None]) -> Answered:
         began, clock = time.time(), time.perf_counter()
-        said = self._asked[unit.task].put(
-            self._model,
-            unit.plans,
-            slice(unit.start, unit.stop),
-            lambda share: self._told(unit, share),
-        )
+        items = slice(unit.start, unit.stop)
+        said = self._asked[unit.task].put(self._model, unit.plans, items, progress)
         return Answered(
             unit=unit.id,
             responses=said.responses,

@@ -6,7 +6,7 @@ one process, the driver, saves that, whole or not at all. How a study is divided
 and kept, since the engine's last bits depend on what is asked together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -16,6 +16,8 @@ from impasto.plan import Plan
 from impasto.tasks import Response
 
 FEWEST_ITEMS = 8  # in a shard: fewer would share too little
+FEWEST_SECONDS = 2.0  # of a unit that is made shorter for several workers
+UNITS_EACH = 4  # for each of several workers, so that they end at about the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,32 @@ class Answered:
     device: str
 
 
+Told = Callable[[Unit, float], None]  # which unit is being answered, and what share of it is
+
+
 class Executor(Protocol):
     """Who answers units: in any order, each once, here or elsewhere."""
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Answered]:
-        """Yield what was said to each unit as soon as it is there."""
+    def run(
+        self, units: Sequence[Unit], told: Told, stop: Callable[[], bool]
+    ) -> Iterator[Answered]:
+        """Yield what was said to each unit as soon as it is there.
+
+        Once `stop()` says so, what is running is still answered, and nothing else is begun.
+        """
         ...
+
+
+def unit_seconds(longest: float, expected: Sequence[float | None], workers: int) -> float:
+    """Return how long a unit is to take, given how long each task is expected to.
+
+    One worker takes the longest that may be lost; several take shorter ones where there would be
+    too few to keep all of them busy to the end.
+    """
+    if workers < 2 or None in expected:
+        return longest
+    total = sum(seconds for seconds in expected if seconds is not None)
+    return min(longest, max(FEWEST_SECONDS, total / (workers * UNITS_EACH)))
 
 
 def shard_starts(items: int, expected: float | None, seconds: float) -> list[int]:

@@ -1,0 +1,228 @@
+"""Workers as Ray's actors: starting, calling, hearing from and ending them, and nothing else.
+
+The only module that knows Ray. What Ray and its processes print is kept off the user's screen: it
+goes to the study's log.
+"""
+
+import logging
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from impasto.error import UserError
+from impasto.study.cluster.wanted import CLIENT, LOCAL, Cluster, Node, Room
+from impasto.study.cluster.worker import Worker
+
+REACH = 5.0  # seconds to wait for an address to answer
+STORE = 256 * 2**20  # bytes of Ray's own memory on a Ray of ours; what is sent is small
+PULSE = "pulse"  # the one method that is called beside others
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What became of a call: its reply, or why the worker is gone (`died`)."""
+
+    worker: int
+    call: str
+    reply: Any = None
+    died: str | None = None
+
+
+class RayPool:
+    """Workers on the Ray that this process is connected to, told by number."""
+
+    def __init__(self, room: Room) -> None:
+        import ray
+
+        self._ray = ray
+        self._room = room
+        self._kind = ray.remote(Worker)
+        self._actors: dict[int, Any] = {}
+        self._calls: dict[Any, tuple[int, str]] = {}  # by what they will return
+        self._started = 0
+
+    def start(self) -> int:
+        """Start a worker, as soon as the cluster has room for it."""
+        actor = self._kind.options(
+            num_cpus=self._room.cpus,
+            num_gpus=self._room.gpus,
+            memory=self._room.memory or None,
+            max_restarts=0,
+            max_task_retries=0,
+            concurrency_groups={PULSE: 1},
+            scheduling_strategy="SPREAD",
+        ).remote(self._room.cpus)
+        self._started += 1
+        self._actors[self._started] = actor
+        return self._started
+
+    def call(self, worker: int, what: str, *given: Any) -> None:
+        """Call a worker's method; what becomes of it is an event."""
+        method = getattr(self._actors[worker], what)
+        if what == PULSE:
+            method = method.options(concurrency_group=PULSE)
+        self._calls[method.remote(*given)] = worker, what
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Return what has happened, after so many seconds at the latest."""
+        if not self._calls:
+            time.sleep(seconds)
+            return []
+        with self._lost():
+            some, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=seconds)
+            if some:
+                number = len(self._calls)
+                some, _ = self._ray.wait(list(self._calls), num_returns=number, timeout=0)
+            return [self._event(found) for found in some]
+
+    def kill(self, worker: int) -> None:
+        """End a worker at once; nothing is heard of it any more."""
+        self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
+        with suppress(Exception):  # it may be gone by itself
+            self._ray.kill(self._actors.pop(worker), no_restart=True)
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in list(self._actors):
+            self.kill(worker)
+
+    def _event(self, found: Any) -> Event:
+        worker, what = self._calls.pop(found)
+        try:
+            return Event(worker, what, self._ray.get(found))
+        except self._ray.exceptions.RayError as error:
+            return Event(worker, what, died=_reason(error))
+
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        """Answer a connection that is gone with what that means."""
+        try:
+            yield
+        except (ConnectionError, self._ray.exceptions.RaySystemError) as error:
+            raise UserError(
+                f"the connection to the Ray cluster is lost ({_first_line(error)}); all that was "
+                "saved is there, and the same command goes on"
+            ) from None
+
+
+@contextmanager
+def connected(cluster: Cluster, log: logging.Logger) -> Iterator[list[Node]]:
+    """Connect this process to a Ray cluster in the block, and give the cluster's machines.
+
+    One that this process is connected to already is used as it is. Raises UserError where Ray is
+    not installed, or no cluster is reached.
+    """
+    if find_spec("ray") is None:
+        raise UserError('running on a cluster needs Ray: pip install "impasto[cluster]"')
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with ExitStack() as stack:
+        stack.enter_context(_silenced(log))
+        import ray
+
+        if not ray.is_initialized():
+            _reach(cluster)
+            try:
+                ray.init(**_options(cluster))
+            except Exception as error:
+                raise UserError(
+                    f"no Ray cluster can be reached at {cluster.address}: {_first_line(error)}"
+                    if cluster.address != LOCAL
+                    else f"Ray does not start on this machine: {_first_line(error)}"
+                ) from None
+            stack.callback(ray.shutdown)
+        yield [_node(told) for told in ray.nodes() if told["Alive"]]
+
+
+def _options(cluster: Cluster) -> dict[str, Any]:
+    """Return what `ray.init` is called with."""
+    quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
+    if cluster.address != LOCAL:
+        return {"address": cluster.address, **quiet}
+    cpus = None
+    if cluster.workers is not None:  # as many as the user wants, whatever there is
+        cpus = max(os.cpu_count() or 1, cluster.workers * cluster.cpus)
+    return {
+        "address": LOCAL,
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "object_store_memory": STORE,
+        "_node_ip_address": "127.0.0.1",  # nobody else is to reach it
+        **quiet,
+    }
+
+
+def _reach(cluster: Cluster) -> None:
+    """Raise UserError where nothing answers at the cluster's address, or what does is no Ray.
+
+    Ray itself would go on trying for minutes.
+    """
+    if cluster.place is None:
+        return
+    host, port = cluster.place
+    try:
+        socket.create_connection((host, port), timeout=REACH).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster can be reached at {cluster.address}: {error.strerror or error}"
+        ) from None
+    if os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
+        return
+    import grpc
+
+    channel = grpc.insecure_channel(f"{host}:{port}")
+    try:
+        grpc.channel_ready_future(channel).result(timeout=REACH)
+    except grpc.FutureTimeoutError:
+        port = "10001" if cluster.address.startswith(CLIENT) else "6379"
+        raise UserError(
+            f"what answers at {cluster.address} is no Ray cluster; its head node usually has the "
+            f"port {port}"
+        ) from None
+    finally:
+        channel.close()
+
+
+def _node(told: dict[str, Any]) -> Node:
+    has = told["Resources"]
+    return Node(told["NodeID"], has.get("CPU", 0.0), has.get("GPU", 0.0), has.get("memory", 0.0))
+
+
+@contextmanager
+def _silenced(log: logging.Logger) -> Iterator[None]:
+    """Send what Ray says to the study's log in the block, and let it warn of nothing."""
+    spoken = logging.getLogger("ray")
+    before = spoken.handlers, spoken.propagate
+    spoken.handlers, spoken.propagate = log.handlers or [logging.NullHandler()], False
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"ray\b")
+            yield
+    finally:
+        spoken.handlers, spoken.propagate = before
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words why a worker is gone."""
+    text = str(error)
+    if "No module named" in text:
+        missing = text[text.index("No module named") :].splitlines()[0]
+        return f"it cannot start: {missing}; install the same impasto on every machine"
+    for sign, meaning in (
+        ("OOM", "its process was killed, perhaps because memory ran out"),
+        ("memory", "its process was killed, perhaps because memory ran out"),
+        ("node", "its machine is gone"),
+    ):
+        if sign in text:
+            return meaning
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,87 @@
+"""Who answers a study's units: a model in this process, or another place's workers.
+
+A run needs to know of them which model they have, how fast they are and what memory they have; and
+it needs an `Executor`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from impasto.study.database.register import NeededTask
+from impasto.study.running.estimate import expected_seconds
+from impasto.study.work.asking import Asking, Here, KnownModel, StudiedModel
+from impasto.study.work.units import Executor
+
+
+class Answering(Protocol):
+    """Who answers units."""
+
+    @property
+    def model(self) -> KnownModel:
+        """The model that answers."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """How many units are answered at once."""
+        ...
+
+    @property
+    def free(self) -> int | None:
+        """The bytes that a batch may take where nobody says; None where that cannot be bounded."""
+        ...
+
+    def allowed(self, memory: int | None) -> AbstractContextManager[None]:
+        """Let a batch take so many bytes in the block; None leaves it to the model."""
+        ...
+
+    def expected(
+        self, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
+    ) -> Mapping[str, float | None]:
+        """Return how many seconds each task takes under its plans; None where nobody knows."""
+        ...
+
+    def executor(self, asked: Mapping[str, Asking]) -> Executor:
+        """Return what has units answered."""
+        ...
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """A model in this process, which answers one unit after the other."""
+
+    model: StudiedModel
+    workers: int = 1
+
+    @property
+    def free(self) -> int | None:
+        """Half of what is free on the model's device."""
+        from impasto.run import Model
+        from impasto.run.memory import free_bytes
+
+        return free_bytes(self.model.hf.device) if isinstance(self.model, Model) else None
+
+    @contextmanager
+    def allowed(self, memory: int | None) -> Iterator[None]:
+        """Let a batch take so many bytes in the block."""
+        if memory is None:
+            yield
+            return
+        model: Any = self.model
+        before, model.memory = model.memory, memory
+        try:
+            yield
+        finally:
+            model.memory = before
+
+    def expected(
+        self, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
+    ) -> Mapping[str, float | None]:
+        """Return how many seconds each task takes, counted and by this machine's speed."""
+        return expected_seconds(self.model, tasks, asked)
+
+    def executor(self, asked: Mapping[str, Asking]) -> Here:
+        """Return what has units answered."""
+        return Here(self.model, asked)

@@ -1,0 +1,38 @@
+"""Where a run writes: a folder that no other process writes to for the while, or the memory."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from impasto.study.database.opening import DATABASE, open_to_write
+from impasto.study.folder.files import discard, make_folder
+from impasto.study.folder.journal import journal
+from impasto.study.folder.lock import only_writer
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run writes; `out` is None where that is the memory."""
+
+    out: Path | None
+    connection: sqlite3.Connection
+
+
+@contextmanager
+def opened(out: Path | None, log: logging.Logger, fresh: bool) -> Iterator[Place]:
+    """Give a place to write to, which also takes the log in the block; `fresh` empties it first."""
+    if out is None:
+        yield Place(None, open_to_write(None))  # the results keep the connection
+        return
+    make_folder(out)
+    with only_writer(out), journal(out, log):
+        if fresh:
+            discard(out)
+        connection = open_to_write(out / DATABASE)
+        try:
+            yield Place(out, connection)
+        finally:
+            connection.close()
