@@ -41,9 +41,11 @@ def results(
     from impasto.study import Results
     from impasto.study.folder.files import write_files
     from impasto.study.results.formats import shown, written
-    from impasto.study.results.notices import without_scores
+    from impasto.study.results.notices import still_missing, without_scores
 
     read = Results.read(out)
+    for notice in still_missing(read):
+        typer.echo(notice, err=True)
     if to is not None:
         write_files(to.parent, {to.name: written(read, form or _form_of(to))})
         typer.echo(f"table    {to}")

@@ -2,16 +2,34 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from impasto.cli.app import INTERRUPTED, app
 from impasto.cli.options import MemoryOption, bytes_of
 from impasto.error import UserError
 
+if TYPE_CHECKING:
+    from impasto.study import Cluster
 
-@app.command()
+
+class _Run(TyperCommand):
+    """The command, with an option whose value may be left out: `--cluster`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words; what stands behind `--cluster` and is no address is another word."""
+        from impasto.study.cluster.wanted import LOCAL, is_address
+
+        read = []
+        for word, behind in zip(args, [*args[1:], ""], strict=True):
+            meant = is_address(behind) or (":" in behind and not Path(behind).exists())
+            read += [word] if word != "--cluster" or meant else [word, LOCAL]
+        return super().parse_args(ctx, read)
+
+
+@app.command(cls=_Run)
 def run(
     study: Annotated[
         Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
@@ -35,6 +53,29 @@ def run(
     track: Annotated[
         str | None, typer.Option("--track", help="Also tell tensorboard, wandb or mlflow.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="[ADDRESS]",
+            help="Run on a Ray cluster: ray://host:10001, host:6379, auto; without an address on "
+            "this machine's cores or GPUs.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Workers there.  [default: as many as have room]"),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-worker", help="GPUs of each, or a share of one.  [default: 1 if any]"
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus-per-worker", help="CPUs of each, and threads.  [default: 1]"),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
     ] = False,
@@ -53,10 +94,13 @@ def run(
     read = Study.from_yaml(study)
     folder = Path("runs", read.name) if out is None else out
     check_tracker(track)
+    where = _cluster(cluster, workers, gpus, cpus)
     check_writable(folder)
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--limit": limit, "--memory": memory}
     options |= {"--save-every": save_every, "--track": track, "--quiet": quiet or None}
+    options |= {"--cluster": cluster, "--workers": workers}
+    options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = _command(study, options)
     throws_away = fresh and _may_throw_away(folder, yes)
     try:
@@ -68,6 +112,7 @@ def run(
                 memory=allowed,
                 save_every=save_every or SAVE_EVERY,
                 track=track,
+                cluster=where,
                 fresh=throws_away,
                 command=command,
                 progress=progress,
@@ -90,6 +135,21 @@ def run(
         typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")
     for sentence in findings(results.frame()):
         typer.echo(f"- {sentence}")
+
+
+def _cluster(
+    address: str | None, workers: int | None, gpus: float | None, cpus: int | None
+) -> "Cluster | None":
+    """Return the cluster that is meant; raises UserError for what is none."""
+    from impasto.study import Cluster
+
+    if address is None:
+        given = {"--workers": workers, "--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
+        for name, value in given.items():
+            if value is not None:
+                raise UserError(f"{name} is of a cluster's workers; add --cluster")
+        return None
+    return Cluster(address, workers, gpus, 1 if cpus is None else cpus)
 
 
 def _command(study: Path, options: dict[str, object]) -> str:

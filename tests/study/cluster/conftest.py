@@ -7,6 +7,7 @@ import pytest
 from fake_workers import PATIENCE
 from impasto.study import Cluster
 from impasto.study.cluster import hiring
+from impasto.study.cluster.crew import Crew
 from impasto.study.cluster.wanted import Node
 
 
@@ -19,12 +20,12 @@ def run_on(monkeypatch, model):
         def connected(cluster, log):
             yield [Node("a", cpus=8, gpus=0, memory=2**40)]
 
-        crew = hiring.Crew
+        monkeypatch.setattr(hiring, "reach", lambda cluster: None)
         monkeypatch.setattr(hiring, "connected", connected)
         monkeypatch.setattr(hiring, "RayPool", lambda room: pool)
         monkeypatch.setattr(hiring, "load_tokenizer", lambda name, **options: None)
         monkeypatch.setattr(hiring, "weight_bytes", lambda name, **options: 1000)
-        monkeypatch.setattr(hiring, "Crew", lambda *given: crew(*given, clock=pool.clock))
+        monkeypatch.setattr(hiring, "Crew", lambda *given: Crew(*given, clock=pool.clock))
         cluster = Cluster(workers=workers, patience=patience)
         return study.run(out, cluster=cluster, **more)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from impasto.model.load import BUNDLED, load_tokenizer, weight_bytes
 from impasto.study.cluster.crew import Crew, Order
-from impasto.study.cluster.pool import RayPool, connected
-from impasto.study.cluster.wanted import Cluster, Node, Room, gpus_each, workers_on
+from impasto.study.cluster.pool import RayPool, connected, reach
+from impasto.study.cluster.wanted import LOCAL, Cluster, Node, Room, gpus_each, workers_on
 
 
 @contextmanager
@@ -26,8 +26,9 @@ def hired(
     `say` is called with what a user should know, `doing` with what is being waited for. Raises
     UserError where there is no such cluster, it has no room, or no worker can load the model.
     """
+    doing("starting Ray" if cluster.address == LOCAL else f"connecting to {cluster.address}")
+    reach(cluster)
     tokenizer = load_tokenizer(model, **load)
-    doing("starting Ray" if cluster.place is None else f"connecting to {cluster.address}")
     with connected(cluster, log) as nodes:
         gpus = gpus_each(cluster, nodes)
         room = Room(cluster.cpus, gpus, 0 if gpus else weight_bytes(model, **load) or 0)

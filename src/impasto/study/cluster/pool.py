@@ -42,7 +42,9 @@ class RayPool:
 
         self._ray = ray
         self._room = room
-        self._kind = ray.remote(Worker)
+        self._kind: Any = ray.remote(
+            max_restarts=0, max_task_retries=0, concurrency_groups={PULSE: 1}
+        )(Worker)
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, str]] = {}  # by what they will return
         self._started = 0
@@ -53,9 +55,6 @@ class RayPool:
             num_cpus=self._room.cpus,
             num_gpus=self._room.gpus,
             memory=self._room.memory or None,
-            max_restarts=0,
-            max_task_retries=0,
-            concurrency_groups={PULSE: 1},
             scheduling_strategy="SPREAD",
         ).remote(self._room.cpus)
         self._started += 1
@@ -115,19 +114,16 @@ class RayPool:
 def connected(cluster: Cluster, log: logging.Logger) -> Iterator[list[Node]]:
     """Connect this process to a Ray cluster in the block, and give the cluster's machines.
 
-    One that this process is connected to already is used as it is. Raises UserError where Ray is
-    not installed, or no cluster is reached.
+    One that this process is connected to already is used as it is. Raises UserError where none is
+    reached.
     """
-    if find_spec("ray") is None:
-        raise UserError('running on a cluster needs Ray: pip install "impasto[cluster]"')
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with ExitStack() as stack:
-        stack.enter_context(_silenced(log))
         import ray
 
+        stack.enter_context(_silenced(log))
         if not ray.is_initialized():
-            _reach(cluster)
             try:
                 ray.init(**_options(cluster))
             except Exception as error:
@@ -158,11 +154,13 @@ def _options(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _reach(cluster: Cluster) -> None:
-    """Raise UserError where nothing answers at the cluster's address, or what does is no Ray.
+def reach(cluster: Cluster) -> None:
+    """Raise UserError where Ray is not installed, or none answers at the cluster's address.
 
-    Ray itself would go on trying for minutes.
+    Asked before anything slow is done; Ray itself would go on trying for minutes.
     """
+    if find_spec("ray") is None:
+        raise UserError('running on a cluster needs Ray: pip install "impasto[cluster]"')
     if cluster.place is None:
         return
     host, port = cluster.place
@@ -196,10 +194,11 @@ def _node(told: dict[str, Any]) -> Node:
 
 @contextmanager
 def _silenced(log: logging.Logger) -> Iterator[None]:
-    """Send what Ray says to the study's log in the block, and let it warn of nothing."""
-    spoken = logging.getLogger("ray")
+    """Send what Ray complains of to the study's log in the block, and let it warn of nothing."""
+    spoken, told = logging.getLogger("ray"), logging.Handler(logging.WARNING)
+    told.emit = log.handle
     before = spoken.handlers, spoken.propagate
-    spoken.handlers, spoken.propagate = log.handlers or [logging.NullHandler()], False
+    spoken.handlers, spoken.propagate = [told], False
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"ray\b")

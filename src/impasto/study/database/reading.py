@@ -44,52 +44,62 @@ class Cell:
 
 
 class Cells:
-    """A study's cells, and what was said to their items."""
+    """A study's cells, and what was said to the items of those that are finished."""
 
     def __init__(self, connection: sqlite3.Connection, study: int) -> None:
         self._sql, self._study = connection, study
 
     @cached_property
-    def all(self) -> Mapping[tuple[str, str], Sequence[Cell]]:
-        """The cells by task and plan's digest, in the study's order, each list by items."""
+    def every(self) -> Sequence[Cell]:
+        """All cells as they are now, finished or not, in the study's order."""
+        return [Cell(*row) for row in self._sql.execute(CELLS, [self._study])]
+
+    @cached_property
+    def finished(self) -> Mapping[tuple[str, str], Sequence[Cell]]:
+        """The finished cells by task and plan's digest, in the study's order, each list by items.
+
+        Only what has any is there.
+        """
         found: dict[str, dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
-        for row in self._sql.execute(CELLS, [self._study]):
-            cell = Cell(*row)
-            found[cell.task][cell.digest].append(cell)
+        for cell in self.every:
+            if cell.finished is not None:
+                found[cell.task][cell.digest].append(cell)
         return {
             (task, digest): sorted(cells, key=lambda cell: cell.start)
             for task, plans in found.items()
             for digest, cells in plans.items()
         }
 
-    def of_task(self, task: str) -> list[str]:
-        """Return the digests of the plans that run on a task."""
-        return [digest for name, digest in self.all if name == task]
+    def positions(self, task: str, digest: str) -> list[int]:
+        """Return which of a task's items a plan was asked, by their places in the task."""
+        return [i for cell in self.finished[task, digest] for i in range(cell.start, cell.stop)]
 
     def is_exact(self, task: str, digest: str) -> bool:
         """Say whether the saved metrics are the judged ones to the last bit."""
-        return all(cell.exact for cell in self.all[task, digest])
+        return all(cell.exact for cell in self.finished[task, digest])
 
     def metrics(self, task: str, digest: str) -> Iterator[dict[str, Any]]:
         """Yield each item's metrics as they were saved."""
-        for cell in self.all[task, digest]:
+        for cell in self.finished[task, digest]:
             query = "SELECT metrics FROM records WHERE cell = ? ORDER BY position"
             yield from (metrics_of(row[0]) for row in self._sql.execute(query, [cell.id]))
 
     def responses(self, task: str, digest: str) -> Iterator[tuple[Any, ...]]:
         """Yield what was said to each item's requests."""
-        for cell in self.all[task, digest]:
+        for cell in self.finished[task, digest]:
             query = "SELECT responses FROM records WHERE cell = ? ORDER BY position"
             yield from (responses_of(row[0]) for row in self._sql.execute(query, [cell.id]))
 
     def truncated(self, task: str) -> int:
         """Return how many of a task's items did not fit the model's context."""
-        first = next(cells for (name, _), cells in self.all.items() if name == task)
-        return sum(cell.truncated or 0 for cell in first)
+        for (name, _), cells in self.finished.items():
+            if name == task:
+                return sum(cell.truncated or 0 for cell in cells)
+        return 0
 
     def not_finite(self, task: str, digest: str) -> int:
         """Return how many items have a score that is no finite number."""
-        return sum(cell.not_finite or 0 for cell in self.all[task, digest])
+        return sum(cell.not_finite or 0 for cell in self.finished.get((task, digest), ()))
 
 
 class Answers(Sequence[Mapping[str, Any]]):
@@ -104,8 +114,8 @@ class Answers(Sequence[Mapping[str, Any]]):
 
     @cached_property
     def _finished(self) -> list[Cell]:
-        cells = [cell for some in Cells(self._sql, self._study).all.values() for cell in some]
-        return [cell for cell in cells if cell.finished is not None]
+        found = Cells(self._sql, self._study).finished
+        return [cell for cells in found.values() for cell in cells]
 
     def __len__(self) -> int:
         return sum(cell.stop - cell.start for cell in self._finished)
@@ -190,17 +200,28 @@ def study_row(connection: sqlite3.Connection, digest: str | None = None) -> Stud
 
 
 def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str, Any]]:
-    """Return the rows of a study's table, with what they can be traced by."""
+    """Return the rows of a finished study's table, with what they can be traced by."""
     query = f"SELECT {', '.join(ROW)} FROM results WHERE study = ? ORDER BY number"
-    own = {
+    rows = connection.execute(query, [study.id])
+    return [traces(study) | dict(zip(ROW, row, strict=True)) for row in rows]
+
+
+def traces(study: StudyRow) -> dict[str, Any]:
+    """Return what every row of a study's table can be traced by."""
+    return {
         "study": study.name,
         "model": study.model,
         "layers": study.layers,
         "weights": study.model_parts.get("weights", study.model_digest),
         "engine": study.engine,
     }
-    rows = connection.execute(query, [study.id])
-    return [own | dict(zip(ROW, row, strict=True)) for row in rows]
+
+
+def study_tasks(connection: sqlite3.Connection, study: int) -> dict[str, tuple[str, Any]]:
+    """Return each of a study's tasks by name: its digest, and its parts, as when it was asked."""
+    query = "SELECT name, digest, parts FROM study_tasks JOIN tasks ON tasks.id = task "
+    rows = connection.execute(query + "WHERE study = ?", [study])
+    return {name: (digest, json.loads(parts)) for name, digest, parts in rows}
 
 
 def last_run(connection: sqlite3.Connection, study: int | None = None) -> dict[str, Any] | None:

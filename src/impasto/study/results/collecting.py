@@ -18,7 +18,11 @@ Found = dict[str, dict[str, Estimate]]  # by the name of a task or group, then b
 
 
 class Collection:
-    """All that a study found, as rows of a table; `data` are the tasks' digests by name."""
+    """All that a study has found so far, as rows of a table; `data` are the tasks' digests by name.
+
+    Of a study that is not finished, a row is over the items that its plan was asked, and there is
+    none where it was asked nothing.
+    """
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class Collection:
         found = {
             task.name: self._estimates(task, plan.digest, self._metrics(task, plan))
             for task in self._suite.tasks
-            if (task.name, plan.digest) in self._cells.all
+            if (task.name, plan.digest) in self._cells.finished
         }
         groups = {group.name: dict(group.aggregate(found)) for group in self._suite.groups}
         return found | groups
@@ -97,7 +101,8 @@ class Collection:
         return (record.metrics for record in self._judged(task, plan.digest, bool(plan.injections)))
 
     def _judged(self, task: Task, digest: str, injected: bool) -> list[Judged]:
-        return judged(task, task.items, self._cells.responses(task.name, digest), injected)
+        items = [task.items[position] for position in self._cells.positions(task.name, digest)]
+        return judged(task, items, self._cells.responses(task.name, digest), injected)
 
     def _estimates(
         self, task: Task, digest: str, metrics: Iterable[Mapping[str, Any]]
@@ -109,8 +114,9 @@ class Collection:
         if not any(plan.injections for plan in self._unique.values()):
             return {}
         found: Found = {}
+        there = self._cells.finished
         for task in self._suite.tasks:
-            if isinstance(task, Injectable):
+            if isinstance(task, Injectable) and (task.name, baseline.digest) in there:
                 records = self._judged(task, baseline.digest, injected=True)
                 metrics = [record.metrics for record in records]
                 found[task.name] = self._estimates(task, baseline.digest, metrics)

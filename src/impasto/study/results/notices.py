@@ -7,6 +7,7 @@ import pandas as pd
 
 from impasto.study.database.reading import last_basis
 from impasto.study.database.register import Need
+from impasto.study.results.table import Results
 
 
 def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]) -> Iterator[str]:
@@ -30,6 +31,16 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
         ]
         why = ", ".join(reasons) or "its plans were not run here before"
         yield f"{name}: {fresh[name]} new cells: {why}"
+
+
+def still_missing(results: Results) -> Iterator[str]:
+    """Yield, for a study that is not finished, that it is not, and what its table lacks."""
+    if not results.gaps:
+        return
+    yield "not finished: each row is over the n items that its plan was asked so far. Missing:"
+    yield from (f"  {gap}" for gap in results.gaps)
+    if results.run.get("command"):
+        yield f"to go on:  {results.run['command']}"
 
 
 def without_scores(frame: pd.DataFrame) -> Iterator[str]:

@@ -18,14 +18,16 @@ from impasto.error import UserError
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
 from impasto.study.database.reading import (
     Answers,
+    Cells,
     StudyRow,
-    counts,
     last_run,
     study_row,
     table_rows,
+    traces,
 )
 from impasto.study.file.study import Study
 from impasto.study.folder.files import RESULTS, STUDY, write_files
+from impasto.study.results.unfinished import Gap, gaps, rows_so_far
 
 COLUMNS: dict[Any, Any] = {
     "study": "str",
@@ -68,7 +70,8 @@ class Results:
     """A study as it was run, its table, and a record of every task, plan and item.
 
     `answers` are read from the folder as they are asked for. `run` says what the last run was:
-    command, versions, host and times.
+    command, versions, host and times. `gaps` says what is missing, where the study is not finished:
+    then a row is over the items that its plan was asked.
     """
 
     study: Study
@@ -76,6 +79,7 @@ class Results:
     answers: Sequence[Mapping[str, Any]] = ()
     run: Mapping[str, Any] = field(default_factory=dict, compare=False)
     seconds: "Seconds | None" = field(default=None, compare=False)
+    gaps: Sequence[Gap] = ()
 
     def frame(self) -> pd.DataFrame:
         """Return the table: one row per plan, task and metric; shares are from 0 to 1."""
@@ -100,7 +104,8 @@ class Results:
     def read(cls, out: str | Path) -> "Results":
         """Return the results that a folder holds, of the study that ran there last.
 
-        Raises UserError where it holds none, or that study is not finished.
+        Where that is not finished they are what it has come to so far, and `gaps` says what is
+        missing. Raises UserError where there is nothing yet.
         """
         path = Path(out) / DATABASE
         connection = open_to_read(path)
@@ -108,18 +113,21 @@ class Results:
             found = study_row(connection)
             if found is None:
                 raise UserError(f"{out} holds no results yet")
-            if found.finished is None:
-                done, of = counts(connection, found.id)
-                raise UserError(
-                    f"the study in {out} is not finished: {done} of {of} cells are; impasto "
-                    f"status {out} says more, and running it again goes on"
-                )
             return read_results(connection, found, partial(open_to_read, path))
 
 
 def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Connect) -> Results:
-    """Return a finished study's results; its answers are read by a connection that is made then."""
-    rows = table_rows(connection, found)
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    """Return a study's results; its answers are read by a connection that is made then."""
     study = Study.from_text(found.file, name=found.name, source=DATABASE, checked=True)
-    return Results(study, table, Answers(connect, found.id), last_run(connection, found.id) or {})
+    missing: Sequence[Gap] = ()
+    if found.finished is not None:
+        rows = table_rows(connection, found)
+    else:
+        cells = Cells(connection, found.id)
+        missing = gaps(cells)
+        if not cells.finished:
+            raise UserError(f"no cell of the study {found.name} is finished yet")
+        rows = [traces(found) | row for row in rows_so_far(connection, study, found, cells)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    run = last_run(connection, found.id) or {}
+    return Results(study, table, Answers(connect, found.id), run, gaps=missing)
