@@ -138,7 +138,7 @@ def connected(cluster: Cluster, log: logging.Logger) -> Iterator[list[Node]]:
 
 def _options(cluster: Cluster) -> dict[str, Any]:
     """Return what `ray.init` is called with."""
-    quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     if cluster.address != LOCAL:
         return {"address": cluster.address, **quiet}
     cpus = None

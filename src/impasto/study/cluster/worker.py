@@ -63,7 +63,7 @@ class Worker:
         torch.set_num_threads(self._threads)
         from impasto.run import load
         from impasto.run.memory import free_bytes
-        from impasto.study.cluster.room import check_room
+        from impasto.study.cluster.memory import check_room
         from impasto.study.work.asking import device_of
         from impasto.study.work.identity import model_identity
 
@@ -77,7 +77,7 @@ class Worker:
         }
 
     def _expected(self, works: list[Work]) -> list[float]:
-        from impasto.study.work.cost import cost_of
+        from impasto.study.work.counting import cost_of
 
         each = self._model.seconds_per_layer_row
         self._model.memory = works[0].memory if works else None
