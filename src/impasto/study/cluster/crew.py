@@ -24,7 +24,7 @@ from impasto.study.work.units import Answered, Told, Unit
 
 TICK = 0.5  # seconds between looks at what is due
 BEAT = 2.0  # seconds between two pulses of a worker
-TELL = 20.0  # seconds without room after which the user is told
+TELL = 30.0  # seconds without a worker after which the user is told
 STARTING, LOADING, READY, WORKING = "starting", "loading", "ready", "working"
 
 
@@ -210,11 +210,11 @@ class Crew:
         since = min((member.since for member in self._members.values()), default=now)
         if now - since > TELL and self._waited is None:
             self._waited = now
-            self._say("waiting until the cluster has room for a worker")
+            self._say(f"no worker has started yet: is there room for one ({self._order.takes})?")
         if now - since > self._patience.room:
             raise UserError(
-                f"the cluster has had no room for a worker for {now - since:.0f} s; all that was "
-                "saved is there, and the same command goes on"
+                f"no worker has started for {now - since:.0f} s: the cluster has no room for one "
+                f"({self._order.takes}); all that was saved is there, and the same command goes on"
             )
 
     def _heard(self, event: Event) -> list[Answered]:

@@ -33,7 +33,7 @@ def hired(
         gpus = gpus_each(cluster, nodes)
         room = Room(cluster.cpus, gpus, 0 if gpus else weight_bytes(model, **load) or 0)
         count = workers_on(cluster, nodes, room)
-        order = _order(model, load, gpus, _share(nodes, room, count))
+        order = _order(model, load, room, _share(nodes, room, count))
         log.info("%d workers, each %s, on %d machines", count, room, len(nodes))
         doing(f"starting {count} worker{'s' * (count > 1)}")
         pool = RayPool(room)
@@ -45,7 +45,7 @@ def hired(
             pool.close()
 
 
-def _order(model: str, load: Mapping[str, str], gpus: float, share: float) -> Order:
+def _order(model: str, load: Mapping[str, str], room: Room, share: float) -> Order:
     """Return by which name, and how, a worker is to load the model.
 
     A folder is named as it is found from anywhere. With GPUs, the model goes to all that the worker
@@ -53,7 +53,8 @@ def _order(model: str, load: Mapping[str, str], gpus: float, share: float) -> Or
     """
     folder = Path(model).expanduser()
     name = str(folder.resolve()) if model not in BUNDLED and folder.is_dir() else model
-    return Order(name, {**({"device_map": "auto"} if gpus else {}), **load}, gpus, share)
+    spread = {"device_map": "auto"} if room.gpus else {}
+    return Order(name, {**spread, **load}, room.gpus, share, str(room))
 
 
 def _share(nodes: list[Node], room: Room, count: int) -> float:

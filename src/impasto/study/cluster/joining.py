@@ -32,12 +32,14 @@ class Order:
         options: How it is loaded.
         gpus: On how many GPUs.
         share: Which share of its device's free memory a worker may count as its own.
+        takes: What a worker takes of a machine, in words.
     """
 
     name: str
     options: Mapping[str, str]
     gpus: float
-    share: float = 1.0
+    share: float
+    takes: str
 
 
 @dataclass(frozen=True)
