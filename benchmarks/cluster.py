@@ -115,7 +115,7 @@ def losses(study: Study, divided: Path, place: Path, units: int) -> bool:
 def workers() -> list[psutil.Process]:
     """Return the processes of the workers that this one's clusters have started."""
     below = psutil.Process().children(recursive=True)
-    return [process for process in below if "ray::Worker" in " ".join(process.cmdline())]
+    return [process for process in below if "ray::Actor" in " ".join(process.cmdline())]
 
 
 def speed(study: Study, divided: Path, place: Path, units: int) -> bool:

@@ -1,7 +1,7 @@
 """Workers as Ray's actors: starting, calling, hearing from and ending them, and nothing else.
 
-The only module that knows Ray. What Ray and its processes print is kept off the user's screen: it
-goes to the study's log.
+Nothing but this and `actor` knows Ray. What Ray and its processes print is kept off the user's
+screen: complaints go to the study's log.
 """
 
 import logging
@@ -12,16 +12,24 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+from unittest.mock import patch
 
 from impasto.error import UserError
 from impasto.study.cluster.wanted import CLIENT, LOCAL, Cluster, Node, Room
-from impasto.study.cluster.worker import Worker
 
 REACH = 5.0  # seconds to wait for an address to answer
+CLIENT_LOG = "ray.util.client.logsclient"
+REASONS = (  # what Ray says of a worker that is gone, and what that means
+    ("node has died", "its machine is gone"),
+    ("SIGTERM", "its process was told to end (SIGTERM)"),
+    ("ray.kill", "it was ended through Ray"),
+    ("OOM", "its process was killed or crashed; perhaps memory ran out"),
+    ("memory", "its process was killed or crashed; perhaps memory ran out"),
+)
 STORE = 256 * 2**20  # bytes of Ray's own memory on a Ray of ours; what is sent is small
-PULSE = "pulse"  # the one method that is called beside others
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,13 @@ class RayPool:
     def __init__(self, room: Room) -> None:
         import ray
 
+        from impasto.study.cluster.actor import PULSE, Actor
+
         self._ray = ray
         self._room = room
         self._kind: Any = ray.remote(
             max_restarts=0, max_task_retries=0, concurrency_groups={PULSE: 1}
-        )(Worker)
+        )(Actor)
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, str]] = {}  # by what they will return
         self._started = 0
@@ -63,10 +73,7 @@ class RayPool:
 
     def call(self, worker: int, what: str, *given: Any) -> None:
         """Call a worker's method; what becomes of it is an event."""
-        method = getattr(self._actors[worker], what)
-        if what == PULSE:
-            method = method.options(concurrency_group=PULSE)
-        self._calls[method.remote(*given)] = worker, what
+        self._calls[getattr(self._actors[worker], what).remote(*given)] = worker, what
 
     def wait(self, seconds: float) -> list[Event]:
         """Return what has happened, after so many seconds at the latest."""
@@ -122,7 +129,7 @@ def connected(cluster: Cluster, log: logging.Logger) -> Iterator[list[Node]]:
     with ExitStack() as stack:
         import ray
 
-        stack.enter_context(_silenced(log))
+        stack.enter_context(_silenced(cluster, log))
         if not ray.is_initialized():
             try:
                 ray.init(**_options(cluster))
@@ -193,18 +200,32 @@ def _node(told: dict[str, Any]) -> Node:
 
 
 @contextmanager
-def _silenced(log: logging.Logger) -> Iterator[None]:
-    """Send what Ray complains of to the study's log in the block, and let it warn of nothing."""
-    spoken, told = logging.getLogger("ray"), logging.Handler(logging.WARNING)
+def _silenced(cluster: Cluster, log: logging.Logger) -> Iterator[None]:
+    """Send what Ray complains of to the study's log in the block, and let it print nothing."""
+    told = logging.Handler(logging.WARNING)
     told.emit = log.handle
-    before = spoken.handlers, spoken.propagate
-    spoken.handlers, spoken.propagate = [told], False
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"ray\b")
-            yield
-    finally:
-        spoken.handlers, spoken.propagate = before
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"ray\b")
+        for name in ("ray", CLIENT_LOG):
+            logger = logging.getLogger(name)
+            stack.callback(_speak, logger, logger.handlers, logger.propagate)
+            _speak(logger, [told], propagate=False)
+        for owner, name in _printers(cluster):
+            if hasattr(owner, name):
+                stack.enter_context(patch.object(owner, name, lambda *given, **more: None))
+        yield
+
+
+def _printers(cluster: Cluster) -> Iterator[tuple[Any, str]]:
+    """Yield the functions by which Ray prints what its processes say, past its loggers."""
+    yield import_module("ray._private.worker"), "print_to_stdstream"
+    if cluster.address.startswith(CLIENT):
+        yield import_module(CLIENT_LOG).LogstreamClient, "stdstream"
+
+
+def _speak(logger: logging.Logger, handlers: list[logging.Handler], propagate: bool) -> None:
+    logger.handlers, logger.propagate = handlers, propagate
 
 
 def _reason(error: Exception) -> str:
@@ -213,14 +234,7 @@ def _reason(error: Exception) -> str:
     if "No module named" in text:
         missing = text[text.index("No module named") :].splitlines()[0]
         return f"it cannot start: {missing}; install the same impasto on every machine"
-    for sign, meaning in (
-        ("OOM", "its process was killed, perhaps because memory ran out"),
-        ("memory", "its process was killed, perhaps because memory ran out"),
-        ("node", "its machine is gone"),
-    ):
-        if sign in text:
-            return meaning
-    return _first_line(error)
+    return next((meaning for sign, meaning in REASONS if sign in text), _first_line(error))
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ DATABASE = "results.sqlite"
 APPLICATION_ID = 0x696D7061  # "impa"
 WAIT = 30.0  # seconds that a writer waits for a reader that holds the file
 IN_MEMORY = ":memory:"
+NAMED = 5  # folders that an error names
 
 
 @cache
@@ -56,7 +57,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     Raises UserError where there is no such file, or it cannot be read.
     """
     if not path.is_file():
-        raise UserError(f"{path.parent} holds no results: a study writes {path.name} there")
+        raise UserError(_nothing(path))
     with plainly(path):
         try:
             return _connected_to_read(path, "mode=ro")
@@ -128,6 +129,19 @@ def plainly(path: Path | None) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise UserError(_meaning(error, path)) from error
+
+
+def _nothing(path: Path) -> str:
+    """Say that there is no database at a path, and which folders beside it have one."""
+    out = path.parent
+    if out.is_dir():
+        message = f"{out} holds no results: a study writes {path.name} there"
+    else:
+        message = f"{out} is {'a file' if out.exists() else 'no folder'}, so it holds no results"
+    if not out.parent.is_dir():
+        return message
+    near = sorted(str(found.parent) for found in out.parent.glob(f"*/{path.name}"))
+    return f"{message}; there are results in {', '.join(near[:NAMED])}" if near else message
 
 
 def _meaning(error: sqlite3.Error, path: Path | None) -> str:
