@@ -1,6 +1,6 @@
 """Whether a study survives its cluster, and how much sooner two workers end than one.
 
-    python benchmarks/cluster.py [--only losses|speed] [--limit 64]
+    python benchmarks/cluster.py [--only losses|speed] [--limit N]
 
 `losses`: on a cluster of two nodes (both this machine), a worker's process is killed and then a
 whole node goes, mid-study; the table and every answer must be those of a run in one process.
@@ -26,7 +26,7 @@ import psutil
 from impasto.study import Cluster, Results, Standing, Study
 
 LEAST = 1.6
-SAVE_EVERY = 4.0  # seconds of work in a unit
+SAVE_EVERY = 3.0  # seconds of work in a unit
 MEMORY = 2**30
 STUDY = Path(__file__).parents[1] / "studies" / "attend_first.yaml"
 
@@ -35,9 +35,9 @@ def main() -> int:
     """Run what is asked for and print what came out; return 0 if all held."""
     read = argparse.ArgumentParser(description=__doc__)
     read.add_argument("--only", choices=["losses", "speed"])
-    read.add_argument("--limit", type=int, default=64, help="questions of each task")
+    read.add_argument("--limit", type=int, help="questions of each task; all by default")
     given = read.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     held = True
     with tempfile.TemporaryDirectory() as place:
         study = Study.from_yaml(STUDY).as_run(limit=given.limit)
@@ -98,7 +98,7 @@ def losses(study: Study, divided: Path, place: Path, units: int) -> bool:
         study.run(
             out,
             memory=MEMORY,
-            cluster=Cluster(machines.address),
+            cluster=Cluster(str(machines.address)),
             progress=Watched([kill, remove]),
             say=told.append,
         )

@@ -40,6 +40,7 @@ def test_answers_come_out_to_the_bit():
     [[[given]]] = unpacked_answer(
         packed_answer(Answered(1, [[(math.nan,)]], 0, 0.0, 0.0, "", ""))
     ).responses
+    assert isinstance(given, float)
     assert math.isnan(given)
 
 
@@ -67,6 +68,7 @@ def test_a_worker_answers_as_this_process_does(worker):
     told = []
     here = Here(model, {"capitals": asking})
     [expected] = here.run([unit], lambda unit, share: told.append(share), lambda: False)
+    assert asking.donors is not None
     work = Work(5, PLANS, asking.requests[2:10], asking.donors[2:10], None)
     reply = worker[0].answer(work.packed())
     answered = unpacked_answer(reply["answer"])

@@ -11,6 +11,6 @@ class Actor(Worker):
     """A worker whose `pulse` does not wait for its other methods."""
 
     @ray.method(concurrency_group=PULSE)
-    def pulse(self) -> Reply:
+    def pulse(self) -> Reply:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Say which unit is being answered, and what share of it is."""
         return super().pulse()

@@ -21,9 +21,12 @@ from impasto.error import UserError
 from impasto.study.cluster.wanted import CLIENT, LOCAL, Cluster, Node, Room
 
 REACH = 5.0  # seconds to wait for an address to answer
+LOOK, GONE = 5.0, 25.0  # seconds between looks at the head, and without it; Ray itself waits 60
+SAVED = "all that was saved is there, and the same command goes on"
 CLIENT_LOG = "ray.util.client.logsclient"
 REASONS = (  # what Ray says of a worker that is gone, and what that means
     ("node has died", "its machine is gone"),
+    ("temporarily unavailable", "its connection is lost"),
     ("SIGTERM", "its process was told to end (SIGTERM)"),
     ("ray.kill", "it was ended through Ray"),
     ("OOM", "its process was killed or crashed; perhaps memory ran out"),
@@ -46,37 +49,45 @@ class RayPool:
     """Workers on the Ray that this process is connected to, told by number."""
 
     def __init__(self, room: Room) -> None:
-        import ray
-
+        ray: Any = import_module("ray")
         from impasto.study.cluster.actor import PULSE, Actor
 
         self._ray = ray
         self._room = room
-        self._kind: Any = ray.remote(
-            max_restarts=0, max_task_retries=0, concurrency_groups={PULSE: 1}
-        )(Actor)
+        self._kind = ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={PULSE: 1})(
+            Actor
+        )
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, str]] = {}  # by what they will return
         self._started = 0
+        self._head = _Head(_head_place(ray))
 
     def start(self) -> int:
         """Start a worker, as soon as the cluster has room for it."""
-        actor = self._kind.options(
-            num_cpus=self._room.cpus,
-            num_gpus=self._room.gpus,
-            memory=self._room.memory or None,
-            scheduling_strategy="SPREAD",
-        ).remote(self._room.cpus)
+        with self._lost():
+            actor = self._kind.options(
+                num_cpus=self._room.cpus,
+                num_gpus=self._room.gpus,
+                memory=self._room.memory or None,
+                scheduling_strategy="SPREAD",
+            ).remote(self._room.cpus)
         self._started += 1
         self._actors[self._started] = actor
         return self._started
 
     def call(self, worker: int, what: str, *given: Any) -> None:
         """Call a worker's method; what becomes of it is an event."""
-        self._calls[getattr(self._actors[worker], what).remote(*given)] = worker, what
+        with self._lost():
+            self._calls[getattr(self._actors[worker], what).remote(*given)] = worker, what
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return what has happened, after so many seconds at the latest."""
+        """Return what has happened, after so many seconds at the latest.
+
+        Raises UserError where the cluster itself is gone.
+        """
+        if self._head.is_gone(time.monotonic()):
+            self._actors.clear()  # nobody is left to end them
+            raise UserError(f"the Ray cluster is gone: its head does not answer; {SAVED}")
         if not self._calls:
             time.sleep(seconds)
             return []
@@ -112,9 +123,36 @@ class RayPool:
             yield
         except (ConnectionError, self._ray.exceptions.RaySystemError) as error:
             raise UserError(
-                f"the connection to the Ray cluster is lost ({_first_line(error)}); all that was "
-                "saved is there, and the same command goes on"
+                f"the connection to the Ray cluster is lost ({_first_line(error)}); {SAVED}"
             ) from None
+
+
+class _Head:
+    """Watches whether a cluster's head still answers, since Ray ends a process that loses it."""
+
+    def __init__(self, place: tuple[str, int] | None) -> None:
+        self._place = place
+        self._looked = self._answered = time.monotonic()
+
+    def is_gone(self, now: float) -> bool:
+        """Say whether it has not answered for too long."""
+        if self._place is None or now - self._looked < LOOK:
+            return False
+        self._looked = now
+        try:
+            socket.create_connection(self._place, timeout=REACH).close()
+            self._answered = now
+        except OSError:
+            return now - self._answered > GONE
+        return False
+
+
+def _head_place(ray: Any) -> tuple[str, int] | None:
+    """Return where the cluster's head listens; None for a client, whose connection tells."""
+    if import_module("ray.util.client").ray.is_connected():
+        return None
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 @contextmanager

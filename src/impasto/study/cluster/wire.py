@@ -16,7 +16,9 @@ from impasto.study.work.units import Answered
 from impasto.tasks import Request
 from impasto.tasks.request import Generation, LogLikelihood, RollingLogLikelihood
 
-KINDS = {kind.__name__: kind for kind in (LogLikelihood, RollingLogLikelihood, Generation)}
+KINDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (LogLikelihood, RollingLogLikelihood, Generation)
+}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Worker:
             "versions": versions(),
         }
 
-    def begin(self, name: str, options: Mapping[str, str], gpus: float) -> Reply:
+    def begin(self, name: str, options: Mapping[str, Any], gpus: float) -> Reply:
         """Load the model; say what it is and what memory is left."""
         return _replied(lambda: self._begun(name, options, gpus))
 
@@ -57,7 +57,7 @@ class Worker:
         """Say which unit is being answered, and what share of it is."""
         return {"unit": self._unit, "share": self._share}
 
-    def _begun(self, name: str, options: Mapping[str, str], gpus: float) -> Reply:
+    def _begun(self, name: str, options: Mapping[str, Any], gpus: float) -> Reply:
         import torch
 
         torch.set_num_threads(self._threads)
