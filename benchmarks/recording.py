@@ -33,8 +33,12 @@ class Instant:
     name: str = "instant"
     num_layers: int = 12
     tokenizer: None = None
-    max_positions: None = None
+    max_positions: int = 2048
     identity: dict[str, str] = field(default_factory=lambda: {"weights": "none"})
+
+    def tokens(self, text: str) -> list[int]:
+        """Take every byte of a text for a token."""
+        return list(text.encode())
 
     def generate(
         self, plans: Sequence[Any], prompts: Sequence[Any], *given: Any, **more: Any

@@ -4,12 +4,13 @@ import logging
 import logging.handlers
 import os
 import signal
+import socket
 import time
 
 import pytest
 
 from impasto.study import Cluster
-from impasto.study.cluster.pool import RayPool, connected
+from impasto.study.cluster.pool import GONE, LOOK, RayPool, _Head, connected
 from impasto.study.cluster.wanted import Room
 from impasto.study.work.identity import engine_identity
 
@@ -49,3 +50,16 @@ def test_a_worker_says_hello_and_its_end_is_heard(capfd):
     assert not ray.is_initialized()
     assert "".join(capfd.readouterr()) == ""  # what Ray has to say goes to the log
     assert any("ray-security" in record.getMessage() for record in handler.buffer)
+
+
+def test_a_head_is_gone_once_it_has_not_answered_for_long():
+    listening = socket.create_server(("127.0.0.1", 0))
+    head = _Head(listening.getsockname())
+    now = time.monotonic() + LOOK
+    assert not head.is_gone(now + 1000)  # it is there, however long nobody looked
+    listening.close()
+    now += 1000 + LOOK
+    assert not head.is_gone(now)
+    assert not head.is_gone(now + GONE - LOOK)
+    assert head.is_gone(now + GONE + 1)
+    assert not _Head(None).is_gone(now + 1000)

@@ -20,6 +20,7 @@ import impasto
 from impasto.error import UserError
 from impasto.study import Cluster, Results, Study
 from impasto.study.cluster.schedule import Patience
+from impasto.study.following.status import status
 from impasto.study.running import answering
 
 ray = pytest.importorskip("ray")
@@ -219,6 +220,22 @@ def test_a_run_that_is_killed_leaves_no_process_behind_and_goes_on(whole, out, f
         if time.monotonic() - began > 20:  # some of Ray's own look for their master for a minute
             assert not any("Actor" in " ".join(other.cmdline()) for other in left)
     assert left == []
+    Study.from_text(TEXT, name="study").run(out, memory=MEMORY)
+    assert same(out, whole)
+
+
+def test_a_cluster_whose_head_is_gone_is_one_message_and_what_was_saved_is_there(
+    whole, out, file, machines
+):
+    cluster, _ = machines({"num_cpus": 2})
+    process = cli(*ON_CLUSTER, cluster.address, cwd=file.parent)
+    assert process.stderr is not None
+    next(line for line in process.stderr if re.search(r"[1-9]\d* of \d+ cells", line))
+    cluster.remove_node(cluster.head_node, allow_graceful=False)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 2, told
+    assert told.splitlines()[-1].startswith("impasto: the Ray cluster is gone")
+    assert status(out).cells > 0
     Study.from_text(TEXT, name="study").run(out, memory=MEMORY)
     assert same(out, whole)
 
