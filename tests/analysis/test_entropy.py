@@ -1,14 +1,15 @@
 """Attention entropy against the weights that Hugging Face returns."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 import impasto
 from families import FAMILIES, VOCABULARY, family
-from impasto.analysis.entropy import attention_entropy
+from impasto.analysis.inside.entropy import attention_entropy
 from impasto.model.anatomy import ModelError
-
 
 FIXED = ("falcon", "falcon_new", "falcon_alibi")  # attention is chosen once, on loading
 
@@ -32,12 +33,12 @@ def test_entropy_is_that_of_hugging_faces_weights_and_the_model_stays_as_it_was(
 class Evenly:
     """A model whose heads spread evenly, so that the entropy at token n is log n."""
 
-    max_positions = 6
+    max_positions: int | None = 6
 
     def tokens(self, text):
         return list(range(len(text)))
 
-    def attention_entropy(self, ids):
+    def attention_entropy(self, ids: Any) -> Any:
         return torch.log(torch.arange(1, len(ids) + 1)).expand(2, 3, -1)
 
 

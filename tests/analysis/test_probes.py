@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from impasto.analysis.probes import last_states, probe
-from impasto.analysis.states import TextStates
+from impasto.analysis.inside.probes import last_states, probe
+from impasto.analysis.inside.states import TextStates
 
 LABELS = ["a", "b", "c"] * 40
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import torch
 import impasto
 from families import family
 from impasto import UserError
-from impasto.analysis.groups import layer_groups
-from impasto.analysis.similarity import MEASURES, similarities
-from impasto.analysis.states import TextStates, read_states
-from impasto.analysis.texts import read_labelled, read_texts
+from impasto.analysis.inside.groups import layer_groups
+from impasto.analysis.inside.similarity import MEASURES, similarities
+from impasto.analysis.inside.states import TextStates, read_states
+from impasto.analysis.inside.texts import read_labelled, read_texts
 
 
 def made_up(texts=7, depths=5, hidden=6, seed=0):
@@ -32,6 +33,7 @@ def cosine(a, b):
 def test_every_measure_is_its_formula_over_all_texts():
     texts = made_up()
     found = similarities(texts)
+    tokens: list[float] = []
     for i, j in combinations(range(5), 2):
         tokens = [
             cosine(text.states[i, t], text.states[j, t])
@@ -74,9 +76,11 @@ class Tokenizer:
 
 
 def test_states_are_the_models_own_in_whatever_batches_and_bos_is_no_text():
-    model = impasto.load(family("llama"))
+    model: Any = impasto.load(family("llama"))
     model.tokenizer = Tokenizer()
-    texts = [[1, *range(2, 2 + n)] for n in (3, 9, 1, 5, 7)] + [[2 + i % 90 for i in range(150)]]
+    texts: Any = [[1, *range(2, 2 + n)] for n in (3, 9, 1, 5, 7)] + [
+        [2 + i % 90 for i in range(150)]
+    ]
     model.tokens = lambda text: text
     together, alone = (list(read_states(model, texts, at_once=size)) for size in (2**30, 1))
     for one, other, ids in zip(together, alone, texts, strict=True):
@@ -114,7 +118,7 @@ def block_matrix(*sizes):
 
 @pytest.mark.parametrize("sizes", [(1, 6, 2), (2, 9, 1), (4, 4, 4), (1, 1, 1)])
 def test_groups_are_the_blocks_that_the_matrix_has(sizes):
-    found = layer_groups(block_matrix(*sizes))
+    found: Any = layer_groups(block_matrix(*sizes))
     assert [len(g) for g in (found.beginning, found.middle, found.end)] == list(sizes)
     assert found.between == pytest.approx(0.2)
     if sizes != (1, 1, 1):
@@ -131,7 +135,7 @@ def test_groups_have_the_least_scatter_of_all_cuts():
 
     cuts = combinations(range(1, 9), 2)
     best = min(cuts, key=lambda c: sum(map(scatter, np.split(vectors, c))))
-    found = layer_groups(vectors @ vectors.T)
+    found: Any = layer_groups(vectors @ vectors.T)
     assert (found.middle.start, found.middle.stop) == best
     assert layer_groups(np.eye(2)) is None
 

@@ -13,13 +13,16 @@ import numpy as np
 class AttendingModel(Protocol):
     """What is asked of a model here; `impasto.load` returns one."""
 
-    max_positions: int | None
+    @property
+    def max_positions(self) -> int | None:
+        """The most tokens that it reads."""
+        ...
 
-    def tokens(self, text: str) -> list[int]:
+    def tokens(self, text: str, /) -> list[int]:
         """Return a text's token ids, special tokens included."""
         ...
 
-    def attention_entropy(self, text: Sequence[int]) -> Any:
+    def attention_entropy(self, text: Sequence[int], /) -> Any:
         """Return a tensor of (layers, heads, tokens), in nats."""
         ...
 

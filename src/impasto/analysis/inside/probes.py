@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from impasto.analysis.confidence import wilson_interval
-from impasto.analysis.states import TextStates
+from impasto.analysis.inside.states import TextStates
 
 FOLDS = 5
 STEPS = 2_000  # of the fit; standardised states take far fewer
@@ -68,7 +68,7 @@ def probe(
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=STEPS))
     right = [
-        int((cross_val_predict(fit, states[:, depth], labels, cv=split) == labels).sum())
+        int(np.sum(cross_val_predict(fit, states[:, depth], labels, cv=split) == np.array(labels)))
         for depth in range(states.shape[1])
     ]
     n = len(labels)

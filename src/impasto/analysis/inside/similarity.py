@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from impasto.analysis.confidence import Z_95
-from impasto.analysis.states import TextStates
+from impasto.analysis.inside.states import TextStates
 
 Measure: TypeAlias = Literal["tokens", "flattened"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)

@@ -18,15 +18,26 @@ AT_ONCE = 64 * 2**20  # bytes of states that are held at a time, but for a singl
 class StatesModel(Protocol):
     """What is asked of a model here; `impasto.load` returns one."""
 
-    num_layers: int
-    max_positions: int | None
-    tokenizer: Any
+    @property
+    def num_layers(self) -> int:
+        """The number of layers T."""
+        ...
 
-    def tokens(self, text: str) -> list[int]:
+    @property
+    def max_positions(self) -> int | None:
+        """The most tokens that it reads."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, which knows BOS."""
+        ...
+
+    def tokens(self, text: str, /) -> list[int]:
         """Return a text's token ids, special tokens included."""
         ...
 
-    def hidden_states(self, plan: Plan, texts: Sequence[list[int]]) -> list[Any]:
+    def hidden_states(self, plan: Plan, texts: Sequence[list[int]], /) -> list[Any]:
         """Return, per text, a tensor of (depths, tokens, hidden)."""
         ...
 
