@@ -64,6 +64,18 @@ def figures(
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
+) -> None:
+    """Write one page about a study that opens anywhere: findings, charts, plans, answers."""
+    from impasto.figures import Found
+    from impasto.report import write_report
+
+    path = write_report(Found.read(out), out)
+    typer.echo(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command()
 def similarity(
     texts: TextsOption,
     model: ModelOption = "demo",
