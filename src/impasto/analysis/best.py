@@ -11,6 +11,7 @@ from impasto.analysis.curves import BASELINE, table_rows
 from impasto.analysis.items import Key, pooled_scores
 from impasto.analysis.paired import compare
 from impasto.analysis.scores import main_rows
+from impasto.strategies import STRATEGIES
 
 LOSSES = (0.01, 0.05, 0.10)
 
@@ -70,9 +71,11 @@ def _interval(
             return float("nan"), float("nan")
         compared = compare(theirs, ours)
         halves.append((compared.difference - compared.low, compared.high - compared.difference))
-    below, above = (float(np.sqrt(np.square(side).sum())) / len(rows) for side in zip(*halves, strict=True))
+    below, above = (
+        float(np.sqrt(np.square(side).sum())) / len(rows) for side in zip(*halves, strict=True)
+    )
     change = plan.average - baseline.average
-    return change - below, change + above
+    return change - float(below), change + float(above)
 
 
 def best_findings(found: Sequence[Best]) -> Iterator[str]:
@@ -93,8 +96,12 @@ def best_findings(found: Sequence[Best]) -> Iterator[str]:
         yield (
             f"The cheapest plan that loses no more than {points} on average over the tasks is "
             f"{best.plan.plan}: it {cost} and changes the average by {100 * best.change:+.1f} "
-            f"points{interval}. The best of many plans is flattered by chance: run it again on "
-            "other items before you rely on it."
+            f"points{interval}."
+        )
+    if found:
+        yield (
+            "The best of many plans is flattered by chance: before you rely on one, run it again "
+            "on other items."
         )
 
 
@@ -102,11 +109,11 @@ def critical_findings(frame: pd.DataFrame, critical: pd.DataFrame) -> Iterator[s
     """Yield a sentence with the interval of each critical depth; see `items.critical_depths`."""
     layers = next((row.layers for row in table_rows(frame)), 0)
     for row in critical.to_dict(orient="records"):
-        if row["critical"] is pd.NA:
+        if row["critical"] is pd.NA or row["metric"] == "answers_injected":
             continue
         low, high = (("none" if row[end] is pd.NA else row[end]) for end in ("low", "high"))
-        parameters = "" if row["parameters"] in ("{}", "") else f" {row['parameters']}"
+        strategy = STRATEGIES[row["strategy"]].title if row["strategy"] in STRATEGIES else "Plans"
         yield (
-            f"{row['title']}, {row['strategy']}{parameters}: critical depth {row['critical']} of "
-            f"{layers} (95 % interval {low} to {high}, {row['n']} questions)."
+            f"{row['title']}, {strategy.lower()}: critical depth {row['critical']} of {layers} "
+            f"(95 % interval {low} to {high}, {row['n']} questions)."
         )

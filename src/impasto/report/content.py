@@ -200,7 +200,7 @@ def _told(
 ) -> Iterator[str]:
     """Yield what the study shows, in sentences."""
     yield from best_findings(best_plans(frame, scores, found.costs))
-    if scores and "k" in frame and frame["k"].notna().any():
+    if scores and bool(frame["k"].notna().any()):
         yield from critical_findings(frame, critical_depths(frame, answers))
     yield from findings(frame)
 
