@@ -12,6 +12,7 @@ import pytest
 from made_up import GLUE, TASKS, all_drawn, assert_legible, drawn, dropping, found, painters
 from matplotlib.figure import Figure
 
+from impasto.analysis.costs import Timing
 from impasto.analysis.inside import TextStates, similarities
 from impasto.analysis.inside.entropy import Entropy
 from impasto.analysis.inside.probes import Probed
@@ -208,6 +209,27 @@ def test_a_study_of_other_counts_lacks_the_papers():
     with pytest.raises(MissingError) as lacking:
         quality(frame=dropping(count=[2, 5]))
     assert "drop_last: {part: all, count: [10%, 25%, 33%], keep_last: all}" in lacking.value.plans
+
+
+def test_tables_of_times_have_each_parts_time_and_improvement():
+    frame = dropping()
+    digests = dict.fromkeys(frame["digest"])
+    timings = [
+        Timing(digest, tokens, 0.01 * (1 + i / 100) * tokens / 50, 0.0002, i / 1000, 0.001)
+        for tokens in (50, 100)
+        for i, digest in enumerate(digests)
+    ]
+    results = found(frame).results
+    [table] = drawn("CT8", Found(None, results, {}, timings)).values()
+    assert table.rows[0][1:] == ["2.00 ± 0.02"] * 3
+    rows = list(csv.DictReader(io.StringIO(table.written("csv"))))
+    choice = json.dumps({"part": "mlp", "count": 3, "keep_last": False})
+    place = list(digests).index(frame[frame["parameters"] == choice]["digest"].iloc[0])
+    assert float(rows[2]["MLPs improvement"]) == pytest.approx(place / 1000)
+    assert float(rows[2]["MLPs seconds"]) == pytest.approx(0.02 * (1 + place / 100))
+    assert f"(+{place / 10:.1f} %)" in table.rows[2][2]
+    [figure] = drawn("pareto", Found(None, results, {}, timings)).values()
+    assert figure.axes[0].get_xlabel() == "time to one token after 100 (ms)"
 
 
 # ---------------------------------------------------------------------- what is missing

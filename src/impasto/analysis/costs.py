@@ -16,6 +16,31 @@ COUNTED = "attention parts and MLPs run (% of the full model)"
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """The measured time of a plan from a sequence of so many tokens to its next one (paper C).
+
+    Errors are halves of 95 % intervals; `improvement` is by what share of the full model's time the
+    plan's is shorter.
+    """
+
+    digest: str
+    tokens: int
+    seconds: float
+    seconds_error: float
+    improvement: float
+    improvement_error: float
+
+
+def measured_costs(timings: Sequence[Timing]) -> "tuple[str, Mapping[str, float]] | None":
+    """Return what plans cost by their digests, after the unit, at the greatest length measured."""
+    if not timings:
+        return None
+    tokens = max(timing.tokens for timing in timings)
+    costs = {t.digest: 1000 * t.seconds for t in timings if t.tokens == tokens}
+    return f"time to one token after {tokens} (ms)", costs
+
+
+@dataclass(frozen=True, slots=True)
 class Priced:
     """A plan with its average over tasks (a share) and its cost, in the `unit`.
 

@@ -45,6 +45,10 @@ def _entries() -> Iterator[Entry]:
         kept = ", the last layer kept" if keep_last else ""
         about = f"quality: the last {paper_c.WHAT[part]} dropped{kept}"
         yield Entry(name, about, _each(partial(paper_c.quality, name)))
+    for name, (tokens, keep_last) in paper_c.TIMES.items():
+        kept = ", the last layer kept" if keep_last else ""
+        about = f"time to one token after {tokens}{kept}"
+        yield Entry(name, about, _each(partial(paper_c.times, name)))
     yield Entry("depth", "other tasks, manipulated from depth k on", _each(paper_a.others))
     yield Entry("drop_last", "quality by how many layers are dropped", _each(paper_c.dropping))
     yield Entry("pareto", "quality against cost", _each(extra.pareto))

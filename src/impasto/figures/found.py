@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from impasto.analysis.costs import Timing, measured_costs
 from impasto.analysis.inside.saved import Inside, read_inside
 from impasto.error import UserError
 from impasto.study import Results
@@ -18,11 +19,15 @@ from impasto.study.database.opening import DATABASE
 
 @dataclass(frozen=True)
 class Found:
-    """One folder's finished study (None: it has none), and what it knows of the model inside."""
+    """One folder's finished study (None: it has none), and what it knows of the model inside.
+
+    `timings` are measured times of the study's plans, where there are any.
+    """
 
     folder: Path | None
     results: Results | None
     inside: Mapping[str, Inside]
+    timings: Sequence[Timing] = ()
 
     @classmethod
     def read(cls, folder: str | Path) -> "Found":
@@ -49,7 +54,7 @@ class Found:
     @property
     def costs(self) -> "tuple[str, Mapping[str, float]] | None":
         """Measured costs of plans by digest, after their unit; None where none was measured."""
-        return None
+        return measured_costs(self.timings)
 
     @property
     def tasks(self) -> list[str]:

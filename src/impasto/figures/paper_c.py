@@ -2,8 +2,9 @@
 
 Figure 1 is the similarity of each depth with the one before. Tables 1 to 6 are the quality of what
 is left when the last 10, 25 and 33 % of whole layers, attention or MLPs are dropped, without and
-with keeping the last layer; 7 to 10 are the time it takes. The paper has each for its two models;
-here a study is one model, so a number names what is dropped.
+with keeping the last layer; 7 to 10 are the time to one token after 50 and 100, again without and
+with the last layer. The paper has its tables for two models; here a study is one model, so a number
+names what is dropped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from math import nan
 import numpy as np
 
 from impasto.analysis import metric_name
+from impasto.analysis.costs import Timing
 from impasto.analysis.curves import Row
 from impasto.analysis.inside.saved import SIMILARITY
 from impasto.analysis.scores import main_rows
@@ -34,6 +36,9 @@ TABLES = {
     "CT6": ("attention", True),
 }
 EVERY_COUNT = "drop_last: {part: all, count: all, keep_last: all}"
+OF = ("seconds", "improvement")
+TIMES = {"CT7": (50, False), "CT8": (100, False), "CT9": (50, True), "CT10": (100, True)}
+BENCH = "impasto run {out}/study.yaml --out {out} --bench"
 ENTRY = "drop_last: {part: all, count: [10%, 25%, 33%], keep_last: all}"
 TASKS = (
     "{name: arc_challenge, num_fewshot: 25}",
@@ -86,6 +91,51 @@ def quality(name: str, found: Found) -> Iterator[Picture]:
     if any(count not in by_count for count in counts):
         raise MissingError(plans=[ENTRY])
     yield Picture(name, _quality_table(found, rows, counts, by_count, part, keep_last))
+
+
+def times(name: str, found: Found) -> Iterator[Picture]:
+    """Make one of Tables 7 to 10."""
+    tokens, keep_last = TIMES[name]
+    measured = {timing.digest: timing for timing in found.timings if timing.tokens == tokens}
+    if not measured:
+        raise MissingError(command=BENCH)
+    rows = main_rows(found.frame, {})
+    layers = rows[0].layers
+    counts = [0, *sorted({round(share * layers) for share in SHARES} - {0})]
+    by_part = {part: _by_count(rows, part, keep_last) for part in WHAT}
+    text, numbers = [], []
+    for count in counts:
+        cells, values = [], []
+        for by_count in by_part.values():
+            digest = next((row.digest for row in by_count.get(count, {}).values()), "")
+            timing = measured.get(digest)
+            cells.append(_time(timing, is_baseline=not count))
+            values += [timing.seconds, timing.improvement] if timing else [nan, nan]
+        text.append([_dropped_of(count, layers), *cells])
+        numbers.append([_dropped_of(count, layers), *values])
+    kept = "the last layer kept" if keep_last else "the last layer among them"
+    table = Table(
+        title=f"{found.model}: time to one token after {tokens}, the last parts dropped, {kept}",
+        columns=["dropped", *WHAT.values()],
+        rows=text,
+        numbers=numbers,
+        note="Hundredths of a second, ± half of the 95 % interval of the mean; in brackets by how "
+        "many percent it is shorter than the full model's. CSV: seconds and share.",
+        number_columns=["dropped", *(f"{what} {of}" for what in WHAT.values() for of in OF)],
+    )
+    yield Picture(name, table)
+
+
+def _time(timing: Timing | None, is_baseline: bool) -> str:
+    if timing is None:
+        return ""
+    text = f"{100 * timing.seconds:.2f} ± {100 * timing.seconds_error:.2f}"
+    return text if is_baseline else f"{text} ({signed(100 * timing.improvement)} %)"
+
+
+def _dropped_of(count: int, layers: int) -> str:
+    share = f"{100 * count / layers:.0f} %"
+    return f"{count} of {layers} ({share})" if count else "0 (full model)"
 
 
 def dropping(found: Found) -> Iterator[Picture]:
@@ -166,9 +216,7 @@ def _quality_table(
         here = [by_count[count].get(task) for task in tasks]
         values = [nan if row is None else row.value for row in here]
         average = float(np.mean(values))
-        label = (
-            "0 (full model)" if not count else f"{count} of {layers} ({100 * count / layers:.0f} %)"
-        )
+        label = _dropped_of(count, layers)
         cells = ["" if row is None else _with_interval(row) for row in here]
         change = "" if not count else signed(100 * (average - full))
         text.append([label, *cells, f"{100 * average:.1f}", change])

@@ -33,6 +33,7 @@ class Table:
     Attributes:
         numbers: For each row what its cells are in CSV, text or number.
         note: What a reader needs to know, below the table.
+        number_columns: The columns of `numbers`, where they are others.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     numbers: Sequence[Sequence[object]]
     note: str = ""
+    number_columns: Sequence[str] = ()
 
     def written(self, form: str) -> str:
         """Return the table in one of `FORMS`."""
@@ -90,7 +92,7 @@ def escaped(text: str) -> str:
 def _csv(table: Table) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(table.columns)
+    writer.writerow(table.number_columns or table.columns)
     writer.writerows(
         ["" if value is None or value != value else value for value in row] for row in table.numbers
     )
