@@ -325,3 +325,15 @@ def test_many_tasks_have_each_a_line_that_can_be_told():
     lines = chart_lines(figure.axes[0])
     styles = {(line.get_linestyle(), line.get_marker()) for line in lines.values()}
     assert len(styles) >= 6
+
+
+@pytest.mark.parametrize("study", [painters, dropping])
+def test_scores_that_are_no_numbers_stop_no_picture(study):
+    frame = study()
+    some = frame["task"] == "hellaswag"
+    frame.loc[some & (frame.index % 3 == 0), "value"] = float("nan")
+    assert all_drawn(found(frame)).keys() >= {"pareto"}
+    frame["value"] = float("nan")
+    all_drawn(found(frame))
+    frame["metric"] = "perplexity"
+    all_drawn(found(frame))

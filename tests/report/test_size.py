@@ -113,3 +113,15 @@ def test_an_injection_is_compared_by_the_original_answer():
 )
 def test_what_was_said_is_a_short_line(responses, line):
     assert said(responses) == line
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "perplexity"])
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.0])
+def test_a_study_whose_scores_are_partly_no_numbers_has_its_page(metric, share, tmp_path):
+    results = big(plans=20, tasks=2, items=3)
+    known = results.table.index < share * len(results.table)
+    results.table["value"] = results.table["value"].where(known)
+    results.table["baseline"] = results.table["baseline"].where(share > 0)
+    results.table["metric"] = metric
+    path = write_report(Found(tmp_path, results, {}), tmp_path)
+    assert path.stat().st_size > 20_000

@@ -82,9 +82,9 @@ def with_previous(found: Found) -> Iterator[Picture]:
 def quality(name: str, found: Found) -> Iterator[Picture]:
     """Make one of Tables 1 to 6."""
     part, keep_last = TABLES[name]
-    if not found.tasks:
+    rows = main_rows(found.frame, {}) if found.tasks else []
+    if not rows:
         raise MissingError(TASKS, [ENTRY])
-    rows = main_rows(found.frame, {})
     layers = rows[0].layers
     counts = [0, *sorted({round(share * layers) for share in SHARES} - {0})]
     by_count = _by_count(rows, part, keep_last)
@@ -97,9 +97,9 @@ def times(name: str, found: Found) -> Iterator[Picture]:
     """Make one of Tables 7 to 10."""
     tokens, keep_last = TIMES[name]
     measured = {timing.digest: timing for timing in found.timings if timing.tokens == tokens}
-    if not measured:
+    rows = main_rows(found.frame, {}) if found.tasks else []
+    if not measured or not rows:
         raise MissingError(command=BENCH)
-    rows = main_rows(found.frame, {})
     layers = rows[0].layers
     counts = [0, *sorted({round(share * layers) for share in SHARES} - {0})]
     by_part = {part: _by_count(rows, part, keep_last) for part in WHAT}

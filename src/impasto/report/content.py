@@ -84,7 +84,8 @@ def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
         here = [row for row in rows if row.task == name]
         metric = main_metric(dict.fromkeys(row.metric for row in here)) or here[0].metric
         measured = [row for row in here if row.metric == metric]
-        first, largest = measured[0], max(row.value for row in measured if row.value == row.value)
+        known = [row.value for row in measured if row.value == row.value]
+        first, largest = measured[0], max(known, default=0.0)
         found.append(
             {
                 "name": name,
@@ -94,7 +95,7 @@ def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "n": first.n,
                 "chance": _number(first.chance),
                 "baseline": _number(first.baseline),
-                "share": max(largest, first.baseline) <= 1,
+                "share": max(largest, _number(first.baseline) or 0.0) <= 1,
             }
         )
     return found

@@ -6,7 +6,8 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("first").textContent);
 const ROWS = 100, WIDTH = 760, HEIGHT = 460, PAD = { left: 58, right: 16, top: 16, bottom: 50 };
 const AVERAGE = data.tasks.length;  // the number of the task that stands for all
-const state = { task: data.tasks.length > 1 ? AVERAGE : 0, across: "", hidden: new Set(), search: "", sort: "score", up: false, rows: ROWS, at: -1, open: -1 };
+const hasAverage = data.tasks.length > 1 && data.tasks.every((task) => task.share);
+const state = { task: hasAverage ? AVERAGE : 0, across: "", hidden: new Set(), search: "", sort: "score", up: false, rows: ROWS, at: -1, open: -1 };
 
 const make = (tag, attributes = {}, ...children) => {
   const element = document.createElement(tag);
@@ -263,7 +264,7 @@ function draw() {
 function setUp() {
   const option = (value, text) => make("option", { value }, text);
   data.tasks.forEach((one, t) => $("task").append(option(t, `${one.title} (${one.unit})`)));
-  if (data.tasks.length > 1) $("task").append(option(AVERAGE, `Average of ${data.tasks.length} tasks`));
+  if (hasAverage) $("task").append(option(AVERAGE, `Average of ${data.tasks.length} tasks`));
   $("task").value = state.task;
   const names = Object.keys(data.axes).filter((name) => data.plans.some((plan) => typeof plan.with[name] === "number"));
   const often = (name) => data.plans.filter((plan) => name in plan.with).length;
