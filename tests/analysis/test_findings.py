@@ -55,7 +55,8 @@ def test_the_critical_depth_is_that_of_the_mean_over_seeds():
     )
     [curve] = depth_curves(frame)
     assert curve.mean[1] == pytest.approx(0.95)
-    assert (curve.low[1], curve.high[1], curve.seeds) == (0.92, 0.98, 2)
+    assert curve.low[1] < 0.92 < 0.98 < curve.high[1]
+    assert curve.seeds == 2
     [sentence] = findings(frame)
     assert "stops mattering at depth 1 of 4" in sentence
     assert "mean of 2 seeds" in sentence

@@ -69,7 +69,7 @@ def cli(monkeypatch, tmp_path):
 def test_a_run_ends_with_its_figures_and_findings(cli, tmp_path):
     done = cli("run", "study.yaml")
     assert done.exit_code == 0, done.output
-    for name in ("arithmetic-2.png", "arithmetic-2.svg", "arithmetic-2-injection.svg"):
+    for name in ("A3-arithmetic-2.png", "A3-arithmetic-2.svg", "A5-arithmetic-2.svg"):
         path = tmp_path / "runs" / "study" / "figures" / name
         assert path.stat().st_size > 0
         assert f"runs/study/figures/{name}" in done.stdout

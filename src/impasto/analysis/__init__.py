@@ -2,7 +2,8 @@
 
 `scores` sums up tasks as the papers do (normalised scores, averages), `items` compares plans item
 by item, `depth` and `curves` find from which depth on a manipulation no longer matters, and
-`findings` says in words what a table shows. docs/analysis.md has every number's formula.
+`findings` says in words what a table shows. `inside` is about a model's states instead.
+docs/analysis.md has every number's formula.
 """
 
 from impasto.analysis.confidence import wilson_interval

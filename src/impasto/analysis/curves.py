@@ -1,9 +1,9 @@
 """A study's table as values: its rows, and curves over depth made of them.
 
 A curve is what the figures draw and the findings speak about: one per task, manipulation and
-metric. Where a manipulation was run with several seeds, the curve is their mean and its band their
-smallest and greatest value: with the few seeds that such studies use, the range says more than a
-standard deviation would.
+metric. Where a manipulation was run with several seeds, the curve is their mean. Its band holds the
+95 % interval over questions of every seed: with the few seeds that such studies use, their whole
+range says more than a standard deviation would.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from impasto.analysis.confidence import value_interval
 from impasto.analysis.depth import TOLERANCE, critical_depth
 
 BASELINE = "baseline"  # the strategy's name of the plan that changes nothing
@@ -35,9 +36,15 @@ class Row:
     digest: str
     metric: str
     value: float
+    stderr: float
     baseline: float
     chance: float
     n: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The value's 95 % interval over questions."""
+        return value_interval(self.value, self.stderr, self.n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,9 @@ class DepthCurve:
     """One manipulation's values of one metric on one task, by the depth it starts from.
 
     Values are shares from 0 to 1. `parameters` is what sets it apart besides depth and seed, as
-    JSON; `baseline` is the unchanged model's value of the same metric; `digests` are those of the
-    plans at each depth, one for each seed.
+    JSON; `low` and `high` are the ends of the 95 % interval, the widest over seeds; `baseline` is
+    the unchanged model's value of the same metric; `digests` are those of the plans at each depth,
+    one for each seed.
     """
 
     task: str
@@ -109,8 +117,8 @@ def _curve(rows: Sequence[Row]) -> DepthCurve:
         parameters=first.parameters,
         metric=first.metric,
         mean={k: fmean(here) for k, here in values.items()},
-        low={k: min(here) for k, here in values.items()},
-        high={k: max(here) for k, here in values.items()},
+        low={k: min(row.interval[0] for row in here) for k, here in by_depth.items()},
+        high={k: max(row.interval[1] for row in here) for k, here in by_depth.items()},
         digests={k: tuple(row.digest for row in here) for k, here in by_depth.items()},
         seeds=len({row.seed for row in rows}),
         baseline=first.baseline,

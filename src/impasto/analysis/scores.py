@@ -73,7 +73,7 @@ def task_scores(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) -
     """
     rows = [
         asdict(row) | {"normalised": normalised_score(row.value, row.chance, row.baseline)}
-        for row in _main_rows(frame, metrics or {})
+        for row in main_rows(frame, metrics or {})
     ]
     columns = [*Row.__dataclass_fields__, "normalised"]
     return pd.DataFrame(rows, columns=pd.Index(columns)).astype(WHOLE)
@@ -87,7 +87,7 @@ def over_tasks(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) ->
     B), over the `judged` tasks that have one of `tasks` in all. See `task_scores`.
     """
     plans: dict[tuple[object, ...], list[Row]] = {}
-    for row in _main_rows(frame, metrics or {}):
+    for row in main_rows(frame, metrics or {}):
         plans.setdefault(tuple(getattr(row, name) for name in PLAN), []).append(row)
     numbers = [dict(zip(PLAN, plan, strict=True)) | _numbers(rows) for plan, rows in plans.items()]
     columns = [*PLAN, "tasks", "average", "baseline", "change", "judged", "median_normalised"]
@@ -109,7 +109,7 @@ def _numbers(rows: list[Row]) -> dict[str, float]:
     }
 
 
-def _main_rows(frame: pd.DataFrame, metrics: Mapping[str, str]) -> list[Row]:
+def main_rows(frame: pd.DataFrame, metrics: Mapping[str, str]) -> list[Row]:
     """Return the rows of the main metrics of tasks that are no part of another."""
     rows = [row for row in table_rows(frame) if not row.part_of]
     there: dict[str, dict[str, None]] = {}

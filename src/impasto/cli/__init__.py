@@ -5,7 +5,15 @@ that several commands take. What is slow to import (torch, transformers, matplot
 only once everything that can be checked without it was.
 """
 
-from impasto.cli import export, lm_eval, models, plans, results, run  # noqa: F401  (their commands)
+from impasto.cli import (  # noqa: F401  (their commands)
+    export,
+    figures,
+    lm_eval,
+    models,
+    plans,
+    results,
+    run,
+)
 from impasto.cli.app import app, main
 
 __all__ = ["app", "main"]

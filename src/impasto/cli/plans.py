@@ -72,10 +72,15 @@ def explain(
         int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
     ] = None,
     memory: MemoryOption = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", help="Also draw the plan into this SVG file.")
+    ] = None,
 ) -> None:
     """Say what a plan runs, in full, in words and as a diagram; or what a study will cost."""
     if (study is None) == (plan is None):
         raise UserError("explain takes a study file, or --plan PLAN: one of the two")
+    if svg is not None and plan is None:
+        raise UserError("--svg draws a plan; give it with --plan PLAN")
     if study is not None:
         _explain_study(study, model, limit, bytes_of(memory))
         return
@@ -89,8 +94,20 @@ def explain(
     if model is not None:
         total = load_model(model).num_layers
         parsed.check(total)
+    if svg is not None:
+        _draw(parsed, svg)
     for line in _explanation(parsed, total):
         typer.echo(line)
+
+
+def _draw(plan: "Plan", file: Path) -> None:
+    """Write a plan's picture; raises UserError where it cannot be written."""
+    from impasto.plan import picture
+
+    try:
+        file.write_text(picture(plan) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}") from None
 
 
 def _explain_study(path: Path, model: str | None, limit: int | None, memory: int | None) -> None:

@@ -124,12 +124,13 @@ def run(
             typer.echo(f"to go on:  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     from impasto.analysis import findings
-    from impasto.figures import draw
+    from impasto.figures import Found, draw
+    from impasto.report import write_report
 
-    paths = draw(results, folder / "figures")
     typer.echo(f"results  {folder / 'results.csv'}")
-    for path in paths:
+    for path in draw(results, folder / "figures"):
         typer.echo(f"figure   {path}")
+    typer.echo(f"report   {write_report(Found(folder, results, {}), folder)}")
     if results.seconds is not None and results.seconds.expected:
         taken, expected = results.seconds.taken, results.seconds.expected
         typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")

@@ -2,11 +2,12 @@
 
 ``Plan`` is how one forward pass runs; ``steps`` holds what it is made of. Reading goes through
 ``tokens`` and ``notation``, printing through ``items`` (the compressed form) and then ``spelling``,
-``diagram`` or ``words``.
+``diagram``, ``picture`` or ``words``.
 """
 
 from impasto.plan.diagram import diagram
 from impasto.plan.error import PlanError
+from impasto.plan.picture import picture
 from impasto.plan.plan import Occurrences, Plan
 from impasto.plan.steps import (
     Freeze,
@@ -35,5 +36,6 @@ __all__ = [
     "Step",
     "diagram",
     "in_words",
+    "picture",
     "walk",
 ]

@@ -24,7 +24,7 @@ _LANE = 13  # columns for a lane that holds more than a line of layers
 _MOST_ROWS = 24
 _MOST_LINES = 5  # of layers, in one box
 _ONLY: dict[Part, str] = {"block": "", "attention": " attn", "mlp": " mlp"}
-_DROPPED: dict[Part, str] = {
+DROPPED: dict[Part, str] = {
     "block": "",
     "attention": "attention only, MLP dropped",
     "mlp": "MLP only, attention dropped",
@@ -38,14 +38,14 @@ def diagram(plan: Plan) -> str:
     """Return a picture of ``plan``: several lines of at most 80 columns, without colours."""
     depths = iter(plan.markers)
     rows: list[tuple[Block, str]] = []
-    for items, part in _chains(compress(plan.steps)):
+    for items, part in chains(compress(plan.steps)):
         match items:
             case [Freeze() | Noise() | Inject() as marker]:
                 note = f"{spell_item(marker)} at depth {next(depths)[0]}"
                 rows.append((["═════╪═════"], note))
             case _ if part:
-                box = _box(_chain(items, _STREAM - 4), dashed=part != "block")
-                rows.append((box, _DROPPED[part]))
+                box = _box(chain_lines(items, _STREAM - 4), dashed=part != "block")
+                rows.append((box, DROPPED[part]))
             case _:
                 rows.append((_draw(items[0], _STREAM), ""))
     rows = _shortened(rows, (["⋮"], ""))
@@ -61,7 +61,7 @@ def diagram(plan: Plan) -> str:
 # ---------------------------------------------------------------------- from items to blocks
 
 
-def _chains(items: Sequence[Item]) -> list[tuple[list[Item], Part | None]]:
+def chains(items: Sequence[Item]) -> list[tuple[list[Item], Part | None]]:
     """Group neighbours that one box can hold, with their part; all other items stand alone."""
     groups: list[tuple[list[Item], Part | None]] = []
     for part, neighbours in groupby(items, key=_part):
@@ -85,8 +85,8 @@ def _part(item: Item) -> Part | None:
 def _stack(items: Sequence[Item], width: int) -> Block:
     """Draw items below one another, without boxes."""
     blocks = [
-        _text(_chain(group, width)) if part else _draw(group[0], width)
-        for group, part in _chains(items)
+        _text(chain_lines(group, width)) if part else _draw(group[0], width)
+        for group, part in chains(items)
     ]
     blocks = _shortened(blocks, ["⋮"])
     widest = max(len(block[0]) for block in blocks)
@@ -108,11 +108,7 @@ def _draw(item: Item, width: int) -> Block:
 
 def _brackets(brackets: Brackets, width: int) -> Block:
     """Draw the lanes between a fork and a join, and below it how they are combined."""
-    branches: Sequence[tuple[Item, ...]] = brackets.branches
-    if span := brackets.spread:
-        stride = 1 if span.first <= span.last else -1
-        indices = range(span.first, span.last + stride, stride)
-        branches = [(Span(index, index, span.part),) for index in indices]
+    branches = branches_of(brackets)
     lanes = _lanes(branches, width)
     height = max(len(lane) for lane in lanes)
     lanes = [lane + [_centred("│", len(lane[0]))] * (height - len(lane)) for lane in lanes]
@@ -123,7 +119,7 @@ def _brackets(brackets: Brackets, width: int) -> Block:
     for lane in lanes:
         middles.append(left + len(lane[0]) // 2)
         left += len(lane[0]) + _GAP
-    many = f"{brackets.combine} of {len(branches)}" if len(branches) > 1 else "one branch"
+    many = combined(brackets)
     block = [
         _bar(middles, total, "┌┬┐", through="┴"),
         *[line.ljust(total) for line in body],
@@ -133,12 +129,26 @@ def _brackets(brackets: Brackets, width: int) -> Block:
     return _text(block)
 
 
+def combined(brackets: Brackets) -> str:
+    """Return how branches are combined: `mean of 3`."""
+    return f"{brackets.combine} of {brackets.size}" if brackets.size > 1 else "one branch"
+
+
+def branches_of(brackets: Brackets) -> Sequence[tuple[Item, ...]]:
+    """Return the branches, also where each layer of a span is one."""
+    if (span := brackets.spread) is None:
+        return brackets.branches
+    stride = 1 if span.first <= span.last else -1
+    indices = range(span.first, span.last + stride, stride)
+    return [(Span(index, index, span.part),) for index in indices]
+
+
 def _lanes(branches: Sequence[tuple[Item, ...]], width: int) -> list[Block]:
     """Draw as many branches side by side as fit; the others become one lane of dots."""
     need = 1
     for branch in (*branches[:20], branches[-1]):
         chained = all(map(_part, branch)) and len(branch) == 1
-        need = max(need, len(_label(branch[0])) if chained else _LANE)
+        need = max(need, len(label(branch[0])) if chained else _LANE)
     fit = max(2, (width + _GAP) // (min(need, _LANE) + 1 - need % 2 + _GAP))
     if len(branches) > fit:
         first = fit // 2
@@ -148,29 +158,30 @@ def _lanes(branches: Sequence[tuple[Item, ...]], width: int) -> list[Block]:
     return [_stack(branch, each) if branch else ["…"] for branch in branches]
 
 
-def _chain(items: Sequence[Item], width: int) -> list[str]:
+def chain_lines(items: Sequence[Item], width: int) -> list[str]:
     """Return the layers of a chain as lines of at most ``width`` columns."""
     lines: list[str] = []
     for item in items:
-        label = _cut(_label(item), width)
-        if lines and len(lines[-1]) + len(label) + 5 <= width:
-            lines[-1] += f" → {label}"
+        told = _cut(label(item), width)
+        if lines and len(lines[-1]) + len(told) + 5 <= width:
+            lines[-1] += f" → {told}"
         else:
             if lines:
                 lines[-1] += " →" if len(lines[-1]) + 2 <= width else ""
-            lines.append(label)
+            lines.append(told)
     if len(lines) > _MOST_LINES:
         half = _MOST_LINES // 2
         lines = [*lines[:half], "⋮", *lines[-half:]]
     return lines
 
 
-def _label(item: Item) -> str:
+def label(item: Item) -> str:
+    """Return what a box says of a span, or of a span said several times."""
     match item:
         case Span(first, last, part):
             return (f"{first}" if first == last else f"{first}–{last}") + _ONLY[part]
         case Repeat(items=(Span() as span,), times=times):
-            return f"{_label(span)} ×{times}" if span.size == 1 else f"({_label(span)}) ×{times}"
+            return f"{label(span)} ×{times}" if span.size == 1 else f"({label(span)}) ×{times}"
         case _:
             return spell_items([item])
 
@@ -198,13 +209,13 @@ def _box(lines: Sequence[str], dashed: bool) -> Block:
 
 def _loop(block: Block, times: int) -> Block:
     """Frame a block; the frame says how often it runs."""
-    label = f" × {times} "
-    block = [_centred(line, max(len(block[0]), 2 * len(label) + 1)) for line in block]
+    often = f" × {times} "
+    block = [_centred(line, max(len(block[0]), 2 * len(often) + 1)) for line in block]
     half = (len(block[0]) + 2) // 2
     return [
         f"╭{'─' * half}┴{'─' * half}╮",
         *[f"│ {line} │" for line in block],
-        f"╰{'─' * half}┬{'─' * (half - len(label) - 1)}{label}─╯",
+        f"╰{'─' * half}┬{'─' * (half - len(often) - 1)}{often}─╯",
     ]
 
 

@@ -19,6 +19,7 @@ from impasto.run.apply import apply
 from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
+from impasto.run.entropy import attention_entropy
 from impasto.run.generate import Limits, generate, predict
 from impasto.run.opening import admit, opened, opening
 from impasto.run.passage import Passage
@@ -282,6 +283,14 @@ class Model:
             transplants = self._read_donors([plan], mapping, text, range(len(ids)))
             passages.append(Passage(ids, range(len(ids)), transplants))
         return hidden_states(self._opened, plan, passages)
+
+    def attention_entropy(self, text: Prompt) -> Float[Tensor, "layers heads tokens"]:
+        """Return how widely the unchanged model's heads look: the entropy of attention, in nats.
+
+        Raises:
+            ModelError: when the model's attention does not tell its weights.
+        """
+        return attention_entropy(self._opened, self._reader.prompt(text))
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
         plans = [plans] if isinstance(plans, Plan) else list(plans)

@@ -71,11 +71,16 @@ def numbered_rows(path: str | Path) -> "list[Numbered]":
 
     Raises UserError, naming file and row, where the file is not there or not what its ending says.
     """
+    return list(stream_rows(path))
+
+
+def stream_rows(path: str | Path) -> "Iterator[Numbered]":
+    """Yield what `numbered_rows` returns, row by row where the format allows it."""
     path = Path(path)
     if path.suffix not in _FORMATS:
         raise UserError(f"{path}: data files end in {', '.join(_FORMATS)}")
     try:
-        return list(_FORMATS[path.suffix](path))
+        yield from _FORMATS[path.suffix](path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except UnicodeDecodeError:

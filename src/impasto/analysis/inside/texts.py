@@ -1,0 +1,105 @@
+"""Texts from a file, one at a time, so that a file of any size takes no memory.
+
+A `.txt` file is cut at its blank lines where it has some between its lines, else every line is a
+text. JSONL, JSON, CSV and Parquet files have a column of texts.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from impasto.error import UserError
+from impasto.tasks.data import Row, stream_rows, text
+
+COLUMN = "text"
+
+
+def read_texts(path: str | Path, column: str = COLUMN) -> Iterator[str]:
+    """Yield the texts of a file; `column` is for formats that have columns.
+
+    Raises UserError, with file, row and column, for what cannot be read, and where there are none.
+    """
+    path = Path(path)
+    return _some(_plain_texts(path) if path.suffix == ".txt" else _column(path, column), path)
+
+
+def read_labelled(path: str | Path, column: str, label: str) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a file with columns, each with its label; raises UserError as above."""
+    path = Path(path)
+    if path.suffix == ".txt":
+        raise UserError(f"{path} has no labels: give a file with columns, such as JSONL")
+    pairs = ((_text(row, column, at), str(_value(row, label, at))) for at, row in _rows(path))
+    return _some(pairs, path)
+
+
+def _plain_texts(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            paragraphs = _has_paragraphs(lines)
+            lines.seek(0)
+            yield from _paragraphs(lines) if paragraphs else _lines(lines)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _has_paragraphs(lines: Iterable[str]) -> bool:
+    """Say whether a blank line stands between two lines."""
+    kinds = [False, True, False]  # blank or not, as they must follow one another
+    for blank, _ in groupby(lines, key=lambda line: not line.strip()):
+        if blank == kinds[0]:
+            kinds.pop(0)
+        if not kinds:
+            return True
+    return False
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    yield from (line.strip() for line in lines if line.strip())
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    for blank, block in groupby(lines, key=lambda line: not line.strip()):
+        if not blank:
+            yield "".join(block).strip()
+
+
+def _column(path: Path, column: str) -> Iterator[str]:
+    for at, row in _rows(path):
+        yield _text(row, column, at)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Row]]:
+    for number, row in stream_rows(path):
+        where = f"{path}, row {number}"
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is not a mapping of columns to values")
+        yield where, row
+
+
+def _text(row: Row, column: str, where: str) -> str:
+    try:
+        return text(_value(row, column, where))
+    except ValueError as error:
+        raise UserError(f"{where}, column {column!r}: {error}") from None
+
+
+def _value(row: Row, column: str, where: str) -> Any:
+    if row.get(column) is None:
+        there = ", ".join(map(str, row)) or "none"
+        raise UserError(f"{where}: the column {column!r} is missing; its columns are {there}")
+    return row[column]
+
+
+def _some(found: Iterator[Any], path: Path) -> Iterator[Any]:
+    """Yield what was found; raises UserError where that is nothing."""
+    empty = True
+    for value in found:
+        empty = False
+        yield value
+    if empty:
+        raise UserError(f"{path} has no texts")

@@ -1,0 +1,164 @@
+"""Scores of a family of plans along one of its parameters, per task and over tasks.
+
+`curves` follows a manipulation over depths; here the parameter is any (n of paper B's families,
+loops, the count of paper C), and a series may sum up several tasks, as the papers' figures do: B by
+the median of normalised scores, or for encoders by the plain average; C by the average.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from statistics import fmean
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from impasto.analysis.bootstrap import percentile_interval
+from impasto.analysis.confidence import Z_95
+from impasto.analysis.curves import Row
+from impasto.analysis.scores import main_rows, normalised_score
+
+Unit: TypeAlias = Literal["value", "normalised"]
+Summary: TypeAlias = Literal["median", "average"]
+DRAWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a series with its 95 % interval over questions; `plans` are their digests."""
+
+    value: float
+    low: float
+    high: float
+    plans: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A family's values by one parameter; the mean over seeds where there are several.
+
+    Attributes:
+        strategy, parameters: The family and its other parameters.
+        task, title: Of one task; both empty where tasks are summed up.
+        points: By the parameter.
+        seeds: How many seeds the most have.
+        tasks: How many tasks entered.
+    """
+
+    strategy: str
+    parameters: Mapping[str, Any]
+    task: str
+    title: str
+    points: Mapping[int, Point]
+    seeds: int
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A family at one place on one task: mean over seeds, half of its interval, the plans."""
+
+    value: float
+    half: float
+    plans: tuple[str, ...]
+    seeds: int
+
+
+Family: TypeAlias = tuple[str, str]  # strategy, other parameters as JSON
+Cells: TypeAlias = dict[Family, dict[str, dict[int, _Cell]]]  # then task, then the parameter
+
+
+def task_series(frame: pd.DataFrame, parameter: str, unit: Unit) -> list[Series]:
+    """Return a series for every family that has the parameter and every task, in study order."""
+    titles = {row.task: row.title for row in main_rows(frame, {})}
+    return [
+        Series(
+            strategy=strategy,
+            parameters=json.loads(others),
+            task=task,
+            title=titles[task],
+            points={
+                at: Point(cell.value, cell.value - cell.half, cell.value + cell.half, cell.plans)
+                for at, cell in sorted(cells.items())
+            },
+            seeds=max(cell.seeds for cell in cells.values()),
+            tasks=1,
+        )
+        for (strategy, others), tasks in _cells(frame, parameter, unit).items()
+        for task, cells in tasks.items()
+    ]
+
+
+def summed_series(frame: pd.DataFrame, parameter: str, summary: Summary) -> list[Series]:
+    """Return a series over all tasks for every family that has the parameter, in study order.
+
+    `median` is that of the normalised scores, over the tasks that have one; `average` is that of
+    the scores. The interval comes from 2,000 draws of every task's mean from a normal distribution
+    as wide as its own interval.
+    """
+    unit: Unit = "normalised" if summary == "median" else "value"
+    found = []
+    for (strategy, others), tasks in _cells(frame, parameter, unit).items():
+        judged = {
+            task: cells
+            for task, cells in tasks.items()
+            if not any(isnan(cell.value) for cell in cells.values())
+        }
+        places = sorted({at for cells in judged.values() for at in cells})
+        points = {
+            at: _summed([cells[at] for cells in judged.values() if at in cells], summary)
+            for at in places
+        }
+        if points:
+            seeds = max(cell.seeds for cells in judged.values() for cell in cells.values())
+            parameters = json.loads(others)
+            found.append(Series(strategy, parameters, "", "", points, seeds, len(judged)))
+    return found
+
+
+def _summed(cells: Sequence[_Cell], summary: Summary) -> Point:
+    values = np.array([cell.value for cell in cells])
+    halves = np.nan_to_num(np.array([cell.half for cell in cells]))
+    drawn = np.random.default_rng(0).normal(values, halves / Z_95, size=(DRAWS, len(values)))
+    middle = np.median if summary == "median" else np.mean
+    low, high = percentile_interval(np.sort(middle(drawn, axis=1)))
+    plans = dict.fromkeys(plan for cell in cells for plan in cell.plans)
+    return Point(float(middle(values)), low, high, tuple(plans))
+
+
+def _cells(frame: pd.DataFrame, parameter: str, unit: Unit) -> Cells:
+    rows: dict[Family, dict[str, dict[int, list[Row]]]] = {}
+    for row in main_rows(frame, {}):
+        parameters = parameters_of(row)
+        at = parameters.pop(parameter, None)
+        parameters.pop("seed", None)
+        if at is None:
+            continue
+        family = (row.strategy, json.dumps(parameters, sort_keys=True))
+        rows.setdefault(family, {}).setdefault(row.task, {}).setdefault(at, []).append(row)
+    return {
+        family: {
+            task: {at: _cell(here, unit) for at, here in places.items()}
+            for task, places in tasks.items()
+        }
+        for family, tasks in rows.items()
+    }
+
+
+def parameters_of(row: Row) -> dict[str, Any]:
+    """Return all parameters of a row's plan, depth and seed included where it has them."""
+    own = {"k": row.k, "seed": row.seed}
+    return json.loads(row.parameters) | {name: v for name, v in own.items() if v is not None}
+
+
+def _cell(rows: Sequence[Row], unit: Unit) -> _Cell:
+    first, value = rows[0], fmean(row.value for row in rows)
+    half = fmean((row.interval[1] - row.interval[0]) / 2 for row in rows)
+    if unit == "normalised":
+        whole = first.baseline - first.chance
+        value = normalised_score(value, first.chance, first.baseline)
+        half = half / whole if whole > 0 else nan
+    plans = tuple(row.digest for row in rows)
+    return _Cell(value, half, plans, len({row.seed for row in rows}))

@@ -1,0 +1,154 @@
+"""Pictures that no paper has: quality against cost, and what a model is like inside."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from impasto.analysis.costs import Priced, pareto_front, priced_plans
+from impasto.analysis.inside.saved import ENTROPY, PROBES
+from impasto.figures.chart import Chart, Line, Reference, cut, draw_charts, percent_limits
+from impasto.figures.found import Found, MissingError
+from impasto.figures.headline import write_headline
+from impasto.figures.matrix import Matrix, draw_matrix
+from impasto.figures.picture import Picture
+from impasto.figures.style import FAINT, GREEN, INK, SIZE, Look, look_of
+
+TEXTS = "impasto similarity --entropy --model {model} --texts FILE --out {out}"
+LABELLED = "impasto probe --model {model} --texts FILE.jsonl --label COLUMN --out {out}"
+MOST_NAMES = 5  # plans of the front that are named
+
+
+def pareto(found: Found) -> Iterator[Picture]:
+    """Draw every plan's quality against its cost, and the front that no plan is better than."""
+    priced = priced_plans(found.frame, found.costs) if found.tasks else []
+    if len(priced) < 3:
+        raise MissingError(["capitals"], ["skip_one: {n: all}"])
+    yield Picture("pareto", _draw_pareto(found, priced))
+
+
+def entropy(found: Found) -> Iterator[Picture]:
+    """Draw how widely each head looks."""
+    if ENTROPY not in found.inside:
+        raise MissingError(command=TEXTS)
+    inside = found.inside[ENTROPY]
+    values = inside.entropy
+    assert values is not None
+    layers, heads = values.mean.shape
+    matrix = Matrix(
+        title="Entropy of attention",
+        told=[
+            found.model,
+            f"{values.texts:,} texts, {values.tokens:,} tokens",
+            f"spread evenly it would be {values.even:.2f}",
+        ],
+        x_label="head",
+        y_label="layer",
+        value_label="mean entropy (nats)",
+        values=values.mean,
+        rows=range(layers),
+        columns=range(heads),
+        limits=(0.0, max(values.even, float(values.mean.max()))),
+    )
+    yield Picture("entropy", draw_matrix(matrix))
+
+
+def probes(found: Found) -> Iterator[Picture]:
+    """Draw what linear probes read off at each depth."""
+    if PROBES not in found.inside:
+        raise MissingError(command=LABELLED)
+    inside = found.inside[PROBES]
+    probed = inside.probed
+    assert probed is not None
+    accuracy, low, high = (
+        [100 * value for value in values] for values in (probed.accuracy, probed.low, probed.high)
+    )
+    line = Line(Look("Linear probe", GREEN), range(len(accuracy)), accuracy, low, high)
+    chart = Chart(
+        title=f"What can be read off: {probed.labels} labels of {inside.source}",
+        told=[
+            f"{found.model}, {inside.layers} layers",
+            f"{probed.texts:,} texts, the last token's state, cross-validated",
+            "band: 95 % interval",
+        ],
+        x_label="depth",
+        y_label="accuracy of the probe (%)",
+        lines=[line],
+        places=range(inside.layers + 1),
+        references=[Reference(f"Chance {100 * probed.chance:.1f} %", 100 * probed.chance)],
+        limits=percent_limits([line]),
+    )
+    yield Picture("probes", draw_charts([chart]))
+
+
+def _draw_pareto(found: Found, priced: list[Priced]) -> Figure:
+    figure = Figure(figsize=(SIZE[0], 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    front = pareto_front(priced)
+    for family in dict.fromkeys(plan.family for plan in priced):
+        here = [plan for plan in priced if plan.family == family]
+        look = look_of(family)
+        axes.plot(
+            [plan.cost for plan in here],
+            [100 * plan.average for plan in here],
+            linestyle="none",
+            marker=look.marker,
+            color=look.colour,
+            markersize=5,
+            alpha=0.7,
+            markeredgewidth=0,
+            label=look.label,
+            clip_on=False,
+        )
+    steps = np.array([(plan.cost, 100 * plan.average) for plan in front])
+    axes.step(*steps.T, where="post", color=INK, linewidth=1.2, label="Pareto front", zorder=1)
+    _name_front(axes, front)
+    baseline = next((plan for plan in priced if plan.family == "baseline"), None)
+    if baseline is not None:
+        axes.axhline(100 * baseline.average, color=INK, linestyle=(0, (4, 3)), linewidth=0.8)
+    unit = priced[0].unit
+    write_headline(
+        figure,
+        axes,
+        "Quality against cost",
+        f"{found.model}, {int(found.frame['layers'].iloc[0])} layers",
+        f"{len(priced):,} plans, average of {len(found.tasks)} tasks",
+        "dashed: the unchanged model",
+    )
+    axes.set_xlabel(unit)
+    axes.set_ylabel("average score (%)")
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def _name_front(axes: Axes, front: list[Priced]) -> None:
+    """Write some plans of the front beside their points, best first, where names do not touch."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    taken: list[Bbox] = []
+    level = axes.transData.transform((0, 100 * max(plan.average for plan in front)))[1]
+    for plan in sorted(front, key=lambda plan: -plan.average)[: 3 * MOST_NAMES]:
+        text = axes.annotate(
+            cut(plan.plan),
+            (plan.cost, 100 * plan.average),
+            xytext=(-4, 2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=7,
+            color=INK,
+        )
+        figure.draw_without_rendering()
+        box = text.get_window_extent().padded(2)
+        inside = axes.get_window_extent()
+        free = box.x0 >= inside.x0 and box.y1 <= min(inside.y1, level)
+        if len(taken) == MOST_NAMES or not free or any(box.overlaps(other) for other in taken):
+            text.remove()  # and another may stand there
+        else:
+            taken.append(box)

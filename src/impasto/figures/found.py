@@ -1,0 +1,106 @@
+"""What figures are drawn from: finished studies and what `impasto similarity` and `probe` wrote.
+
+A figure that lacks its data raises `MissingError`, which says what and how to get it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from impasto.analysis.costs import Timing, measured_costs
+from impasto.analysis.inside.saved import Inside, read_inside
+from impasto.error import UserError
+from impasto.study import Results
+from impasto.study.database.opening import DATABASE
+
+
+@dataclass(frozen=True)
+class Found:
+    """One folder's finished study (None: it has none), and what it knows of the model inside.
+
+    `timings` are measured times of the study's plans, where there are any.
+    """
+
+    folder: Path | None
+    results: Results | None
+    inside: Mapping[str, Inside]
+    timings: Sequence[Timing] = ()
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Found":
+        """Return what a folder holds; raises UserError where that is nothing, or unfinished."""
+        folder = Path(folder)
+        inside = read_inside(folder)
+        if inside and not (folder / DATABASE).exists():
+            return cls(folder, None, inside)
+        return cls(folder, Results.read(folder), inside)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The study's table; raises UserError where there is no study."""
+        if self.results is None:
+            raise UserError(f"{self.folder} holds no study")
+        return self.results.frame()
+
+    @property
+    def model(self) -> str:
+        """The model's name, without the folder that it lies in."""
+        name = self.results.study.model if self.results else next(iter(self.inside.values())).model
+        return short_name(name)
+
+    @property
+    def costs(self) -> "tuple[str, Mapping[str, float]] | None":
+        """Measured costs of plans by digest, after their unit; None where none was measured."""
+        return measured_costs(self.timings)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the study's tasks."""
+        return [] if self.results is None else list(dict.fromkeys(self.frame["task"]))
+
+    @property
+    def strategies(self) -> set[str]:
+        """The families of the study's plans."""
+        return set() if self.results is None else set(self.frame["strategy"])
+
+
+def short_name(model: str) -> str:
+    """Return the last part of a folder or a hub id."""
+    return model.rstrip("/").rsplit("/", 1)[-1]
+
+
+class MissingError(Exception):
+    """A figure lacks its data: the entries that a study file would need, or another command.
+
+    Attributes:
+        tasks, plans: What to write under `tasks` and `plans` of the study file.
+        command: What makes the data, in place of running the study again.
+    """
+
+    def __init__(
+        self, tasks: Sequence[str] = (), plans: Sequence[str] = (), command: str = ""
+    ) -> None:
+        super().__init__(", ".join([*tasks, *plans, command]))
+        self.tasks, self.plans, self.command = tuple(tasks), tuple(plans), command
+
+    def told(self, found: Found) -> list[str]:
+        """Return what is missing and the command that would make it, in lines."""
+        folder = found.folder or Path("OUT")
+        if self.command:
+            return [f"make it by:  {self.command.format(out=folder, model=self._model(found))}"]
+        lines = []
+        for what, entries in (("tasks", self.tasks), ("plans", self.plans)):
+            if entries:
+                lines.append(f"missing {what}, as a study file has them:")
+                lines += [f"  - {entry}" for entry in entries]
+        study = folder / "study.yaml"
+        lines.append(f"add to {study}, then:  impasto run {study} --out {folder}")
+        return lines
+
+    def _model(self, found: Found) -> str:
+        if found.results is not None:
+            return found.results.study.model
+        return next((inside.model for inside in found.inside.values()), "MODEL")

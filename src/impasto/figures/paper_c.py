@@ -1,0 +1,241 @@
+"""Figure and tables of paper C (*Attention Is All You Need But You Don't Need All Of It*).
+
+Figure 1 is the similarity of each depth with the one before. Tables 1 to 6 are the quality of what
+is left when the last 10, 25 and 33 % of whole layers, attention or MLPs are dropped, without and
+with keeping the last layer; 7 to 10 are the time to one token after 50 and 100, again without and
+with the last layer. The paper has its tables for two models; here a study is one model, so a number
+names what is dropped.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import nan
+
+import numpy as np
+
+from impasto.analysis import metric_name
+from impasto.analysis.costs import Timing
+from impasto.analysis.curves import Row
+from impasto.analysis.inside.saved import SIMILARITY
+from impasto.analysis.scores import main_rows
+from impasto.analysis.series import Series, parameters_of, summed_series
+from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
+from impasto.figures.found import Found, MissingError
+from impasto.figures.paper_b import BANDS, TEXTS
+from impasto.figures.picture import Picture
+from impasto.figures.style import BLUE, DASHED, PURPLE, Look, look_of
+from impasto.figures.table import Table, signed
+
+SHARES = (0.10, 0.25, 0.33)
+WHAT = {"block": "whole layers", "mlp": "MLPs", "attention": "attention"}
+TABLES = {
+    "CT1": ("block", False),
+    "CT2": ("mlp", False),
+    "CT3": ("attention", False),
+    "CT4": ("block", True),
+    "CT5": ("mlp", True),
+    "CT6": ("attention", True),
+}
+EVERY_COUNT = "drop_last: {part: all, count: all, keep_last: all}"
+OF = ("seconds", "improvement")
+TIMES = {"CT7": (50, False), "CT8": (100, False), "CT9": (50, True), "CT10": (100, True)}
+BENCH = "impasto run {out}/study.yaml --out {out} --bench"
+ENTRY = "drop_last: {part: all, count: [10%, 25%, 33%], keep_last: all}"
+TASKS = (
+    "{name: arc_challenge, num_fewshot: 25}",
+    "{name: hellaswag, num_fewshot: 10}",
+    "{name: truthfulqa_mc2, num_fewshot: 0}",
+    "{name: mmlu, num_fewshot: 5}",
+)
+
+
+def with_previous(found: Found) -> Iterator[Picture]:
+    """Draw Figure 1: how like the depth before each depth is."""
+    if SIMILARITY not in found.inside:
+        raise MissingError(command=TEXTS)
+    inside = found.inside[SIMILARITY]
+    looks = {
+        "tokens": Look("per token", PURPLE),
+        "flattened": Look("texts flattened", BLUE, DASHED, "s"),
+    }
+    lines = []
+    for measure, values in (inside.similarity or {}).items():
+        mean, half = values.with_previous, np.nan_to_num(values.with_previous_half_width)
+        places = list(range(1, len(mean) + 1))
+        lines.append(Line(looks[measure], places, mean, mean - half, mean + half))  # type: ignore[arg-type]
+    first = next(iter((inside.similarity or {}).values()))
+    chart = Chart(
+        title="Similarity with the previous layer",
+        told=[
+            f"{found.model}, {inside.layers} layers",
+            f"{first.texts:,} texts, {first.tokens:,} tokens",
+            BANDS,
+        ],
+        x_label="depth k, compared with depth k − 1 (what layer k − 1 reads)",
+        y_label="mean cosine similarity",
+        lines=lines,
+        places=range(1, inside.layers + 1),
+        references=[Reference("Nothing changed", 1.0)],
+    )
+    yield Picture("C1", draw_charts([chart]))
+
+
+def quality(name: str, found: Found) -> Iterator[Picture]:
+    """Make one of Tables 1 to 6."""
+    part, keep_last = TABLES[name]
+    rows = main_rows(found.frame, {}) if found.tasks else []
+    if not rows:
+        raise MissingError(TASKS, [ENTRY])
+    layers = rows[0].layers
+    counts = [0, *sorted({round(share * layers) for share in SHARES} - {0})]
+    by_count = _by_count(rows, part, keep_last)
+    if any(count not in by_count for count in counts):
+        raise MissingError(plans=[ENTRY])
+    yield Picture(name, _quality_table(found, rows, counts, by_count, part, keep_last))
+
+
+def times(name: str, found: Found) -> Iterator[Picture]:
+    """Make one of Tables 7 to 10."""
+    tokens, keep_last = TIMES[name]
+    measured = {timing.digest: timing for timing in found.timings if timing.tokens == tokens}
+    rows = main_rows(found.frame, {}) if found.tasks else []
+    if not measured or not rows:
+        raise MissingError(command=BENCH)
+    layers = rows[0].layers
+    counts = [0, *sorted({round(share * layers) for share in SHARES} - {0})]
+    by_part = {part: _by_count(rows, part, keep_last) for part in WHAT}
+    text, numbers = [], []
+    for count in counts:
+        cells, values = [], []
+        for by_count in by_part.values():
+            digest = next((row.digest for row in by_count.get(count, {}).values()), "")
+            timing = measured.get(digest)
+            cells.append(_time(timing, is_baseline=not count))
+            values += [timing.seconds, timing.improvement] if timing else [nan, nan]
+        text.append([_dropped_of(count, layers), *cells])
+        numbers.append([_dropped_of(count, layers), *values])
+    kept = "the last layer kept" if keep_last else "the last layer among them"
+    table = Table(
+        title=f"{found.model}: time to one token after {tokens}, the last parts dropped, {kept}",
+        columns=["dropped", *WHAT.values()],
+        rows=text,
+        numbers=numbers,
+        note="Hundredths of a second, ± half of the 95 % interval of the mean; in brackets by how "
+        "many percent it is shorter than the full model's. CSV: seconds and share.",
+        number_columns=["dropped", *(f"{what} {of}" for what in WHAT.values() for of in OF)],
+    )
+    yield Picture(name, table)
+
+
+def _time(timing: Timing | None, is_baseline: bool) -> str:
+    if timing is None:
+        return ""
+    text = f"{100 * timing.seconds:.2f} ± {100 * timing.seconds_error:.2f}"
+    return text if is_baseline else f"{text} ({signed(100 * timing.improvement)} %)"
+
+
+def _dropped_of(count: int, layers: int) -> str:
+    share = f"{100 * count / layers:.0f} %"
+    return f"{count} of {layers} ({share})" if count else "0 (full model)"
+
+
+def dropping(found: Found) -> Iterator[Picture]:
+    """Draw the average over tasks by how many of the last layers are dropped."""
+    series = [
+        s
+        for s in (summed_series(found.frame, "count", "average") if found.tasks else [])
+        if s.strategy == "drop_last" and len(s.points) > 1
+    ]
+    if not series:
+        raise MissingError([] if found.tasks else TASKS, [EVERY_COUNT])
+    rows = main_rows(found.frame, {})
+    tasks = {row.task: row.baseline for row in rows}
+    full = 100 * sum(tasks.values()) / len(tasks)
+    charts = []
+    for keep_last in (False, True):
+        lines = [_dropped(s) for s in series if s.parameters["keep_last"] is keep_last]
+        if lines:
+            how = "the last layer is kept" if keep_last else "up to the last layer"
+            charts.append(
+                Chart(
+                    title=f"Dropping the last layers: {how}",
+                    told=[
+                        f"{found.model}, {rows[0].layers} layers",
+                        f"average of {len(tasks)} tasks",
+                        BANDS,
+                    ],
+                    x_label="layers dropped, or run without this part",
+                    y_label="average score (%)",
+                    lines=lines,
+                    places=range(int(max(max(line.x) for line in lines)) + 1),
+                    references=[Reference(f"Full model {full:.1f} %", full)],
+                    limits=percent_limits(lines),
+                )
+            )
+    yield Picture("drop_last", draw_charts(charts))
+
+
+def _dropped(series: Series) -> Line:
+    places = list(series.points)
+    value, low, high = (
+        [100 * getattr(series.points[place], end) for place in places]
+        for end in ("value", "low", "high")
+    )
+    return Line(look_of(f"drop_last {series.parameters['part']}"), places, value, low, high)
+
+
+def _by_count(rows: Sequence[Row], part: str, keep_last: bool) -> Mapping[int, Mapping[str, Row]]:
+    """Return the rows by how many are dropped and by task; none dropped is the baseline."""
+    found: dict[int, dict[str, Row]] = {}
+    for row in rows:
+        parameters = parameters_of(row)
+        if row.strategy == "baseline":
+            found.setdefault(0, {})[row.task] = row
+        elif (
+            row.strategy == "drop_last"
+            and parameters["part"] == part
+            and parameters["keep_last"] is keep_last
+        ):
+            found.setdefault(parameters["count"], {})[row.task] = row
+    return found
+
+
+def _quality_table(
+    found: Found,
+    rows: Sequence[Row],
+    counts: Sequence[int],
+    by_count: Mapping[int, Mapping[str, Row]],
+    part: str,
+    keep_last: bool,
+) -> Table:
+    layers, tasks = rows[0].layers, list(dict.fromkeys(row.task for row in rows))
+    first = {row.task: row for row in reversed(rows)}
+    columns = ["dropped", *(first[task].title for task in tasks), "average", "change"]
+    full = float(np.mean([by_count[0][task].value for task in tasks]))
+    text, numbers = [], []
+    for count in counts:
+        here = [by_count[count].get(task) for task in tasks]
+        values = [nan if row is None else row.value for row in here]
+        average = float(np.mean(values))
+        label = _dropped_of(count, layers)
+        cells = ["" if row is None else _with_interval(row) for row in here]
+        change = "" if not count else signed(100 * (average - full))
+        text.append([label, *cells, f"{100 * average:.1f}", change])
+        numbers.append([label, *values, average, average - full])
+    kept = "the last layer kept" if keep_last else "the last layer among them"
+    metrics = ", ".join(
+        f"{first[task].title} {metric_name(first[task].metric)}, n = {first[task].n:,}"
+        for task in tasks
+    )
+    return Table(
+        title=f"{found.model}: the last {WHAT[part]} dropped, {kept}",
+        columns=columns,
+        rows=text,
+        numbers=numbers,
+        note=f"Percent, ± half of the 95 % interval over questions; change in points. {metrics}.",
+    )
+
+
+def _with_interval(row: Row) -> str:
+    low, high = row.interval
+    half = 100 * (high - low) / 2
+    return f"{100 * row.value:.1f} ± {half:.1f}" if half == half else f"{100 * row.value:.1f}"

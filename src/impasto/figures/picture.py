@@ -1,0 +1,61 @@
+"""A drawn figure or a table with its file's name, and writing it down."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from impasto.error import UserError
+from impasto.figures.style import DPI
+from impasto.figures.table import FORMS, Table
+
+FORMATS = ("png", "svg", "pdf")
+USUAL = ("png", "svg")
+# Without the date or the program's version, so that the same table gives the same files.
+METADATA = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure or a table; `name` is that of its files, without their endings."""
+
+    name: str
+    content: Figure | Table
+
+    def save(self, out: Path, formats: Sequence[str]) -> list[Path]:
+        """Write the picture in the formats, or a table in all of its own; return the files.
+
+        Raises UserError where that cannot be.
+        """
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if isinstance(self.content, Table):
+                return list(_save_table(self.content, out, self.name))
+            return list(_save_figure(self.content, out, self.name, formats))
+        except OSError as error:
+            raise UserError(f"figures cannot be written to {out}: {error.strerror}") from None
+
+
+def _save_table(table: Table, out: Path, name: str) -> Iterable[Path]:
+    for form in FORMS:
+        path = out / f"{name}.{form}"
+        path.write_text(table.written(form), encoding="utf-8")
+        yield path
+
+
+def _save_figure(figure: Figure, out: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
+    for form in formats:
+        path = out / f"{name}.{form}"
+        figure.savefig(path, dpi=DPI, metadata=METADATA[form])
+        yield path
+
+
+def file_name(text: str) -> str:
+    """Return a text as a file's name can have it."""
+    return re.sub(r"[^\w.-]+", "-", text)

@@ -1,0 +1,325 @@
+"use strict";
+// The page's behaviour. Data is only ever set as text; the one SVG that is read in was escaped
+// where it was made. Places of plans in the lists are their numbers everywhere.
+(() => {
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("first").textContent);
+const ROWS = 100, WIDTH = 760, HEIGHT = 460, PAD = { left: 58, right: 16, top: 16, bottom: 50 };
+const AVERAGE = data.tasks.length;  // the number of the task that stands for all
+const hasAverage = data.tasks.length > 1 && data.tasks.every((task) => task.share);
+const state = { task: hasAverage ? AVERAGE : 0, across: "", hidden: new Set(), search: "", sort: "score", up: false, rows: ROWS, at: -1, open: -1 };
+
+const make = (tag, attributes = {}, ...children) => {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+};
+const task = () => data.tasks[state.task];
+const isShare = () => (task() ? task().share : data.tasks.every((t) => t.share));
+const show = (value, digits = 1) => value == null ? "" : isShare() ? `${(100 * value).toFixed(digits)} %` : value.toPrecision(4);
+const unit = () => (task() ? task().unit : "average score") + (isShare() ? " (%)" : "");
+const scale = () => (isShare() ? 100 : 1);
+
+// ---- what each plan scores
+
+const averages = data.plans.map((_, plan) => {
+  const found = data.scores.map((ofTask) => ofTask[plan]);
+  if (!found.length || found.some((score) => score == null)) return null;
+  return [found.reduce((sum, score) => sum + score[0], 0) / found.length, null, null];
+});
+const scores = () => (task() ? data.scores[state.task] : averages);
+const baselinePlan = data.plans.findIndex((plan) => plan.family === "baseline");
+const level = () => (task() ? task().baseline : averages[baselinePlan] && averages[baselinePlan][0]);
+const changed = (plan) => {
+  if (!data.changed) return [null, null];
+  if (task()) return data.changed[state.task][plan] || [null, null];
+  const found = data.changed.map((ofTask) => ofTask[plan]);
+  return found.some((one) => one == null) ? [null, null] : [0, 1].map((i) => found.reduce((sum, one) => sum + one[i], 0));
+};
+const told = (plan) => Object.entries(plan.with).map(([name, value]) => `${name} ${value}`).join(", ");
+const title = (plan) => data.families[plan.family].title;
+const place = (plan) => (state.across === "cost" ? plan.cost : plan.with[state.across]);
+const matches = (plan) => !state.hidden.has(plan.family) && (!state.search || `${plan.plan} ${title(plan)} ${told(plan)}`.toLowerCase().includes(state.search));
+const shown = () => data.plans.map((_, i) => i).filter((i) => matches(data.plans[i]));
+const drawn = () => shown().filter((i) => scores()[i] != null && place(data.plans[i]) != null)
+  .sort((a, b) => place(data.plans[a]) - place(data.plans[b]) || scores()[b][0] - scores()[a][0]);
+
+// ---- the chart
+
+const MARKERS = {
+  o: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", s: "M-3.6-3.6h7.2v7.2h-7.2z", "^": "M0-4.6L4.4 3.4H-4.4z",
+  D: "M0-5L5 0L0 5L-5 0z", v: "M0 4.6L4.4-3.4H-4.4z", P: "M-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+  X: "M-4-2.4L-2.4-4L0-1.6L2.4-4L4-2.4L1.6 0L4 2.4L2.4 4L0 1.6L-2.4 4L-4 2.4L-1.6 0z",
+  p: "M0-4.6L4.4-1.4L2.7 3.8H-2.7L-4.4-1.4z", "*": "M0-5L1.3-1.7L4.8-1.5L2.1.7L3 4.1L0 2.2L-3 4.1L-2.1.7L-4.8-1.5L-1.3-1.7z",
+  "<": "M-4.6 0L3.4-4.4V4.4z", ">": "M4.6 0L-3.4-4.4V4.4z", h: "M0-4.6L4-2.3V2.3L0 4.6L-4 2.3V-2.3z",
+  d: "M0-5L3 0L0 5L-3 0z", H: "M-2.3-4H2.3L4.6 0L2.3 4H-2.3L-4.6 0z", "8": "M-1.8-4.4H1.8L4.4-1.8V1.8L1.8 4.4H-1.8L-4.4 1.8V-1.8z",
+};
+const colour = (family) => {  // ink follows the theme; the others are told apart on both
+  const named = data.families[family].colour.toLowerCase();
+  return named === "#222222" ? "var(--ink)" : named;
+};
+let axes = null;
+
+function limits(values, room) {
+  let low = Math.min(...values), high = Math.max(...values);
+  if (low === high) { low -= 0.5; high += 0.5; }
+  return [low - room * (high - low), high + room * (high - low)];
+}
+function ticks(low, high, whole) {
+  const rough = (high - low) / 8, power = 10 ** Math.floor(Math.log10(rough));
+  let step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+  if (whole) step = Math.max(1, Math.round(step));
+  const found = [];
+  for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) found.push(+at.toFixed(6));
+  return found;
+}
+function drawChart() {
+  const plans = drawn(), known = scores(), times = scale(), base = level();
+  const xs = plans.map((i) => place(data.plans[i]));
+  const ys = plans.flatMap((i) => known[i].filter((v) => v != null).map((v) => times * v));
+  if (base != null) ys.push(times * base);
+  if (isShare()) ys.push(0, 100);
+  const [x0, x1] = limits(xs.length ? xs : [0, 1], 0.03), [y0, y1] = limits(ys.length ? ys : [0, 1], 0.04);
+  const X = (v) => PAD.left + (v - x0) / (x1 - x0) * (WIDTH - PAD.left - PAD.right);
+  const Y = (v) => HEIGHT - PAD.bottom - (v - y0) / (y1 - y0) * (HEIGHT - PAD.top - PAD.bottom);
+  const n = (v) => v.toFixed(1), out = [];
+  for (const y of ticks(y0, y1)) out.push(`<path class="grid" d="M${PAD.left} ${n(Y(y))}H${WIDTH - PAD.right}"/><text class="soft" x="${PAD.left - 8}" y="${n(Y(y) + 4)}" text-anchor="end">${y}</text>`);
+  for (const x of ticks(x0, x1, state.across !== "cost")) out.push(`<text class="soft" x="${n(X(x))}" y="${HEIGHT - PAD.bottom + 18}" text-anchor="middle">${x}</text>`);
+  const line = (value, name, css) => value == null ? "" : `<path class="${css}" d="M${PAD.left} ${n(Y(times * value))}H${WIDTH - PAD.right}"/><text class="soft" x="${WIDTH - PAD.right}" y="${n(Y(times * value) - 5)}" text-anchor="end">${name}</text>`;
+  out.push(line(base, "baseline", "level"), line(task() && task().chance, "chance", "grid"));
+  if (plans.length <= 150) for (const i of plans) if (known[i][1] != null) out.push(`<path d="M${n(X(place(data.plans[i])))} ${n(Y(times * known[i][1]))}V${n(Y(times * known[i][2]))}" stroke="${colour(data.plans[i].family)}" stroke-width="2" stroke-opacity=".45"/>`);
+  if (state.across !== "cost") out.push(lines(plans, X, (i) => Y(times * known[i][0])));
+  for (const i of plans) out.push(`<path class="point" data-plan="${i}" transform="translate(${n(X(place(data.plans[i])))} ${n(Y(times * known[i][0]))})" d="${MARKERS[data.families[data.plans[i].family].marker] || MARKERS.o}" fill="${colour(data.plans[i].family)}"/>`);
+  const label = state.across === "cost" ? data.cost : data.axes[state.across] || state.across;
+  out.push(`<text x="${(WIDTH + PAD.left) / 2}" y="${HEIGHT - 10}" text-anchor="middle" id="x-label"></text><text transform="translate(14 ${HEIGHT / 2}) rotate(-90)" text-anchor="middle" id="y-label"></text><circle id="ring" class="chosen" r="9" visibility="hidden"/>`);
+  $("chart").innerHTML = `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" aria-hidden="true">${out.join("")}</svg>`;
+  $("x-label").textContent = label;
+  $("y-label").textContent = unit();
+  axes = { plans, x: (i) => X(place(data.plans[i])), y: (i) => Y(times * known[i][0]) };
+  ring(state.at >= 0 && plans.includes(state.at) ? state.at : -1);
+}
+function lines(plans, X, y) {
+  const runs = new Map();
+  for (const i of plans) {
+    const plan = data.plans[i], rest = Object.entries(plan.with).filter(([name]) => name !== state.across);
+    const key = JSON.stringify([plan.family, rest]);
+    runs.set(key, [...(runs.get(key) || []), i]);
+  }
+  return [...runs.values()].filter((run) => run.length > 1).map((run) => `<path fill="none" stroke="${colour(data.plans[run[0]].family)}" stroke-width="1.4" stroke-opacity=".7" d="M${run.map((i) => `${X(place(data.plans[i])).toFixed(1)} ${y(i).toFixed(1)}`).join("L")}"/>`).join("");
+}
+function ring(i) {
+  const mark = $("ring");
+  mark.setAttribute("visibility", i < 0 ? "hidden" : "visible");
+  if (i >= 0) mark.setAttribute("transform", `translate(${axes.x(i).toFixed(1)} ${axes.y(i).toFixed(1)})`);
+}
+function summary(i) {
+  const plan = data.plans[i], [value, low, high] = scores()[i] || [null, null, null];
+  const interval = low == null ? "" : ` (95 % interval ${show(low)} to ${show(high)})`;
+  const cost = plan.cost == null ? "" : `\ncost ${plan.cost.toPrecision(3)}: ${data.cost}`;
+  return `${title(plan)}${told(plan) ? `, ${told(plan)}` : ""}\n${plan.plan}\n${show(value) || "no score"}${interval}${cost}`;
+}
+const nearest = (event) => {
+  const box = $("chart").querySelector("svg").getBoundingClientRect(), by = WIDTH / box.width;
+  const x = (event.clientX - box.left) * by, y = (event.clientY - box.top) * by;
+  let best = -1, least = 18 ** 2;
+  for (const i of axes.plans) {
+    const far = (axes.x(i) - x) ** 2 + (axes.y(i) - y) ** 2;
+    if (far < least) { least = far; best = i; }
+  }
+  return best;
+};
+function hover(event) {
+  const i = nearest(event), tip = $("tip");
+  tip.hidden = i < 0;
+  if (i < 0) return;
+  tip.textContent = summary(i);
+  tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
+  tip.style.top = `${Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8)}px`;
+}
+function step(by) {
+  if (!axes.plans.length) return;
+  const at = axes.plans.indexOf(state.at), last = axes.plans.length - 1;
+  state.at = axes.plans[by === -Infinity ? 0 : by === Infinity ? last : Math.max(0, Math.min(last, at < 0 ? 0 : at + by))];
+  ring(state.at);
+  $("now").textContent = summary(state.at).replaceAll("\n", ". ");
+}
+
+// ---- the plan that was opened
+
+let later = null;
+function details() {
+  later ??= (async () => {
+    const bytes = Uint8Array.from(atob($("later").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return JSON.parse(await new Response(stream).text());
+  })();
+  return later;
+}
+async function open(i, focus = true) {
+  state.open = i;
+  const plan = data.plans[i], box = $("detail");
+  const more = await details();
+  if (state.open !== i) return;
+  const drawing = new DOMParser().parseFromString(more.pictures[plan.digest], "image/svg+xml").documentElement;
+  const words = make("ol");
+  for (const sentence of more.words[plan.digest]) words.append(make("li", {}, sentence));
+  box.replaceChildren(
+    make("h3", {}, `${title(plan)}${told(plan) ? `, ${told(plan)}` : ""}`), make("code", {}, plan.plan),
+    document.importNode(drawing, true), words,
+    make("h3", {}, "Scores"), scoreTable(i), make("h3", {}, "Run it again"), command(plan), ...answers(i, more));
+  if (focus) box.focus();
+}
+function scoreTable(i) {
+  const body = make("tbody");
+  data.tasks.forEach((one, t) => {
+    const score = data.scores[t][i], times = one.share ? 100 : 1, say = (v) => v == null ? "" : (times * v).toFixed(one.share ? 1 : 3);
+    body.append(make("tr", {}, make("th", { scope: "row" }, one.title), make("td", { class: "number" }, score ? say(score[0]) : "–"),
+      make("td", {}, score && score[1] != null ? `${say(score[1])} to ${say(score[2])}` : ""), make("td", { class: "number" }, say(one.baseline)), make("td", {}, one.unit + (one.share ? ", %" : ""))));
+  });
+  const head = make("tr");
+  for (const name of ["task", "score", "95 % interval", "baseline", "measure"]) head.append(make("th", { scope: "col" }, name));
+  return make("table", {}, make("thead", {}, head), body);
+}
+function command(plan) {
+  const study = data.study.join(JSON.stringify(plan.plan)).trimEnd();
+  return make("pre", { tabindex: "0", role: "region", "aria-label": "Commands" }, `cat > plan.yaml <<'END'\n${study}\nEND\nimpasto run plan.yaml --out runs/plan`);
+}
+function answers(i, more) {
+  if (!data.changed) return [make("p", { class: "hint" }, "There are too many answers to compare them on this page.")];
+  const found = [];
+  data.tasks.forEach((one, t) => {
+    if (task() && t !== state.task) return;
+    const counts = data.changed[t][i];
+    if (!counts) return;
+    found.push(make("h3", {}, `${one.title}: ${counts[0]} lost, ${counts[1]} gained of ${one.n}`));
+    const cell = more.cells[t][data.plans[i].digest];
+    if (!cell) return;
+    cell.forEach((items, gained) => {
+      if (!items.length) return;
+      const list = make("ul");
+      for (const [item, says] of items) {
+        const name = make("strong", {}, more.items[t][item]);
+        const was = more.said[t][item];
+        list.append(make("li", {}, name, says || was ? `: ${says || "nothing"} (baseline: ${was || "nothing"})` : ""));
+      }
+      const bounded = items.length < counts[gained] ? `, ${items.length} of ${counts[gained]} shown` : "";
+      const summary = make("summary", {}, `${gained ? "gained" : "lost"}${bounded}`);
+      const fold = make("details", {}, summary, list);
+      fold.open = !gained;
+      found.push(fold);
+    });
+  });
+  return found.length ? [make("h3", {}, "Answers that changed"), ...found] : [];
+}
+
+// ---- the table
+
+const columns = [
+  ["family", "strategy", (i) => title(data.plans[i])], ["with", "with", (i) => told(data.plans[i])],
+  ["plan", "plan", (i) => data.plans[i].plan], ["cost", "cost", (i) => data.plans[i].cost],
+  ["score", "score", (i) => scores()[i] && scores()[i][0]], ["interval", "95 % interval", (i) => scores()[i] && scores()[i][1]],
+  ["change", "change", (i) => scores()[i] && level() != null ? scores()[i][0] - level() : null],
+  ["lost", "lost", (i) => changed(i)[0]], ["gained", "gained", (i) => changed(i)[1]],
+];
+const NUMBERS = new Set(["cost", "score", "interval", "change", "lost", "gained"]);
+function drawHead() {
+  $("head").replaceChildren(...columns.map(([key, name]) => {
+    const button = make("button", { type: "button", "data-sort": key }, name);
+    return make("th", { scope: "col", class: NUMBERS.has(key) ? "number" : "" }, button);
+  }));
+}
+function drawTable() {
+  for (const cell of $("head").children) {
+    const key = cell.firstChild.dataset.sort, here = key === state.sort;
+    if (here) cell.setAttribute("aria-sort", state.up ? "ascending" : "descending"); else cell.removeAttribute("aria-sort");
+    cell.firstChild.textContent = columns.find(([name]) => name === key)[1] + (here ? (state.up ? " ▲" : " ▼") : "");
+  }
+  const value = columns.find(([key]) => key === state.sort)[2], compare = new Intl.Collator(undefined, { numeric: true }).compare;
+  const plans = shown().map((i) => [value(i), i]);
+  plans.sort(([a], [b]) => a == null || b == null ? (a == null) - (b == null)
+    : (typeof a === "string" ? compare(a, b) : a - b) * (state.up ? 1 : -1));
+  const some = plans.slice(0, state.rows), change = columns.find(([key]) => key === "change")[2];
+  $("rows").replaceChildren(...some.map(([, i]) => {
+    const plan = data.plans[i], score = scores()[i], [lost, gained] = changed(i), moved = change(i);
+    const cell = (text, css = "") => make("td", css ? { class: css } : {}, text == null ? "" : `${text}`);
+    const opener = make("button", { type: "button", "data-plan": i }, plan.plan);
+    const points = moved == null ? "" : `${moved < 0 ? "−" : "+"}${Math.abs(scale() * moved).toFixed(isShare() ? 1 : 3)}`;
+    return make("tr", {}, cell(title(plan)), cell(told(plan)), make("td", {}, opener), cell(plan.cost == null ? "" : plan.cost.toPrecision(3), "number"),
+      cell(score ? show(score[0]) : "–", "number"), cell(score && score[1] != null ? `${show(score[1])} – ${show(score[2])}` : "", "number"),
+      cell(points, "number"), cell(lost, "number"), cell(gained, "number"));
+  }));
+  $("more").hidden = plans.length <= state.rows;
+  $("more").textContent = `Show more (${some.length} of ${plans.length} shown)`;
+}
+function draw() {
+  drawChart();
+  drawTable();
+  const plans = shown().length;
+  $("count").textContent = `${plans} of ${data.plans.length} plans, ${axes.plans.length} of them in the chart`;
+}
+
+// ---- controls
+
+function setUp() {
+  const option = (value, text) => make("option", { value }, text);
+  data.tasks.forEach((one, t) => $("task").append(option(t, `${one.title} (${one.unit})`)));
+  if (hasAverage) $("task").append(option(AVERAGE, `Average of ${data.tasks.length} tasks`));
+  $("task").value = state.task;
+  const names = Object.keys(data.axes).filter((name) => data.plans.some((plan) => typeof plan.with[name] === "number"));
+  const often = (name) => data.plans.filter((plan) => name in plan.with).length;
+  names.sort((a, b) => often(b) - often(a));
+  for (const name of names) $("across").append(option(name, data.axes[name]));
+  $("across").append(option("cost", "cost"));
+  state.across = names[0] || "cost";
+  for (const [key, family] of Object.entries(data.families)) {
+    const box = make("input", { type: "checkbox", value: key });
+    box.checked = true;
+    const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    swatch.setAttribute("class", "swatch");
+    swatch.setAttribute("viewBox", "-9 -7 18 14");
+    swatch.setAttribute("aria-hidden", "true");
+    const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    shape.setAttribute("d", MARKERS[family.marker] || MARKERS.o);
+    shape.setAttribute("fill", colour(key));
+    swatch.append(shape);
+    $("families").append(make("label", {}, box, swatch, family.title));
+  }
+  drawHead();
+}
+const setTheme = (theme) => {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
+  $("theme").setAttribute("aria-label", `Use ${theme === "dark" ? "light" : "dark"} colours`);
+};
+setUp();
+setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+draw();
+$("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+$("controls").addEventListener("submit", (event) => event.preventDefault());
+$("task").addEventListener("change", () => { state.task = +$("task").value; draw(); if (state.open >= 0) open(state.open, false); });
+$("across").addEventListener("change", () => { state.across = $("across").value; draw(); });
+$("search").addEventListener("input", () => { state.search = $("search").value.trim().toLowerCase(); state.rows = ROWS; draw(); });
+$("families").addEventListener("change", (event) => {
+  if (event.target.checked) state.hidden.delete(event.target.value); else state.hidden.add(event.target.value);
+  draw();
+});
+$("head").addEventListener("click", (event) => {
+  const key = event.target.dataset.sort;
+  if (!key) return;
+  state.up = key === state.sort ? !state.up : !NUMBERS.has(key) || key === "cost";
+  state.sort = key;
+  drawTable();
+});
+$("rows").addEventListener("click", (event) => { if (event.target.dataset.plan) open(+event.target.dataset.plan); });
+$("more").addEventListener("click", () => { state.rows += ROWS; drawTable(); });
+$("chart").addEventListener("pointermove", hover);
+$("chart").addEventListener("pointerleave", () => { $("tip").hidden = true; });
+$("chart").addEventListener("click", (event) => { const i = nearest(event); if (i >= 0) { state.at = i; ring(i); open(i); } });
+$("chart").addEventListener("keydown", (event) => {
+  const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity }[event.key];
+  if (by) { step(by); event.preventDefault(); }
+  if ((event.key === "Enter" || event.key === " ") && state.at >= 0) { open(state.at); event.preventDefault(); }
+});
+addEventListener("beforeprint", () => { state.rows = Infinity; drawTable(); });
+})();

@@ -1,0 +1,143 @@
+"""Costs, the Pareto front, the best plans within a loss, and series over a parameter."""
+
+import json
+from math import isnan, nan
+from statistics import median
+
+import numpy as np
+import pytest
+from tables import records, table
+
+from impasto.analysis.best import best_findings, best_plans
+from impasto.analysis.costs import Priced, Timing, measured_costs, pareto_front, priced_plans
+from impasto.analysis.items import item_scores
+from impasto.analysis.series import summed_series, task_series
+from impasto.plan import Plan
+
+LAYERS = 4
+PLANS = {"0-3": 0.9, "0-2": 0.88, "0-3.mlp": 0.5, "0 3": 0.4, "0-3 3": 0.95, "0-1 2.attn 3": 0.9}
+
+
+def rows(task="capitals", values=PLANS, **more):
+    return [
+        {"strategy": "baseline" if plan == "0-3" else "plan", "plan": plan, "task": task}
+        | {"digest": Plan.parse(plan).digest, "value": value, "baseline": values["0-3"]}
+        | more
+        for plan, value in values.items()
+    ]
+
+
+def test_a_plans_cost_is_the_share_of_parts_that_it_runs():
+    costs = {plan.plan: plan.cost for plan in priced_plans(table(*rows()))}
+    assert costs == {
+        "0-3": 100,
+        "0-2": 75,
+        "0-3.mlp": 50,
+        "0 3": 50,
+        "0-3 3": 125,
+        "0-1 2.attn 3": 87.5,
+    }
+
+
+def test_measured_times_stand_for_counted_parts_where_there_are_any():
+    digest = Plan.parse("0-2").digest
+    timings = [Timing(digest, tokens, tokens / 1e4, 0, 0, 0) for tokens in (50, 100)]
+    [plan] = priced_plans(table(*rows()), measured_costs(timings))
+    assert (plan.plan, plan.cost, plan.unit) == ("0-2", 10, "time to one token after 100 (ms)")
+    assert measured_costs([]) is None
+
+
+def test_no_plan_of_the_front_is_beaten_and_every_other_is():
+    rng = np.random.default_rng(0)
+    priced = [
+        Priced("plan", str(i), str(i), a, c, "") for i, (a, c) in enumerate(rng.random((60, 2)))
+    ]
+    front = pareto_front(priced)
+
+    def beats(one, other):
+        better = one.average > other.average or one.cost < other.cost
+        return one.average >= other.average and one.cost <= other.cost and better
+
+    for plan in priced:
+        assert (plan in front) == (not any(beats(other, plan) for other in priced))
+
+
+def answers(values=PLANS, n=100, task="capitals"):
+    return [
+        record
+        for plan, value in values.items()
+        for record in records(
+            task, Plan.parse(plan).digest, exact_match=[i < round(value * n) for i in range(n)]
+        )
+    ]
+
+
+def test_the_best_plan_is_the_cheapest_within_the_loss_with_its_paired_interval():
+    found = best_plans(table(*rows()), item_scores(answers()))
+    assert [(best.loss, best.plan.plan) for best in found] == [
+        (0.01, "0-1 2.attn 3"),
+        (0.05, "0-2"),
+        (0.10, "0-2"),
+    ]
+    assert found[1].change == pytest.approx(-0.02)
+    assert found[1].low < -0.02 < found[1].high
+    sentences = list(best_findings(found))
+    assert "no more than 1 point on average over the tasks is 0-1 2.attn 3" in sentences[0]
+    assert "runs 75.0 %" in sentences[1]
+    assert "changes the average by -2.0 points (95 % interval" in sentences[1]
+    assert "flattered by chance" in sentences[-1]
+
+
+def test_without_items_there_is_no_interval_and_without_a_cheap_plan_nothing():
+    [_, best, _] = best_plans(table(*rows()), {})
+    assert isnan(best.low)
+    assert "interval" not in next(best_findings([best]))
+    poor = {"0-3": 0.9, "0-2": 0.1}
+    assert best_plans(table(*rows(values=poor)), {}) == []
+    assert list(best_findings([])) == []
+
+
+def families(tasks):
+    found = []
+    for task, (chance, baseline) in tasks.items():
+        for n, value in ((1, 0.5), (2, 0.7)):
+            for seed in (0, 1):
+                parameters = {"strategy": "random_order", "parameters": json.dumps({"n": n})}
+                found.append(
+                    {"task": task, "title": task.upper(), "chance": chance, "baseline": baseline}
+                    | {"value": value + 0.02 * seed, "seed": seed, "plan": "0-3"}
+                    | {"digest": f"{n} {seed}", **parameters}
+                )
+    return table(*found)
+
+
+TASKS = {"a": (0.1, 0.9), "b": (0.25, 0.8), "c": (0.0, 0.95), "low": (0.5, 0.4)}
+
+
+def test_a_series_is_the_mean_over_seeds_for_each_task():
+    found = {one.task: one for one in task_series(families(TASKS), "n", "value")}
+    assert found.keys() == TASKS.keys()
+    assert found["a"].seeds == 2
+    assert {n: point.value for n, point in found["a"].points.items()} == pytest.approx(
+        {1: 0.51, 2: 0.71}
+    )
+    assert found["a"].points[1].plans == ("1 0", "1 1")
+
+
+def test_a_summed_series_is_the_median_of_the_tasks_that_can_be_judged():
+    [one] = summed_series(families(TASKS), "n", "median")
+    assert one.tasks == 3  # the full model of the fourth is below chance
+    expected = median(
+        (0.51 - chance) / (full - chance) for chance, full in list(TASKS.values())[:3]
+    )
+    assert one.points[1].value == pytest.approx(expected)
+    assert one.points[1].low < expected < one.points[1].high
+    [average] = summed_series(families(TASKS), "n", "average")
+    assert (average.tasks, average.points[2].value) == (4, pytest.approx(0.71))
+
+
+def test_a_task_without_a_value_is_left_out():
+    frame = families({"a": (0.1, 0.9), "b": (0.1, 0.9)})
+    frame.loc[(frame["task"] == "b") & (frame["seed"] == 1), "value"] = nan
+    [one] = summed_series(frame, "n", "median")
+    assert one.tasks == 1
