@@ -12,7 +12,6 @@ import transformers as hf
 
 from families import LAYERS, VOCABULARY, small, weighted
 
-
 _RELATIVE = {
     "relative_attention": True, "position_biased_input": False, "max_relative_positions": 16,
     "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0, "pad_token_id": 1,

@@ -1,6 +1,7 @@
 """Plans on encoders: every item, alone and combined, on every family, against the reference."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -35,8 +36,8 @@ def some(name, every=4):
     return ENCODER_PLANS if name == "bert" else ENCODER_PLANS[NAMES.index(name) % every :: every]
 
 
-def opened(name):
-    model = impasto.load(encoder(name))
+def opened(name) -> Any:
+    model: Any = impasto.load(encoder(name))
     model.mask_token = MASK
     return model
 
@@ -179,14 +180,18 @@ def test_the_model_comes_back_as_it_was_also_after_an_exception(name):
     with torch.no_grad():
         before = hf(input_ids=ids).logits
         with pytest.raises(RuntimeError, match="stop"), impasto.apply(hf, Plan.parse("5-0")):
-            assert not torch.equal(hf(input_ids=ids).logits, before)
-            raise RuntimeError("stop")
+            _run_and_stop(hf, ids, before)
         with pytest.raises(RuntimeError, match="stop"):
             opened(name).masked_scores(PLANS[1], ids.tolist(), progress=_stop)
         assert torch.equal(hf(input_ids=ids).logits, before)
     assert all(torch.equal(weights[key], weight) for key, weight in hf.state_dict().items())
     assert places == {key: weight.data_ptr() for key, weight in hf.named_parameters()}
     assert all("forward" not in module.__dict__ for module in hf.modules())
+
+
+def _run_and_stop(hf, ids, before):
+    assert not torch.equal(hf(input_ids=ids).logits, before)
+    raise RuntimeError("stop")
 
 
 def _stop(share):

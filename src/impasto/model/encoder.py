@@ -140,7 +140,8 @@ class OpenedEncoder(Opened):
 
     def own_states(self, sentences: Sentences) -> Float[Tensor, "batch tokens hidden"]:
         """Return what the model's own forward without its head gives; absent layers are passed."""
-        with self.passing():
+        outside = [] if 0 in self.present else self.outside({})
+        with self.passing(), Forwards(outside):
             return self.hf.base_model(**self._given(sentences)).last_hidden_state
 
     def _given(self, sentences: Sentences) -> Arguments:

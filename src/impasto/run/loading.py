@@ -56,3 +56,16 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     kind = Encoder if may_be_encoder(hf) else Model
     return kind(hf, found if tokenizer is None else tokenizer, name, plan)
+
+
+def load_decoder(
+    model: str | os.PathLike[str] | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | str | None = None,
+    plan: Plan | None = None,
+    **options: Any,
+) -> Model:
+    """Open a decoder as :func:`load` does; raises UserError for an encoder too."""
+    opened = load(model, tokenizer, plan, **options)
+    if isinstance(opened, Encoder):
+        raise UserError(f"{opened!r} predicts no next tokens, and this is about a model that does")
+    return opened

@@ -1,5 +1,7 @@
 """Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -41,8 +43,21 @@ def opening(hf: PreTrainedModel) -> Opening:
         ModelError: when plans cannot run on it; the message says why.
     """
     if hf not in _openings:
-        _openings[hf] = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
+        with _without_dropout(hf):
+            _openings[hf] = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
     return _openings[hf]
+
+
+@contextmanager
+def _without_dropout(hf: PreTrainedModel) -> Iterator[None]:
+    """Have a model that is being trained compute the same twice, for as long as it is checked."""
+    training = [module for module in hf.modules() if module.training]
+    hf.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def opened(hf: PreTrainedModel) -> OpenedModel:

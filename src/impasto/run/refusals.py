@@ -8,6 +8,17 @@ from impasto.error import UserError
 class PredictsNoNextToken:
     """An encoder: the questions that need a decoder."""
 
+    is_encoder = True
+
+    @property
+    def prefix_token(self) -> NoReturn:
+        """Refuse: nothing is predicted after an empty context."""
+        raise _decoders(self, "prefix_token", "an encoder scores no continuations")
+
+    def token_pair(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: a text has no continuation."""
+        raise _decoders(self, "token_pair", "an encoder scores no continuations")
+
     def next_logits(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse; `token_logits` gives those at every token."""
         raise _decoders(self, "next_logits", "token_logits gives the logits at every token")
@@ -31,6 +42,8 @@ class PredictsNoNextToken:
 
 class MasksNoToken:
     """A decoder: the questions that need an encoder."""
+
+    is_encoder = False
 
     def token_logits(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse; `next_logits` gives those after the last token."""

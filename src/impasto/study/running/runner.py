@@ -50,7 +50,7 @@ from impasto.tasks import Suite, Task
 if TYPE_CHECKING:
     import logging
 
-    from impasto.run import Model
+    from impasto.run import Encoder, Model
 
 
 def run_study(
@@ -255,7 +255,7 @@ def _allowed(model: Any, memory: int | None) -> Iterator[None]:
         model.memory = before
 
 
-def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model":
+def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model | Encoder":
     from impasto.run import load
 
     model = load(name, **options)
