@@ -32,7 +32,7 @@ def said(*words):
 def test_masks_are_filled_in_beside_the_unchanged_encoder(folder):
     code, output = said("fill", "paris is in [MASK]", "--model", folder, "--plan", "5-0")
     assert code == 0
-    assert output.startswith("baseline: 0-5\n")
+    assert "baseline: 0-5\n" in output
     assert "plan: 5-0\n" in output
 
 
@@ -62,11 +62,12 @@ def test_explain_counts_against_an_encoders_layers(folder):
 def test_what_an_encoder_cannot_do_is_one_message(folder, words, says, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, [*words, "--model", folder])
-    assert result.exit_code != 0
-    assert says in str(result.exception)
+    assert result.exit_code == 2
+    assert says in " ".join(result.output.split())
     assert not list(tmp_path.iterdir())
 
 
 def test_a_decoder_fills_in_nothing():
-    result = CliRunner().invoke(app, ["fill", "a", "--plan", "0-5", "--model", "demo"])
-    assert "fill is for encoders" in str(result.exception)
+    code, output = said("fill", "a", "--plan", "0-5", "--model", "demo")
+    assert code == 2
+    assert "fill is for encoders" in output
