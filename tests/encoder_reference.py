@@ -84,7 +84,7 @@ def states_of(
     hf: Any, steps: tuple[Step, ...], ids: list[int], grafts: Mapping[str, reference.Graft]
 ) -> Tensor:
     """Return all rows (tokens × hidden) after ``steps``."""
-    inputs, calls = reference.prepared(hf, ids, blocks_of(hf))
+    inputs, calls = reference.noted(hf, ids, blocks_of(hf))
     rows = inputs[0]
     for index, step in enumerate(steps):
         if isinstance(step, Inject):
