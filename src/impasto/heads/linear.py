@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-STRENGTHS = np.logspace(-4, 1, 6)  # C of the logistic regression
+STRENGTHS = np.logspace(-4, 0, 5)  # C of the logistic regression
 PENALTIES = np.logspace(-1, 5, 13)  # of the ridge
 FOLDS = 3
 EPOCHS, BATCH, RATE, DROPOUT = 3, 32, 3e-2, 0.1  # of the published head

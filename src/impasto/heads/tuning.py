@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,8 @@ def classifier(model: Encoder, classes: int, seed: int) -> Any:
         except ValueError as error:
             raise UserError(f"{model!r} has no classifier of texts: {error}") from None
     if getattr(hf.base_model, "pooler", None) is not None:
-        try:  # what else a classifier reads is a fresh pooler
+        with suppress(UserError):  # without one, the fresh pooler is trained too
             hf.base_model.pooler.load_state_dict(pooler_of(model).state_dict())
-        except UserError:
-            pass
     weights = {name: weight for name, weight in base.state_dict().items() if "pooler." not in name}
     missing, _ = hf.base_model.load_state_dict(weights, strict=False)
     assert all("pooler." in name for name in missing), missing

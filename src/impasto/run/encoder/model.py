@@ -11,6 +11,7 @@ from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run.apply import apply
 from impasto.run.donors import Donors, donors_by_request, read_donor
+from impasto.run.encoder.calibrating import seconds_per_layer_row
 from impasto.run.encoder.masked import MaskedScore, fill, masked_scores
 from impasto.run.encoder.sentences import Sentence
 from impasto.run.encoder.sweep import depths, sweep
@@ -63,6 +64,11 @@ class Encoder(PredictsNoNextToken):
     def max_positions(self) -> int | None:
         """The most tokens that the model can read, where its configuration says so."""
         return self._opened.max_positions
+
+    @property
+    def seconds_per_layer_row(self) -> float:
+        """How long a row takes through a layer on this machine, measured now."""
+        return seconds_per_layer_row(self._opened)
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's token ids, with the special tokens that the tokenizer adds."""

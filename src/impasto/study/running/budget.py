@@ -14,10 +14,10 @@ def budget(model: Any, given: int | None, before: int | None) -> tuple[int | Non
     `given` is what the user allows, `before` what the study ran with earlier. None: the model is
     none whose memory can be bounded.
     """
-    from impasto.run import Model
+    from impasto.run import Encoder, Model
     from impasto.run.memory import free_bytes, readable
 
-    if not isinstance(model, Model):
+    if not isinstance(model, Model | Encoder):
         return None, None
     own = given if given is not None else model.memory
     if own is not None:

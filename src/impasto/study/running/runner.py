@@ -29,7 +29,7 @@ from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.file.document import StudyError
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import Running, Study
-from impasto.study.folder.files import check_folder, discard, make_folder
+from impasto.study.folder.files import HEADS, check_folder, discard, make_folder
 from impasto.study.folder.journal import journal
 from impasto.study.folder.lock import only_writer
 from impasto.study.following.standing import Standing, Standings
@@ -43,7 +43,7 @@ from impasto.study.running.estimate import Estimate, estimate, expected_seconds
 from impasto.study.running.recognising import recognised
 from impasto.study.running.stopping import stoppable
 from impasto.study.work.asking import Asking, Here, StudiedModel
-from impasto.study.work.identity import engine_identity, task_identity, versions
+from impasto.study.work.identity import digest_of, engine_identity, task_identity, versions
 from impasto.study.work.scoring import takes
 from impasto.tasks import Suite, Task
 
@@ -141,6 +141,10 @@ class _Run:
             expected=lambda: expected_seconds(model, self._need.tasks, self._asked),
             memory=None,
         )
+        if place.out is not None:
+            of = digest_of([self._need.model.digest, self._need.engine.digest])
+            keep = place.out / HEADS / of[:16]
+            self._asked = {name: replace(one, keep=keep) for name, one in self._asked.items()}
 
     def _needed(self, task: Task, plans: Sequence[Plan]) -> NeededTask:
         return NeededTask(task, task_identity(task, self._asked[task.name].requests), plans)

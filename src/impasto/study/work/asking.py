@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from impasto.plan import Plan
@@ -38,11 +39,15 @@ class StudiedModel(AskedModel, Protocol):
 
 @dataclass(frozen=True)
 class Asking:
-    """A task as it is put to a model: what each item asks, and whose states each is injected."""
+    """A task as it is put to a model: what each item asks, and whose states each is injected.
+
+    `keep` is the folder of what is fitted on the way; None keeps nothing.
+    """
 
     task: Task
     requests: Sequence[Sequence[Request]]
     donors: Sequence[Mapping[str, Any]] | None
+    keep: Path | None = None
 
     @classmethod
     def of(cls, task: Task, tokenizer: Any, plans: Sequence[Plan]) -> "Asking":
@@ -65,7 +70,7 @@ class Asking:
             from impasto.run import Donor
 
             bound = [{DONOR: Donor(**donor)} for donor in self.donors[items]]
-        return answer(model, list(plans), self.requests[items], bound, progress)
+        return answer(model, list(plans), self.requests[items], bound, progress, self.keep)
 
 
 class Here:

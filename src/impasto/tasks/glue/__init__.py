@@ -157,7 +157,7 @@ def _names(tasks: Any) -> list[Any]:
         else list(tasks)
         if isinstance(tasks, list | tuple)
         else []
-    )  # noqa: E501
+    )
 
 
 def _listed(seed: Any) -> list[Any]:
