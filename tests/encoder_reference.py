@@ -58,19 +58,19 @@ def _modernbert_mlp(block: Any, x: Tensor, call: Call) -> Tensor:
 
 
 SPELLINGS = {
-    "bert": Spelling("bert.encoder.layer", _bert_attention, _bert_mlp),
-    "roberta": Spelling("roberta.encoder.layer", _bert_attention, _bert_mlp),
-    "electra": Spelling("electra.encoder.layer", _bert_attention, _bert_mlp),
-    "deberta": Spelling("deberta.encoder.layer", _bert_attention, _bert_mlp),
-    "deberta-v2": Spelling("deberta.encoder.layer", _bert_attention, _bert_mlp),
-    "distilbert": Spelling("distilbert.transformer.layer", _distilbert_attention, _distilbert_mlp),
-    "modernbert": Spelling("model.layers", _modernbert_attention, _modernbert_mlp),
+    "bert": Spelling("encoder.layer", _bert_attention, _bert_mlp),
+    "roberta": Spelling("encoder.layer", _bert_attention, _bert_mlp),
+    "electra": Spelling("encoder.layer", _bert_attention, _bert_mlp),
+    "deberta": Spelling("encoder.layer", _bert_attention, _bert_mlp),
+    "deberta-v2": Spelling("encoder.layer", _bert_attention, _bert_mlp),
+    "distilbert": Spelling("transformer.layer", _distilbert_attention, _distilbert_mlp),
+    "modernbert": Spelling("layers", _modernbert_attention, _modernbert_mlp),
 }
 
 
 def blocks_of(hf: Any) -> nn.ModuleList:
     """Return the layers of a model."""
-    return hf.get_submodule(SPELLINGS[hf.config.model_type].blocks)
+    return hf.base_model.get_submodule(SPELLINGS[hf.config.model_type].blocks)
 
 
 def logits(

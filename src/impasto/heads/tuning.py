@@ -10,6 +10,7 @@ import torch
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -112,6 +113,7 @@ def _trained(
                 data_collator=DataCollatorWithPadding(model.tokenizer),
                 callbacks=[_Told(progress)],
             )
+            trainer.remove_callback(PrinterCallback)  # it prints, and commands print by themselves
             trainer.train(resume_from_checkpoint=_last(folder))
         hf = hf.eval()
         if keep.folder is not None:
