@@ -24,7 +24,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+    names: dict[str, Any] = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+    names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     return PreTrainedTokenizerFast(
         tokenizer_object=made, sep_token="[SEP]", mask_token="[MASK]", **names
     )
@@ -49,7 +50,7 @@ def sentence(label: int, draw: random.Random) -> str:
     return " ".join(words)
 
 
-def files(folder: Path, train: int = 64, validation: int = 24) -> dict[str, Any]:
+def files(folder: Path, train: int = 160, validation: int = 24) -> dict[str, Any]:
     """Write examples of three tasks of GLUE; return a study's `data`."""
     draw = random.Random(0)
     found: dict[str, dict[str, str]] = {}

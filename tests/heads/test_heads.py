@@ -116,10 +116,12 @@ def test_frozen_plans_share_what_they_begin_with(model, data):
     )
     task = glue("sst2", data=data["sst2"]).tasks[0]
     texts = [each.first for each in task.problem.examples] + [text for text, _ in asked(task)]
-    predict(model, [PLANS[0], PLANS[1], PLANS[3]], task.problem, asked(task))
+    predict(model, PLANS[:1], task.problem, asked(task))
+    once = sum(counted)
+    counted.clear()
+    predict(model, [PLANS[0], PLANS[1], PLANS[3], PLANS[4]], task.problem, asked(task))
     hook.remove()
-    rows = sum(len(model.tokens(text)) for text in texts)
-    assert rows <= sum(counted) < 1.3 * rows
+    assert sum(counted) == once < 1.5 * sum(len(model.tokens(text)) for text in texts)
 
 
 def test_little_memory_fits_few_plans_at_a_time_and_says_the_same(model, data):
@@ -132,7 +134,7 @@ def test_little_memory_fits_few_plans_at_a_time_and_says_the_same(model, data):
         model.memory = None
 
 
-FAST = {"protocol": "fine-tuned", "epochs": 12, "batch": 8, "learning_rate": 2e-3}
+FAST = {"protocol": "fine-tuned", "epochs": 5, "batch": 8, "learning_rate": 1e-3}
 
 
 def test_fine_tuning_learns_under_the_plan_and_is_kept(model, data, tmp_path, monkeypatch):
