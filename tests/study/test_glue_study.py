@@ -55,9 +55,8 @@ def test_masked_texts_are_refused_by_an_encoder_without_the_head(model, data, tm
 
 def test_a_decoder_is_refused_and_told_what_to_run(data, tmp_path):
     path = tmp_path / "study.yaml"
-    path.write_text(
-        f"model: demo\ntasks: [{{name: glue, tasks: sst2, data: {data['sst2']}}}]\nplans: [baseline]\n"
-    )
+    task = f"{{name: glue, tasks: sst2, data: {data['sst2']}}}"
+    path.write_text(f"model: demo\ntasks: [{task}]\nplans: [baseline]\n")
     with pytest.raises(UserError, match="is no encoder"):
         Study.from_yaml(path).run()
 
