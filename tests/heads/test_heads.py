@@ -69,7 +69,10 @@ def test_the_solved_head_is_scikit_learns_on_standardised_features(classes):
     features = draw.normal(3.0, 2.0, (90, 8))
     labels = [int(value) for value in np.digitize(features[:, 0], [3.0, 4.5][: classes - 1])]
     scaler = StandardScaler().fit(features)
-    own = LogisticRegressionCV(Cs=STRENGTHS, cv=3, scoring="neg_log_loss", max_iter=300)
+    own = LogisticRegressionCV(
+        Cs=STRENGTHS, cv=3, scoring="neg_log_loss", max_iter=300, l1_ratios=(0,),
+        use_legacy_attributes=False,
+    )  # fmt: skip
     own.fit(scaler.transform(features), labels)
     new = draw.normal(3.0, 2.0, (50, 8))
     assert solve(features, labels, classes)(new) == own.predict(scaler.transform(new)).tolist()

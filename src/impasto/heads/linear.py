@@ -75,10 +75,9 @@ def solve(features: NDArray, labels: Sequence[float], classes: int) -> Linear:
         return Linear(np.zeros((1, features.shape[1])), np.zeros(1), mean, scale, there.repeat(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", FutureWarning)
         fitted: Any = LogisticRegressionCV(
             Cs=STRENGTHS, cv=int(max(2, min(FOLDS, counts.min()))), scoring="neg_log_loss",
-            max_iter=300,
+            l1_ratios=(0,), use_legacy_attributes=False, max_iter=300,
         ) if counts.min() > 1 else _single(STRENGTHS[2])  # fmt: skip
         fitted.fit(standard, right.astype(np.int64))
     return Linear(fitted.coef_, fitted.intercept_, mean, scale, fitted.classes_.astype(np.int64))

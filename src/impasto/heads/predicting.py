@@ -44,6 +44,9 @@ def predict(
             "decoders lm-eval's tasks of GLUE (cola, sst2, mrpc, …) ask for the likelier answer"
         )
     checked = model._check(plans)
+    for plan in checked:
+        if plan.injections:
+            raise UserError(f"the plan {plan} injects, and {problem.name} names no donors")
     kept = Keep(keep)
     if isinstance(problem.protocol, FineTuned):
         return [
