@@ -1,5 +1,7 @@
 """Heads: what they read is the reference's, what they say is what each plan's own head says."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,12 +17,17 @@ from impasto.heads import predict
 from impasto.heads.linear import PENALTIES, STRENGTHS, solve, train_published
 from impasto.heads.reading import Reading
 from impasto.heads.tuning import classifier, tuned
-from impasto.tasks.glue import glue
+from impasto.tasks import glue as made
 from impasto.tasks.problem import Example, FineTuned, Frozen, Problem
 
+regression: Any = LogisticRegressionCV  # its annotations are not all right
 PLANS = [Plan.parse(line) for line in ("0-3", "0 3", "3-0", "0 [1-2]*2 3", "0-1 2.attn 3.mlp")]
 GOOD = [("the film is good", None), ("bad", None), ("a plot and its cast seems very fine", None)]
 PAIRS = [("the film is good", "its cast is great"), ("bad", "good and a very dull plot")]
+
+
+def glue(*tasks, **options) -> Any:
+    return made(*tasks, **options)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,7 @@ def test_the_solved_head_is_scikit_learns_on_standardised_features(classes):
     features = draw.normal(3.0, 2.0, (90, 8))
     labels = [int(value) for value in np.digitize(features[:, 0], [3.0, 4.5][: classes - 1])]
     scaler = StandardScaler().fit(features)
-    own = LogisticRegressionCV(
+    own: Any = regression(
         Cs=STRENGTHS, cv=3, scoring="neg_log_loss", max_iter=300, l1_ratios=(0,),
         use_legacy_attributes=False,
     )  # fmt: skip
@@ -101,7 +108,8 @@ def test_the_published_head_is_drawn_from_its_seed_and_learns():
 def test_plans_together_say_what_each_says_alone_and_heads_are_found_again(
     model, data, options, tmp_path, monkeypatch
 ):
-    for task in glue(list(data), data=data, **options).tasks:
+    tasks, together = glue(list(data), data=data, **options).tasks, []
+    for task in tasks:
         together = predict(model, PLANS, task.problem, asked(task), tmp_path)
         for plan, said in zip(PLANS, together, strict=True):
             alone = predict(model, [plan], task.problem, asked(task))[0]
@@ -109,7 +117,7 @@ def test_plans_together_say_what_each_says_alone_and_heads_are_found_again(
     kept = sorted(tmp_path.iterdir())
     assert len(kept) == len(PLANS) * len(data)
     monkeypatch.setattr("impasto.heads.predicting._fitted", None)  # so fitting again would fail
-    assert predict(model, PLANS, task.problem, asked(task), tmp_path) == together
+    assert predict(model, PLANS, tasks[-1].problem, asked(tasks[-1]), tmp_path) == together
 
 
 def test_frozen_plans_share_what_they_begin_with(model, data):
@@ -137,12 +145,12 @@ def test_little_memory_fits_few_plans_at_a_time_and_says_the_same(model, data):
         model.memory = None
 
 
-FAST = {"protocol": "fine-tuned", "epochs": 5, "batch": 8, "learning_rate": 1e-3}
+FAST = {"protocol": "fine-tuned", "epochs": 15, "batch": 16, "learning_rate": 2e-3}
 
 
 def test_fine_tuning_learns_under_the_plan_and_is_kept(model, data, tmp_path, monkeypatch):
     task = glue("sst2", data=data["sst2"], **FAST).tasks[0]
-    plan = Plan.parse("0 [1-2] 3.attn")
+    plan = Plan.parse("0 [1|2] 3")
     before = {name: weight.clone() for name, weight in model.hf.state_dict().items()}
     [said] = predict(model, [plan], task.problem, asked(task), tmp_path)
     right = np.mean([a == item.example.label for a, item in zip(said, task.items, strict=True)])

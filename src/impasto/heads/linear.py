@@ -59,15 +59,17 @@ def solve(features: NDArray, labels: Sequence[float], classes: int) -> Linear:
     Features are standardised. The regularisation is chosen by cross-validation among ``STRENGTHS``
     by log-likelihood in three folds; of ridge, among ``PENALTIES`` by leaving each example out.
     """
+    from sklearn import linear_model
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+
+    models: Any = linear_model  # its annotations, read off its documentation, are not all right
 
     features, right = features.astype(np.float64), np.asarray(labels)
     mean, scale = features.mean(0), features.std(0)
     scale[scale < 1e-12] = 1.0  # what is always the same tells nothing
     standard = (features - mean) / scale
     if not classes:
-        ridge = RidgeCV(alphas=PENALTIES).fit(standard, right)
+        ridge = models.RidgeCV(alphas=PENALTIES).fit(standard, right)
         none = np.zeros(0, dtype=np.int64)
         return Linear(ridge.coef_[None], np.atleast_1d(ridge.intercept_), mean, scale, none)
     there, counts = np.unique(right.astype(np.int64), return_counts=True)
@@ -75,7 +77,7 @@ def solve(features: NDArray, labels: Sequence[float], classes: int) -> Linear:
         return Linear(np.zeros((1, features.shape[1])), np.zeros(1), mean, scale, there.repeat(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted: Any = LogisticRegressionCV(
+        fitted = models.LogisticRegressionCV(
             Cs=STRENGTHS, cv=int(max(2, min(FOLDS, counts.min()))), scoring="neg_log_loss",
             l1_ratios=(0,), use_legacy_attributes=False, max_iter=300,
         ) if counts.min() > 1 else _single(STRENGTHS[2])  # fmt: skip

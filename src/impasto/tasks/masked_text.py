@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import exp, nan
 from typing import Any
 
@@ -37,7 +36,7 @@ class MaskedTexts:
     title: str = "Masked tokens"
     part_of: str = ""
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Return a sha256 over everything that can change a result."""
         told = [NAME, [item.text for item in self.items]]

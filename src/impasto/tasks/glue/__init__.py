@@ -72,14 +72,13 @@ def glue(
         source, files = SOURCES[name], _files(data, tasks, name)
         examples = read_split(name, "train", files)[:train_limit]
         items = _items(name, source, files, limit)
-        whole = f"{name}_{variant}"
+        whole, title = f"{name}_{variant}", f"{source.title} ({_spelled(variant)})"
         for each in _listed(seed):
             if protocol == "frozen":
                 reads = pooling or ("pooler" if head == "published" else "mean")
                 how: Frozen | FineTuned = Frozen(head, reads, pairs, each, max_length)
             else:
                 how = FineTuned(each, epochs, batch, learning_rate, max_length)
-            title = f"{source.title} ({variant.replace('_', ', ')})"
             one = f"{whole}_seed{each}" if several else whole
             made.append(
                 GlueTask(
@@ -94,7 +93,7 @@ def glue(
             by_task.setdefault(name, []).append(one)
         if several:
             groups.append(SeedMean(whole, title, average, by_task[name]))
-    groups.append(GlueAverage(average, f"GLUE ({variant.replace('_', ', ')})", by_task))
+    groups.append(GlueAverage(average, f"GLUE ({_spelled(variant)})", by_task))
     return Suite(tuple(made), tuple(groups))
 
 
@@ -148,6 +147,10 @@ def check_glue(
 
 def _variant(protocol: str, head: str) -> str:
     return "frozen_published" if (protocol, head) == ("frozen", "published") else protocol
+
+
+def _spelled(variant: str) -> str:
+    return variant.replace("_", ", ")
 
 
 def _names(tasks: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ def _acc(said: NDArray, right: NDArray) -> float:
 def _f1(said: NDArray, right: NDArray) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(right, said, zero_division=0))
+    return float(f1_score(right, said, zero_division=0))  # type: ignore[arg-type]
 
 
 def _matthews(said: NDArray, right: NDArray) -> float:
@@ -35,7 +36,7 @@ def _spearman(said: NDArray, right: NDArray) -> float:
     return _correlation(lambda: spearmanr(said, right)[0])
 
 
-def _correlation(of: Callable[[], float]) -> float:
+def _correlation(of: Callable[[], Any]) -> float:
     """Return a correlation; 0 where one side is all alike, as of a head that learnt nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import nan, sqrt
 from statistics import fmean, stdev
 
@@ -38,7 +37,7 @@ class GlueTask:
     problem: Problem
     items: Sequence[Asked]
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Return a sha256 over everything that can change a result."""
         told = [self.problem.digest, self.source.metrics]
