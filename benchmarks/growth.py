@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-import impasto
 from impasto import Plan
+from impasto.run import load_decoder
 from measures import seconds
 from peers import Input, cases
 from workloads import questions, random_llama, score
@@ -23,7 +23,7 @@ DEPTH_SWEEPS = ("freeze", "shuffle", "gaussian", "drop_attention_from")
 
 def growth(device: str, dtype: torch.dtype, layers: int, count: int) -> None:
     """Print both, at ``layers`` and half of them, on so many questions."""
-    deep, shallow = (impasto.load(random_llama(device, dtype, T)) for T in (layers, layers // 2))
+    deep, shallow = (load_decoder(random_llama(device, dtype, T)) for T in (layers, layers // 2))
     inputs = questions(deep.hf.config.vocab_size, count)
     print(f"\ngrowth: {count} questions × 4 choices, best of {ROUNDS} rounds", flush=True)
     for family, (fewer, all_of_them) in _doublings(layers).items():

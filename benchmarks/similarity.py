@@ -14,8 +14,8 @@ from itertools import islice
 
 import numpy as np
 
-import impasto
 from impasto.analysis.inside import TextStates, read_states, similarities
+from impasto.run import load_decoder
 
 KEPT = 100
 
@@ -44,10 +44,10 @@ def direct(kept: list[TextStates]) -> np.ndarray:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--texts", type=int, default=10_000)
     count = parser.parse_args().texts
-    model = impasto.load("demo")
+    model = load_decoder("demo")
     marks: list[float] = []
 
     def watched() -> Iterator[TextStates]:

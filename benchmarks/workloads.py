@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 import impasto
 from impasto import Plan
+from impasto.run import load_decoder
 from peers import Answers, Case, Input, Peer, applied, applied_generation, cases, hand_edited
 
 TARGETS = {"C": 30, "B": 6, "A": 7, "few-shot": 60, "generation": 2}
@@ -74,7 +75,7 @@ def workload(name: str, given: argparse.Namespace) -> Workload | str:
 
 
 def _scoring(name: str, given: argparse.Namespace) -> Workload:
-    model = impasto.load(random_llama(given.device, given.dtype, given.layers))
+    model = load_decoder(random_llama(given.device, given.dtype, given.layers))
     count = given.questions or (64 if given.device == "cuda" else 8 if name == "B" else 16)
     inputs = questions(model.hf.config.vocab_size, count, PREFIX if name == "few-shot" else 0)
     context, continuation = inputs[0]
@@ -113,7 +114,7 @@ def _generation(given: argparse.Namespace) -> Workload | str:
     prompts = _stories(weights, texts, given.questions or PROMPTS)
     return Workload(
         target=TARGETS["generation"],
-        model=impasto.load(hf),
+        model=load_decoder(hf),
         cases=_paper_a(hf.config.num_hidden_layers),
         inputs=[(prompt, NEW) for prompt in prompts],
         engine=_write,

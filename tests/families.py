@@ -27,7 +27,7 @@ _SMALL = {
 }
 
 
-def _small(kind: Any, attention: str = "sdpa", **special: Any) -> Any:
+def small(kind: Any, attention: str = "sdpa", **special: Any) -> Any:
     """Build a model of a class; one that knows no SDPA gets its eager attention."""
     names = {*kind.config_class.__dataclass_fields__, *kind.config_class.attribute_map}
     shared = {name: value for name, value in _SMALL.items() if name in names}
@@ -43,55 +43,55 @@ _BASES = {
 }
 
 FAMILIES: dict[str, Callable[..., Any]] = {
-    "llama": partial(_small, hf.LlamaForCausalLM, num_key_value_heads=2),
-    "mistral": partial(_small, hf.MistralForCausalLM, num_key_value_heads=2, sliding_window=4),
-    "mixtral": partial(_small, hf.MixtralForCausalLM, num_key_value_heads=2, **_TWO_OF_FOUR),
+    "llama": partial(small, hf.LlamaForCausalLM, num_key_value_heads=2),
+    "mistral": partial(small, hf.MistralForCausalLM, num_key_value_heads=2, sliding_window=4),
+    "mixtral": partial(small, hf.MixtralForCausalLM, num_key_value_heads=2, **_TWO_OF_FOUR),
     "qwen2": partial(
-        _small, hf.Qwen2ForCausalLM, num_key_value_heads=2,
+        small, hf.Qwen2ForCausalLM, num_key_value_heads=2,
         use_sliding_window=True, sliding_window=4, max_window_layers=3,
     ),
-    "qwen3": partial(_small, hf.Qwen3ForCausalLM, **_WIDE_HEADS),
+    "qwen3": partial(small, hf.Qwen3ForCausalLM, **_WIDE_HEADS),
     "qwen3_moe": partial(
-        _small, hf.Qwen3MoeForCausalLM, **_WIDE_HEADS, **_TWO_OF_FOUR,
+        small, hf.Qwen3MoeForCausalLM, **_WIDE_HEADS, **_TWO_OF_FOUR,
         moe_intermediate_size=48, mlp_only_layers=[1, 4],
     ),
     "gemma2": partial(
-        _small, hf.Gemma2ForCausalLM, **_WIDE_HEADS, query_pre_attn_scalar=16, sliding_window=4,
+        small, hf.Gemma2ForCausalLM, **_WIDE_HEADS, query_pre_attn_scalar=16, sliding_window=4,
         attn_logit_softcapping=1.0, final_logit_softcapping=3.0,
     ),
     "gemma3": partial(
-        _small, hf.Gemma3ForCausalLM, **_WIDE_HEADS, query_pre_attn_scalar=16, sliding_window=4,
+        small, hf.Gemma3ForCausalLM, **_WIDE_HEADS, query_pre_attn_scalar=16, sliding_window=4,
         layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2,
         rope_parameters=_BASES,
     ),
-    "phi3": partial(_small, hf.Phi3ForCausalLM, num_key_value_heads=2),
-    "phi": partial(_small, hf.PhiForCausalLM, qk_layernorm=True),
-    "olmo2": partial(_small, hf.Olmo2ForCausalLM, num_key_value_heads=2),
+    "phi3": partial(small, hf.Phi3ForCausalLM, num_key_value_heads=2),
+    "phi": partial(small, hf.PhiForCausalLM, qk_layernorm=True),
+    "olmo2": partial(small, hf.Olmo2ForCausalLM, num_key_value_heads=2),
     "granite": partial(
-        _small, hf.GraniteForCausalLM, num_key_value_heads=2, embedding_multiplier=3.0,
+        small, hf.GraniteForCausalLM, num_key_value_heads=2, embedding_multiplier=3.0,
         attention_multiplier=0.5, residual_multiplier=0.7, logits_scaling=1.5,
     ),
-    "gpt_neox": partial(_small, hf.GPTNeoXForCausalLM),
-    "gpt_neox_sequential": partial(_small, hf.GPTNeoXForCausalLM, use_parallel_residual=False),
-    "gptj": partial(_small, hf.GPTJForCausalLM, rotary_dim=4),
-    "gpt2": partial(_small, hf.GPT2LMHeadModel),
-    "opt": partial(_small, hf.OPTForCausalLM, ffn_dim=64),
-    "falcon": partial(_small, hf.FalconForCausalLM),
+    "gpt_neox": partial(small, hf.GPTNeoXForCausalLM),
+    "gpt_neox_sequential": partial(small, hf.GPTNeoXForCausalLM, use_parallel_residual=False),
+    "gptj": partial(small, hf.GPTJForCausalLM, rotary_dim=4),
+    "gpt2": partial(small, hf.GPT2LMHeadModel),
+    "opt": partial(small, hf.OPTForCausalLM, ffn_dim=64),
+    "falcon": partial(small, hf.FalconForCausalLM),
     "falcon_new": partial(
-        _small, hf.FalconForCausalLM, new_decoder_architecture=True, num_kv_heads=2
+        small, hf.FalconForCausalLM, new_decoder_architecture=True, num_kv_heads=2
     ),
     "falcon_alibi": partial(
-        _small, hf.FalconForCausalLM, alibi=True, parallel_attn=False, multi_query=False, bias=True
+        small, hf.FalconForCausalLM, alibi=True, parallel_attn=False, multi_query=False, bias=True
     ),
-    "bloom": partial(_small, hf.BloomForCausalLM),
+    "bloom": partial(small, hf.BloomForCausalLM),
     "stablelm": partial(
-        _small, hf.StableLmForCausalLM, num_key_value_heads=2, qk_layernorm=True
+        small, hf.StableLmForCausalLM, num_key_value_heads=2, qk_layernorm=True
     ),
     "stablelm_parallel": partial(
-        _small, hf.StableLmForCausalLM, num_key_value_heads=2, use_parallel_residual=True
+        small, hf.StableLmForCausalLM, num_key_value_heads=2, use_parallel_residual=True
     ),
     "cohere": partial(
-        _small, hf.CohereForCausalLM, num_key_value_heads=2, use_qk_norm=True, logit_scale=1.0
+        small, hf.CohereForCausalLM, num_key_value_heads=2, use_qk_norm=True, logit_scale=1.0
     ),
 }  # fmt: skip
 

@@ -68,6 +68,10 @@ INJECTING = [
 PLANS = [Plan.parse(line, layers=6) for line in LINES]
 INJECTING_PLANS = [Plan.parse(line, layers=6) for line in INJECTING]
 
+# What encoders run: all but what is about earlier tokens.
+ENCODER_PLANS = [plan for plan in PLANS if not plan.has_history]
+ENCODER_INJECTING_PLANS = [plan for plan in INJECTING_PLANS if not plan.has_history]
+
 CORE = ("llama", "gpt2", "gpt_neox", "bloom", "gemma3")
 
 

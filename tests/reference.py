@@ -122,7 +122,7 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor | 
 def prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
     """Return the rows that each block reads in the stock model, and what it is called with."""
     if torch.is_grad_enabled():  # gradients flow through what is prepared, each time anew
-        return _prepared(hf, ids)
+        return noted(hf, ids)
     changes = sum(weight._version for weight in hf.parameters())
     return _prepared_before(hf, tuple(ids), (changes, hf.config._attn_implementation))
 
@@ -131,10 +131,12 @@ def prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
 def _prepared_before(
     hf: Any, ids: tuple[int, ...], as_it_is: tuple[int, str]
 ) -> tuple[list[Tensor], list[Call]]:
-    return _prepared(hf, list(ids))
+    return noted(hf, list(ids))
 
 
-def _prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
+def noted(
+    hf: Any, ids: list[int], blocks: nn.ModuleList | None = None
+) -> tuple[list[Tensor], list[Call]]:
     """Run the stock model, and note what its blocks are given."""
     inputs: list[Tensor] = []
     calls: list[Call] = []
@@ -144,10 +146,12 @@ def _prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:
         inputs.append(call.pop("hidden_states")[0])
         calls.append(call)
 
-    blocks = spelling(hf).blocks_of(hf)
+    options: Call = {}
+    if blocks is None:
+        blocks, options = spelling(hf).blocks_of(hf), {"use_cache": False}
     hooks = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
     try:
-        hf(input_ids=torch.tensor([ids]), use_cache=False)
+        hf(input_ids=torch.tensor([ids]), **options)
     finally:
         for hook in hooks:
             hook.remove()

@@ -15,12 +15,13 @@ from impasto.plan import Plan, PlanError
 
 if TYPE_CHECKING:
     from impasto.exporting import export
-    from impasto.run import Donor, Model, apply, load
+    from impasto.run import Donor, Encoder, Model, apply, load
     from impasto.study import Study
 
 __version__ = "0.1.0"
 __all__ = [
     "Donor",
+    "Encoder",
     "Model",
     "Plan",
     "PlanError",
@@ -32,7 +33,7 @@ __all__ = [
     "strategies",
 ]
 
-_LATER = dict.fromkeys(("Donor", "Model", "apply", "load"), "impasto.run") | {
+_LATER = dict.fromkeys(("Donor", "Encoder", "Model", "apply", "load"), "impasto.run") | {
     "Study": "impasto.study",
     "export": "impasto.exporting",
 }

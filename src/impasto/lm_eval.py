@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from impasto.error import UserError
 from impasto.plan import Plan
-from impasto.run import Model, load
+from impasto.run import Model, load_decoder
 from impasto.tasks.answering import answer, context_length, fitted
 from impasto.tasks.harness.loading import unknown
 from impasto.tasks.harness.prompting import chat_of, generation
@@ -78,7 +78,7 @@ class ImpastoLM(TemplateLM):
         if isinstance(pretrained, Model):
             self.opened = pretrained
         else:
-            self.opened = load(pretrained, tokenizer, **options)
+            self.opened = load_decoder(pretrained, tokenizer, **options)
         self.plan = _read_plan(plan, self.opened.num_layers)
         self.tokenizer = self.opened.tokenizer
         if self.tokenizer is None:

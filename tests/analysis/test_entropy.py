@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-import impasto
 from families import FAMILIES, VOCABULARY, family
 from impasto.analysis.inside.entropy import attention_entropy
 from impasto.model.anatomy import ModelError
+from impasto.run import load_decoder
 
 FIXED = ("falcon", "falcon_new", "falcon_alibi")  # attention is chosen once, on loading
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_entropy_is_that_of_hugging_faces_weights_and_the_model_stays_as_it_was(name):
-    model = impasto.load(family(name, attention="eager" if name in FIXED else "sdpa"))
+    model = load_decoder(family(name, attention="eager" if name in FIXED else "sdpa"))
     ids = torch.randint(VOCABULARY, (9,), generator=torch.Generator().manual_seed(1)).tolist()
     before = model.hf.config._attn_implementation
     found = model.attention_entropy(ids)
@@ -55,11 +55,11 @@ def test_the_mean_is_over_the_tokens_that_have_a_choice():
 
 def test_attention_that_cannot_change_must_be_eager_from_the_start():
     with pytest.raises(ModelError, match='load it with attn_implementation="eager"'):
-        impasto.load(family("falcon")).attention_entropy([1, 2, 3])
+        load_decoder(family("falcon")).attention_entropy([1, 2, 3])
 
 
 def test_attention_that_does_not_tell_is_refused():
-    model = impasto.load(family("llama"))
+    model = load_decoder(family("llama"))
     attention = model.hf.model.layers[2].self_attn
     plain = attention.forward
     attention.forward = lambda *args, **given: (plain(*args, **given)[0], None)

@@ -12,6 +12,7 @@ import torch
 import impasto
 from families import FAMILIES, family
 from impasto import Plan
+from impasto.run import load_decoder
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9, 33, 71]
 WHOLE = ["0-3", "5-0", "0 0 1 1 5", "2*3", "0-1 3-5", "3 1 4 1 5"]
@@ -32,7 +33,7 @@ def check(pairs, folder):
     """Export each plan on its family, and compare what a process without impasto makes of it."""
     jobs, wanted = [], []
     for number, (name, plan) in enumerate(pairs):
-        model = impasto.load(family(name))
+        model = load_decoder(family(name))
         place = folder / str(number)
         done = impasto.export(model, plan, place)
         ids = torch.tensor([IDS])

@@ -224,7 +224,7 @@ def test_tables_of_times_have_each_parts_time_and_improvement():
     assert table.rows[0][1:] == ["2.00 ± 0.02"] * 3
     rows = list(csv.DictReader(io.StringIO(table.written("csv"))))
     choice = json.dumps({"part": "mlp", "count": 3, "keep_last": False})
-    place = list(digests).index(frame[frame["parameters"] == choice]["digest"].iloc[0])
+    place = list(digests).index(frame[frame["parameters"] == choice]["digest"].tolist()[0])
     assert float(rows[2]["MLPs improvement"]) == pytest.approx(place / 1000)
     assert float(rows[2]["MLPs seconds"]) == pytest.approx(0.02 * (1 + place / 100))
     assert f"(+{place / 10:.1f} %)" in table.rows[2][2]

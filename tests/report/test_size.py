@@ -58,7 +58,7 @@ def big(plans=1000, tasks=10, items=60):
 @pytest.mark.skipif(chromium() is None, reason="the page is tested in Chromium")
 def test_a_thousand_plans_on_ten_tasks_open_within_two_seconds(tmp_path):
     results = big()
-    assert results.frame()["plan"].nunique() > 900
+    assert len(set(results.frame()["plan"])) > 900
     path = write_report(Found(tmp_path, results, {}), tmp_path)
     assert path.stat().st_size < 15e6
     with launched() as browser:

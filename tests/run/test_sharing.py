@@ -9,7 +9,7 @@ import reference
 from families import family
 from impasto import strategies
 from impasto.plan import Plan
-from impasto.run import Donor, bundle, load
+from impasto.run import Donor, bundle, load, load_decoder
 from impasto.run.passage import Passage
 from plans import INJECTING_PLANS, PLANS
 
@@ -104,7 +104,7 @@ def _stop(share):
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_shared_beginnings_and_drafts_change_nothing(name, monkeypatch):
     """Sequences that begin alike read that once; a plan verifies what the first one wrote."""
-    hf, model = family(name), load(family(name))
+    hf, model = family(name), load_decoder(family(name))
     prompts = [[3, 1, 4, 1, 5, last, *more] for last, more in [(9, []), (2, [6]), (9, [5])]]
     donors = {"a": Donor([2, 7, 1, 8], (1, 3), (5, 6))}
     plans = [*PLANS[::3], *INJECTING_PLANS[1:7:2]]

@@ -15,13 +15,17 @@ import pandas as pd
 from impasto.analysis.curves import Row, table_rows
 
 # The first that a task has; the part before a comma counts, so that a filter's name may follow.
-MAIN_METRICS = ("exact_match", "acc_norm", "acc", "f1", "rougeL")
+MAIN_METRICS = ("exact_match", "acc_norm", "acc", "f1", "rougeL", "matthews", "pearson", "score")
 
 NAMES = {
     "exact_match": "accuracy",
     "acc_norm": "accuracy",
     "acc": "accuracy",
     "f1": "F1",
+    "acc_mismatched": "accuracy (mismatched)",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
     "rouge1": "ROUGE-1",
     "rougeL": "ROUGE-L",
 }

@@ -100,14 +100,17 @@ def similarity(
     )
     from impasto.analysis.inside.saved import Inside
     from impasto.figures.matrix import spelled
+    from impasto.run import Model
     from impasto.study import check_writable
 
     check_writable(out)
     next(read_texts(texts, column))  # what cannot be read is said before a model is loaded
     opened = load_model(model)
+    if entropy and not isinstance(opened, Model):
+        raise UserError(f"--entropy is measured on decoders; {model} is an encoder")
     read = lambda: islice(read_texts(texts, column), limit)  # noqa: E731
     found = similarities(read_states(opened, read()))
-    heads = attention_entropy(opened, read()) if entropy else None
+    heads = attention_entropy(opened, read()) if entropy and isinstance(opened, Model) else None
     inside = Inside(model, opened.num_layers, texts.name, found, heads)
     _write(inside, out, "B3,C1" + (",entropy" if entropy else ""))
     per_token = found["tokens"]

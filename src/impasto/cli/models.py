@@ -15,7 +15,7 @@ def models(
     ] = None,
 ) -> None:
     """List the families that are compared with the reference, or check one model."""
-    from impasto.model.families import FAMILIES
+    from impasto.model.families import ENCODERS, FAMILIES
 
     if model is not None:
         opened = load_model(model)
@@ -24,10 +24,12 @@ def models(
         for claim, found in opened.checked:
             typer.echo(f"  {found:8.1e}  {claim}")
         return
-    for family in FAMILIES:
-        typer.echo(f"{family.model_type:12} {family.name:17} {family.traits}")
+    for kind, families in (("Decoders", FAMILIES), ("Encoders", ENCODERS)):
+        typer.echo(f"{kind}")
+        for family in families:
+            typer.echo(f"  {family.model_type:12} {family.name:17} {family.traits}")
     typer.echo(
         "\nEach is compared with a naive reference under every kind of plan, with and without a "
-        "cache.\nAny other decoder is checked as it is opened: impasto models MODEL says what was "
+        "cache.\nAny other model is checked as it is opened: impasto models MODEL says what was "
         "found."
     )

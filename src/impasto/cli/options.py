@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from impasto.run import Model
+    from impasto.run import Encoder, Model
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="demo (bundled), a hub id, or a folder with a model.")
@@ -26,7 +26,7 @@ def bytes_of(text: str | None) -> int | None:
     return parse_bytes(text)
 
 
-def load_model(name: str) -> "Model":
+def load_model(name: str) -> "Model | Encoder":
     """Return the model of this name."""
     from impasto.run import load
 

@@ -55,6 +55,22 @@ def generate(
 
 
 @app.command()
+def fill(
+    text: Annotated[str, typer.Argument(help="What the encoder reads, with its mask token in it.")],
+    plan: PlanOption,
+    model: Annotated[str, typer.Option("--model", help="A hub id, or a folder with an encoder.")],
+) -> None:
+    """Fill in the masks of a text under a plan, beside the unchanged encoder."""
+    from impasto.plan import Plan
+
+    parsed = Plan.parse(plan)
+    opened = load_model(model)
+    baseline = Plan.identity(opened.num_layers)
+    [plain], [edited] = opened.fill([baseline, parsed], [text])
+    _show_answers([("baseline", baseline, "\n".join(plain)), ("plan", parsed, "\n".join(edited))])
+
+
+@app.command()
 def explain(
     study: Annotated[
         Path | None, typer.Argument(help="A study file: what running it will cost.")

@@ -16,7 +16,7 @@ from impasto.exporting.rebuild import compare, rebuilt, separate
 from impasto.exporting.renumber import renumbered
 from impasto.exporting.roundtrip import RoundTrip, check, expected
 from impasto.plan import Layer, Plan
-from impasto.run import Model, load
+from impasto.run import Model, load_decoder
 from impasto.run.opening import admit, opened
 
 Form = Literal["checkpoint", "planned"]
@@ -81,7 +81,7 @@ def export(
     check_target(dest)
     if not isinstance(model, Model):
         named = isinstance(model, (str, os.PathLike))
-        model = load(model, plan=plan if named else None, **options)
+        model = load_decoder(model, plan=plan if named else None, **options)
     elif options:
         raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
     source = opened(model.hf)

@@ -15,6 +15,16 @@ ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
 QUERY_NAMES = ("q_proj",)  # where queries are a module apart, which keys and values can do without
 KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for every key
 MLP_NAMES = (("mlp",), ("block_sparse_moe",), ("feed_forward",), ("ffn",), ("fc1", "fc2"))
+# In encoders a part may hold its own residual and norm: then the modules are those before these.
+ENCODER_ATTENTION = (
+    ("attention.self", "attention.output.dense"),
+    *((name,) for name in ("attention", "attn", "self_attn")),
+)
+ENCODER_MLP = (("intermediate", "output.dense"), ("ffn",), ("mlp",))
+CONVOLUTION = "conv"  # beside the blocks: what DeBERTa adds to its first layer
+
+
+Names = tuple[tuple[str, ...], ...]
 
 
 class ModelError(UserError):
@@ -38,22 +48,39 @@ def find_anatomy(hf: nn.Module) -> Anatomy:
         ModelError: when no list of ``num_hidden_layers`` blocks is there, or its blocks do not
             have an attention and an MLP under names known here.
     """
+    return _anatomy(hf, tuple((name,) for name in ATTENTION_NAMES), MLP_NAMES)
+
+
+def find_encoder_anatomy(hf: nn.Module) -> Anatomy:
+    """Find the blocks of an encoder and their parts; raises ModelError as `find_anatomy` does."""
+    return _anatomy(hf, ENCODER_ATTENTION, ENCODER_MLP)
+
+
+def find_convolution(hf: nn.Module, anatomy: Anatomy) -> nn.Module | None:
+    """Return the convolution that stands beside an encoder's blocks, where it has one."""
+    beside = hf.get_submodule(anatomy.path.rpartition(".")[0])
+    return getattr(beside, CONVOLUTION, None)
+
+
+def _anatomy(hf: nn.Module, attentions: Names, mlps: Names) -> Anatomy:
     path, blocks = find_blocks(hf)
-    children = {name for name, _ in _present(hf, blocks).named_children()}
-    attention = next(((name,) for name in ATTENTION_NAMES if name in children), None)
-    mlp = next((names for names in MLP_NAMES if children.issuperset(names)), None)
+    modules = {name for name, _ in _present(hf, blocks).named_modules()}
+    attention = next((names for names in attentions if modules.issuperset(names)), None)
+    mlp = next((names for names in mlps if modules.issuperset(names)), None)
     if attention is None or mlp is None:
         lacking = "attention" if attention is None else "MLP"
+        parts = sorted({name.partition(".")[0] for name in modules} - {""})
         raise ModelError(
             f"{type(hf).__name__}: no {lacking} found in a block with the parts "
-            f"{', '.join(sorted(children))}; known names are "
-            f"{', '.join(ATTENTION_NAMES)} and {', '.join('+'.join(n) for n in MLP_NAMES)}"
+            f"{', '.join(parts)}; known names are "
+            f"{', '.join('+'.join(n) for n in attentions)} and "
+            f"{', '.join('+'.join(n) for n in mlps)}"
         )
     return Anatomy(path, blocks, attention, mlp)
 
 
 def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the list of a decoder's blocks, after its name.
+    """Return the list of a model's blocks, after its name.
 
     Raises:
         ModelError: when no list of ``num_hidden_layers`` blocks with an attention is there.

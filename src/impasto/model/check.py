@@ -13,7 +13,7 @@ from torch import Tensor
 
 from impasto.model.anatomy import ModelError
 from impasto.model.block import Arguments, Block
-from impasto.model.opened import OpenedModel
+from impasto.model.opened import Opened, OpenedModel
 
 _TOKENS = 6
 
@@ -60,9 +60,9 @@ def check(model: OpenedModel) -> Check:
         parts=min(max(sequential), max(parallel)),
         wiring="sequential" if max(sequential) <= max(parallel) else "parallel",
     )
-    _refuse_above(model, "the identity plan does not give the model's own logits", found.logits)
-    _refuse_above(model, "a block without attention and MLP changes its input", found.silence)
-    _refuse_above(model, "a block is not residual + attention + MLP", found.parts)
+    refuse_above(model, "the identity plan does not give the model's own logits", found.logits)
+    refuse_above(model, "a block without attention and MLP changes its input", found.silence)
+    refuse_above(model, "a block is not residual + attention + MLP", found.parts)
     return found
 
 
@@ -77,9 +77,9 @@ def _taken_apart(
     return silent, block(attended, arguments, "mlp"), side_by_side, block(states, arguments)
 
 
-def demand(model: OpenedModel, claim: str, found: Tensor, expected: Tensor) -> float:
+def demand(model: Opened, claim: str, found: Tensor, expected: Tensor) -> float:
     """Return how far two tensors differ; raise ModelError, with the claim, if that is too far."""
-    return _refuse_above(model, claim, difference(found, expected))
+    return refuse_above(model, claim, difference(found, expected))
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
@@ -88,12 +88,13 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
 
 
-def allowed(model: OpenedModel) -> float:
+def allowed(model: Opened) -> float:
     """Return the largest relative difference that counts as rounding for a model's numbers."""
     return 1e-4 if model.hf.dtype in (torch.float32, torch.float64) else 5e-2
 
 
-def _refuse_above(model: OpenedModel, claim: str, found: float) -> float:
+def refuse_above(model: Opened, claim: str, found: float) -> float:
+    """Return a relative difference; raise ModelError, with the claim, if it is too large."""
     limit = allowed(model)
     if not found <= limit:  # a NaN is refused too
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The families of decoders on which every kind of plan is compared with the naive reference.
+"""The families on which every kind of plan is compared with the naive reference.
 
 A list to read, not a table that anything runs on: whether plans can run on a model is found out
 when it is opened (:mod:`impasto.model.check`), whatever its family.
@@ -36,4 +36,14 @@ FAMILIES = (
     Family("qwen3", "Qwen3", "query and key norms"),
     Family("qwen3_moe", "Qwen3-MoE", "experts, in some layers only"),
     Family("stablelm", "StableLM", "in parallel or not; partly rotary"),
+)
+
+ENCODERS = (
+    Family("bert", "BERT", "norms after the parts"),
+    Family("deberta", "DeBERTa", "relative positions that all layers share"),
+    Family("deberta-v2", "DeBERTa-v2, -v3", "the same, in buckets; a convolution in layer 0"),
+    Family("distilbert", "DistilBERT", "norms after the parts, which stand in the block itself"),
+    Family("electra", "ELECTRA", "embeddings narrower than the states"),
+    Family("modernbert", "ModernBERT", "norms before the parts; windows and full layers by turns"),
+    Family("roberta", "RoBERTa", "positions counted from the padding token's"),
 )

@@ -17,8 +17,14 @@ from accelerate import init_empty_weights
 from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -33,6 +39,14 @@ from impasto.plan import Plan
 
 BUNDLED = ("demo",)
 _STORED = {"F64": 8, "I64": 8, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1}
+# How an encoder is opened, by what its checkpoint calls itself; else without a head.
+_HEADS = {
+    "ForMaskedLM": AutoModelForMaskedLM,
+    "ForPreTraining": AutoModelForMaskedLM,
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "ForTokenClassification": AutoModelForTokenClassification,
+    "ForQuestionAnswering": AutoModelForQuestionAnswering,
+}
 # The options that say where a model's files lie, of whatever kind these are.
 _WHERE = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
 
@@ -52,12 +66,12 @@ class Loaded(NamedTuple):
 
 
 def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: Any) -> Loaded:
-    """Load a Hugging Face causal language model and, where there is one, its tokenizer.
+    """Load a Hugging Face decoder or encoder and, where there is one, its tokenizer.
 
     Args:
         name: ``demo``, a folder, or a hub id.
         plan: Load only the layers that this plan runs; the others are neither read nor held.
-        options: Passed on to ``AutoModelForCausalLM.from_pretrained``.
+        options: Passed on to ``from_pretrained``.
 
     Raises:
         ModelError: when there is no such model, or it cannot be read.
@@ -71,11 +85,13 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
         if planned is not None:
             plan = _within(planned.plan, plan)
             given["config"] = planned.config
-        hf = (
-            AutoModelForCausalLM.from_pretrained(place, **given)
-            if plan is None
-            else _load_layers(place, plan, given, told)
-        )
+        kind = _kind(place, given, told)
+        if plan is not None:
+            hf = _load_layers(place, plan, kind, given, told)
+        elif kind is AutoModelForMaskedLM:
+            hf = _load_encoder(place, given)
+        else:
+            hf = kind.from_pretrained(place, **given)
     except UserError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -130,16 +146,39 @@ def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
     return total or None
 
 
+def _kind(place: str, given: dict[str, Any], told: dict[str, Any]) -> Any:
+    """Return the class that opens a checkpoint: decoders with their head, encoders with theirs."""
+    try:
+        config = given.get("config") or _config(place, given, told)
+    except OSError:  # an adapter has none; of what is not there, loading says more
+        return AutoModelForCausalLM
+    named = next(iter(getattr(config, "architectures", None) or ()), "")
+    is_decoder = getattr(config, "is_decoder", False) or named.endswith(("CausalLM", "LMHeadModel"))
+    is_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if not is_masked or config.is_encoder_decoder or is_decoder:
+        return AutoModelForCausalLM
+    return next((kind for end, kind in _HEADS.items() if named.endswith(end)), AutoModel)
+
+
+def _config(place: str, given: dict[str, Any], told: dict[str, Any]) -> PreTrainedConfig:
+    return AutoConfig.from_pretrained(place, trust_remote_code=given["trust_remote_code"], **told)
+
+
+def _load_encoder(place: str, given: dict[str, Any]) -> PreTrainedModel:
+    """Load an encoder with the head that predicts masked tokens; without, if it is not stored."""
+    hf, found = AutoModelForMaskedLM.from_pretrained(place, output_loading_info=True, **given)
+    prefix = f"{hf.base_model_prefix}."
+    lacking = [name for name in found["missing_keys"] if not name.startswith(prefix)]
+    return AutoModel.from_pretrained(place, **given) if lacking else hf
+
+
 def _load_layers(
-    place: str, plan: Plan, given: dict[str, Any], told: dict[str, Any]
+    place: str, plan: Plan, kind: Any, given: dict[str, Any], told: dict[str, Any]
 ) -> PreTrainedModel:
     """Load a model without the layers that a plan does not name."""
-    trust = given["trust_remote_code"]
-    config = given.get("config") or AutoConfig.from_pretrained(
-        place, trust_remote_code=trust, **told
-    )
+    config = given.get("config") or _config(place, given, told)
     with init_empty_weights():
-        outline: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+        outline: Any = kind.from_config(config, trust_remote_code=given["trust_remote_code"])
     path, blocks = find_blocks(outline)
     plan.check(len(blocks))
     family, kept = type(outline), plan.layers

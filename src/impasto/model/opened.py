@@ -9,7 +9,7 @@ Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``voca
 """
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,12 +44,12 @@ class Habits:
     """What one ordinary forward showed of how a model calls its blocks."""
 
     block_outputs: int  # arity of a block's output
-    cache_argument: str  # the name under which a block receives the cache
+    cache_argument: str  # the name under which a block receives the cache; empty where it gets none
 
 
 @dataclass(eq=False)
-class OpenedModel:
-    """A decoder whose blocks can be called one by one; made by :func:`open_model`.
+class Opened:
+    """A model whose blocks can be called one by one.
 
     ``hf`` is never changed, only called. Layers that are not loaded
     (:mod:`impasto.model.absent`) have their place in ``blocks``, but no parts.
@@ -59,7 +59,6 @@ class OpenedModel:
     blocks: list[Block]
     habits: Habits
     anatomy: Anatomy
-    _visibility: Visibility | None = field(default=None, init=False)
 
     @property
     def num_layers(self) -> int:
@@ -96,6 +95,56 @@ class OpenedModel:
         """The number of token ids."""
         return self.hf.config.get_text_config(decoder=True).vocab_size
 
+    def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
+        """Return the logits that are made of states of depth T."""
+        raise NotImplementedError
+
+    def outside(self, noted: Arguments) -> list[tuple[nn.Module, Forward]]:
+        """Return stand-ins for what is a part of a layer and stands outside of its block.
+
+        Each passes on what the layer gave, and writes into ``noted`` what it was called with.
+        """
+        return []
+
+    def noted(self, given: Arguments) -> list[Arguments]:
+        """Return what a forward without head calls each block with, running none of them."""
+        calls: list[Arguments] = []
+        with Forwards([(block.module, self._noting(calls)) for block in self.blocks]):
+            self.hf.base_model(**given)
+        if len(calls) != self.num_layers:
+            raise ModelError(
+                f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
+            )
+        return calls
+
+    def passing(self) -> Forwards:
+        """Return a context in which absent layers pass on what they get."""
+
+        def passed(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return as_output(hidden_states, self.habits.block_outputs)
+
+        absent = (block.module for block in self.blocks if is_absent(block.module))
+        return Forwards([(block, passed) for block in absent])
+
+    def _noting(self, calls: list[Arguments]) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = dict(zip(self._block_parameters, args, strict=False)) | kwargs
+            calls.append(call)
+            return as_output(call["hidden_states"], self.habits.block_outputs)
+
+        return forward
+
+    @cached_property
+    def _block_parameters(self) -> list[str]:
+        return _parameters(self.blocks[0].module)
+
+
+@dataclass(eq=False)
+class OpenedModel(Opened):
+    """A decoder whose blocks can be called one by one; made by :func:`open_model`."""
+
+    _visibility: Visibility | None = field(default=None, init=False)
+
     @cached_property
     def takes_positions(self) -> bool:
         """Whether the model's forward can be told positions."""
@@ -117,20 +166,14 @@ class OpenedModel:
         given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
         if self.takes_positions:
             given["position_ids"] = positions
-        calls: list[Arguments] = []
-        with Forwards([(block.module, self._noting(calls)) for block in self.blocks]):
-            try:
-                self.hf.base_model(**given)
-            except IndexError as error:
-                raise ModelError(
-                    f"{type(self.hf).__name__} cannot read {int(positions.max()) + 1} tokens: it "
-                    f"has {self.max_positions} positions; shorten the text"
-                ) from error
-        if len(calls) != self.num_layers:
+        try:
+            calls = self.noted(given)
+        except IndexError as error:
             raise ModelError(
-                f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
-            )
-        return Entered(calls[0]["hidden_states"], [_replayable(call) for call in calls])
+                f"{type(self.hf).__name__} cannot read {int(positions.max()) + 1} tokens: it "
+                f"has {self.max_positions} positions; shorten the text"
+            ) from error
+        return Entered(calls[0]["hidden_states"], [replayable(call) for call in calls])
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply the final norm and the head to states of depth T."""
@@ -145,12 +188,7 @@ class OpenedModel:
 
     def own_logits(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:
         """Return the logits of the model's own forward, which passes over absent layers."""
-
-        def passed(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return as_output(hidden_states, self.habits.block_outputs)
-
-        absent = (block.module for block in self.blocks if is_absent(block.module))
-        with Forwards([(block, passed) for block in absent]):
+        with self.passing():
             return self.hf(input_ids=ids, use_cache=False).logits
 
     def visibility(self, length: int) -> Visibility:
@@ -166,18 +204,6 @@ class OpenedModel:
         present[:, 0] = 0
         positions = (present.cumsum(-1) - 1).clamp(min=0)
         return read_visibility(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
-
-    def _noting(self, calls: list[Arguments]) -> Forward:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            call = dict(zip(self._block_parameters, args, strict=False)) | kwargs
-            calls.append(call)
-            return as_output(call["hidden_states"], self.habits.block_outputs)
-
-        return forward
-
-    @cached_property
-    def _block_parameters(self) -> list[str]:
-        return _parameters(self.blocks[0].module)
 
 
 def input_device(hf: PreTrainedModel) -> torch.device:
@@ -209,22 +235,25 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         )
     anatomy = find_anatomy(hf)
     habits, arities = _observe(hf, anatomy)
+    blocks = [
+        replace(block, queries=find_queries(block.module, anatomy)) if block.attention else block
+        for block in take_apart(anatomy, arities)
+    ]
+    return OpenedModel(hf, blocks, habits, anatomy)
+
+
+def take_apart(anatomy: Anatomy, arities: dict[str, int]) -> list[Block]:
+    """Return a model's blocks with their parts; ``arities`` are those of what the parts return."""
 
     def components(block: nn.Module, names: tuple[str, ...]) -> tuple[Component, ...]:
         return tuple(Component(block.get_submodule(name), arities[name]) for name in names)
 
-    blocks = [
+    return [
         Block(block, (), ())
         if is_absent(block)
-        else Block(
-            block,
-            components(block, anatomy.attention),
-            components(block, anatomy.mlp),
-            find_queries(block, anatomy),
-        )
+        else Block(block, components(block, anatomy.attention), components(block, anatomy.mlp))
         for block in anatomy.blocks
     ]
-    return OpenedModel(hf, blocks, habits, anatomy)
 
 
 @torch.no_grad()
@@ -279,6 +308,6 @@ def _parameters(module: nn.Module) -> list[str]:
     return list(inspect.signature(type(module).forward).parameters)[1:]
 
 
-def _replayable(call: Arguments) -> Arguments:
+def replayable(call: Arguments) -> Arguments:
     """Return what a block was called with, less what is given anew at each call."""
     return {name: value for name, value in call.items() if name != "hidden_states"}

@@ -3,6 +3,8 @@
 from impasto.run.apply import Applied, apply
 from impasto.run.cost import Cost
 from impasto.run.donors import Donor
-from impasto.run.model import Model, load
+from impasto.run.encoder.model import Encoder
+from impasto.run.loading import load, load_decoder
+from impasto.run.model import Model
 
-__all__ = ["Applied", "Cost", "Donor", "Model", "apply", "load"]
+__all__ = ["Applied", "Cost", "Donor", "Encoder", "Model", "apply", "load", "load_decoder"]

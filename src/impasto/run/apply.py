@@ -22,11 +22,13 @@ from transformers.cache_utils import DynamicLayer
 
 from impasto.error import UserError
 from impasto.model.block import Arguments
+from impasto.model.encoder import OpenedEncoder, Prepared
 from impasto.model.forwards import Forward, Forwards, as_output
-from impasto.model.opened import Entered, OpenedModel
+from impasto.model.opened import Entered, Opened, OpenedModel, replayable
 from impasto.plan import Layer, Noise, Parallel, Plan
+from impasto.run.encoder.applied import run_applied
 from impasto.run.noise import prefix_keys
-from impasto.run.opening import admit, opened
+from impasto.run.opening import admit, opening
 from impasto.run.rows import Batch
 from impasto.run.slot import KeysValues
 from impasto.run.walk import State, Walker
@@ -56,9 +58,9 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
     if plan.injections:
         raise UserError(
             f"inject({plan.injections[0]}) needs a donor prompt, which a Hugging Face call cannot "
-            "carry; use next_logits, loglikelihood or generate of impasto's model with donors="
+            "carry; use the methods of impasto's model with donors="
         )
-    model = opened(hf)
+    model = opening(hf).model
     admit(model, plan)
     return Applied(model, plan)
 
@@ -66,10 +68,11 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
 class Applied:
     """The handle of an applied plan, and a context manager that removes it at its end."""
 
-    def __init__(self, model: OpenedModel, plan: Plan) -> None:
+    def __init__(self, model: Opened, plan: Plan) -> None:
         self._model, self._plan = model, plan
         self._call: Arguments = {}
         self._noted: list[Arguments] = []
+        self._outside: Arguments = {}
         self._watch = Watch(model)
         # The outer model is what users call; some call the inner one, and some families skip it.
         self._hooks = []
@@ -79,8 +82,10 @@ class Applied:
             )
             self._hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             self._hooks.append(module.register_forward_hook(self._watch.told))
-        self._originals = Forwards([(block.module, block.module.forward) for block in model.blocks])
-        self._stand_ins = Forwards([(b.module, self._noting(b.module)) for b in model.blocks])
+        stand_ins = [(block.module, self._noting(block.module)) for block in model.blocks]
+        stand_ins += model.outside(self._outside)
+        self._originals = Forwards([(module, module.forward) for module, _ in stand_ins])
+        self._stand_ins = Forwards(stand_ins)
         self._stand_ins.__enter__()
         _applied[model.hf] = plan
 
@@ -128,16 +133,22 @@ class Applied:
 
     def _run(self, states: Tensor) -> Tensor:
         """Run the plan on what the model's own forward prepared."""
-        name = self._model.habits.cache_argument
+        if isinstance(self._model, OpenedEncoder):
+            arguments = [replayable(call) for call in self._noted]
+            prepared = Prepared(states, arguments, self._outside.pop("input_mask", None))
+            self._outside.clear()
+            return run_applied(self._model, self._plan, prepared, self._watch)
+        assert isinstance(self._model, OpenedModel)
+        return self._run_decoder(self._model, states)
+
+    def _run_decoder(self, model: OpenedModel, states: Tensor) -> Tensor:
+        name = model.habits.cache_argument
         cache = self._noted[0].get(name)
         ledger = Ledger.of(cache, self._plan)
         batch = _batch(self._call, self._noted[0], states, ledger, self._plan)
-        arguments = [
-            {key: value for key, value in call.items() if key != "hidden_states"} | {name: None}
-            for call in self._noted
-        ]
+        arguments = [replayable(call) | {name: None} for call in self._noted]
         walker = Walker(
-            self._model,
+            model,
             batch,
             past=[] if ledger is None else ledger.past(cache),
             records=ledger is not None,
@@ -145,11 +156,11 @@ class Applied:
         )
         state = walker.start()
         with self._watch as watch:
-            watch.passed(state)
+            watch.passed(state.latest)
             for step in self._plan.steps:
                 state = walker.step(step, state)
                 if isinstance(step, (Layer, Parallel)):
-                    watch.passed(state)
+                    watch.passed(state.latest)
         if ledger is not None:
             ledger.record(cache, batch, state)
         return state.latest

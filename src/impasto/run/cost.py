@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from impasto.model.opened import OpenedModel
+from impasto.model.opened import Opened, OpenedModel
 from impasto.plan import Freeze, Layer, Noise, Parallel, Plan, Step
 from impasto.run.bundle import Bundle
 from impasto.run.memory import fitting, peak_bytes
@@ -66,7 +66,7 @@ class Shares:
         return {"block": 1.0, "attention": self.attention, "mlp": self.mlp}[part]
 
 
-def shares(model: OpenedModel) -> Shares:
+def shares(model: Opened) -> Shares:
     """Read the shares off a model's weights."""
     block = model.first_block()
     attention = sum(_weights(part.module) for part in block.attention)

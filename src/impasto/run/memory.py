@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import psutil
 import torch
@@ -74,7 +75,7 @@ def fitting(
     passages: Sequence[Passage],
     memory: int | None,
     merge: bool = True,
-) -> "Queue":
+) -> "Queue[Bundle]":
     """Return the bundles of some passages, each small enough for an amount of memory.
 
     Args:
@@ -97,19 +98,31 @@ def fitting(
     return Queue(found, each)
 
 
-class Queue:
+@runtime_checkable
+class Waits(Protocol):
+    """Rows that run at once, and that can be cut in two."""
+
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    def halves(self) -> list[Any]: ...  # noqa: D102
+
+
+B = TypeVar("B", bound=Waits)
+
+
+class Queue(Generic[B]):
     """Bundles that wait to be run, and that are cut where memory runs out all the same."""
 
-    def __init__(self, waiting: list[Bundle], bytes_per_row: int) -> None:
+    def __init__(self, waiting: list[B], bytes_per_row: int) -> None:
         self.rows = sum(bundle.rows for bundle in waiting)
         self.bytes_per_row = bytes_per_row
         self._waiting = waiting[::-1]
 
-    def __iter__(self) -> Iterator[Bundle]:
+    def __iter__(self) -> Iterator[B]:
         while self._waiting:
             yield self._waiting.pop()
 
-    def failed(self, bundle: Bundle, error: BaseException) -> None:
+    def failed(self, bundle: B, error: BaseException) -> None:
         """Put the halves of a bundle in its place, if it failed for want of memory.
 
         Raises:
@@ -118,7 +131,8 @@ class Queue:
         """
         if not is_out_of_memory(error):
             raise error
-        if len(bundle.tries) == 1:
+        halves = bundle.halves()
+        if len(halves) == 1:
             raise UserError(_too_large(bundle.rows, self.bytes_per_row, None)) from None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -127,7 +141,7 @@ class Queue:
             "where this batch began; nothing is lost",
             stacklevel=2,
         )
-        self._waiting += bundle.halves()[::-1]
+        self._waiting += halves[::-1]
 
 
 def _too_large(rows: int, each: int, memory: int | None) -> str:

@@ -1,19 +1,16 @@
-"""What :func:`impasto.load` returns: a model and the four questions that can be put to it.
+"""What :func:`impasto.load` returns for a decoder: the model and the questions to it.
 
 All of them take any plan; those that take several share what the plans begin with in common.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from impasto.error import UserError
-from impasto.model.load import load_hf
 from impasto.plan import Plan
 from impasto.run.apply import apply
 from impasto.run.cost import Cost, cost, seconds_per_layer_row
@@ -23,57 +20,14 @@ from impasto.run.entropy import attention_entropy
 from impasto.run.generate import Limits, generate, predict
 from impasto.run.opening import admit, opened, opening
 from impasto.run.passage import Passage
+from impasto.run.refusals import MasksNoToken
 from impasto.run.score import Score, score
 from impasto.run.text import Prompt, Reader
 
 Progress = Callable[[float], None]
 
 
-def load(
-    model: str | os.PathLike[str] | PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase | str | None = None,
-    plan: Plan | None = None,
-    **options: Any,
-) -> "Model":
-    """Open a decoder so that plans can run on it.
-
-    Args:
-        model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model. A folder
-            may be one that :func:`impasto.export` wrote.
-        tokenizer: Its tokenizer, where it does not come with the model. Without one, prompts are
-            token ids.
-        plan: Load for this plan: layers that it does not name are neither read nor held in memory,
-            and only plans that name no other layer can run. None loads all layers; of a folder
-            that was exported for a plan, those that it holds.
-        options: Passed on to ``AutoModelForCausalLM.from_pretrained``: ``dtype``, ``device_map``,
-            ``revision``, ``attn_implementation``, ``trust_remote_code``, …
-
-    Raises:
-        ModelError: when there is no such model, or plans cannot run on it; the message says why.
-        PlanError: when ``plan`` names a layer that the model lacks.
-    """
-    if plan is not None and not isinstance(plan, Plan):
-        raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
-    if isinstance(model, PreTrainedModel):
-        given = [*options, *(["plan"] if plan is not None else [])]
-        if given:
-            raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
-        hf, found, name = model, None, model.config.name_or_path or type(model).__name__
-    elif isinstance(model, (str, os.PathLike)):
-        hf, found, plan = load_hf(model, plan, **options)
-        name = os.fspath(model)
-    else:
-        raise UserError(
-            f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
-        )
-    if isinstance(tokenizer, str):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-    return Model(hf, found if tokenizer is None else tokenizer, name, plan)
-
-
-class Model:
+class Model(MasksNoToken):
     """A Hugging Face decoder on which plans run.
 
     Attributes:

@@ -1,5 +1,7 @@
 """Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -9,8 +11,10 @@ from transformers import PreTrainedModel
 
 from impasto.model.absent import spans
 from impasto.model.anatomy import ModelError
-from impasto.model.check import Check, allowed, check, demand
-from impasto.model.opened import OpenedModel, open_model
+from impasto.model.check import allowed, check, demand
+from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
+from impasto.model.encoder_check import check_encoder
+from impasto.model.opened import Opened, OpenedModel, open_model
 from impasto.plan import Freeze, Layer, Plan
 from impasto.run.passage import Passage
 from impasto.run.rows import first_batch
@@ -21,19 +25,12 @@ from impasto.run.walk import Walker
 class Opening(NamedTuple):
     """A model that plans can run on, and what was found when it was opened."""
 
-    model: OpenedModel
-    check: Check
-    rows: float  # packed rows against its own logits, as a relative difference
+    model: Opened
+    found: list[tuple[str, float]]  # each claim, with the relative difference that was found
 
     def told(self) -> list[tuple[str, float]]:
-        """Return each claim that was checked, with the relative difference that was found."""
-        return [
-            ("the identity plan gives the model's own logits", self.check.logits),
-            ("a block without attention and MLP returns its input", self.check.silence),
-            (f"a block is its two parts ({self.check.wiring})", self.check.parts),
-            ("packed rows give the model's own logits", self.rows),
-            ("allowed", allowed(self.model)),
-        ]
+        """Return what was found, and how large a difference may be."""
+        return [*self.found, ("allowed", allowed(self.model))]
 
 
 _openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()
@@ -46,25 +43,55 @@ def opening(hf: PreTrainedModel) -> Opening:
         ModelError: when plans cannot run on it; the message says why.
     """
     if hf not in _openings:
-        model = open_model(hf)
-        found = check(model)
-        _openings[hf] = Opening(model, found, _check_rows(model))
+        with _without_dropout(hf):
+            _openings[hf] = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
     return _openings[hf]
 
 
+@contextmanager
+def _without_dropout(hf: PreTrainedModel) -> Iterator[None]:
+    """Have a model that is being trained compute the same twice, for as long as it is checked."""
+    training = [module for module in hf.modules() if module.training]
+    hf.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def opened(hf: PreTrainedModel) -> OpenedModel:
-    """Return the model that :func:`opening` opened."""
-    return opening(hf).model
+    """Return a decoder that :func:`opening` opened; raises ModelError for an encoder."""
+    model = opening(hf).model
+    if not isinstance(model, OpenedModel):
+        raise ModelError(
+            f"{type(hf).__name__} is an encoder: it predicts no next tokens, which a decoder does"
+        )
+    return model
 
 
-def admit(model: OpenedModel, plan: Plan) -> None:
+def opened_encoder(hf: PreTrainedModel) -> OpenedEncoder:
+    """Return an encoder that :func:`opening` opened; raises ModelError for a decoder."""
+    model = opening(hf).model
+    if not isinstance(model, OpenedEncoder):
+        raise ModelError(f"{type(hf).__name__} is a decoder: no token of it sees later ones")
+    return model
+
+
+def admit(model: Opened, plan: Plan) -> None:
     """Raise unless a plan can run on a model.
 
     Raises:
         PlanError: when it names a layer that the model lacks.
-        ModelError: when it names a layer that was not loaded.
+        ModelError: when it names a layer that was not loaded, or is about earlier tokens, which an
+            encoder does not have.
     """
     plan.check(model.num_layers)
+    if plan.has_history and isinstance(model, OpenedEncoder):
+        raise ModelError(
+            f"the plan {plan} is about earlier tokens (freeze, noise), and an encoder has none: "
+            "every token sees all others, and none is the current one; run it on a decoder"
+        )
     lacking = plan.layers.difference(model.present)
     if lacking:
         raise ModelError(
@@ -72,6 +99,34 @@ def admit(model: OpenedModel, plan: Plan) -> None:
             f"loaded for a plan that runs {spans(model.present)}: load it for this plan, or "
             "without plan= for all layers"
         )
+
+
+def _open_decoder(hf: PreTrainedModel) -> Opening:
+    model = open_model(hf)
+    found, rows = check(model), _check_rows(model)
+    return Opening(
+        model,
+        [
+            ("the identity plan gives the model's own logits", found.logits),
+            ("a block without attention and MLP returns its input", found.silence),
+            (f"a block is its two parts ({found.wiring})", found.parts),
+            ("packed rows give the model's own logits", rows),
+        ],
+    )
+
+
+def _open_encoder(hf: PreTrainedModel) -> Opening:
+    model = open_encoder(hf)
+    found = check_encoder(model)
+    return Opening(
+        model,
+        [
+            ("the identity plan gives the model's own states", found.states),
+            ("attention adds to a block's input", found.attention),
+            (f"the MLP adds to what attention left (norms {found.norms} the parts)", found.mlp),
+            ("a sentence beside a longer one gets the states that it gets alone", found.padding),
+        ],
+    )
 
 
 @torch.no_grad()

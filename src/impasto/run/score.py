@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from impasto.model.opened import OpenedModel
+from impasto.model.opened import Opened, OpenedModel
 from impasto.plan import Plan
 from impasto.run.bundle import open_flock
 from impasto.run.memory import fitting
@@ -91,7 +91,7 @@ class Wanted:
 
 
 def token_scores(
-    model: OpenedModel,
+    model: Opened,
     states: Float[Tensor, "predictions hidden"],
     rows: Int[Tensor, "tokens"],
     tokens: Int[Tensor, "tokens"],
@@ -132,12 +132,12 @@ def _are_likeliest(
 
 
 def likeliest(
-    model: OpenedModel, states: Float[Tensor, "predictions hidden"]
+    model: Opened, states: Float[Tensor, "predictions hidden"]
 ) -> Int[Tensor, "predictions"]:
     """Return the likeliest token after each state."""
     return torch.cat([model.leave(rows).argmax(-1) for rows in states.split(_slab(model))])
 
 
-def _slab(model: OpenedModel) -> int:
+def _slab(model: Opened) -> int:
     """Return of how many rows logits are made at once, so that they never fill the memory."""
     return max(1, _LOGITS_AT_ONCE // model.vocabulary)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from impasto.error import UserError
 from impasto.model.block import Arguments
-from impasto.model.opened import OpenedModel
+from impasto.model.opened import Opened
 from impasto.plan import Plan
-from impasto.run.walk import State
 
 
 class Watch:
@@ -23,7 +22,7 @@ class Watch:
             calls are its own, and tell nobody anything.
     """
 
-    def __init__(self, model: OpenedModel) -> None:
+    def __init__(self, model: Opened) -> None:
         self._model = model
         self.running = False
         self._states: list[Tensor] = []
@@ -52,10 +51,10 @@ class Watch:
             )
         self._states, self._attentions = [], []
 
-    def passed(self, state: State) -> None:
+    def passed(self, states: Tensor) -> None:
         """Note the states of a depth."""
         if self._wants_states:
-            self._states.append(state.latest)
+            self._states.append(states)
 
     def told(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Return a model's output with the plan's depths and attentions in it (a forward hook)."""

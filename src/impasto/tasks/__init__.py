@@ -11,18 +11,31 @@ from typing import Any
 from impasto.tasks.arithmetic import arithmetic
 from impasto.tasks.capitals import capitals
 from impasto.tasks.cnn_dailymail import check_cnn_dailymail, cnn_dailymail
+from impasto.tasks.glue import check_glue, glue
+from impasto.tasks.masked_text import check_masked_text, masked_text
 from impasto.tasks.questions import Question, Questions, SubjectQuestions
-from impasto.tasks.request import Generation, LogLikelihood, Request, Response, RollingLogLikelihood
+from impasto.tasks.request import (
+    Generation,
+    LogLikelihood,
+    MaskedText,
+    Prediction,
+    Request,
+    Response,
+    RollingLogLikelihood,
+)
 from impasto.tasks.squad import check_squad, squad
-from impasto.tasks.task import Estimate, Group, Injectable, Suite, Task
+from impasto.tasks.task import Estimate, Fitted, Group, Injectable, Suite, Task
 
 __all__ = [
     "TASKS",
     "Estimate",
+    "Fitted",
     "Generation",
     "Group",
     "Injectable",
     "LogLikelihood",
+    "MaskedText",
+    "Prediction",
     "Question",
     "Questions",
     "Request",
@@ -35,7 +48,9 @@ __all__ = [
     "capitals",
     "check_entry",
     "cnn_dailymail",
+    "glue",
     "load_suite",
+    "masked_text",
     "squad",
 ]
 
@@ -48,8 +63,14 @@ TASKS: dict[str, Callable[..., Task]] = {
 # What tells, without reading any data, whether a task's options are right; and the task's name.
 CHECKS: dict[str, Callable[..., str]] = {
     "cnn_dailymail": check_cnn_dailymail,
+    "glue": check_glue,
+    "masked_text": check_masked_text,
     "squad": check_squad,
 }
+
+
+# Entries that are several tasks, and groups of them.
+SUITES: dict[str, Callable[..., Suite]] = {"glue": glue, "masked_text": masked_text}
 
 
 def load_suite(entry: str | Mapping[str, object]) -> Suite:
@@ -60,12 +81,14 @@ def load_suite(entry: str | Mapping[str, object]) -> Suite:
     have, a value that the option cannot take, and data that are not there.
     """
     name, options = _read(entry)
+    if name in SUITES:
+        return SUITES[name](**options)
     if name in TASKS:
         return Suite((TASKS[name](**options),))
     from impasto.tasks.harness import Options, check_name, load_benchmark
 
     read = Options.read(name, options)
-    check_name(name, read, sorted(TASKS))
+    check_name(name, read, sorted(TASKS | SUITES))
     return load_benchmark(name, read)
 
 
@@ -75,11 +98,11 @@ def check_entry(entry: str | Mapping[str, object]) -> str:
     Raises ValueError, as `load_suite` would, for what is wrong whatever the data are.
     """
     name, options = _read(entry)
-    if name in TASKS:
+    if name in TASKS | SUITES:
         return CHECKS[name](**options) if name in CHECKS else TASKS[name](**options).name
     from impasto.tasks.harness import Options, check_name
 
-    check_name(name, Options.read(name, options), sorted(TASKS))
+    check_name(name, Options.read(name, options), sorted(TASKS | SUITES))
     return name
 
 
@@ -90,8 +113,8 @@ def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"a task is a name or a mapping with a name, not {entry!r}")
     name = str(options["name"])
     given: dict[str, Any] = {str(key): value for key, value in options.items() if key != "name"}
-    if name in TASKS:
-        allowed = tuple(inspect.signature(TASKS[name]).parameters)
+    if name in TASKS | SUITES:
+        allowed = tuple(inspect.signature((TASKS | SUITES)[name]).parameters)
         for option in given:
             if option not in allowed:
                 raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")

@@ -7,12 +7,15 @@ cuts it, and counted.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from impasto.error import UserError
 from impasto.tasks.request import (
     Generation,
     LogLikelihood,
+    MaskedText,
+    Prediction,
     Request,
     Response,
     RollingLogLikelihood,
@@ -66,6 +69,12 @@ class AskedModel(Protocol):
         """Continue every prompt under every plan."""
         ...
 
+    def masked_scores(
+        self, plans: Any, texts: Any, donors: Any = ..., progress: Progress = ...
+    ) -> Any:
+        """Score texts token by token, each masked alone: (log p, likeliest, tokens)."""
+        ...
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -86,10 +95,12 @@ def answer(
     items: Sequence[Sequence[Request]],
     donors: Sequence[Mapping[str, Any]] | None = None,
     progress: Progress = lambda share: None,
+    keep: Path | None = None,
 ) -> Answers:
     """Return what a model says under every plan to the requests of every item.
 
-    `donors` binds what the plans inject, one mapping for each item.
+    `donors` binds what the plans inject, one mapping for each item. `keep` is the folder in which
+    heads that are fitted on the way are kept and found again.
     """
     asked = [(row, request) for row, requests in enumerate(items) for request in requests]
     found: list[list[Response]] = [[0.0] * len(asked) for _ in plans]
@@ -99,7 +110,7 @@ def answer(
         requests = [asked[index][1] for index in batch]
         bound = None if donors is None else [donors[asked[index][0]] for index in batch]
         part = _part(progress, done / len(asked), len(batch) / len(asked))
-        said, cut = _ask(model, plans, requests, bound, part)
+        said, cut = _ask(model, plans, requests, bound, part, keep)
         for plan, responses in enumerate(said):
             for index, response in zip(batch, responses, strict=True):
                 found[plan][index] = response
@@ -112,8 +123,12 @@ def _batches(asked: Sequence[tuple[int, Request]]) -> Iterator[list[int]]:
     """Yield the indices of requests that go to the model in one call."""
     kinds: dict[Any, list[int]] = {}
     for index, (_, request) in enumerate(asked):
-        limits = (request.stop, request.max_new_tokens) if isinstance(request, Generation) else ()
-        kinds.setdefault((type(request), limits), []).append(index)
+        alike: Any = None
+        if isinstance(request, Generation):
+            alike = (request.stop, request.max_new_tokens)
+        elif isinstance(request, Prediction):
+            alike = request.problem
+        kinds.setdefault((type(request), alike), []).append(index)
     yield from kinds.values()
 
 
@@ -123,9 +138,20 @@ def _ask(
     requests: Sequence[Any],
     donors: Sequence[Mapping[str, Any]] | None,
     progress: Progress,
+    keep: Path | None,
 ) -> tuple[Sequence[Sequence[Response]], list[bool]]:
     """Return the responses to requests of one kind, by plan, and which requests were cut."""
     first = requests[0]
+    if isinstance(first, Prediction):
+        from impasto.heads import predict
+
+        texts = [(request.first, request.second) for request in requests]
+        said = predict(model, plans, first.problem, texts, keep, progress)  # type: ignore[arg-type]
+        return said, [False] * len(requests)
+    if isinstance(first, MaskedText):
+        texts = [request.text for request in requests]
+        scores = model.masked_scores(plans, texts, donors, progress)
+        return [[tuple(score) for score in row] for row in scores], [False] * len(requests)
     if isinstance(first, Generation):
         return _generate(model, plans, requests, donors, progress)
     if isinstance(first, LogLikelihood):

@@ -1,9 +1,12 @@
-"""What a task can ask of a model: three kinds of request, and what each is answered with.
+"""What a task can ask of a model, and what each kind of request is answered with.
 
-The kinds and their meaning are lm-evaluation-harness's. Nothing here knows models or tokenizers.
+Three kinds are for decoders, with lm-evaluation-harness's meaning, and two for encoders. Nothing
+here knows models or tokenizers.
 """
 
 from dataclasses import dataclass
+
+from impasto.tasks.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +39,27 @@ class Generation:
     max_new_tokens: int
 
 
-Request = LogLikelihood | RollingLogLikelihood | Generation
-Response = tuple[float, bool] | float | str
+@dataclass(frozen=True, slots=True)
+class MaskedText:
+    """How likely is each token of a text, masked alone?
+
+    Answered with (sum of log p in nats, how many were the likeliest, how many there were).
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What does a head that was fitted to a problem say of a text, or of two?
+
+    Answered with a class, as a number from 0, or with the number that was to be told.
+    """
+
+    problem: Problem
+    first: str
+    second: str | None
+
+
+Request = LogLikelihood | RollingLogLikelihood | Generation | MaskedText | Prediction
+Response = tuple[float, bool] | tuple[float, int, int] | float | str

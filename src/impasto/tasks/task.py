@@ -24,6 +24,7 @@ from math import nan, sqrt
 from statistics import fmean
 from typing import Any, Protocol, runtime_checkable
 
+from impasto.tasks.problem import Problem
 from impasto.tasks.request import Request, Response
 
 Value = Any  # a number for most metrics
@@ -98,6 +99,16 @@ class Injectable(Protocol):
 
     def judge_injected(self, item: Any, responses: Sequence[Response]) -> Mapping[str, Value]:
         """Return an item's values where its donor was injected."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A task whose items are asked of a head that is fitted first: they are asked all at once."""
+
+    @property
+    def problem(self) -> Problem:
+        """Return what the head is fitted to."""
         ...
 
 

@@ -118,3 +118,21 @@ def test_a_preset_records_what_its_numbers_depend_on(path):
     for entry in Study.from_yaml(path).tasks:  # the harness's tasks all say their shots
         ours = entry.options["name"] in ("capitals", "arithmetic", "squad", "cnn_dailymail")
         assert ours or "num_fewshot" in entry.options
+
+
+def test_the_painters_of_bert_are_complete_for_24_layers_under_both_protocols():
+    middles, seeds, loops = 11, 10, 28
+    assert counted("painters_bert", 24) == {
+        "baseline": 1,
+        "skip_one": 24,
+        "switch": 23,
+        "skip": middles,
+        "middle_repeat": middles,
+        "reverse": middles,
+        "random_order": middles * seeds,
+        "parallel": middles,
+        "looped_parallel": middles * loops,
+    }
+    assert study("painters_bert").plans == study("painters").plans
+    names = [entry.check() for entry in study("painters_bert").tasks]
+    assert names == ["glue_frozen", "glue_frozen_published", "glue_fine-tuned"]

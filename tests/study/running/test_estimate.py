@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 import impasto
 from impasto import Study
 from impasto.cli import app
+from impasto.run import load_decoder
 from impasto.study.work.counting import Counting
 
 STUDY = """\
@@ -37,7 +38,7 @@ def test_fewer_items_cost_less(study):
 
 
 def test_a_counting_model_adds_up_what_the_model_says_it_costs():
-    model = impasto.load("demo")
+    model = load_decoder("demo")
     counting = Counting(model)
     plans = [impasto.Plan.identity(12), impasto.Plan.parse("0-5 freeze 6-11")]
     pairs = [("Q: What is the capital of France?\nA:", " Paris"), ("Q: 1 + 1 =", " 2")]

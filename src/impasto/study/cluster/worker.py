@@ -61,14 +61,17 @@ class Worker:
         import torch
 
         torch.set_num_threads(self._threads)
-        from impasto.run import load
+        from impasto.run import Model, load
         from impasto.run.memory import free_bytes
         from impasto.study.cluster.memory import check_room
         from impasto.study.work.asking import device_of
         from impasto.study.work.identity import model_identity
 
         check_room(name, options, gpus)
-        self._model = load(name, **options)
+        model = load(name, **options)
+        if not isinstance(model, Model):
+            raise UserError(f"{name} is an encoder; its studies run in one process: no --cluster")
+        self._model = model
         return {
             "layers": self._model.num_layers,
             "identity": dict(model_identity(self._model).parts),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from impasto.plan import Plan
 from impasto.study.work.identity import Identity, digest_of
 from impasto.study.work.units import Unit, plan_groups, shard_starts, unit_seconds
-from impasto.tasks import Task
+from impasto.tasks import Fitted, Task
 
 Expected = Callable[[], Mapping[str, float | None]]  # seconds for each task under all its plans
 
@@ -156,7 +156,9 @@ class _Register:
         found = self._sql.execute(query, [task, self._model]).fetchall()
         if not found:
             count = len(needed.task.items)
-            starts = shard_starts(count, self._expected(needed), self._each())
+            starts = [0]  # a head is fitted once for all that it is asked
+            if not isinstance(needed.task, Fitted):
+                starts = shard_starts(count, self._expected(needed), self._each())
             self._sql.executemany(
                 "INSERT INTO shards (task, model, start, stop) VALUES (?, ?, ?, ?)",
                 [

@@ -1,6 +1,7 @@
 """The output folder: whether it can take a study's results, and writing them whole or not."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from impasto.error import UserError
 from impasto.study.database.opening import DATABASE
 
 STUDY, RESULTS = "study.yaml", "results.csv"
+HEADS = "heads"  # fitted heads and trained checkpoints
 
 
 def check_folder(out: Path) -> None:
@@ -37,6 +39,7 @@ def discard(out: Path) -> None:
     """Throw away all results that a folder holds."""
     for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", RESULTS, STUDY):
         (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / HEADS, ignore_errors=True)
 
 
 def write_files(out: Path, contents: Mapping[str, str | bytes]) -> None:

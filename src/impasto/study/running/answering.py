@@ -58,10 +58,10 @@ class InProcess:
     @property
     def free(self) -> int | None:
         """Half of what is free on the model's device."""
-        from impasto.run import Model
+        from impasto.run import Encoder, Model
         from impasto.run.memory import free_bytes
 
-        return free_bytes(self.model.hf.device) if isinstance(self.model, Model) else None
+        return free_bytes(self.model.hf.device) if isinstance(self.model, Model | Encoder) else None
 
     @contextmanager
     def allowed(self, memory: int | None) -> Iterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from impasto.plan import Plan
-from impasto.run import Cost, Model
+from impasto.run import Cost, Encoder, Model
 from impasto.study.database.register import NeededTask
 from impasto.study.work.asking import Asking, StudiedModel
 from impasto.study.work.counting import cost_of
@@ -40,7 +40,7 @@ class Estimate:
         return self.cost.rows * self.seconds_per_layer_row
 
 
-def estimate(model: Model, suite: Suite, plans: Sequence[Plan]) -> Estimate:
+def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Estimate:
     """Count what asking a model all tasks of a suite under all plans costs."""
     unique = list({plan.digest: plan for plan in plans}.values())
     costs = (
@@ -61,7 +61,7 @@ def expected_seconds(
     model: StudiedModel, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
 ) -> dict[str, float | None]:
     """Return how long each task takes under its plans; None for a model that cannot say."""
-    if not isinstance(model, Model):
+    if not isinstance(model, Model | Encoder):
         return {}
     each = model.seconds_per_layer_row
     return {
@@ -70,5 +70,9 @@ def expected_seconds(
     }
 
 
-def _cost(model: Model, asking: Asking, plans: Sequence[Plan]) -> Cost:
+def _cost(model: Model | Encoder, asking: Asking, plans: Sequence[Plan]) -> Cost:
+    if isinstance(model, Encoder):
+        from impasto.heads.cost import cost
+
+        return cost(model, plans, [request for item in asking.requests for request in item])
     return cost_of(model, plans, asking.requests, asking.donors)

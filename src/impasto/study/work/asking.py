@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from impasto.plan import Plan
@@ -46,11 +47,15 @@ class StudiedModel(KnownModel, AskedModel, Protocol):
 
 @dataclass(frozen=True)
 class Asking:
-    """A task as it is put to a model: what each item asks, and whose states each is injected."""
+    """A task as it is put to a model: what each item asks, and whose states each is injected.
+
+    `keep` is the folder of what is fitted on the way; None keeps nothing.
+    """
 
     task: Task
     requests: Sequence[Sequence[Request]]
     donors: Sequence[Mapping[str, Any]] | None
+    keep: Path | None = None
 
     @classmethod
     def of(cls, task: Task, tokenizer: Any, plans: Sequence[Plan]) -> "Asking":
@@ -69,7 +74,7 @@ class Asking:
     ) -> Answers:
         """Return what a model says to some of the items, under every plan."""
         donors = None if self.donors is None else self.donors[items]
-        return put(model, plans, self.requests[items], donors, progress)
+        return put(model, plans, self.requests[items], donors, progress, self.keep)
 
 
 def put(
@@ -78,17 +83,19 @@ def put(
     requests: Sequence[Sequence[Request]],
     donors: Sequence[Mapping[str, Any]] | None,
     progress: Callable[[float], None] = lambda share: None,
+    keep: Path | None = None,
 ) -> Answers:
     """Return what a model says to some items' requests under every plan.
 
-    `donors` are bound where a plan injects, one for each item.
+    `donors` are bound where a plan injects, one for each item; `keep` is where fitted heads are
+    kept.
     """
     bound = None
     if donors is not None and any(plan.injections for plan in plans):
         from impasto.run import Donor
 
         bound = [{DONOR: Donor(**donor)} for donor in donors]
-    return answer(model, list(plans), requests, bound, progress)
+    return answer(model, list(plans), requests, bound, progress, keep)
 
 
 class Here:

@@ -18,7 +18,8 @@ from typing import Any
 
 from impasto.tasks import Request, Task
 
-COMPUTING = ("plan", "model", "run", "tasks", "study/work/asking.py", "study/work/scoring.py")
+ASKING = ("study/work/asking.py", "study/work/scoring.py")
+COMPUTING = ("plan", "model", "run", "heads", "tasks", *ASKING)
 LIBRARIES = ("torch", "transformers", "tokenizers")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNTOLD = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")  # no content
@@ -67,12 +68,12 @@ def model_identity(model: Any, weights: str | None = None) -> Identity:
     """
     if not hasattr(model, "hf"):
         return Identity(dict(model.identity))
-    config = model.hf.config
+    config, writes = model.hf.config, getattr(model.hf, "generation_config", None)
     return Identity(
         {
             "weights": weights or weights_digest(model.hf),
             "configuration": digest_of(
-                [_told(config.to_dict()), getattr(model.hf.generation_config, "eos_token_id", None)]
+                [_told(config.to_dict()), getattr(writes, "eos_token_id", None)]
             ),
             "tokenizer": tokenizer_digest(model.tokenizer),
             "numbers": str(model.hf.dtype).removeprefix("torch."),

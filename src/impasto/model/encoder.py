@@ -1,0 +1,227 @@
+"""A Hugging Face encoder opened up: embeddings in, blocks in between, states out.
+
+As with decoders (:mod:`impasto.model.opened`), nothing of a family is written down: the model's own
+forward says what each block is called with, and puts its norm, pooler or head on finished states.
+There is neither a cache nor a current token, so the rows of a call are the sequences as they are.
+
+Shapes: ``batch`` sequences of ``tokens`` states of ``hidden`` units; ``vocab`` tokens.
+"""
+
+import inspect
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from impasto.model.absent import first_present, is_absent
+from impasto.model.anatomy import ModelError, find_convolution, find_encoder_anatomy
+from impasto.model.block import Arguments
+from impasto.model.forwards import Forward, Forwards, arity, as_output
+from impasto.model.opened import Habits, Opened, input_device, replayable, take_apart
+from impasto.plan import Layer
+
+_CONVOLVED = ("hidden_states", "residual_states", "input_mask")
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Token sequences, padded on the right.
+
+    Attributes:
+        ids: The tokens; padding is the model's own.
+        is_real: Where they are no padding.
+        types: Which of two segments each token is of, where the tokenizer says so.
+    """
+
+    ids: Int[Tensor, "batch tokens"]
+    is_real: Bool[Tensor, "batch tokens"]
+    types: Int[Tensor, "batch tokens"] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an encoder's own forward hands to its blocks, and to the convolution beside them."""
+
+    states: Float[Tensor, "batch tokens hidden"]
+    arguments: list[Arguments]  # one per layer
+    convolved: Tensor | None = None  # the convolution's mask
+
+
+@dataclass(eq=False)
+class OpenedEncoder(Opened):
+    """An encoder whose blocks can be called one by one; made by :func:`open_encoder`.
+
+    ``convolution`` is DeBERTa's, where the model has one: it reads what its first layer reads, and
+    what it returns is added to that layer's output before a norm. It is a part of that layer.
+    """
+
+    convolution: nn.Module | None = None
+
+    @cached_property
+    def max_positions(self) -> int | None:
+        """The most tokens that the model can read, where its configuration says so."""
+        most = getattr(self.hf.config, "max_position_embeddings", None)
+        for name, module in self.hf.base_model.named_modules():
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+                padding = module.padding_idx  # RoBERTa's positions begin after that of padding
+                return most if most is None or padding is None else most - padding - 1
+        return most
+
+    @property
+    def padding(self) -> int:
+        """The token that fills a batch up."""
+        return getattr(self.hf.config, "pad_token_id", None) or 0
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether the model has a head that says which token a masked one was."""
+        return self.hf.get_output_embeddings() is not None
+
+    @cached_property
+    def takes_types(self) -> bool:
+        """Whether the model's forward tells segments apart."""
+        parameters = inspect.signature(type(self.hf.base_model).forward).parameters
+        return "token_type_ids" in parameters
+
+    def prepare(self, sentences: Sentences) -> Prepared:
+        """Embed sentences and collect what each block would be called with, running none of them.
+
+        Raises:
+            ModelError: when they are longer than the model's positions.
+        """
+        count, most = sentences.ids.shape[1], self.max_positions
+        if most is not None and count > most:
+            raise ModelError(
+                f"{type(self.hf).__name__} cannot read {count} tokens: it has {most} positions; "
+                "shorten the text"
+            )
+        noted: Arguments = {}
+        with Forwards(self.outside(noted)):
+            calls = self.noted(self._given(sentences))
+        arguments = [replayable(call) for call in calls]
+        return Prepared(calls[0]["hidden_states"], arguments, noted.get("input_mask"))
+
+    def run(
+        self, layer: Layer, states: Float[Tensor, "batch rows hidden"], prepared: Prepared
+    ) -> Float[Tensor, "batch rows hidden"]:
+        """Run a layer, or a part of it, on states of a prepared batch."""
+        after = self.blocks[layer.index](states, prepared.arguments[layer.index], layer.part)
+        if self.convolution is None or layer.index:
+            return after
+        mask: Any = prepared.convolved  # padding is zero where the model itself runs this layer
+        return self.convolution(states * mask[..., None].to(states.dtype), after, mask)
+
+    def end(self, states: Float[Tensor, "batch rows hidden"]) -> Float[Tensor, "batch rows hidden"]:
+        """Return what the model without its head gives where its last layer gives ``states``."""
+        if self.ends_plainly:
+            return states
+        with self._finished(states):
+            return self.hf.base_model(**self._blank(states)).last_hidden_state
+
+    @cached_property
+    def ends_plainly(self) -> bool:
+        """Whether nothing follows the last layer: most families have no final norm."""
+        states = torch.arange(2 * self.hidden, device=self.device, dtype=self.hf.dtype)
+        states = states.reshape(1, 2, -1).sin()
+        with torch.no_grad(), self._finished(states):
+            end = self.hf.base_model(**self._blank(states)).last_hidden_state
+        return torch.equal(end, states)
+
+    def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
+        """Apply what follows the last layer, and the head that predicts tokens."""
+        rows = states[:, None]  # each row a sequence of its own
+        with self._finished(rows):
+            return self.hf(**self._blank(rows)).logits[:, 0]
+
+    def own_states(self, sentences: Sentences) -> Float[Tensor, "batch tokens hidden"]:
+        """Return what the model's own forward without its head gives; absent layers are passed."""
+        outside = [] if 0 in self.present else self.outside({})
+        with self.passing(), Forwards(outside):
+            return self.hf.base_model(**self._given(sentences)).last_hidden_state
+
+    def _given(self, sentences: Sentences) -> Arguments:
+        given: Arguments = {
+            "input_ids": sentences.ids,
+            "attention_mask": sentences.is_real.long(),
+        }
+        if sentences.types is not None and self.takes_types:
+            given["token_type_ids"] = sentences.types
+        return given
+
+    def _blank(self, states: Tensor) -> Arguments:
+        """Return what a forward is called with whose last layer's states are put in its place."""
+        blank = torch.zeros(states.shape[:2], dtype=torch.long, device=self.device)
+        return {"input_ids": blank, "attention_mask": torch.ones_like(blank)}
+
+    def _finished(self, states: Tensor) -> ExitStack:
+        """Return a context in which every layer gives these states."""
+
+        def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return as_output(states, self.habits.block_outputs)
+
+        stack = ExitStack()
+        stack.enter_context(Forwards([(block.module, finished) for block in self.blocks]))
+        stack.enter_context(Forwards(self.outside({})))
+        return stack
+
+    def outside(self, noted: Arguments) -> list[tuple[nn.Module, Forward]]:
+        """Return a stand-in for the convolution; see :meth:`Opened.outside`."""
+        if self.convolution is None:
+            return []
+
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            noted.update(dict(zip(_CONVOLVED, args, strict=False)) | kwargs)
+            return noted["residual_states"]
+
+        return [(self.convolution, forward)]
+
+
+def may_be_encoder(hf: PreTrainedModel) -> bool:
+    """Whether a model predicts no next tokens and is no half of an encoder-decoder."""
+    return not (hf.can_generate() or hf.config.is_encoder_decoder or hasattr(hf.config, "impasto"))
+
+
+def open_encoder(hf: PreTrainedModel) -> OpenedEncoder:
+    """Open a Hugging Face encoder, whatever its head.
+
+    Raises:
+        ModelError: when its blocks or their parts are not found.
+    """
+    if "input_ids" not in inspect.signature(type(hf.base_model).forward).parameters:
+        raise ModelError(
+            f"{type(hf).__name__} reads no text; plans run on decoders with their head and on "
+            "encoders"
+        )
+    anatomy = find_encoder_anatomy(hf)
+    outputs, arities = _observe(hf, anatomy.attention + anatomy.mlp, anatomy.blocks)
+    blocks = take_apart(anatomy, arities)
+    return OpenedEncoder(hf, blocks, Habits(outputs, ""), anatomy, find_convolution(hf, anatomy))
+
+
+@torch.no_grad()
+def _observe(
+    hf: PreTrainedModel, names: tuple[str, ...], blocks: nn.ModuleList
+) -> tuple[int, dict[str, int]]:
+    """Watch what the first block that is there and its parts return, in one ordinary forward."""
+    block = first_present(blocks)
+    assert block is not None, "the anatomy found one"
+    outputs: dict[str, Any] = {}
+
+    def seen(name: str) -> Any:
+        return lambda module, args, output: outputs.__setitem__(name, output)
+
+    hooks = [block.register_forward_hook(seen(""))]
+    hooks += [block.get_submodule(name).register_forward_hook(seen(name)) for name in names]
+    ids = torch.zeros(1, 2, dtype=torch.long, device=input_device(hf))
+    try:
+        with Forwards([(other, block.forward) for other in blocks if is_absent(other)]):
+            hf.base_model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return arity(outputs[""]), {name: arity(outputs[name]) for name in names}

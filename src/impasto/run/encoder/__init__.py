@@ -1,0 +1,1 @@
+"""Plans on encoders: no current token, no cache; every token sees all others."""

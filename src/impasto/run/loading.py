@@ -1,0 +1,71 @@
+"""``load``: a model by name or as it is, opened so that plans can run on it."""
+
+import os
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from impasto.error import UserError
+from impasto.model.encoder import may_be_encoder
+from impasto.model.load import load_hf
+from impasto.plan import Plan
+from impasto.run.encoder.model import Encoder
+from impasto.run.model import Model
+
+
+def load(
+    model: str | os.PathLike[str] | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | str | None = None,
+    plan: Plan | None = None,
+    **options: Any,
+) -> Model | Encoder:
+    """Open a decoder or an encoder so that plans can run on it.
+
+    Args:
+        model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model. A folder
+            may be one that :func:`impasto.export` wrote.
+        tokenizer: Its tokenizer, where it does not come with the model. Without one, prompts are
+            token ids.
+        plan: Load for this plan: layers that it does not name are neither read nor held in memory,
+            and only plans that name no other layer can run. None loads all layers; of a folder
+            that was exported for a plan, those that it holds.
+        options: Passed on to ``from_pretrained``: ``dtype``, ``device_map``, ``revision``,
+            ``attn_implementation``, ``trust_remote_code``, …
+
+    Raises:
+        ModelError: when there is no such model, or plans cannot run on it; the message says why.
+        PlanError: when ``plan`` names a layer that the model lacks.
+    """
+    if plan is not None and not isinstance(plan, Plan):
+        raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
+    if isinstance(model, PreTrainedModel):
+        given = [*options, *(["plan"] if plan is not None else [])]
+        if given:
+            raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
+        hf, found, name = model, None, model.config.name_or_path or type(model).__name__
+    elif isinstance(model, (str, os.PathLike)):
+        hf, found, plan = load_hf(model, plan, **options)
+        name = os.fspath(model)
+    else:
+        raise UserError(
+            f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
+        )
+    if isinstance(tokenizer, str):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    kind = Encoder if may_be_encoder(hf) else Model
+    return kind(hf, found if tokenizer is None else tokenizer, name, plan)
+
+
+def load_decoder(
+    model: str | os.PathLike[str] | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | str | None = None,
+    plan: Plan | None = None,
+    **options: Any,
+) -> Model:
+    """Open a decoder as :func:`load` does; raises UserError for an encoder too."""
+    opened = load(model, tokenizer, plan, **options)
+    if isinstance(opened, Encoder):
+        raise UserError(f"{opened!r} predicts no next tokens, and this is about a model that does")
+    return opened

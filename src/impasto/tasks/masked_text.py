@@ -1,0 +1,88 @@
+"""Texts whose tokens are masked one by one: how well does an encoder fill them in?
+
+Pseudo-perplexity and fill-mask accuracy (Salazar et al. 2020, arXiv 1910.14659).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, nan
+from typing import Any
+
+from impasto.error import UserError
+from impasto.tasks.data import read_rows, text
+from impasto.tasks.request import MaskedText, Request, Response
+from impasto.tasks.task import Estimate, Suite, Value
+
+NAME = "masked_text"
+ACCURACY, PERPLEXITY = "acc", "pseudo_perplexity"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One text."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class MaskedTexts:
+    """Texts to fill in, token by token."""
+
+    items: Sequence[Line]
+    name: str = NAME
+    title: str = "Masked tokens"
+    part_of: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Return a sha256 over everything that can change a result."""
+        told = [NAME, [item.text for item in self.items]]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def requests(self, tokenizer: object = None) -> Sequence[Sequence[Request]]:
+        """Return what each item asks of a model."""
+        return [[MaskedText(item.text)] for item in self.items]
+
+    def judge(self, item: Line, responses: Sequence[Response]) -> Mapping[str, Value]:
+        """Return how many tokens were the likeliest, and the log p of all, with their number."""
+        [said] = responses
+        log_p, likeliest, tokens = said  # type: ignore[misc]
+        return {ACCURACY: (likeliest, tokens), PERPLEXITY: (log_p, tokens)}
+
+    def aggregate(self, metric: str, values: Sequence[Value]) -> Estimate:
+        """Return the share of tokens that were the likeliest, or exp(−log p per token)."""
+        total, tokens = (sum(each) for each in zip(*values, strict=True))
+        share = total / tokens if tokens else nan
+        return Estimate(exp(-share) if metric == PERPLEXITY else share, nan, len(values))
+
+    def chance(self, metric: str) -> float:
+        """Return that guessing has no meaning."""
+        return nan
+
+
+def masked_text(data: str, column: str = "text", limit: int | None = None) -> Suite:
+    """Return the texts of a file as a task.
+
+    Args:
+        data: A JSONL, JSON, CSV or Parquet file.
+        column: Its column with the texts.
+        limit: Read the first so many.
+    """
+    check_masked_text(data, column, limit)
+    rows = read_rows(data, {column: text})[:limit]
+    lines = tuple(Line(str(number), row[column]) for number, row in enumerate(rows, 1))
+    return Suite((MaskedTexts(lines),))
+
+
+def check_masked_text(data: Any = None, column: Any = "text", limit: Any = None) -> str:
+    """Return the task's name; raises ValueError for what no data can make right."""
+    if not isinstance(data, str):
+        raise UserError(f"masked_text reads a file, data: FILE.jsonl, not {data!r}")
+    if not isinstance(column, str):
+        raise ValueError(f"column is the name of a column, not {column!r}")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"limit is a whole number from 1, not {limit!r}")
+    return NAME

@@ -1,0 +1,68 @@
+"""A study on an encoder: cells like any other, heads and checkpoints kept beside the results."""
+
+import pytest
+
+import tiny
+from impasto import Study, UserError
+from impasto.study.folder.files import HEADS
+
+PLANS = "plans: [skip: {n: 1}, '0 [1-2]*2 3']\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny.files(tmp_path_factory.mktemp("data"), train=32, validation=8)
+
+
+def study(folder, model, options):
+    path = folder / "study.yaml"
+    path.write_text(f"model: {model}\ntasks: [{{name: glue, {options}}}]\n{PLANS}")
+    return Study.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    "protocol", ["protocol: frozen", "protocol: fine-tuned, epochs: 1, seed: [0, 1]"]
+)
+def test_heads_are_kept_and_nothing_is_fitted_twice(model, data, protocol, tmp_path, monkeypatch):
+    files = f"data: {data['sst2']}, tasks: sst2, {protocol}"
+    read = study(tmp_path, model, files)
+    first = read.run(tmp_path / "out").frame()
+    assert set(first["metric"]) == {"acc", "score"}
+    kept = list((tmp_path / "out" / HEADS).glob("*/*"))
+    assert len(kept) == (3 if "frozen" in protocol else 6)
+    for what in ("predicting._fitted", "tuning._trained"):
+        monkeypatch.setattr(f"impasto.heads.{what}", None)
+    again = read.run(tmp_path / "out").frame()
+    assert again["value"].tolist() == first["value"].tolist()
+    for lost in (tmp_path / "out").glob("*.*"):
+        lost.unlink()
+    found = read.run(tmp_path / "out").frame()
+    assert found["value"].tolist() == pytest.approx(first["value"].tolist(), nan_ok=True)
+
+
+def test_masked_texts_are_refused_by_an_encoder_without_the_head(model, data, tmp_path):
+    path = tmp_path / "study.yaml"
+    texts = f"{{name: masked_text, data: {data['sst2']['train']}, column: sentence, limit: 2}}"
+    path.write_text(f"model: {model}\ntasks: [{texts}]\n{PLANS}")
+    with pytest.raises(UserError, match="without the head"):
+        Study.from_yaml(path).run()
+
+
+def test_a_decoder_is_refused_and_told_what_to_run(data, tmp_path):
+    path = tmp_path / "study.yaml"
+    task = f"{{name: glue, tasks: sst2, data: {data['sst2']}}}"
+    path.write_text(f"model: demo\ntasks: [{task}]\nplans: [baseline]\n")
+    with pytest.raises(UserError, match="is no encoder"):
+        Study.from_yaml(path).run()
+
+
+def test_what_a_decoder_answers_is_refused_on_an_encoder(model, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(f"model: {model}\ntasks: [capitals]\nplans: [baseline]\n")
+    with pytest.raises(UserError, match="is an encoder"):
+        Study.from_yaml(path).run()
