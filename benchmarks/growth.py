@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from impasto import Plan
-from impasto.run import load_decoder
+from impasto.run import Model, load_decoder
 from measures import seconds
 from peers import Input, cases
 from workloads import questions, random_llama, score
@@ -63,7 +63,7 @@ def _plans(family: str, T: int, choices: _Choices) -> list[Plan]:
 
 
 def _times(
-    runs: Sequence[tuple[impasto.Model, list[Plan]]], inputs: list[Input], device: str
+    runs: Sequence[tuple[Model, list[Plan]]], inputs: list[Input], device: str
 ) -> list[float]:
     """Return the seconds of each run: the best of some rounds, in turns, after one to warm up."""
     best = [float("inf")] * len(runs)
