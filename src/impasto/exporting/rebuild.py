@@ -8,6 +8,7 @@ what the model's own forward calls it with (masks, windows, rotary tables).
 import copy
 from collections.abc import Sequence
 from typing import Any
+from weakref import ref
 
 import torch
 from accelerate import init_empty_weights
@@ -75,7 +76,7 @@ def compare(model: OpenedModel, hf: Any, order: Sequence[int]) -> None:
                     where = f"{name}.{what}" if name else what
                     raise _inexpressible(place, layer, f"{where} is {found!r}, not {value!r}")
     outline = OpenedModel(
-        hf, [Block(block, (), ()) for block in blocks], model.habits, model.anatomy
+        ref(hf), [Block(block, (), ()) for block in blocks], model.habits, model.anatomy
     )
     its, new = _called_with(model), _called_with(outline)
     for place, layer in enumerate(order):

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import ref
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -200,7 +201,9 @@ def open_encoder(hf: PreTrainedModel) -> OpenedEncoder:
     anatomy = find_encoder_anatomy(hf)
     outputs, arities = _observe(hf, anatomy.attention + anatomy.mlp, anatomy.blocks)
     blocks = take_apart(anatomy, arities)
-    return OpenedEncoder(hf, blocks, Habits(outputs, ""), anatomy, find_convolution(hf, anatomy))
+    return OpenedEncoder(
+        ref(hf), blocks, Habits(outputs, ""), anatomy, find_convolution(hf, anatomy)
+    )
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import inspect
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+from weakref import ref
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +30,8 @@ from impasto.model.anatomy import (
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.forwards import Forward, Forwards, arity, as_output
 from impasto.model.visibility import Visibility, read_visibility
+
+_AHEAD = 64  # positions; the model's masks are asked for so many at a time
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,22 @@ class Habits:
 class Opened:
     """A model whose blocks can be called one by one.
 
-    ``hf`` is never changed, only called. Layers that are not loaded
-    (:mod:`impasto.model.absent`) have their place in ``blocks``, but no parts.
+    The Hugging Face model is never changed, only called. It is held weakly, for what is opened
+    belongs to it and must not outlive it: whoever runs plans holds the model. Layers that are not
+    loaded (:mod:`impasto.model.absent`) have their place in ``blocks``, but no parts.
     """
 
-    hf: PreTrainedModel
+    _hf: "ref[PreTrainedModel]"
     blocks: list[Block]
     habits: Habits
     anatomy: Anatomy
+
+    @property
+    def hf(self) -> PreTrainedModel:
+        """The Hugging Face model."""
+        model = self._hf()
+        assert model is not None, "the model was let go, and what was opened of it is used"
+        return model
 
     @property
     def num_layers(self) -> int:
@@ -84,6 +95,10 @@ class Opened:
         """The most tokens that the model can read, where its configuration says so."""
         config = self.hf.config.get_text_config(decoder=True)
         return getattr(config, "max_position_embeddings", None)
+
+    def position(self, wanted: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+        """Return positions, the last that the model has in the place of those beyond."""
+        return wanted if self.max_positions is None else wanted.clamp(max=self.max_positions - 1)
 
     @property
     def hidden(self) -> int:
@@ -194,7 +209,8 @@ class OpenedModel(Opened):
     def visibility(self, length: int) -> Visibility:
         """Return which position may see which among the first ``length``, as the model masks."""
         if self._visibility is None or self._visibility.length < length:
-            ahead = min(64, self.max_positions or 64)  # lest it be asked often
+            ahead = -(-length // _AHEAD) * _AHEAD  # lest it be asked at every token
+            ahead = min(ahead, self.max_positions or ahead)
             self._visibility = self._ask_visibility(max(length, ahead))
         return self._visibility
 
@@ -239,7 +255,7 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         replace(block, queries=find_queries(block.module, anatomy)) if block.attention else block
         for block in take_apart(anatomy, arities)
     ]
-    return OpenedModel(hf, blocks, habits, anatomy)
+    return OpenedModel(ref(hf), blocks, habits, anatomy)
 
 
 def take_apart(anatomy: Anatomy, arities: dict[str, int]) -> list[Block]:

@@ -69,7 +69,7 @@ class Applied:
     """The handle of an applied plan, and a context manager that removes it at its end."""
 
     def __init__(self, model: Opened, plan: Plan) -> None:
-        self._model, self._plan = model, plan
+        self._model, self._hf, self._plan = model, model.hf, plan
         self._call: Arguments = {}
         self._noted: list[Arguments] = []
         self._outside: Arguments = {}
@@ -91,7 +91,7 @@ class Applied:
 
     def remove(self) -> None:
         """Give the model back exactly as it was; a second call does nothing."""
-        if _applied.pop(self._model.hf, None) is not None:
+        if _applied.pop(self._hf, None) is not None:
             self._stand_ins.__exit__()
             for hook in self._hooks:
                 hook.remove()

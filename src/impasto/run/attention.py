@@ -47,7 +47,8 @@ def _attend(
     """Return what ``stock`` would, by way of it where rows are many or anything is unusual."""
     is_plain = not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
     is_full = query.dtype == torch.float32  # in less, scores must not be rounded on the way
-    if attention_mask is None or query.shape[2] > FEW_ROWS or not (is_plain and is_full):
+    is_usual = is_plain and is_full and query.shape[2] <= FEW_ROWS
+    if attention_mask is None or not attention_mask.is_floating_point() or not is_usual:
         return stock(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
         )
@@ -55,9 +56,6 @@ def _attend(
     folded = (batch, key.shape[1], heads // key.shape[1] * rows, -1)
     scaled = query * (width**-0.5 if scaling is None else scaling)
     scores = (scaled.reshape(folded) @ key.transpose(2, 3)).view(batch, heads, rows, -1)
-    if attention_mask.dtype == torch.bool:
-        scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
-    else:
-        scores += attention_mask
+    scores += attention_mask
     found = scores.softmax(-1).view(folded) @ value
     return found.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None

@@ -1,61 +1,110 @@
-"""Sequences that a plan has read, and that wait to be gone on with."""
+"""Plans that have read their prompts and write behind them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from impasto.plan import Plan
+from impasto.run.drafts import Known, Trust
+from impasto.run.limits import Limits
+from impasto.run.schedule import Label, Way
 from impasto.run.slot import KeysValues
 
-IsDone = Callable[[list[int]], bool]  # whether nothing is to follow some new tokens
 
-
-@dataclass(frozen=True)
-class Begun:
-    """A plan's sequences, read but for their last token.
+@dataclass(slots=True)
+class Text:
+    """What one plan writes behind one prompt.
 
     Attributes:
-        plan: The plan.
-        written: The new tokens of each sequence so far, the last of them not yet read.
-        kept: What earlier tokens left at each attention occurrence, in the plan's order.
-        past: The positions of those tokens.
-        has_past: Where they are no padding.
-        total: The noise sums over them.
+        prompt: How many tokens the prompt has.
+        known: What other plans have written behind it.
+        written: The new tokens so far, the last of them not yet read.
+        is_done: Whether nothing is to follow.
     """
 
-    plan: Plan
-    written: list[list[int]]
-    kept: tuple[KeysValues, ...]
-    past: Int[Tensor, "batch past"]
-    has_past: Bool[Tensor, "batch past"]
-    total: Int[Tensor, "batch"]
+    prompt: int
+    known: Known
+    written: list[int] = field(default_factory=list)
+    is_done: bool = False
 
     @property
-    def bytes(self) -> int:
-        """How much memory the keys and values take."""
-        return sum(entry.keys.nbytes + entry.values.nbytes for entry in self.kept)
+    def read(self) -> int:
+        """How many tokens have been read, and have left keys and values."""
+        return self.prompt + len(self.written) - 1
 
-    @cached_property
-    def slots(self) -> Int[Tensor, "batch slots"]:
-        """The slots that hold tokens, and as few others behind them as can be."""
-        order = (~self.has_past).to(torch.uint8).argsort(dim=1, stable=True)
-        return order[:, : int(self.has_past.sum(1).max())]
+    def write(self, found: Sequence[int], limits: Limits, guess: Sequence[int] = ()) -> int:
+        """Write the tokens found behind the last one and behind those that were guessed after it.
 
-    def left(self, is_done: IsDone) -> "Begun | None":
-        """Return what is left when only sequences go on that are not done; None if all are."""
-        rows = [row for row, tokens in enumerate(self.written) if not is_done(tokens)]
-        if len(rows) == len(self.written) or not rows:
-            return self if rows else None
-        index = torch.tensor(rows, device=self.past.device)
-        return Begun(
-            self.plan,
-            [self.written[row] for row in rows],
-            tuple(KeysValues(*(one[index.to(one.device)] for one in each)) for each in self.kept),
-            self.past[index],
-            self.has_past[index],
-            self.total[index],
-        )
+        What was found behind a wrong guess is nothing. Returns how many tokens were written.
+        """
+        if self.is_done:
+            return 0
+        count = 0
+        for count, token in enumerate(found, 1):
+            self.written.append(token)
+            self.is_done = limits.is_done(self.written)
+            if self.is_done or count > len(guess) or guess[count - 1] != token:
+                break
+        if self.is_done:
+            self.known.add(self.written)
+        return count
+
+
+@dataclass(slots=True)
+class Begun:
+    """A plan under way.
+
+    Attributes:
+        way: Its steps.
+        texts: What it writes, one for each batch entry.
+        trust: How well guesses of its texts did.
+        total: The noise sums over the tokens read.
+        kept: What earlier tokens left at each attention occurrence, until it moves into a room.
+        rows: Where the batch entries stand in what is kept.
+        slot_bytes: How much memory a token's keys and values take.
+    """
+
+    way: Way
+    texts: list[Text]
+    trust: Trust
+    total: Int[Tensor, "batch"]
+    kept: dict[Label, KeysValues]
+    rows: Int[Tensor, "batch"]
+    slot_bytes: int
+
+    @property
+    def slots(self) -> int:
+        """How many slots the tokens take that texts which are not done have read."""
+        return max(text.read for text in self.texts if not text.is_done)
+
+    @property
+    def going(self) -> int:
+        """How many texts are not done."""
+        return sum(not text.is_done for text in self.texts)
+
+    def left(self, max_new_tokens: int) -> int:
+        """Return how many tokens are to come, at the most."""
+        return max_new_tokens - min(len(text.written) for text in self.texts if not text.is_done)
+
+    def moved(self, label: Label) -> KeysValues:
+        """Give away what was left at an occurrence."""
+        return self.kept.pop(label).of(self.rows, self.slots)
+
+
+def going(
+    way: Way,
+    texts: Sequence[Text],
+    trust: Trust,
+    total: Int[Tensor, "batch"],
+    kept: dict[Label, KeysValues],
+) -> Begun | None:
+    """Return a plan with those of its texts that are not done; None if all are."""
+    rows = [row for row, text in enumerate(texts) if not text.is_done]
+    if not rows:
+        return None
+    index = torch.tensor(rows, device=total.device)
+    entries = [one for each in kept.values() for one in each]
+    slot_bytes = sum(one.shape[1] * one.shape[3] * one.itemsize for one in entries)
+    return Begun(way, [texts[row] for row in rows], trust, total[index], kept, index, slot_bytes)

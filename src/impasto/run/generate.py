@@ -1,45 +1,31 @@
 """Greedy generation, for many plans at once.
 
-Prompts are read once per trunk of the plan tree, and behind them a draft: what the first plan (a
-study's baseline) wrote. A plan that would have written the same is done at once. The others decode
-from where they differ, together (:mod:`impasto.run.decode`). A step takes one new token: as the
-current one, and, past a marker, at once also as the earlier token that it will be from the next
-step on. Sequences that have finished leave the batch.
+Prompts are read once per trunk of the plan tree. What each plan read is gone on with by
+:mod:`impasto.run.decode`, together with what others have read; the tree is walked on as there is
+room for more. Plans that no prediction can tell apart (:mod:`impasto.run.live`) are one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from impasto.model.opened import OpenedModel
-from impasto.plan import Plan
-from impasto.run.begun import Begun
-from impasto.run.bundle import Bundle, bundles, open_bundle, rows_per_call
-from impasto.run.decode import decode
+from impasto.plan import Plan, Step
+from impasto.run.begun import Text, going
+from impasto.run.bundle import Bundle, bundles, open_bundle
+from impasto.run.decode import Decoder
+from impasto.run.drafts import Known, Trust
+from impasto.run.limits import Limits
+from impasto.run.live import live_steps
 from impasto.run.memory import fitting, free_bytes
 from impasto.run.meter import Meter
 from impasto.run.passage import Passage
+from impasto.run.schedule import labels, way
 from impasto.run.score import likeliest
-from impasto.run.tree import Node, plant, walk
-from impasto.run.walk import State, Walker
-
-IsFinished = Callable[[list[int]], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When to end: after so many new tokens, or when a sequence of new tokens is finished."""
-
-    max_new_tokens: int
-    is_finished: IsFinished
-
-    def is_done(self, written: list[int]) -> bool:
-        """Whether nothing is to follow these new tokens."""
-        return len(written) >= self.max_new_tokens or self.is_finished(written)
+from impasto.run.tree import Node, plant, trunk_first, walk
 
 
 @torch.no_grad()
@@ -53,103 +39,63 @@ def generate(
 ) -> list[list[list[int]]]:
     """Return, per plan and prompt, the new token ids, the ones that ended it included.
 
-    The first plan decodes alone; what it wrote is the draft that the others verify. Batches, and
-    the keys and values of plans that decode together, take no more than ``memory`` bytes each.
+    Batches, and the keys and values of plans that decode together, take no more than ``memory``
+    bytes each.
     """
     memory = free_bytes(model.device) if memory is None else memory
     meter = Meter(progress, len(plans) * len(prompts))
-    if not plans:
-        return []
-    nothing: list[list[int]] = [[] for _ in prompts]
-    first = _continued(model, plans[:1], prompts, nothing, limits, meter, memory)
-    return first + _continued(model, plans[1:], prompts, first[0], limits, meter, memory)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is to be continued, under which plans, and within which bounds."""
-
-    model: OpenedModel
-    plans: Sequence[Plan]
-    tree: Node
-    reading: Sequence[Passage]
-    drafts: Sequence[list[int]]
-    limits: Limits
-    memory: int
-
-
-def _continued(
-    model: OpenedModel,
-    plans: Sequence[Plan],
-    prompts: Sequence[Passage],
-    drafts: Sequence[list[int]],
-    limits: Limits,
-    meter: Meter,
-    memory: int,
-) -> list[list[list[int]]]:
-    """Return, per plan and prompt, the new token ids, given a draft of each.
-
-    A draft is read behind its prompt. Its tokens are the plan's own as far as the plan would have
-    predicted them; from the first that it would not, the plan decodes by itself.
-    """
-    tree = plant([plan.steps for plan in plans])
-    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in plans]
-    reading = [
-        replace(
-            prompt,
-            ids=prompt.ids + draft[:-1],
-            scored=range(prompt.scored.start, prompt.scored.start + max(1, len(draft))),
-        )
-        for prompt, draft in zip(prompts, drafts, strict=True)
-    ]
-    if not plans:
-        return written
-    job = _Job(model, plans, tree, reading, drafts, limits, memory)
-    queue = fitting(model, tree, reading, memory, merge=False)
+    lives = [live_steps(plan.steps) for plan in plans]
+    routes = list(dict.fromkeys(lives))
+    job = _Job(model, routes, trunk_first(plant(routes)), prompts, limits, memory)
+    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in routes]
+    queue = fitting(model, job.tree, prompts, memory, merge=False)
     for bundle in queue:
         try:
-            for plan, found in _continued_bundle(job, bundle):
-                for index, new in zip(bundle.passages, found, strict=True):
-                    written[plan][index] = new
+            for route, texts in _continued(job, bundle).items():
+                for index, text in zip(bundle.passages, texts, strict=True):
+                    written[route][index] = text.written
         except (RuntimeError, MemoryError) as error:
             queue.failed(bundle, error)
         else:
             meter.add(len(bundle.passages) * len(plans))
-    return written
+    places = {route: place for place, route in enumerate(routes)}
+    return [[list(new) for new in written[places[live]]] for live in lives]
 
 
-def _continued_bundle(job: "_Job", bundle: Bundle) -> Iterator[tuple[int, list[list[int]]]]:
-    """Yield, per plan, what it wrote behind a bundle's prompts.
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is to be continued, on which routes, and within which bounds."""
 
-    Plans decode together, until more at once would be no faster or would take too much memory.
-    """
-    walker, donors = open_bundle(job.model, job.reading, bundle, job.tree.injects, records=True)
-    counts = [len(job.reading[index].scored) for index in bundle.passages]
-    enough = rows_per_call(job.model)
-    written: dict[int, list[list[int]]] = {}
-    begun: list[Begun] = []
-    for plan, state in walk(job.tree, walker, donors):
-        tokens = likeliest(job.model, walker.finish(state)).split(counts)
-        new = [
-            _agreed(job.drafts[index], row.tolist())
-            for index, row in zip(bundle.passages, tokens, strict=True)
-        ]
-        written[plan] = new
-        begun.append(_begun(walker, job.plans[plan], state, new))
-        del state
-        rows, size = len(bundle.tries) * len(begun), sum(each.bytes for each in begun)
-        if rows >= enough or size > job.memory / 2:
-            decode(job.model, begun, job.limits.is_done, job.limits.max_new_tokens)
-            yield from written.items()
-            written = {}
-    decode(job.model, begun, job.limits.is_done, job.limits.max_new_tokens)
-    yield from written.items()
+    model: OpenedModel
+    routes: Sequence[tuple[Step, ...]]
+    tree: Node
+    prompts: Sequence[Passage]
+    limits: Limits
+    memory: int
 
 
-def _agreed(draft: list[int], likeliest: list[int]) -> list[int]:
-    """Return the likeliest tokens up to the first that the draft did not foresee."""
-    same = (a == b for a, b in zip(draft, likeliest, strict=False))
-    return likeliest[: sum(takewhile(bool, same)) + 1]
+def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
+    """Return, per route, what is written behind a bundle's prompts."""
+    prompts = [job.prompts[index].ids for index in bundle.passages]
+    known = [Known(prompt) for prompt in prompts]
+    walker, donors = open_bundle(job.model, job.prompts, bundle, job.tree.injects, records=True)
+    total = walker.batch.pick(walker.batch.hashed[1])[:, 0]
+    decoder = Decoder(job.model, job.limits, job.memory // 2)
+    found: dict[int, list[Text]] = {}
+    for route, state in walk(job.tree, walker, donors):
+        tokens = likeliest(job.model, walker.finish(state)).tolist()
+        texts = [Text(len(prompt), one) for prompt, one in zip(prompts, known, strict=True)]
+        for text, token in zip(texts, tokens, strict=True):
+            text.write([token], job.limits)
+        found[route] = texts
+        path = way(job.routes[route])
+        kept = dict(zip(labels(path), state.kept, strict=True))
+        del state  # lest what it kept stay when it has moved
+        begun = going(path, texts, Trust(), total, kept)
+        if begun is not None:
+            decoder.add(begun)
+    decoder.finish()
+    return found
 
 
 @torch.no_grad()
@@ -166,19 +112,3 @@ def predict(
         for index, row in zip(bundle.passages, logits, strict=True):
             found[index] = row
     return torch.stack(found)
-
-
-def _begun(walker: Walker, plan: Plan, state: State, written: list[list[int]]) -> Begun:
-    """Return where decoding stands: prompts read, and as much of each draft as was agreed."""
-    batch = walker.batch
-    agreed = torch.tensor([len(new) for new in written], device=batch.ids.device)
-    count = batch.scored[:, :1] + agreed[:, None]
-    is_read = torch.arange(batch.ids.shape[1], device=batch.ids.device) < count
-    return Begun(
-        plan,
-        written,
-        state.kept,
-        past=torch.cat([batch.past, batch.positions], 1),
-        has_past=torch.cat([batch.has_past, is_read], 1),
-        total=batch.hashed[1].gather(1, count - 1)[:, 0],
-    )

@@ -17,7 +17,8 @@ from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
 from impasto.run.entropy import attention_entropy
-from impasto.run.generate import Limits, generate, predict
+from impasto.run.generate import generate, predict
+from impasto.run.limits import Limits
 from impasto.run.opening import admit, opened, opening
 from impasto.run.passage import Passage
 from impasto.run.refusals import MasksNoToken

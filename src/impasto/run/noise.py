@@ -9,12 +9,15 @@ Paper A (arXiv 2409.03621), section 3: "random vectors of the same norm"; shuffl
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Kind = Literal["shuffle", "gaussian"]
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
@@ -33,7 +36,7 @@ class NoiseSource:
         number: The noise markers before it in the plan.
     """
 
-    kind: Literal["shuffle", "gaussian"]
+    kind: Kind
     seed: int
     depth: int
     number: int
@@ -73,23 +76,60 @@ def noise(
 ) -> Float[Tensor, "*rows hidden"]:
     """Return noise with the L2 norm of each of the given states."""
     width = states.shape[-1]
-    marker = torch.tensor([source.seed, source.depth, source.number], device=keys.device)
-    for value in marker:
-        keys = _mix(keys ^ _mix(value + _GOLDEN))
-    draw = _shuffled if source.kind == "shuffle" else _normal_rows
     rows = max(1, _NUMBERS_AT_ONCE.get(states.device.type, 2**24) // width)
     parts = zip(states.reshape(-1, width).split(rows), keys.reshape(-1).split(rows), strict=True)
-    return torch.cat([draw(some, key) for some, key in parts]).reshape(states.shape)
+    markers = marks([source], keys.device)
+    drawn = [
+        fitted(some, draw(source.kind, key, markers, width), source.kind) for some, key in parts
+    ]
+    return torch.cat(drawn).reshape(states.shape)
 
 
-def _shuffled(
-    states: Float[Tensor, "rows hidden"], keys: Int[Tensor, "rows"]
-) -> Float[Tensor, "rows hidden"]:
+def marks(sources: Sequence[NoiseSource], device: torch.device) -> Int[Tensor, "sources 3"]:
+    """Return what makes the noise of markers differ, their kinds apart."""
+    rows = [(source.seed, source.depth, source.number) for source in sources]
+    return torch.tensor(rows, device=device)
+
+
+def draw(
+    kind: Kind,
+    keys: Int[Tensor, "rows"],
+    markers: Int[Tensor, "any 3"],
+    width: int,
+) -> Float[Tensor, "rows hidden"] | Int[Tensor, "rows hidden"]:
+    """Return what noise is made of once the states are there, which it does not depend on.
+
+    Args:
+        kind: The kind of all markers.
+        keys: A key for each row.
+        markers: The :func:`marks` of each row's marker, or of one for all.
+        width: How many units a state has.
+
+    Returns:
+        For ``gaussian``, numbers of N(0, 1); for ``shuffle``, which entry goes where.
+    """
+    for value in _mix(markers + _GOLDEN).unbind(1):
+        keys = _mix(keys ^ value)
+    return _order(keys, width) if kind == "shuffle" else _normal(keys, width)
+
+
+def fitted(
+    states: Float[Tensor, "*rows hidden"],
+    drawn: Float[Tensor, "*rows hidden"] | Int[Tensor, "*rows hidden"],
+    kind: Kind,
+) -> Float[Tensor, "*rows hidden"]:
+    """Return noise with the L2 norm of each state, made of what was drawn."""
+    if kind == "shuffle":
+        return states.gather(-1, drawn)
+    scale = states.float().norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
+    return (drawn * scale).to(states.dtype)
+
+
+def _order(keys: Int[Tensor, "rows"], width: int) -> Int[Tensor, "rows hidden"]:
     """Order a row's entries by 32 random bits each; below them, the index keeps all apart.
 
     Numbers alone are sorted, which NumPy does several times faster than an argsort.
     """
-    width = states.shape[-1]
     places = (width - 1).bit_length()
     marked = _halves(keys, width).bitwise_left_shift_(places)
     marked |= torch.arange(width, device=keys.device)
@@ -97,21 +137,16 @@ def _shuffled(
         marked.numpy().sort(axis=-1)
     else:
         marked = marked.sort(dim=-1).values
-    return states.gather(-1, marked.bitwise_and_((1 << places) - 1))
+    return marked.bitwise_and_((1 << places) - 1)
 
 
-def _normal_rows(
-    states: Float[Tensor, "rows hidden"], keys: Int[Tensor, "rows"]
-) -> Float[Tensor, "rows hidden"]:
-    """Draw N(0, 1) by the Box-Muller transform, two numbers from each 64 bits, and rescale."""
-    width = states.shape[-1]
+def _normal(keys: Int[Tensor, "rows"], width: int) -> Float[Tensor, "rows hidden"]:
+    """Draw N(0, 1) by the Box-Muller transform, two numbers from each 64 bits."""
     even = width + width % 2
     uniform = _halves(keys, even).float().add_(0.5).mul_(2**-32)
     radius, angle = uniform.split(even // 2, dim=-1)
     radius, angle = radius.log().mul_(-2).sqrt_(), angle.mul(2 * math.pi)
-    drawn = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)[:, :width]
-    scale = states.float().norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
-    return (drawn * scale).to(states.dtype)
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)[:, :width]
 
 
 def _halves(keys: Int[Tensor, "rows"], count: int) -> Int[Tensor, "rows count"]:

@@ -33,7 +33,7 @@ class Opening(NamedTuple):
         return [*self.found, ("allowed", allowed(self.model))]
 
 
-_openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()
+_openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()  # go with their models
 
 
 def opening(hf: PreTrainedModel) -> Opening:

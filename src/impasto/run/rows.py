@@ -30,7 +30,7 @@ from torch import Tensor
 
 from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
-from impasto.model.visibility import Visibility
+from impasto.model.visibility import InOrder, Visibility
 from impasto.run.noise import prefix_keys
 from impasto.run.trie import Trie
 
@@ -50,6 +50,9 @@ class Batch:
         total: The running sums of :func:`impasto.run.noise.prefix_keys` over the past.
         sees: Which new token sees which, itself included, where they are a trie
             (:mod:`impasto.run.trie`); None where each follows the one before it.
+        filled: How many slots of a room each sequence has filled, where the past lies in rooms
+            (:class:`impasto.run.slot.Room`). Then ``past`` is empty and every new token is scored.
+        room: How many slots are there to be seen then.
     """
 
     ids: Int[Tensor, "batch new"]
@@ -61,25 +64,37 @@ class Batch:
     has_past: Bool[Tensor, "batch past"]
     total: Int[Tensor, "batch"]
     sees: Bool[Tensor, "batch new new"] | None = None
+    filled: Int[Tensor, "batch"] | None = None
+    room: int = 0
+
+    @cached_property
+    def seen(self) -> Int[Tensor, "batch"]:
+        """How many tokens came before the new ones."""
+        return self.has_past.sum(1) if self.filled is None else self.filled
 
     @cached_property
     def index(self) -> Int[Tensor, "batch new"]:
         """How many tokens came before each new one."""
-        seen = self.has_past.sum(1, keepdim=True)
         if self.sees is not None:
-            return seen + self.sees.sum(2) - 1
-        return seen + self.is_real.cumsum(1) - 1
+            return self.seen[:, None] + self.sees.sum(2) - 1
+        return self.seen[:, None] + self.is_real.cumsum(1) - 1
 
     @cached_property
     def hashed(self) -> tuple[Int[Tensor, "batch new"], Int[Tensor, "batch new"]]:
         """A noise key for every new token, and the running sums after it."""
-        return prefix_keys(self.ids, self.is_real, self.has_past.sum(1), self.total, self.sees)
+        return prefix_keys(self.ids, self.is_real, self.seen, self.total, self.sees)
+
+    @cached_property
+    def slots(self) -> Int[Tensor, "batch rows"]:
+        """The slots of new tokens as earlier rows, then as current rows, which lie behind."""
+        rows = torch.arange(2 * self.ids.shape[1], device=self.ids.device)
+        return self.seen[:, None] + rows
 
     def part(self, span: slice) -> "Batch":
         """Return some of the sequences."""
         values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
         for name, value in values.items():
-            values[name] = None if value is None else value[span]
+            values[name] = value[span] if isinstance(value, Tensor) else value
         return Batch(**values)
 
     def pick(self, rows: Tensor) -> Tensor:
@@ -160,13 +175,19 @@ class Frame:
 
     def part(self, span: slice) -> "Frame":
         """Return the frame of some of the sequences, which are called with their share."""
+        size, known = self.batch.ids.shape[0], dict[int, Any]()
+        if span == slice(0, size):
+            return self
+
+        def share(value: Any) -> Any:  # layers are called with much that is the same
+            if id(value) not in known:
+                known[id(value)] = _share(value, span, size)
+            return known[id(value)]
+
         frame = Frame(self.model, self.batch.part(span), self.earlier, self.current)
-        size = self.batch.ids.shape[0]
-        if span != slice(0, size):
-            own = lambda layer: _share(self.arguments(layer), span, size)  # noqa: E731
-        else:
-            own = self.arguments
-        frame.__dict__["arguments"] = own
+        frame.__dict__["_made"] = lambda layer: {
+            name: share(value) for name, value in self.arguments(layer).items()
+        }
         return frame
 
     @cached_property
@@ -185,10 +206,21 @@ class Frame:
 
     def arguments(self, layer: int) -> Arguments:
         """Return what block ``layer`` is to be called with, its own mask among it."""
+        if layer not in self._arguments:
+            self._arguments[layer] = self._made(layer)
+        return self._arguments[layer]
+
+    @cached_property
+    def _arguments(self) -> dict[int, Arguments]:
+        return {}
+
+    def _made(self, layer: int) -> Arguments:
         given = self.entered.arguments[layer]
         batch = self.batch
-        plain = not self.current and not batch.past.shape[1] and batch.sees is None
-        if plain and given["attention_mask"] is None:
+        follows = batch.past.shape[1] or batch.filled is not None
+        if given["attention_mask"] is None and not (
+            self.current or follows or batch.sees is not None
+        ):
             return given  # the model itself calls a plain causal sequence so
         return given | self._further | {"attention_mask": self._masks[self._seen.kinds[layer]]}
 
@@ -198,15 +230,39 @@ class Frame:
 
     @cached_property
     def _keys(self) -> Int[Tensor, "batch keys"]:
+        """The keys' positions."""
         batch = self.batch
-        parts = [batch.past, batch.positions] + [batch.pick(batch.positions)] * self.current
-        return torch.cat(parts, 1)
+        current = [batch.pick(batch.positions)] * self.current
+        if batch.filled is None:
+            return torch.cat([batch.past, batch.positions, *current], 1)
+        keys = self.model.position(torch.arange(batch.room, device=batch.ids.device))
+        keys = keys.expand(len(batch.ids), -1)
+        for positions in current:
+            keys = keys.scatter(1, self._own, positions)
+        return keys
+
+    @cached_property
+    def _own(self) -> Int[Tensor, "batch scored"]:
+        """The slots of current rows."""
+        return self.batch.slots[:, self.batch.ids.shape[1] :]
 
     @cached_property
     def _masks(self) -> list[Tensor]:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
         kinds, dtype = range(len(self._seen.masks)), self.entered.states.dtype
+        if self.batch.filled is not None:
+            return [self._in_order(self._seen.in_order(dtype), kind) for kind in kinds]
         return [self._seen.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds]
+
+    def _in_order(self, seen: InOrder, kind: int) -> Tensor:
+        """Return the mask for keys that lie in a room: each in the slot of its position."""
+        batch, parts = self.batch, []
+        if self.earlier:
+            parts.append(seen.mask(kind, batch.positions, batch.room))
+        if self.current:
+            positions = batch.pick(batch.positions)
+            parts.append(seen.mask_apart(kind, positions, self._own, batch.room))
+        return torch.cat(parts, 2)
 
     @cached_property
     def _further(self) -> Arguments:
@@ -235,6 +291,62 @@ class Frame:
             itself = itself.expand(size, -1, -1)
             blocks.append(torch.cat([before & real[:, None, :], itself], 2))
         return torch.cat(blocks, 1)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The three frames of a batch.
+
+    Attributes:
+        model: The model.
+        batch: The sequences.
+        given: The trunk as the model's own forward prepared it, where that is under way.
+        whole: The frames, and which of their sequences, that these are a part of.
+    """
+
+    model: OpenedModel
+    batch: Batch
+    given: Entered | None = None
+    whole: "tuple[Frames, slice] | None" = None
+
+    @cached_property
+    def trunk(self) -> Frame:
+        """New tokens as earlier rows."""
+        if self.given is not None:
+            return Frame.given(self.model, self.batch, self.given)
+        if self.whole is not None:
+            return self.whole[0].trunk.part(self.whole[1])
+        return Frame(self.model, self.batch, earlier=True, current=False)
+
+    @cached_property
+    def packed(self) -> Frame:
+        """The same, with scored tokens as current rows behind them."""
+        if self.whole is not None:
+            return self.whole[0].packed.part(self.whole[1])
+        return Frame(self.model, self.batch, earlier=True, current=True)
+
+    @cached_property
+    def current(self) -> Frame:
+        """Scored tokens as current rows."""
+        if self.whole is not None:
+            return self.whole[0].current.part(self.whole[1])
+        frame = Frame(self.model, self.batch, earlier=False, current=True)
+        if self.batch.filled is not None:  # every new token is scored: the rows are the trunk's
+            frame.__dict__["entered"] = self.trunk.entered
+        return frame
+
+    def part(self, span: slice) -> "Frames":
+        """Return the frames of some of the sequences, made once."""
+        if span == slice(0, self.batch.ids.shape[0]):
+            return self
+        if (span.start, span.stop) not in self._parts:
+            part = Frames(self.model, self.batch.part(span), whole=(self, span))
+            self._parts[span.start, span.stop] = part
+        return self._parts[span.start, span.stop]
+
+    @cached_property
+    def _parts(self) -> "dict[tuple[int, int], Frames]":
+        return {}
 
 
 def _share(value: Any, span: slice, size: int) -> Any:

@@ -82,6 +82,20 @@ def plant(routes: Sequence[Sequence[Step]]) -> Node:
     return root
 
 
+def trunk_first(root: Node) -> Node:
+    """Let each node go on first with the branch in which most is run; return the root.
+
+    So plans that part late end first, and those that end one after the other have most in common.
+    """
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        ordered = sorted(node.branches.items(), key=lambda branch: -branch[1].size)
+        node.branches = dict(ordered)
+        stack.extend(node.branches.values())
+    return root
+
+
 def walk(
     root: Node,
     walker: Walks[S],

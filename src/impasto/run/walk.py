@@ -21,8 +21,8 @@ from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
 from impasto.run.noise import NoiseSource, noise
-from impasto.run.rows import Batch, Frame
-from impasto.run.slot import KeysAndValuesReady, KeysValues, Room, Slot
+from impasto.run.rows import Batch, Frame, Frames
+from impasto.run.slot import KeysAndValuesReady, KeysValues, Place, Slot
 
 _T = TypeVar("_T")
 
@@ -88,39 +88,30 @@ class Walker:
 
     model: OpenedModel
     batch: Batch
-    past: Sequence[KeysValues | Room] = ()
+    past: Sequence[KeysValues | Place] = ()
     records: bool = False
     given: Entered | None = None
     prefix: "Walker | None" = None
     held: Bool[Tensor, "batch"] | None = None
 
+    @cached_property
+    def frames(self) -> Frames:
+        """The rows that each call of a block runs, and what they see."""
+        return Frames(self.model, self.batch, self.given)
+
     def part(
-        self, span: slice, past: Sequence[Room], held: Bool[Tensor, "batch"] | None
+        self, span: slice, past: Sequence[Place], held: Bool[Tensor, "batch"] | None
     ) -> "Walker":
-        """Return the walker of some batch entries, with rooms to write their keys and values in."""
-        walker = Walker(self.model, self.batch.part(span), past, held=held)
-        frames = {"_trunk": self._trunk.part(span), "_packed": self._packed.part(span)}
-        walker.__dict__.update(frames)
+        """Return the walker of some batch entries, with places for their keys and values."""
+        frames = self.frames.part(span)
+        walker = Walker(self.model, frames.batch, past, held=held)
+        walker.__dict__["frames"] = frames
         return walker
-
-    @cached_property
-    def _trunk(self) -> Frame:
-        if self.given is not None:
-            return Frame.given(self.model, self.batch, self.given)
-        return Frame(self.model, self.batch, earlier=True, current=False)
-
-    @cached_property
-    def _packed(self) -> Frame:
-        return Frame(self.model, self.batch, earlier=True, current=True)
-
-    @cached_property
-    def _current(self) -> Frame:
-        return Frame(self.model, self.batch, earlier=False, current=True)
 
     def start(self) -> State:
         """Return the state at depth 0: the embeddings."""
         before = None if self.prefix is None else self.prefix.start()
-        return State(self._trunk.entered.states, prefix=before)
+        return State(self.frames.trunk.entered.states, prefix=before)
 
     @property
     def shared(self) -> int:
@@ -225,13 +216,13 @@ class Walker:
 
     def _layer(self, step: Layer, state: State) -> State:
         if state.current is None:
-            earlier, state = self._call(step, state.earlier, self._trunk, state)
+            earlier, state = self._call(step, state.earlier, self.frames.trunk, state)
             return state._replace(earlier=earlier)
         if state.held:
             return self._held_layer(step, state, state.current)
         count = state.earlier.shape[1]
         rows = torch.cat([state.earlier, state.current], 1)
-        rows, after = self._call(step, rows, self._packed, state)
+        rows, after = self._call(step, rows, self.frames.packed, state)
         earlier = rows[:, :count]
         if self.held is not None:
             earlier = torch.where(self.held[:, None, None], state.earlier, earlier)
@@ -244,7 +235,7 @@ class Walker:
             return state._replace(current=self._on_current(step, current, None))
         slot = Slot(self._past(state), state.earlier.shape[1], only=True)
         with suppress(KeysAndValuesReady), block.without_queries():
-            block(state.earlier, self._cached(self._trunk.arguments(step.index), slot))
+            block(state.earlier, self._cached(self.frames.trunk.arguments(step.index), slot))
         current = self._on_current(step, current, Slot(slot.kept, 0))
         return self._noted(state._replace(current=current), slot)
 
@@ -252,7 +243,7 @@ class Walker:
         """Run a block on current rows alone, which see what a slot holds."""
         if not current.shape[1]:  # a prefix has none
             return current
-        arguments = self._current.arguments(step.index)
+        arguments = self.frames.current.arguments(step.index)
         if seen is not None:
             arguments = self._cached(arguments, seen)
         return self.model.blocks[step.index](current, arguments, step.part)
@@ -267,7 +258,7 @@ class Walker:
         rows = block(rows, self._cached(arguments, slot), step.part)
         return rows, self._noted(state, slot)
 
-    def _past(self, state: State) -> KeysValues | Room | None:
+    def _past(self, state: State) -> KeysValues | Place | None:
         if self.prefix is None:
             return self.past[state.occurrences] if self.past else None
         shared = _present(state.prefix).kept[state.occurrences]

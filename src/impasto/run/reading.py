@@ -1,0 +1,99 @@
+"""Reading the next tokens of plans side by side: one run of a schedule.
+
+Noise depends on the states by their norm alone. So what all markers draw for the new tokens is
+drawn at once, before the first layer runs.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from impasto.run.noise import Kind, draw, fitted, marks
+from impasto.run.rooms import Rooms
+from impasto.run.schedule import Call, Noised, Operation, Parted
+from impasto.run.slot import Place
+from impasto.run.walk import State, Walker
+
+
+def read(
+    walker: Walker, operations: Sequence[Operation], rooms: Rooms, places: Sequence[slice]
+) -> Float[Tensor, "batch new hidden"]:
+    """Return the final states of new tokens, each as the current one.
+
+    Args:
+        walker: Walks the new tokens of all plans, whose past lies in rooms.
+        operations: The schedule.
+        rooms: The rooms; keys and values of the new tokens are written there.
+        places: Which entries of the rooms each plan has.
+    """
+    earlier = walker.start().earlier.clone()
+    current = torch.empty_like(earlier)
+    drawn = _drawn(walker, [each for each in operations if isinstance(each, Noised)])
+    for operation in operations:
+        match operation:
+            case Parted(span):
+                current[span] = earlier[span]
+            case Noised(span):
+                earlier[span] = _noised(walker, operation, earlier[span], drawn.pop(0))
+            case Call():
+                past = slice(places[operation.plans[0]].start, places[operation.plans[-1]].stop)
+                _run(walker, operation, (rooms, past), earlier, current)
+    return current
+
+
+def _run(
+    walker: Walker,
+    call: Call,
+    past: tuple[Rooms, slice],
+    earlier: Float[Tensor, "batch new hidden"],
+    current: Float[Tensor, "batch new hidden"],
+) -> None:
+    """Run a call, in place."""
+    rooms, entries = past
+    span, batch = call.span, walker.frames.part(call.span).batch
+    for copied in call.copied:
+        current[copied] = earlier[copied]
+    held = None
+    if call.held:
+        held = torch.zeros(len(batch.ids), dtype=torch.bool, device=earlier.device)
+        for each in call.held:
+            held[each.start - span.start : each.stop - span.start] = True
+    places = [Place(rooms.room(label, entries), batch.slots, batch.room) for label in call.labels]
+    rows = None if call.mode == "trunk" else current[span]
+    state = State(earlier[span], rows, held=call.mode == "held")
+    after = walker.part(span, places, held).step(call.step, state)
+    if after.current is not None:
+        current[span] = after.current
+    if call.mode != "held":
+        earlier[span] = after.earlier
+
+
+def _drawn(walker: Walker, operations: Sequence[Noised]) -> list[Shaped[Tensor, "some new hidden"]]:
+    """Return what each marker draws."""
+    found: dict[int, Tensor] = {}
+    kinds: list[Kind] = [each.source.kind for each in operations]
+    for kind in dict.fromkeys(kinds):
+        alike = [at for at, each in enumerate(operations) if each.source.kind == kind]
+        keys = [walker.batch.hashed[0][operations[at].span] for at in alike]
+        markers = marks([operations[at].source for at in alike], walker.batch.ids.device)
+        counts = torch.tensor([each.numel() for each in keys], device=markers.device)
+        every = torch.cat([each.flatten() for each in keys])
+        numbers = draw(kind, every, markers.repeat_interleave(counts, 0), walker.model.hidden)
+        for at, key, part in zip(alike, keys, numbers.split(counts.tolist()), strict=True):
+            found[at] = part.unflatten(0, key.shape)
+    return [found[at] for at in range(len(operations))]
+
+
+def _noised(
+    walker: Walker,
+    marker: Noised,
+    states: Float[Tensor, "some new hidden"],
+    drawn: Shaped[Tensor, "some new hidden"],
+) -> Float[Tensor, "some new hidden"]:
+    noised = fitted(states, drawn.to(states.device), marker.source.kind)
+    if not marker.keep:
+        return noised
+    spared = walker.batch.index[marker.span] < marker.keep
+    return torch.where(spared[..., None].to(states.device), states, noised)
