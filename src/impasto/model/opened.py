@@ -29,6 +29,7 @@ from impasto.model.anatomy import (
 )
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.forwards import Forward, Forwards, arity, as_output
+from impasto.model.rowwise import Rowwise, compare_rows
 from impasto.model.visibility import Visibility, read_visibility
 
 _AHEAD = 64  # positions; the model's masks are asked for so many at a time
@@ -220,6 +221,15 @@ class OpenedModel(Opened):
         present[:, 0] = 0
         positions = (present.cumsum(-1) - 1).clamp(min=0)
         return read_visibility(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
+
+    @cached_property
+    def rowwise(self) -> Rowwise | None:
+        """Where blocks' arguments count rows; None where the model does not show it."""
+        few, many = (
+            self.enter(ids, torch.arange(ids.shape[1], device=ids.device)[None])
+            for ids in (torch.zeros(1, n, dtype=torch.long, device=self.device) for n in (2, 3))
+        )
+        return compare_rows(few.arguments, many.arguments, ("attention_mask", *KEY_ARGUMENTS))
 
 
 def input_device(hf: PreTrainedModel) -> torch.device:

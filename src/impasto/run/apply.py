@@ -4,9 +4,11 @@ While a plan is applied, each block only notes what it is called with and passes
 last block runs the whole plan on the noted arguments and returns the final states, to which the
 model applies its own norm and head. The logits at every position j are the plan's after t₁…tⱼ.
 
-Generation goes through Hugging Face's own cache object. Its first layer becomes a ledger of the
-tokens read (noise depends on them, and lengths are read from there); each attention occurrence of
-the plan has a layer of its own after that. So beams reorder it and cropping crops it as ever.
+Generation goes through Hugging Face's own cache object (:mod:`impasto.run.ledger`).
+
+A call that asks for the last logits only (``logits_to_keep``, as Hugging Face's ``generate`` does)
+runs no other row where no logits can tell: frozen rows give keys and values, and above the last
+attention only the rows asked for go on. Under the identity plan every row runs as it always does.
 """
 
 import inspect
@@ -15,23 +17,23 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel
 
 from impasto.error import UserError
 from impasto.model.block import Arguments
 from impasto.model.encoder import OpenedEncoder, Prepared
 from impasto.model.forwards import Forward, Forwards, as_output
 from impasto.model.opened import Entered, Opened, OpenedModel, replayable
-from impasto.plan import Layer, Noise, Parallel, Plan
+from impasto.plan import Layer, Noise, Parallel, Plan, Step
+from impasto.run.bundle import rows_per_call
 from impasto.run.encoder.applied import run_applied
+from impasto.run.ledger import CachePast, Ledger
 from impasto.run.noise import prefix_keys
 from impasto.run.opening import admit, opening
 from impasto.run.rows import Batch
-from impasto.run.slot import KeysValues
-from impasto.run.walk import State, Walker
+from impasto.run.walk import Walker, attends, is_last_attention
 from impasto.run.watch import Watch
 
 _applied: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
@@ -73,7 +75,11 @@ class Applied:
         self._call: Arguments = {}
         self._noted: list[Arguments] = []
         self._outside: Arguments = {}
+        self._asked: Any = None
         self._watch = Watch(model)
+        attending = [at for at, step in enumerate(plan.steps) if attends(step)]
+        self._last_attention = attending[-1] if attending else 0
+        self._is_identity = plan == Plan.identity(model.num_layers)
         # The outer model is what users call; some call the inner one, and some families skip it.
         self._hooks = []
         for module in {model.hf, model.hf.base_model}:
@@ -82,6 +88,7 @@ class Applied:
             )
             self._hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             self._hooks.append(module.register_forward_hook(self._watch.told))
+        self._hooks.append(model.hf.register_forward_hook(self._end, always_call=True))
         stand_ins = [(block.module, self._noting(block.module)) for block in model.blocks]
         stand_ins += model.outside(self._outside)
         self._originals = Forwards([(module, module.forward) for module, _ in stand_ins])
@@ -108,6 +115,8 @@ class Applied:
         if self._watch.running:
             return
         self._call = dict(zip(names, args, strict=False)) | kwargs
+        if module is self._model.hf:
+            self._asked = self._call.get("logits_to_keep")
         self._noted = []
         self._watch.begin(self._call, self._plan)
         blocks = [block.module for block in self._model.blocks]
@@ -116,6 +125,10 @@ class Applied:
                 "gradient (activation) checkpointing runs blocks again after the forward, when no "
                 "plan is there any more; switch it off on this model"
             )
+
+    def _end(self, *_: Any) -> None:
+        if not self._watch.running:
+            self._asked = None
 
     def _noting(self, block: nn.Module) -> Forward:
         names = list(inspect.signature(type(block).forward).parameters)[1:]
@@ -145,80 +158,42 @@ class Applied:
         name = model.habits.cache_argument
         cache = self._noted[0].get(name)
         ledger = Ledger.of(cache, self._plan)
-        batch = _batch(self._call, self._noted[0], states, ledger, self._plan)
+        new, scored = states.shape[1], self._scored(states.shape[1])
+        batch = _batch(self._call, self._noted[0], states, scored, ledger, self._plan)
         arguments = [replayable(call) | {name: None} for call in self._noted]
+        past = None if ledger is None else CachePast(cache, 2 * new)
         walker = Walker(
             model,
             batch,
-            past=[] if ledger is None else ledger.past(cache),
+            past=past or (),
             records=ledger is not None,
             given=Entered(states, arguments),
+            packs_held=states.shape[0] * new <= rows_per_call(model),
         )
         state = walker.start()
         with self._watch as watch:
             watch.passed(state.latest)
-            for step in self._plan.steps:
-                state = walker.step(step, state)
+            for at, step in enumerate(self._plan.steps):
+                if scored < new and self._can_retire(at, step):
+                    state = walker.retire(state)
+                before, state = state, walker.step(step, state)
                 if isinstance(step, (Layer, Parallel)):
                     watch.passed(state.latest)
+                if past is not None:
+                    past.record(state.kept, since=before.occurrences)
         if ledger is not None:
-            ledger.record(cache, batch, state)
-        return state.latest
+            ledger.read(batch)
+        if state.current is None or scored == new:
+            return state.latest
+        return torch.cat([state.earlier[:, : new - scored], state.current], 1)
 
+    def _scored(self, new: int) -> int:
+        """Return how many of the last rows are asked for."""
+        is_told = type(self._asked) is int and self._asked > 0
+        return min(self._asked, new) if is_told and not self._watch.wants_every_row else new
 
-class Ledger(DynamicLayer):
-    """The first layer of a cache under a plan: which tokens were read, and under which plan."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
-
-    @staticmethod
-    def of(cache: Any, plan: Plan) -> "Ledger | None":
-        """Return a cache's ledger; an empty cache gets one.
-
-        Raises:
-            UserError: when the cache is of a kind that cannot hold a plan's keys and values, or was
-                filled without this plan.
-        """
-        if cache is None:
-            return None
-        if not isinstance(cache, DynamicCache):
-            raise UserError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
-        first = cache.layers[0] if cache.layers else None
-        if isinstance(first, Ledger):
-            if first.plan != plan:
-                raise UserError(f"this cache was filled under the plan {first.plan}, not {plan}")
-            return first
-        if cache.get_seq_length():
-            raise UserError(f"this cache was filled without the plan {plan}; begin with a new one")
-        ledger = Ledger(plan)
-        cache.__dict__["layers"] = [ledger]
-        return ledger
-
-    @property
-    def ids(self) -> Int[Tensor, "batch past"] | None:
-        """The tokens read so far."""
-        return None if self.keys is None else self.keys[:, 0, :, 0]
-
-    def past(self, cache: Any) -> list[KeysValues]:
-        """Return what earlier tokens left at each attention occurrence."""
-        return [KeysValues(layer.keys, layer.values) for layer in cache.layers[1:]]
-
-    def record(self, cache: Any, batch: Batch, state: State) -> None:
-        """Write down the tokens just read and what they left."""
-        self.update(batch.ids[:, None, :, None], batch.ids[:, None, :, None])
-        while len(cache.layers) <= len(state.kept):
-            cache.layers.append(DynamicLayer())
-        for layer, kept in zip(cache.layers[1:], state.kept, strict=True):
-            if not layer.is_initialized:
-                layer.lazy_initialization(*kept)
-            layer.keys, layer.values = kept
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Begin with no tokens (an empty tensor of integers, for they are joined to it)."""
-        super().lazy_initialization(key_states, value_states)
-        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+    def _can_retire(self, at: int, step: Step) -> bool:
+        return not self._is_identity and at >= self._last_attention and is_last_attention(step)
 
 
 def _unwrapped(hf: Any) -> PreTrainedModel:
@@ -227,9 +202,14 @@ def _unwrapped(hf: Any) -> PreTrainedModel:
 
 
 def _batch(
-    call: Arguments, first: Arguments, states: Tensor, ledger: Ledger | None, plan: Plan
+    call: Arguments,
+    first: Arguments,
+    states: Tensor,
+    scored: int,
+    ledger: Ledger | None,
+    plan: Plan,
 ) -> Batch:
-    """Return the batch that a Hugging Face call describes; every position is asked for."""
+    """Return the batch that a Hugging Face call describes; its last rows are scored."""
     size, new = states.shape[:2]
     ids = call.get("input_ids")
     noisy = any(isinstance(step, Noise) for step in plan.steps)
@@ -252,13 +232,13 @@ def _batch(
     total = nothing
     if length and noisy:
         total = prefix_keys(before, has_past, nothing, nothing)[1][:, -1]
-    every = torch.arange(new, device=ids.device).expand(size, -1)
+    last = torch.arange(new - scored, new, device=ids.device).expand(size, -1)
     return Batch(
         ids=ids,
         positions=positions,
         is_real=real[:, length:],
-        scored=every,
-        is_scored=torch.ones_like(every, dtype=torch.bool),
+        scored=last,
+        is_scored=torch.ones_like(last, dtype=torch.bool),
         past=past.clamp(min=0),
         has_past=has_past,
         total=total,

@@ -58,7 +58,7 @@ def spans_of(counts: Iterable[int]) -> list[slice]:
 def _furnished(label: Label, run: Sequence[tuple[Begun, slice]], length: int) -> tuple[slice, Room]:
     """Return the room of one occurrence of neighbouring plans, and their batch entries."""
     span = slice(run[0][1].start, run[-1][1].stop)
-    room = Room.like(run[0][0].kept[label], span.stop - span.start, length)
+    room = Room.like(run[0][0].kept[label], span.stop - span.start, length, transposed=True)
     for each, own in run:
         room.fill(own.start - span.start, each.moved(label))
     return span, room

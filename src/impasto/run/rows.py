@@ -30,6 +30,7 @@ from torch import Tensor
 
 from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
+from impasto.model.rowwise import PickedRows
 from impasto.model.visibility import InOrder, Visibility
 from impasto.run.noise import prefix_keys
 from impasto.run.trie import Trie
@@ -89,6 +90,12 @@ class Batch:
         """The slots of new tokens as earlier rows, then as current rows, which lie behind."""
         rows = torch.arange(2 * self.ids.shape[1], device=self.ids.device)
         return self.seen[:, None] + rows
+
+    @cached_property
+    def scored_alike(self) -> Int[Tensor, "scored"] | None:
+        """Which tokens are scored, where they are the same ones in every sequence."""
+        first = self.scored[0]
+        return first if bool((self.scored == first).all()) else None
 
     def part(self, span: slice) -> "Batch":
         """Return some of the sequences."""
@@ -159,12 +166,14 @@ class Frame:
         batch: The sequences.
         earlier: Whether new tokens run as earlier rows.
         current: Whether scored tokens run as current rows.
+        trunk: The frame of the new tokens alone, whose arguments serve these rows, too.
     """
 
     model: OpenedModel
     batch: Batch
     earlier: bool
     current: bool
+    trunk: "Frame | None" = None
 
     @classmethod
     def given(cls, model: OpenedModel, batch: Batch, entered: Entered) -> "Frame":
@@ -215,14 +224,27 @@ class Frame:
         return {}
 
     def _made(self, layer: int) -> Arguments:
-        given = self.entered.arguments[layer]
-        batch = self.batch
+        given, batch = self._given(layer), self.batch
         follows = batch.past.shape[1] or batch.filled is not None
-        if given["attention_mask"] is None and not (
-            self.current or follows or batch.sees is not None
-        ):
+        is_plain = not (self.current or follows or batch.sees is not None)
+        if is_plain and given["attention_mask"] is None:
             return given  # the model itself calls a plain causal sequence so
         return given | self._further | {"attention_mask": self._masks[self._seen.kinds[layer]]}
+
+    def _given(self, layer: int) -> Arguments:
+        """Return what the model's own forward hands to a block for these rows."""
+        if self.trunk is None or self._picked is None:
+            return self.entered.arguments[layer]
+        return self._picked.of(layer, self.trunk.entered.arguments[layer])
+
+    @cached_property
+    def _picked(self) -> PickedRows | None:
+        """Which of the trunk's rows these are, where sequences and the model allow to say so."""
+        scored, rowwise = self.batch.scored_alike, self.model.rowwise
+        if scored is None or rowwise is None:
+            return None
+        every = torch.arange(self.batch.ids.shape[1], device=scored.device)
+        return PickedRows(rowwise, torch.cat([every] * self.earlier + [scored]))
 
     @cached_property
     def _seen(self) -> Visibility:
@@ -249,7 +271,7 @@ class Frame:
     @cached_property
     def _masks(self) -> list[Tensor]:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
-        kinds, dtype = range(len(self._seen.masks)), self.entered.states.dtype
+        kinds, dtype = range(len(self._seen.masks)), (self.trunk or self).entered.states.dtype
         if self.batch.filled is not None:
             return [self._in_order(self._seen.in_order(dtype), kind) for kind in kinds]
         return [self._seen.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds]
@@ -323,17 +345,14 @@ class Frames:
         """The same, with scored tokens as current rows behind them."""
         if self.whole is not None:
             return self.whole[0].packed.part(self.whole[1])
-        return Frame(self.model, self.batch, earlier=True, current=True)
+        return Frame(self.model, self.batch, earlier=True, current=True, trunk=self.trunk)
 
     @cached_property
     def current(self) -> Frame:
         """Scored tokens as current rows."""
         if self.whole is not None:
             return self.whole[0].current.part(self.whole[1])
-        frame = Frame(self.model, self.batch, earlier=False, current=True)
-        if self.batch.filled is not None:  # every new token is scored: the rows are the trunk's
-            frame.__dict__["entered"] = self.trunk.entered
-        return frame
+        return Frame(self.model, self.batch, earlier=False, current=True, trunk=self.trunk)
 
     def part(self, span: slice) -> "Frames":
         """Return the frames of some of the sequences, made once."""

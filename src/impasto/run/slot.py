@@ -6,6 +6,7 @@ number is: it joins the new keys to the past ones and remembers those of earlier
 current row are seen by that row alone and are never remembered.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,9 +22,20 @@ class KeysValues(NamedTuple):
     keys: Float[Tensor, "batch heads slots width"]
     values: Float[Tensor, "batch heads slots width"]
 
-    def joined(self, keys: Tensor, values: Tensor) -> "KeysValues":
-        """Return these followed by ``keys`` and ``values``."""
-        return KeysValues(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2))
+    @property
+    def taken(self) -> int:
+        """How many slots there are."""
+        return self.keys.shape[2]
+
+    def joined(self, new: Sequence["KeysValues"]) -> "KeysValues":
+        """Return these followed by new ones."""
+        return joined([self, *new])
+
+    def but_last(self, count: int) -> "KeysValues":
+        """Return these without the last few, copied where they would keep much more alive."""
+        end = self.taken - count
+        parts = (each[:, :, :end] for each in self)
+        return KeysValues(*(each.contiguous() if count > end // 8 else each for each in parts))
 
     def of(self, batch: Int[Tensor, "some"], length: int) -> "KeysValues":
         """Return those of some batch entries, in their first slots."""
@@ -31,24 +43,35 @@ class KeysValues(NamedTuple):
         return KeysValues(*(each[:, :, :length].index_select(0, batch) for each in self))
 
 
+def joined(parts: Sequence[KeysValues]) -> KeysValues:
+    """Return keys and values one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return KeysValues(*(torch.cat(each, 2) for each in zip(*parts, strict=True)))
+
+
 @dataclass(frozen=True)
 class Room:
     """Keys and values of one occurrence, written in place, with room for tokens to come.
 
-    Slot j of a batch entry is for its token j. Keys lie transposed, as products with few queries
-    read them fastest.
+    Slot j of a batch entry is for its token j.
     """
 
     keys: Float[Tensor, "batch heads room width"]
     values: Float[Tensor, "batch heads room width"]
 
     @classmethod
-    def like(cls, kept: KeysValues, batch: int, length: int) -> "Room":
-        """Return an empty room for ``batch`` entries of ``length`` slots."""
+    def like(cls, kept: KeysValues, batch: int, length: int, transposed: bool) -> "Room":
+        """Return an empty room for ``batch`` entries of ``length`` slots.
+
+        Keys that lie transposed are read fastest by products with few queries, others by torch's
+        own attention.
+        """
         heads, width = kept.keys.shape[1], kept.keys.shape[3]
-        keys = kept.keys.new_zeros(batch, heads, width, length)
+        lie = (width, length) if transposed else (length, width)
+        keys = kept.keys.new_zeros(batch, heads, *lie)
         values = kept.values.new_zeros(batch, heads, length, kept.values.shape[3])
-        return cls(keys.transpose(2, 3), values)
+        return cls(keys.transpose(2, 3) if transposed else keys, values)
 
     def fill(self, begin: int, kept: KeysValues) -> None:
         """Write what batch entries from ``begin`` on have kept, from their first slot on."""
@@ -72,8 +95,29 @@ class Room:
         return Room(self.keys[span], self.values[span])
 
 
+class Tail(NamedTuple):
+    """Where in a room rows are written: right behind what is taken, in all entries alike.
+
+    Attributes:
+        room: The room.
+        taken: How many slots are taken.
+    """
+
+    room: Room
+    taken: int
+
+    def joined(self, new: Sequence[KeysValues]) -> KeysValues:
+        """Write new keys and values in place, and return all of them."""
+        end = self.taken
+        for keys, values in new:
+            begin, end = end, end + keys.shape[2]
+            self.room.keys[:, :, begin:end] = keys
+            self.room.values[:, :, begin:end] = values
+        return self.room.first(end)
+
+
 class Place(NamedTuple):
-    """Where in a room the rows of one call write, and how much of it they see.
+    """Where in a room the rows of one call are written, and how much of it they see.
 
     Attributes:
         room: The room.
@@ -85,6 +129,23 @@ class Place(NamedTuple):
     slots: Int[Tensor, "batch rows"]
     seen: int
 
+    @property
+    def taken(self) -> int:
+        """How many slots are taken at the most."""
+        return self.seen - self.slots.shape[1]
+
+    def joined(self, new: Sequence[KeysValues]) -> KeysValues:
+        """Write new keys and values in place, and return what is there to be seen."""
+        end = 0
+        for each in new:
+            begin, end = end, end + each.taken
+            self.room.write(self.slots[:, begin:end], each)
+        return self.room.first(self.seen)
+
+
+Past = KeysValues | Tail | Place
+"""What earlier tokens left at an occurrence, or where it lies."""
+
 
 class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)
     """Raised from inside a block once its keys and values are there and nothing more is wanted."""
@@ -93,47 +154,57 @@ class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a blo
 class Slot(Cache):
     """A cache for one call of one block.
 
+    Past and new keys are joined once: what is kept for tokens to come is a part of what is seen.
+
     Args:
-        past: What earlier tokens left here, or the place where it lies.
+        past: What earlier tokens left here.
         earlier: How many of the new rows are earlier tokens; the rest are current.
+        between: What earlier rows gave in a call before this one, to stand behind the past.
         only: Whether to end the block (with :class:`KeysAndValuesReady`) as soon as keys and
             values are there.
+
+    Attributes:
+        new: What this call's own rows gave, if it ends there.
     """
 
-    def __init__(self, past: KeysValues | Place | None, earlier: int, only: bool = False) -> None:
+    def __init__(
+        self,
+        past: Past | None,
+        earlier: int,
+        between: KeysValues | None = None,
+        only: bool = False,
+    ) -> None:
         super().__init__(layers=[])
-        self.kept = past
-        self._earlier = earlier
-        self._only = only
+        self.new: KeysValues | None = None
+        self._past, self._current = past, 0
+        self._seen: KeysValues | None = None
+        self._earlier, self._between, self._only = earlier, between, only
 
     def update(  # type: ignore[override]
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Join new keys and values to the past ones; keep those of earlier tokens."""
-        new, count = KeysValues(key_states, value_states), key_states.shape[2]
-        if isinstance(self.kept, Place):
-            seen = self._written(self.kept, new)
-        else:
-            past, earlier = self.kept, self._earlier
-            seen = new if past is None else past.joined(*new)
-            if earlier == count:  # all of them: what is kept is what is seen
-                self.kept = seen
-            elif earlier:
-                first = KeysValues(key_states[:, :, :earlier], value_states[:, :, :earlier])
-                self.kept = first if past is None else past.joined(*first)
+        """Join new keys and values to the past ones."""
+        new = KeysValues(key_states, value_states)
         if self._only:
+            self.new = new
             raise KeysAndValuesReady
-        return seen
+        parts = [new] if self._between is None else [self._between, new]
+        self._current = new.taken - self._earlier
+        self._seen = joined(parts) if self._past is None else self._past.joined(parts)
+        return self._seen
 
-    def _written(self, place: Place, new: KeysValues) -> KeysValues:
-        """Write new keys and values in place; current rows that come alone have the last slots."""
-        count = new.keys.shape[2]
-        slots = place.slots[:, :count] if self._earlier else place.slots[:, -count:]
-        place.room.write(slots, new)
-        return place.room.first(place.seen)
+    @property
+    def kept(self) -> KeysValues:
+        """What earlier tokens left here, those of this call with them."""
+        seen = self._seen
+        assert seen is not None, "no attention has run"
+        assert not isinstance(self._past, Place), "a room keeps by itself"
+        if not self._current:
+            return seen
+        if isinstance(self._past, Tail):
+            return self._past.room.first(seen.taken - self._current)
+        return seen.but_last(self._current)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return how many tokens this occurrence has seen."""
-        if isinstance(self.kept, Place):
-            return self.kept.seen - self.kept.slots.shape[1]
-        return 0 if self.kept is None else self.kept.keys.shape[2]
+        return 0 if self._past is None else self._past.taken

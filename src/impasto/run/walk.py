@@ -22,7 +22,7 @@ from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
 from impasto.run.noise import NoiseSource, noise
 from impasto.run.rows import Batch, Frame, Frames
-from impasto.run.slot import KeysAndValuesReady, KeysValues, Place, Slot
+from impasto.run.slot import KeysAndValuesReady, KeysValues, Past, Place, Slot
 
 _T = TypeVar("_T")
 
@@ -84,15 +84,18 @@ class Walker:
         prefix: The walker of one sequence that all of these follow. It walks along and keeps its
             keys and values, which are the past of these.
         held: Which sequences' earlier tokens are frozen, where they are not all alike.
+        packs_held: Whether frozen rows run beside the current ones, though only their keys and
+            values are wanted: where both are few, one call costs less than two.
     """
 
     model: OpenedModel
     batch: Batch
-    past: Sequence[KeysValues | Place] = ()
+    past: Sequence[Past] = ()
     records: bool = False
     given: Entered | None = None
     prefix: "Walker | None" = None
     held: Bool[Tensor, "batch"] | None = None
+    packs_held: bool = False
 
     @cached_property
     def frames(self) -> Frames:
@@ -218,12 +221,12 @@ class Walker:
         if state.current is None:
             earlier, state = self._call(step, state.earlier, self.frames.trunk, state)
             return state._replace(earlier=earlier)
-        if state.held:
+        if state.held and (step.part == "mlp" or not self.packs_held):
             return self._held_layer(step, state, state.current)
         count = state.earlier.shape[1]
         rows = torch.cat([state.earlier, state.current], 1)
         rows, after = self._call(step, rows, self.frames.packed, state)
-        earlier = rows[:, :count]
+        earlier = state.earlier if state.held else rows[:, :count]
         if self.held is not None:
             earlier = torch.where(self.held[:, None, None], state.earlier, earlier)
         return after._replace(earlier=earlier, current=rows[:, count:])
@@ -233,15 +236,21 @@ class Walker:
         block = self.model.blocks[step.index]
         if step.part == "mlp":
             return state._replace(current=self._on_current(step, current, None))
-        slot = Slot(self._past(state), state.earlier.shape[1], only=True)
+        past, count = self._past(state), state.earlier.shape[1]
+        slot = Slot(past, count, only=True)
         with suppress(KeysAndValuesReady), block.without_queries():
             block(state.earlier, self._cached(self.frames.trunk.arguments(step.index), slot))
-        current = self._on_current(step, current, Slot(slot.kept, 0))
-        return self._noted(state._replace(current=current), slot)
+        seen = Slot(past, 0, between=slot.new)
+        if current.shape[1]:
+            current = self._on_current(step, current, seen)
+        else:  # a prefix has none
+            keys, values = _present(slot.new)
+            seen.update(keys[:, :, :0], values[:, :, :0], step.index)
+        return self._noted(state._replace(current=current), seen)
 
     def _on_current(self, step: Layer, current: Tensor, seen: Slot | None) -> Tensor:
         """Run a block on current rows alone, which see what a slot holds."""
-        if not current.shape[1]:  # a prefix has none
+        if not current.shape[1]:
             return current
         arguments = self.frames.current.arguments(step.index)
         if seen is not None:
@@ -258,7 +267,7 @@ class Walker:
         rows = block(rows, self._cached(arguments, slot), step.part)
         return rows, self._noted(state, slot)
 
-    def _past(self, state: State) -> KeysValues | Place | None:
+    def _past(self, state: State) -> Past | None:
         if self.prefix is None:
             return self.past[state.occurrences] if self.past else None
         shared = _present(state.prefix).kept[state.occurrences]
@@ -266,7 +275,7 @@ class Walker:
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
     def _noted(self, state: State, slot: Slot) -> State:
-        kept = (*state.kept, _kept(slot)) if self.records else ()
+        kept = (*state.kept, slot.kept) if self.records else ()
         return state._replace(occurrences=state.occurrences + 1, kept=kept)
 
     def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
@@ -320,11 +329,6 @@ class Merge:
     def result(self) -> Tensor:
         """Return the merged state."""
         return self._total / self._count if self._combine == "mean" else self._total
-
-
-def _kept(slot: Slot) -> KeysValues:
-    assert isinstance(slot.kept, KeysValues), "a room keeps by itself"
-    return slot.kept
 
 
 def _present(value: _T | None) -> _T:

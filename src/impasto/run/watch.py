@@ -51,6 +51,11 @@ class Watch:
             )
         self._states, self._attentions = [], []
 
+    @property
+    def wants_every_row(self) -> bool:
+        """Whether the call is to tell something of every row, whatever logits it asks for."""
+        return self._wants_states or self._wants_attentions
+
     def passed(self, states: Tensor) -> None:
         """Note the states of a depth."""
         if self._wants_states:
