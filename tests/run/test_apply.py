@@ -1,5 +1,8 @@
 """Under apply, the Hugging Face model itself runs the plan, and comes back as it was."""
 
+import copy
+from importlib import import_module
+
 import pytest
 import torch
 from transformers import DynamicCache
@@ -10,6 +13,7 @@ from families import FAMILIES, VOCABULARY, family
 from impasto import Plan, UserError
 from plans import CORE, PLANS, spread
 
+engine = import_module("impasto.run.apply")
 NAMES = list(FAMILIES)
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 SOME = PLANS[3::6]
@@ -120,3 +124,78 @@ def test_a_cache_remembers_which_plan_filled_it():
         hf(input_ids=ids, past_key_values=own, use_cache=True)
         with impasto.apply(hf, PLANS[1]), pytest.raises(UserError, match="without the plan"):
             hf(input_ids=ids, past_key_values=own, use_cache=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"), [(n, p) for n in NAMES for p in spread(n, NAMES, 12, 24)], ids=str
+)
+def test_a_call_for_the_last_logits_gives_them_and_leaves_the_same_keys(name, plan, monkeypatch):
+    hf = family(name)
+    ids = torch.tensor([IDS, IDS[::-1]])
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    given = {"attention_mask": mask, "position_ids": positions}
+    if "position_ids" not in hf.forward.__code__.co_varnames:
+        del given["position_ids"]
+    new = torch.tensor([[7], [8]])
+    longer = {"attention_mask": torch.cat([mask, torch.ones_like(new)], 1)}
+    if "position_ids" in given:
+        longer["position_ids"] = positions[:, -1:] + 1
+    with torch.no_grad(), impasto.apply(hf, plan):
+        every = hf(ids, **given, use_cache=True)
+        monkeypatch.setattr(engine, "rows_per_call", lambda model: 0)  # frozen rows run apart
+        last = hf(ids, **given, use_cache=True, logits_to_keep=2)
+        torch.testing.assert_close(last.logits, every.logits[:, -2:], atol=1e-5, rtol=0)
+        one, other = (
+            hf(new, past_key_values=out.past_key_values, **longer).logits for out in (every, last)
+        )
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=0)
+        base = hf.base_model(ids, **given).last_hidden_state  # which no call for logits concerns
+        assert base.shape[:2] == ids.shape
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("0-5", {8}), ("0-2 freeze 3-5", {8, 2}), ("0-3 5.mlp", {8, 2}), ("0-5.mlp", {2})],
+)
+def test_a_call_for_the_last_logits_runs_no_row_that_cannot_reach_them(line, expected, monkeypatch):
+    monkeypatch.setattr(engine, "rows_per_call", lambda model: 0)
+    hf, rows = family("llama"), []
+    hooks = [
+        block.mlp.register_forward_pre_hook(lambda module, args: rows.append(args[0].shape[1]))
+        for block in hf.model.layers
+    ]
+    try:
+        with torch.no_grad(), impasto.apply(hf, Plan.parse(line)):
+            rows.clear()
+            hf(torch.tensor([IDS]), logits_to_keep=2)
+            assert set(rows) == expected
+            rows.clear()
+            hf(torch.tensor([IDS]), logits_to_keep=2, output_hidden_states=True)
+            assert min(rows) == 8
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("line", ["0-5", "0-2 freeze 3-5", "0-1 noise(gaussian) 2-5"])
+def test_a_cache_grows_in_place_and_goes_on_after_it_was_cropped_or_copied(line):
+    hf, plan = family("llama"), Plan.parse(line)
+    with torch.no_grad(), impasto.apply(hf, plan):
+        cache = hf(torch.tensor([IDS]), use_cache=True).past_key_values
+
+        def read(token, cache):
+            return hf(torch.tensor([[token]]), past_key_values=cache, use_cache=True).logits[0, -1]
+
+        read(1, cache)
+        place = cache.layers[1].keys.data_ptr()
+        read(2, cache)
+        assert cache.layers[1].keys.data_ptr() == place
+        assert cache.layers[1].keys.shape[2] == len(IDS) + 2
+        twin = copy.deepcopy(cache)
+        cache.crop(-1)
+        found = [read(3, cache), read(4, twin), read(5, cache)]
+    for logits, read_since in zip(found, ([1, 3], [1, 2, 4], [1, 3, 5]), strict=True):
+        expected = reference.next_logits(hf, plan, [*IDS, *read_since])
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)

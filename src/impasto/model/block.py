@@ -42,12 +42,22 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A layer of a model: the block and the components of its two parts."""
+    """A layer of a model: the block and the components of its two parts.
+
+    Attributes:
+        module: The block.
+        attention: The components of its attention.
+        mlp: Those of its MLP.
+        queries: The modules that make its queries and nothing else.
+        least_queries: How wide queries are made that nobody reads: one head, where the block takes
+            that; None for as wide as ever.
+    """
 
     module: nn.Module
     attention: tuple[Component, ...]
     mlp: tuple[Component, ...]
     queries: tuple[nn.Module, ...] = ()
+    least_queries: int | None = None
 
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
@@ -62,7 +72,7 @@ class Block:
         """Return a context for calls that end once keys and values are there: no queries made."""
 
         def stand_in(module: nn.Module) -> Forward:
-            width: Any = module.out_features
+            width: Any = self.least_queries or module.out_features
             return lambda states: states.new_zeros(1).expand(*states.shape[:-1], width)
 
         return Forwards([(module, stand_in(module)) for module in self.queries])

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from impasto.model.absent import spans
@@ -148,8 +150,23 @@ def _check_rows(model: OpenedModel) -> float:
         packed = walker.step(Layer(index), packed)
     claim = "packed rows do not give its own logits"
     worst = demand(model, claim, model.leave(walker.finish(packed)), own)
-    first = Layer(model.present[0])
-    held = walker.step(first, walker.step(Freeze(), start))
     claim = "held rows do not give its own keys and values"
+    first = Layer(model.present[0])
     after = walker.finish(walker.step(first, start))
-    return max(worst, demand(model, claim, walker.finish(held), after))
+    return max(worst, demand(model, claim, _held(model, walker, first), after))
+
+
+def _held(model: OpenedModel, walker: Walker, layer: Layer) -> Float[Tensor, "predictions hidden"]:
+    """Run a layer on held rows, whose queries are made as narrow as the model takes them."""
+    heads = model.hf.config.get_text_config(decoder=True).num_attention_heads
+    wide = list(model.blocks)
+    model.blocks = [
+        replace(b, least_queries=b.queries[0].out_features // heads) if b.queries else b
+        for b in wide
+    ]
+    start = walker.step(Freeze(), walker.start())
+    try:
+        return walker.finish(walker.step(layer, start))
+    except RuntimeError:  # some families count heads, or norm them all at once
+        model.blocks = wide
+        return walker.finish(walker.step(layer, start))
