@@ -3,18 +3,18 @@
 A part that is left out is replaced, for the length of the call, by a stand-in that returns what
 "adds nothing" means in this family: zeros, or, where the module itself adds the residual, that
 residual. The part's own time is saved; the block's wiring (parallel residual, norms after the
-part, multipliers) stays the family's.
+part, multipliers) stays the family's. Modules that nobody reads meanwhile are passed over.
 """
 
-import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from impasto.model.forwards import Forward, Forwards, as_output, first_tensor
+from impasto.model.forwards import Forward, Forwards, as_output, first_tensor, parameters
 
 Part = Literal["block", "attention", "mlp"]
 Arguments = dict[str, Any]
@@ -29,7 +29,7 @@ class Component:
 
     def silent(self) -> Forward:
         """Return a forward that contributes nothing to the residual stream."""
-        names = list(inspect.signature(type(self.module).forward).parameters)[1:]
+        names = parameters(type(self.module))
         adds_residual = "residual" in names
 
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -51,6 +51,7 @@ class Block:
         queries: The modules that make its queries and nothing else.
         least_queries: How wide queries are made that nobody reads: one head, where the block takes
             that; None for as wide as ever.
+        idle: The modules that nobody reads while a part is left out.
     """
 
     module: nn.Module
@@ -58,6 +59,7 @@ class Block:
     mlp: tuple[Component, ...]
     queries: tuple[nn.Module, ...] = ()
     least_queries: int | None = None
+    idle: Mapping[Part, tuple[nn.Module, ...]] = field(default_factory=dict)
 
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
@@ -80,4 +82,12 @@ class Block:
     def without(self, *parts: Part) -> Forwards:
         """Return a context in which ``parts`` contribute nothing."""
         left_out = [c for part in parts for c in (self.mlp if part == "mlp" else self.attention)]
-        return Forwards([(component.module, component.silent()) for component in left_out])
+        idle = [module for part in parts for module in self.idle.get(part, ())]
+        return Forwards(
+            [(component.module, component.silent()) for component in left_out]
+            + [(module, _passed) for module in idle]
+        )
+
+
+def _passed(states: Tensor) -> Tensor:
+    return states

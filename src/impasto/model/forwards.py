@@ -4,7 +4,9 @@ A stand-in is an attribute of the instance, so neither weights nor classes are t
 others had put there (accelerate's device moves, for instance) comes back as it was.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,6 +34,12 @@ class Forwards:
             else:
                 module.__dict__["forward"] = forward
         self._before.clear()
+
+
+@cache
+def parameters(kind: type[nn.Module]) -> list[str]:
+    """Return the names of what the forward of a class takes."""
+    return list(inspect.signature(kind.forward).parameters)[1:]
 
 
 def first_tensor(output: Any) -> Tensor:

@@ -8,7 +8,6 @@ put in place of the last block's, gives the final norm and the head (:meth:`Open
 Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``vocab`` tokens.
 """
 
-import inspect
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,7 +27,7 @@ from impasto.model.anatomy import (
     find_queries,
 )
 from impasto.model.block import Arguments, Block, Component
-from impasto.model.forwards import Forward, Forwards, arity, as_output
+from impasto.model.forwards import Forward, Forwards, arity, as_output, parameters
 from impasto.model.rowwise import Rowwise, compare_rows
 from impasto.model.visibility import Visibility, read_visibility
 
@@ -152,7 +151,7 @@ class Opened:
 
     @cached_property
     def _block_parameters(self) -> list[str]:
-        return _parameters(self.blocks[0].module)
+        return parameters(type(self.blocks[0].module))
 
 
 @dataclass(eq=False)
@@ -164,7 +163,7 @@ class OpenedModel(Opened):
     @cached_property
     def takes_positions(self) -> bool:
         """Whether the model's forward can be told positions."""
-        return "position_ids" in inspect.signature(type(self.hf.base_model).forward).parameters
+        return "position_ids" in parameters(type(self.hf.base_model))
 
     def enter(
         self,
@@ -291,7 +290,7 @@ def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, i
     call: Arguments = {}
 
     def see_call(module: nn.Module, args: tuple[Any, ...], kwargs: Arguments) -> None:
-        call.update(dict(zip(_parameters(module), args, strict=False)) | kwargs)
+        call.update(dict(zip(parameters(type(module)), args, strict=False)) | kwargs)
 
     def see_output(name: str) -> Any:
         return lambda module, args, output: outputs.__setitem__(name, output)
@@ -328,10 +327,6 @@ def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, i
         raise ModelError(f"{type(hf).__name__} does not hand its cache to its blocks")
     habits = Habits(arity(outputs[""]), cache_argument)
     return habits, {name: arity(outputs[name]) for name in names}
-
-
-def _parameters(module: nn.Module) -> list[str]:
-    return list(inspect.signature(type(module).forward).parameters)[1:]
 
 
 def replayable(call: Arguments) -> Arguments:

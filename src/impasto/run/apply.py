@@ -11,7 +11,6 @@ runs no other row where no logits can tell: frozen rows give keys and values, an
 attention only the rows asked for go on. Under the identity plan every row runs as it always does.
 """
 
-import inspect
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,7 +23,7 @@ from transformers import PreTrainedModel
 from impasto.error import UserError
 from impasto.model.block import Arguments
 from impasto.model.encoder import OpenedEncoder, Prepared
-from impasto.model.forwards import Forward, Forwards, as_output
+from impasto.model.forwards import Forward, Forwards, as_output, parameters
 from impasto.model.opened import Entered, Opened, OpenedModel, replayable
 from impasto.plan import Layer, Noise, Parallel, Plan, Step
 from impasto.run.bundle import rows_per_call
@@ -83,9 +82,7 @@ class Applied:
         # The outer model is what users call; some call the inner one, and some families skip it.
         self._hooks = []
         for module in {model.hf, model.hf.base_model}:
-            begin = partial(
-                self._begin, list(inspect.signature(type(module).forward).parameters)[1:]
-            )
+            begin = partial(self._begin, parameters(type(module)))
             self._hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             self._hooks.append(module.register_forward_hook(self._watch.told))
         self._hooks.append(model.hf.register_forward_hook(self._end, always_call=True))
@@ -131,7 +128,7 @@ class Applied:
             self._asked = None
 
     def _noting(self, block: nn.Module) -> Forward:
-        names = list(inspect.signature(type(block).forward).parameters)[1:]
+        names = parameters(type(block))
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             call = dict(zip(names, args, strict=False)) | kwargs

@@ -16,6 +16,7 @@ from impasto.model.anatomy import ModelError
 from impasto.model.check import allowed, check, demand
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.encoder_check import check_encoder
+from impasto.model.idle import with_idle
 from impasto.model.opened import Opened, OpenedModel, open_model
 from impasto.plan import Freeze, Layer, Plan
 from impasto.run.passage import Passage
@@ -105,6 +106,7 @@ def admit(model: Opened, plan: Plan) -> None:
 
 def _open_decoder(hf: PreTrainedModel) -> Opening:
     model = open_model(hf)
+    model.blocks = with_idle(model)
     found, rows = check(model), _check_rows(model)
     return Opening(
         model,

@@ -1,0 +1,70 @@
+"""Modules of a block that nobody reads while one of its parts is left out: the part's norm, mostly.
+
+Found by poison, never by name: a module is idle where its output may be anything, and the block's
+is what it was. So a part that is left out costs nothing around it either.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impasto.model.block import Arguments, Block, Part
+from impasto.model.opened import OpenedModel
+
+_TOKENS = 3
+
+
+@torch.no_grad()
+def with_idle(model: OpenedModel) -> list[Block]:
+    """Return a model's blocks, each with what is idle while a part of it is left out.
+
+    One block is tried. The others are wired alike, which the opening check
+    (:mod:`impasto.model.check`) proves of each.
+    """
+    ids = torch.arange(_TOKENS, device=model.device)[None] % model.vocabulary
+    entered = model.enter(ids, torch.arange(_TOKENS, device=model.device)[None])
+    tried, arguments = model.first_block(), entered.arguments[model.present[0]]
+    names = {part: _idle(tried, part, entered.states, arguments) for part in ("attention", "mlp")}
+    return [
+        replace(block, idle={part: _named(block.module, found) for part, found in names.items()})
+        if block.attention
+        else block
+        for block in model.blocks
+    ]
+
+
+def _idle(block: Block, part: Part, states: Tensor, arguments: Arguments) -> list[str]:
+    """Return the names of the modules that nobody reads while ``part`` is left out."""
+    within = {m for each in (*block.attention, *block.mlp) for m in each.module.modules()}
+    found = []
+    with block.without(part):
+        expected = block(states, arguments)
+        for name, module in block.module.named_modules():
+            if module in within or any(True for _ in module.children()):
+                continue
+            seen: list[bool] = []
+            hook = module.register_forward_hook(_poisoning(seen))
+            try:
+                if torch.equal(block(states, arguments), expected) and seen and all(seen):
+                    found.append(name)
+            finally:
+                hook.remove()
+    return found
+
+
+def _poisoning(seen: list[bool]) -> Any:
+    """Return a hook that spoils a module's output, and notes whether that could stand in for it."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        is_alike = bool(args) and isinstance(output, Tensor) and output.shape == args[0].shape
+        seen.append(is_alike)
+        return torch.full_like(output, torch.nan) if is_alike else output
+
+    return hook
+
+
+def _named(block: nn.Module, names: list[str]) -> tuple[nn.Module, ...]:
+    modules = dict(block.named_modules())
+    return tuple(modules[name] for name in names if name in modules)
