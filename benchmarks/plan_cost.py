@@ -26,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import impasto
 from impasto import Plan
+from impasto.run.walk import attentions
 
 LAYERS, HIDDEN, INNER, HEADS = 16, 512, 1376, 8
 PROPORTION = 0.05  # how far a ratio of times may be from that of operations
@@ -163,37 +164,30 @@ def measure(
 
 @torch.no_grad()
 def cache_bytes(hf: LlamaForCausalLM, ids: torch.Tensor, lines: Sequence[str]) -> bool:
-    """Print what caches take for a token, by the memory behind them; return whether all is due."""
-    each = 2 * HIDDEN * hf.dtype.itemsize
+    """Print what caches grow by with a token, in memory; return whether all is due."""
+    each, half = 2 * HIDDEN * hf.dtype.itemsize, ids.shape[1] // 2
     print("\nbytes of keys and values for a token, as they lie in memory")
     reached = True
     for line in lines:
         plan = Plan.parse(line, layers=LAYERS)
         with impasto.apply(hf, plan):
-            cache: Any = prefill(hf, ids)().past_key_values
-        held = {
-            one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
-            for layer in cache.layers[1:]
-            for one in (layer.keys, layer.values)
-        }
-        found, due = sum(held.values()) / ids.shape[1], each * attentions(plan)
+            shorter, longer = (
+                held_bytes(prefill(hf, part)().past_key_values) for part in (ids[:, :half], ids)
+            )
+        count = sum(len(list(attentions(step))) for step in plan.steps)
+        found, due = (longer - shorter) / (ids.shape[1] - half), each * count
         reached = reached and found == due
-        told = f"{attentions(plan)} × {each}"
+        told = f"{count} × {each}"
         print(f"  {line:18} {found:8.0f} {told:16} {'ok' if found == due else 'missed'}")
     return reached
 
 
-def attentions(plan: Plan) -> int:
-    """Return how many attentions a plan runs, by its own full listing."""
-    def count(steps: Any) -> int:
-        return sum(
-            sum(count(branch) for branch in step.branches)
-            if hasattr(step, "branches")
-            else getattr(step, "part", "mlp") != "mlp"
-            for step in steps
-        )
-
-    return count(plan.steps)
+def held_bytes(cache: Any) -> int:
+    """Return the memory behind the keys and values of a cache, the ledger's tokens left out."""
+    storages = [
+        one.untyped_storage() for layer in cache.layers[1:] for one in (layer.keys, layer.values)
+    ]
+    return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
 
 if __name__ == "__main__":

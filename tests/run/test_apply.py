@@ -199,3 +199,22 @@ def test_a_cache_grows_in_place_and_goes_on_after_it_was_cropped_or_copied(line)
     for logits, read_since in zip(found, ([1, 3], [1, 2, 4], [1, 3, 5]), strict=True):
         expected = reference.next_logits(hf, plan, [*IDS, *read_since])
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("line", "attended"),
+    [("0-5", 6), ("0-2 3-5.mlp", 3), ("0-5.mlp", 0), ("0 [1-4]*2 5", 10), ("0-2 freeze 3-5", 6)],
+)
+def test_a_token_leaves_keys_and_values_once_for_each_attention_that_runs(line, attended):
+    hf = family("llama")
+
+    def held(length):
+        ids = torch.arange(length)[None]
+        cache = hf(ids, use_cache=True, logits_to_keep=1).past_key_values
+        parts = [each for layer in cache.layers[1:] for each in (layer.keys, layer.values)]
+        memory = [part.untyped_storage() for part in parts]
+        return sum({each.data_ptr(): each.nbytes() for each in memory}.values())
+
+    heads, width = hf.config.num_key_value_heads, hf.config.hidden_size // 4
+    with torch.no_grad(), impasto.apply(hf, Plan.parse(line)):
+        assert (held(40) - held(20)) / 20 == attended * 2 * heads * width * 4
