@@ -79,6 +79,14 @@ class Begun:
         """How many slots the tokens take that texts which are not done have read."""
         return max(text.read for text in self.texts if not text.is_done)
 
+    def slots_after(self, steps: int, max_new_tokens: int) -> int:
+        """Return how many slots they take so many tokens later, at the most."""
+        return max(
+            min(text.read + steps, text.prompt + max_new_tokens - 1)
+            for text in self.texts
+            if not text.is_done
+        )
+
     @property
     def going(self) -> int:
         """How many texts are not done."""

@@ -12,6 +12,7 @@ from impasto.run.bundle import rows_per_call
 from impasto.run.limits import Limits
 from impasto.run.lockstep import Lockstep
 
+_TEXTS = 1.5  # at once, for each row that a call costs: more would save little, and take memory
 _LEAST = 64  # texts at once, however little a call costs: each reads all of a layer's weights
 _THIN = 0.75  # the share of texts below which it pays to move what goes on closer together
 
@@ -27,7 +28,7 @@ class Decoder:
 
     def __init__(self, model: OpenedModel, limits: Limits, memory: int) -> None:
         self._model, self._limits, self._memory = model, limits, memory
-        self._most = max(_LEAST, 2 * rows_per_call(model))
+        self._most = max(_LEAST, int(_TEXTS * rows_per_call(model)))
         self._waiting: list[Begun] = []
         self._together: Lockstep | None = None
 
@@ -57,12 +58,19 @@ class Decoder:
         return max(texts / self._most, size / self._memory)
 
     def _step(self) -> None:
-        together = self._together
-        if together is None or self._waiting or together.is_full or together.share <= _THIN:
-            plans, self._waiting = self._waiting, []
-            if together is not None:
-                plans += together.left()
-                together = self._together = None  # so that what it kept moves
-            self._together = together = Lockstep(self._model, self._limits, plans)
+        if self._together is None or self._waiting or self._together.is_full:
+            self._move()
+        assert self._together is not None, "plans go on"
         with few_row_attention():
-            together.step()
+            self._together.step()
+        if self._together.share <= _THIN:
+            self._move()
+
+    def _move(self) -> None:
+        """Let what goes on and what waits write side by side; what is done leaves its memory."""
+        plans, self._waiting = self._waiting, []
+        if self._together is not None:
+            plans += self._together.left()
+            self._together = None  # so that what it kept moves
+        if plans:
+            self._together = Lockstep(self._model, self._limits, plans)

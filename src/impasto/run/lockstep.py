@@ -42,8 +42,8 @@ class Lockstep:
         self._model, self._limits, self._call = model, limits, rows_per_call(model)
         self._spans = spans_of(len(plan.texts) for plan in self.plans)
         self._total = torch.cat([plan.total for plan in self.plans])
-        ahead = min(_AHEAD, max(plan.left(limits.max_new_tokens) for plan in self.plans))
-        self._length = max(plan.slots for plan in self.plans) + ahead + 1
+        most = limits.max_new_tokens
+        self._length = 1 + max(plan.slots_after(_AHEAD, most) for plan in self.plans)
         self._rooms = Rooms.furnished(self.plans, self._length)
         self._schedules: dict[tuple[int, ...], list[Operation]] = {}
 

@@ -1,0 +1,33 @@
+"""Plans decode in turns, and what is done leaves its memory to what comes next."""
+
+from weakref import ref
+
+from families import family
+from impasto.run import decode, load_decoder
+from impasto.run.decode import Decoder
+from impasto.run.lockstep import Lockstep
+from plans import PLANS
+
+
+def test_what_is_done_leaves_its_memory_before_more_prompts_are_read(monkeypatch):
+    made, shares, add = [], [], Decoder.add
+
+    class Watched(Lockstep):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(ref(self))
+
+    def added(decoder, begun):
+        shares.append([each().share for each in made if each() is not None])
+        add(decoder, begun)
+
+    monkeypatch.setattr(decode, "Lockstep", Watched)
+    monkeypatch.setattr(Decoder, "add", added)
+    monkeypatch.setattr(decode, "_LEAST", 4)
+    monkeypatch.setattr(decode, "rows_per_call", lambda model: 1)
+    plans, prompts = PLANS[:12], [[3, 1, 4], [1, 5, 9, 2]]
+    model = load_decoder(family("llama"))
+    written = model.generate(plans, prompts, max_new_tokens=3)
+    assert len(made) >= 3
+    assert all(share > decode._THIN for each in shares for share in each)
+    assert written == [model.generate(plan, prompts, max_new_tokens=3)[0] for plan in plans]
