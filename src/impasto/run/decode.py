@@ -12,7 +12,6 @@ from impasto.run.bundle import rows_per_call
 from impasto.run.limits import Limits
 from impasto.run.lockstep import Lockstep
 
-_TEXTS = 1.5  # at once, for each row that a call costs: more would save little, and take memory
 _LEAST = 64  # texts at once, however little a call costs: each reads all of a layer's weights
 _THIN = 0.75  # the share of texts below which it pays to move what goes on closer together
 
@@ -28,7 +27,7 @@ class Decoder:
 
     def __init__(self, model: OpenedModel, limits: Limits, memory: int) -> None:
         self._model, self._limits, self._memory = model, limits, memory
-        self._most = max(_LEAST, int(_TEXTS * rows_per_call(model)))
+        self._most = max(_LEAST, 2 * rows_per_call(model))
         self._waiting: list[Begun] = []
         self._together: Lockstep | None = None
 

@@ -92,14 +92,15 @@ class Lockstep:
         drafts = [draft for plan in plans for draft in _drafts(plan, count)]
         rows = torch.cat([torch.arange(place.start, place.stop) for place in places])
         rows = rows.to(self._total.device)
-        batch = self._batch(texts, drafts, self._total[rows], count)
+        tokens = _tokens(texts, drafts, count)
+        batch = self._batch(tokens, [text.read for text in texts], self._total[rows])
         operations = self._schedule(chosen, count)
         states = read(Walker(self._model, batch), operations, self._rooms, places)
-        found = likeliest(self._model, states.flatten(0, 1)).unflatten(0, batch.ids.shape).tolist()
-        guesses = batch.ids[:, 1:].tolist()
+        every = likeliest(self._model, states.flatten(0, 1)).tolist()
+        found = [every[at : at + count] for at in range(0, len(every), count)]
         written = [
-            text.write(tokens, self._limits, guess)
-            for text, tokens, guess in zip(texts, found, guesses, strict=True)
+            text.write(new, self._limits, given[1:])
+            for text, new, given in zip(texts, found, tokens, strict=True)
         ]
         for plan, span in zip(plans, spans_of(len(plan.texts) for plan in plans), strict=True):
             plan.trust.note(*_judged(drafts[span], found[span]))
@@ -108,23 +109,16 @@ class Lockstep:
             self._total[rows] = batch.hashed[1].gather(1, last[:, None])[:, 0]
 
     def _batch(
-        self,
-        texts: Sequence[Text],
-        drafts: Sequence[list[int] | None],
-        total: Int[Tensor, "batch"],
-        count: int,
+        self, tokens: Sequence[list[int]], before: Sequence[int], total: Int[Tensor, "batch"]
     ) -> Batch:
-        """Return the last token of each text, and ``count`` − 1 that are guessed to follow it.
+        """Return the next tokens of each text, behind so many that have been read.
 
-        Any token will do where there is no guess. Texts that are done only wait for the others.
+        Texts that are done only wait for the others.
         """
-        tokens = []
-        for text, draft in zip(texts, drafts, strict=True):
-            guess = draft[: count - 1] if draft else []
-            tokens.append([text.written[-1], *guess, *[0] * (count - 1 - len(guess))])
+        count = len(tokens[0])
         last = self._length - 2 * count
         ids = torch.tensor(tokens, device=self._total.device)
-        filled = torch.tensor([min(text.read, last) for text in texts], device=ids.device)
+        filled = torch.tensor(before, device=ids.device).clamp(max=last)
         every = torch.arange(count, device=ids.device).expand_as(ids)
         return Batch(
             ids=ids,
@@ -136,7 +130,7 @@ class Lockstep:
             has_past=ids[:, :0].bool(),
             total=total,
             filled=filled,
-            room=int(filled.max()) + 2 * count,
+            room=min(max(before), last) + 2 * count,
         )
 
     def _schedule(self, chosen: Sequence[int], count: int) -> list[Operation]:
@@ -147,6 +141,20 @@ class Lockstep:
             spans = spans_of(len(self.plans[at].texts) for at in chosen)
             self._schedules[key] = schedule(ways, spans, follows, self._call / count)
         return self._schedules[key]
+
+
+def _tokens(
+    texts: Sequence[Text], drafts: Sequence[list[int] | None], count: int
+) -> list[list[int]]:
+    """Return the last token of each text, and ``count`` − 1 that are guessed to follow it.
+
+    Any token will do where there is no guess.
+    """
+    tokens = []
+    for text, draft in zip(texts, drafts, strict=True):
+        guess = draft[: count - 1] if draft else []
+        tokens.append([text.written[-1], *guess, *[0] * (count - 1 - len(guess))])
+    return tokens
 
 
 def _drafts(plan: Begun, count: int) -> list[list[int] | None]:
