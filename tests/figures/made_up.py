@@ -53,8 +53,8 @@ TASKS = {
     "lambada_openai": ("LAMBADA", 300, 0.0, 0.7, "acc"),
 }
 GLUE = {
-    "glue_sst2": ("SST-2", 400, 0.5, 0.9, "acc"),
-    "glue_cola": ("CoLA", 400, 0.5, 0.8, "acc"),
+    "sst2": ("SST-2", 400, 0.5, 0.9, "score"),
+    "cola": ("CoLA", 400, 0.0, 0.6, "score"),
 }
 MIDDLES = ("skip", "middle_repeat", "reverse", "random_order", "parallel")
 
@@ -75,6 +75,25 @@ def painters(layers=12, tasks=TASKS, loops=(1, 2, 3, 5)):
         return chance + (baseline - chance) * exp(-slope * best * edited / layers * 2)
 
     return study_frame(plans, tasks, layers, score)
+
+
+def encoders(*variants):
+    """Return a study of paper B on GLUE, as an encoder has it: its tasks, and their average."""
+    frames = []
+    for number, variant in enumerate(variants or ("frozen",)):
+        whole, said = f"glue_{variant}", f" ({variant.replace('_', ', ')})"
+        parts = painters(24, GLUE, loops=(1, 3))
+        parts["value"] = parts["value"] - 0.1 * number
+        parts["title"], parts["task"] = parts["title"] + said, parts["task"] + f"_{variant}"
+        plan = ["strategy", "parameters", "seed", "k", "digest", "plan", "metric"]
+        average = parts.groupby(plan, dropna=False, sort=False, as_index=False).agg(
+            {"value": "mean", "stderr": "mean", "chance": "mean", "baseline": "mean", "n": "sum"}
+            | dict.fromkeys(["study", "model", "layers", "truncated", "not_finite"], "first")
+        )
+        average = average.assign(task=whole, title=f"GLUE{said}", part_of="")
+        accuracy = parts[parts["task"].str.startswith("sst2")].assign(metric="acc")
+        frames += [parts.assign(part_of=whole), accuracy.assign(part_of=whole), average]
+    return pd.concat(frames, ignore_index=True)
 
 
 def dropping(layers=12, count: Any = "all"):

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up import GLUE, TASKS, all_drawn, assert_legible, drawn, dropping, found, painters
+from made_up import (
+    TASKS,
+    all_drawn,
+    assert_legible,
+    drawn,
+    dropping,
+    encoders,
+    found,
+    painters,
+)
 from matplotlib.figure import Figure
 
 from impasto.analysis.costs import Timing
@@ -86,13 +95,40 @@ def test_every_picture_of_the_inside_is_legible(folder):
 
 
 def test_a_decoder_and_an_encoder_are_drawn_below_each_other():
-    [figure] = drawn("B11", found(painters()), found(painters(24, GLUE))).values()
+    [figure] = drawn("B11", found(painters()), found(encoders())).values()
     above, below = figure.axes
     assert (above.get_ylabel(), below.get_ylabel()) == ("normalised score", "average score")
     assert_legible(figure)
-    [figure] = drawn("B4", found(painters()), found(painters(24, GLUE))).values()
+    [figure] = drawn("B4", found(painters()), found(encoders())).values()
     assert "Median of 3 tasks" in chart_lines(figure.axes[0])
     assert "Average of 2 tasks" in chart_lines(figure.axes[1])
+    assert {"SST-2 (frozen)", "CoLA (frozen)"} <= chart_lines(figure.axes[1]).keys()
+    assert_legible(figure)
+
+
+def test_every_picture_of_an_encoder_is_legible():
+    pictures = all_drawn(found(encoders("frozen", "fine-tuned")))
+    assert pictures.keys() >= {"B2-sst2_frozen", "B2-cola_fine-tuned", "B9", "B10", "pareto"}
+    assert "B10-GLUE-fine-tuned-" in pictures
+    for figure in pictures.values():
+        assert_legible(figure)
+
+
+def test_glue_is_averaged_for_each_protocol_as_its_own_average_is():
+    frame = encoders("frozen", "fine-tuned")
+    [figure] = drawn("B4", found(frame)).values()
+    assert len(figure.axes) == 2
+    for axes, variant in zip(figure.axes, ("frozen", "fine-tuned"), strict=True):
+        drawn_lines = chart_lines(axes)
+        average = frame[(frame["task"] == f"glue_{variant}") & (frame["strategy"] == "skip")]
+        expected = {json.loads(p)["n"]: v for p, v in average[["parameters", "value"]].values}
+        line = drawn_lines["Average of 2 tasks"]
+        assert dict(zip(*line.get_data(), strict=True)) == pytest.approx(expected)
+        task = frame[(frame["task"] == f"cola_{variant}") & (frame["strategy"] == "skip")]
+        quiet = drawn_lines[f"CoLA ({variant})"]
+        np.testing.assert_allclose(quiet.get_ydata(), task["value"])
+        levels = {text: line.get_ydata()[0] for text, line in drawn_lines.items() if "0." in text}
+        assert levels == {"Full model 0.75": 0.75, "Chance 0.25": 0.25}
 
 
 # ---------------------------------------------------------------------- what they show

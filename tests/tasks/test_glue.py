@@ -12,6 +12,7 @@ import tiny
 from impasto.error import UserError
 from impasto.tasks import check_entry, load_suite
 from impasto.tasks import glue as made
+from impasto.tasks.glue.metrics import measure, standard_error
 from impasto.tasks.glue.sources import SOURCES, STANDARD
 from impasto.tasks.glue.task import SCORE
 
@@ -91,6 +92,38 @@ def test_the_average_is_the_plain_mean_of_the_tasks_scores(data):
     assert seeds[1].aggregate(estimates)["acc"].stderr == pytest.approx(
         np.std(pair, ddof=1) / 2**0.5
     )
+
+
+@pytest.mark.parametrize("metrics", [["f1"], ["acc", "f1"], ["matthews"], ["pearson", "spearman"]])
+def test_errors_are_those_of_answers_drawn_anew(metrics):
+    rng = np.random.default_rng(3)
+    right = rng.normal(size=80) if "pearson" in metrics else rng.integers(0, 2, 80)
+    said = np.where(rng.random(80) < 0.7, right, right[::-1])
+    pairs = np.column_stack([said, right])
+    drawn = [
+        np.mean([measure(metric, pairs[at]) for metric in metrics])  # type: ignore[arg-type]
+        for at in rng.integers(80, size=(400, 80))
+    ]
+    assert standard_error(metrics, pairs.tolist()) == pytest.approx(np.std(drawn), rel=0.15)
+
+
+def test_scores_and_their_average_have_errors(data):
+    suite = glue(["sst2", "mrpc", "stsb"], data=data)
+    draw = np.random.default_rng(0)
+    found = {
+        task.name: judged(task, [float(draw.integers(2)) for _ in task.items])
+        for task in suite.tasks
+    }
+    assert found["sst2_frozen"][SCORE].stderr == found["sst2_frozen"]["acc"].stderr
+    errors = [found[task.name][SCORE].stderr for task in suite.tasks]
+    assert all(error > 0.01 for error in errors)
+    average = suite.groups[-1].aggregate(found)[SCORE]
+    assert average.stderr == pytest.approx(np.sqrt(np.square(errors).sum()) / 3)
+
+
+def test_an_answer_that_is_always_the_same_has_no_error():
+    assert standard_error(["matthews"], [(1, i % 2) for i in range(9)]) == 0
+    assert standard_error(["pearson", "spearman"], [(0.5, i) for i in range(9)]) == 0
 
 
 def test_chance_is_the_commonest_class(data):

@@ -23,6 +23,7 @@ from impasto.analysis.scores import main_rows, normalised_score
 Unit: TypeAlias = Literal["value", "normalised"]
 Summary: TypeAlias = Literal["median", "average"]
 DRAWS = 2_000
+GLUE_GROUPS, GLUE_METRIC = r"glue_(frozen|fine-tuned).*", "score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,44 @@ class Series:
     points: Mapping[int, Point]
     seeds: int
     tasks: int
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """Tasks of a study that paper B sums up together, and how.
+
+    Attributes:
+        title: What the set is called; empty where it is all that is not GLUE.
+        frame: Their rows of the study's table, none of them a part of another.
+        summary: How the tasks are summed up.
+    """
+
+    title: str
+    frame: pd.DataFrame
+    summary: Summary
+
+    def reference(self, level: Literal["baseline", "chance"]) -> float:
+        """Return where the full model or guessing lies on the scale of the summary."""
+        if self.summary == "median":
+            return 1.0 if level == "baseline" else 0.0
+        tasks = {row.task: row for row in main_rows(self.frame, {})}
+        return fmean(getattr(row, level) for row in tasks.values())
+
+
+def task_sets(frame: pd.DataFrame) -> list[TaskSet]:
+    """Return the sets of a study's tasks: those that are not GLUE, then GLUE by its protocols.
+
+    Of GLUE each task enters with its score, the mean of its metrics, as in GLUE's own average.
+    """
+    groups = frame[frame["task"].str.fullmatch(GLUE_GROUPS) & (frame["part_of"] == "")]
+    glue = list(dict.fromkeys(groups["task"]))
+    others = frame[~frame["task"].isin(glue) & (frame["part_of"] == "")]
+    sets = [TaskSet("", others, "median")] if len(others) else []
+    for name in glue:
+        parts = frame[(frame["part_of"] == name) & (frame["metric"] == GLUE_METRIC)]
+        title = str(groups[groups["task"] == name]["title"].iloc[0])
+        sets.append(TaskSet(title, parts.assign(part_of=""), "average"))
+    return sets
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from impasto.figures.style import BAND_OPACITY, FAINT, GREY, INK, SIZE, Look, da
 
 TICK_STEPS = (1, 2, 4, 5, 8, 10, 16, 20)
 MOST_TICKS = 16
+FAR_BELOW = 40.0  # of 100 %: an axis up to there would leave lines flat
 LABEL_CHARACTERS = 30  # of a line's name; longer ones are cut, visibly
 
 
@@ -132,10 +133,14 @@ def _limits(chart: Chart) -> tuple[float, float]:
 
 
 def percent_limits(lines: Sequence[Line]) -> tuple[float, float]:
-    """Return the limits of an axis of shares in percent: 0 to 100, and beyond where lines go."""
+    """Return the limits of an axis of shares in percent.
+
+    From 0 to 100, or to what there is where all lines stay far below; beyond where lines go.
+    """
     found = [value for line in lines for value in (*line.y, *line.low, *line.high)]
     found = [value for value in found if isfinite(value)]
-    low, high = min([0.0, *found]), max([100.0, *found])
+    low, high = min([0.0, *found]), max(found, default=100.0)
+    high = max(high, 1.0) if high < FAR_BELOW else max(high, 100.0)
     return low - 0.03 * (high - low), high + 0.09 * (high - low)
 
 

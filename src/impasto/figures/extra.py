@@ -1,6 +1,7 @@
 """Pictures that no paper has: quality against cost, and what a model is like inside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,18 +9,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from impasto.analysis import metric_name
 from impasto.analysis.costs import Priced, pareto_front, priced_plans
+from impasto.analysis.curves import BASELINE
 from impasto.analysis.inside.saved import ENTROPY, PROBES
+from impasto.analysis.scores import main_rows
 from impasto.figures.chart import Chart, Line, Reference, cut, draw_charts, percent_limits
 from impasto.figures.found import Found, MissingError
 from impasto.figures.headline import write_headline
 from impasto.figures.matrix import Matrix, draw_matrix
 from impasto.figures.picture import Picture
-from impasto.figures.style import FAINT, GREEN, INK, SIZE, Look, look_of
+from impasto.figures.style import FAINT, GREEN, GREY, INK, SIZE, Look, look_of
 
 TEXTS = "impasto similarity --entropy --model {model} --texts FILE --out {out}"
 LABELLED = "impasto probe --model {model} --texts FILE.jsonl --label COLUMN --out {out}"
 MOST_NAMES = 5  # plans of the front that are named
+RATIO = 5  # of the dearest plan's cost to the cheapest's, from which on ratios are drawn
 
 
 def pareto(found: Found) -> Iterator[Picture]:
@@ -88,8 +93,9 @@ def _draw_pareto(found: Found, priced: list[Priced]) -> Figure:
     figure = Figure(figsize=(SIZE[0], 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    front = pareto_front(priced)
-    for family in dict.fromkeys(plan.family for plan in priced):
+    families = list(dict.fromkeys(plan.family for plan in priced))
+    families.sort(key=lambda family: family == BASELINE)  # the unchanged model is seen in any crowd
+    for family in families:
         here = [plan for plan in priced if plan.family == family]
         look = look_of(family)
         axes.plot(
@@ -98,33 +104,58 @@ def _draw_pareto(found: Found, priced: list[Priced]) -> Figure:
             linestyle="none",
             marker=look.marker,
             color=look.colour,
-            markersize=5,
-            alpha=0.7,
-            markeredgewidth=0,
+            markersize=8 if family == BASELINE else 5,
+            fillstyle="none" if family == BASELINE else "full",
+            alpha=1 if family == BASELINE else 0.7,
+            markeredgewidth=1.4 if family == BASELINE else 0,
             label=look.label,
             clip_on=False,
         )
+    front = pareto_front(priced)
     steps = np.array([(plan.cost, 100 * plan.average) for plan in front])
     axes.step(*steps.T, where="post", color=INK, linewidth=1.2, label="Pareto front", zorder=1)
-    _name_front(axes, front)
-    baseline = next((plan for plan in priced if plan.family == "baseline"), None)
-    if baseline is not None:
-        axes.axhline(100 * baseline.average, color=INK, linestyle=(0, (4, 3)), linewidth=0.8)
-    unit = priced[0].unit
+    rows = {row.task: row for row in main_rows(found.frame, {})}
+    full, chance = (
+        100 * fmean(getattr(row, level) for row in rows.values())
+        for level in ("baseline", "chance")
+    )
+    for level, name, colour, dash in (
+        (full, "Full model", INK, (0, (4, 3))),
+        (chance, "Chance", GREY, (0, (1, 2))),
+    ):
+        if level == level:
+            label = f"{name} {level:.1f} %"
+            axes.axhline(level, color=colour, linestyle=dash, linewidth=0.9, label=label, zorder=1)
+    [first, *others] = rows.values()
     write_headline(
         figure,
         axes,
         "Quality against cost",
-        f"{found.model}, {int(found.frame['layers'].iloc[0])} layers",
-        f"{len(priced):,} plans, average of {len(found.tasks)} tasks",
-        "dashed: the unchanged model",
+        f"{found.model}, {first.layers} layers",
+        f"{len(priced):,} plans",
+        f"average of {len(rows)} tasks" if others else first.title,
+        "cost measured" if found.costs else "cost predicted, none was measured",
     )
-    axes.set_xlabel(unit)
-    axes.set_ylabel("average score (%)")
+    axes.set_xlabel(priced[0].unit)
+    axes.set_ylabel("average score (%)" if others else f"{metric_name(first.metric)} (%)")
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
+    _scale_costs(axes, [plan.cost for plan in priced])
     figure.legend(loc="outside right center", frameon=False)
+    _name_front(axes, front)
     return figure
+
+
+def _scale_costs(axes: Axes, costs: Sequence[float]) -> None:
+    """Draw costs that differ many times over by their ratios, so that the cheap ones have room."""
+    low, high = min(costs), max(costs)
+    if low <= 0 or high / low < RATIO:
+        return
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda cost, _: f"{cost:g}")
+    ticks = [step * 10.0**power for power in range(-6, 7) for step in (1, 2, 5)]
+    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
+    axes.minorticks_off()
 
 
 def _name_front(axes: Axes, front: list[Priced]) -> None:

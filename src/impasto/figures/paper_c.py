@@ -152,7 +152,7 @@ def dropping(found: Found) -> Iterator[Picture]:
     full = 100 * sum(tasks.values()) / len(tasks)
     charts = []
     for keep_last in (False, True):
-        lines = [_dropped(s) for s in series if s.parameters["keep_last"] is keep_last]
+        lines = [_dropped(s, full) for s in series if s.parameters["keep_last"] is keep_last]
         if lines:
             how = "the last layer is kept" if keep_last else "up to the last layer"
             charts.append(
@@ -174,10 +174,11 @@ def dropping(found: Found) -> Iterator[Picture]:
     yield Picture("drop_last", draw_charts(charts))
 
 
-def _dropped(series: Series) -> Line:
-    places = list(series.points)
+def _dropped(series: Series, full: float) -> Line:
+    """Return a part's line, which begins at the full model: there nothing is dropped."""
+    places = [0, *series.points]
     value, low, high = (
-        [100 * getattr(series.points[place], end) for place in places]
+        [full, *(100 * getattr(point, end) for point in series.points.values())]
         for end in ("value", "low", "high")
     )
     return Line(look_of(f"drop_last {series.parameters['part']}"), places, value, low, high)

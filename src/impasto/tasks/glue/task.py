@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import nan, sqrt
 from statistics import fmean, stdev
 
-from impasto.tasks.glue.metrics import measure
+from impasto.tasks.glue.metrics import measure, standard_error
 from impasto.tasks.glue.sources import Source
 from impasto.tasks.problem import Example, Problem
 from impasto.tasks.request import Prediction, Request, Response
@@ -67,13 +67,22 @@ class GlueTask:
         if metric.startswith("acc"):
             return mean(values)
         if metric != SCORE:
-            return Estimate(measure(metric, values), nan, len(values))
-        found = [
-            measure(one, [(said, right) for said, right, of in values if of in (None, one)])
-            for one in self.source.metrics
-            if any(of in (None, one) for *_, of in values)
-        ]
-        return Estimate(fmean(found), nan, len(values))
+            error = standard_error([metric], values)
+            return Estimate(measure(metric, values), error, len(values))
+        return self._score(values)
+
+    def _score(self, values: Sequence[Value]) -> Estimate:
+        """Return the mean of the metrics; accuracies, as MNLI's two, have items of their own."""
+        metrics = self.source.metrics
+        if not all(metric.startswith("acc") for metric in metrics):
+            pairs = [(said, right) for said, right, _ in values]
+            score = fmean(measure(metric, pairs) for metric in metrics)
+            return Estimate(score, standard_error(metrics, pairs), len(values))
+        right = {
+            metric: [float(said == label) for said, label, of in values if of in (None, metric)]
+            for metric in metrics
+        }
+        return _mean_of([mean(own) for own in right.values() if own], len(values))
 
     def chance(self, metric: str) -> float:
         """Return what always giving the commonest class scores; 0 for correlations."""
@@ -120,6 +129,14 @@ class GlueAverage:
         for names in self.tasks.values():
             own = [estimates[name][SCORE] for name in names if name in estimates]
             if own:
-                scores.append(fmean(one.value for one in own))
+                # Seeds are asked the same items, so that they err alike.
+                value, error = fmean(one.value for one in own), fmean(one.stderr for one in own)
+                scores.append(Estimate(value, error, own[0].n))
                 count += sum(one.n for one in own)
-        return {SCORE: Estimate(fmean(scores), nan, count)} if scores else {}
+        return {SCORE: _mean_of(scores, count)} if scores else {}
+
+
+def _mean_of(estimates: Sequence[Estimate], n: int) -> Estimate:
+    """Return the mean of some estimates, each over other items than the others."""
+    error = sqrt(sum(one.stderr**2 for one in estimates)) / len(estimates)
+    return Estimate(fmean(one.value for one in estimates), error, n)
