@@ -9,6 +9,7 @@ import pytest
 from tables import records, table
 
 from impasto.analysis.best import best_findings, best_plans
+from impasto.analysis.confidence import wilson_interval
 from impasto.analysis.costs import Priced, Timing, measured_costs, pareto_front, priced_plans
 from impasto.analysis.items import item_scores
 from impasto.analysis.series import summed_series, task_series
@@ -82,16 +83,30 @@ def test_the_best_plan_is_the_cheapest_within_the_loss_with_its_paired_interval(
     assert found[1].change == pytest.approx(-0.02)
     assert found[1].low < -0.02 < found[1].high
     sentences = list(best_findings(found))
+    assert len(sentences) == 3
     assert "no more than 1 point on average over the tasks is 0-1 2.attn 3" in sentences[0]
+    assert "no more than 5 or 10 points on average" in sentences[1]
     assert "runs 75.0 %" in sentences[1]
-    assert "changes the average by -2.0 points (95 % interval" in sentences[1]
+    assert "changes the average by −2.0 points (95 % interval" in sentences[1]
     assert "flattered by chance" in sentences[-1]
 
 
-def test_without_items_there_is_no_interval_and_without_a_cheap_plan_nothing():
+def test_without_items_the_interval_is_that_of_two_scores_apart_and_wider():
     [_, best, _] = best_plans(table(*rows()), {})
-    assert isnan(best.low)
-    assert "interval" not in next(best_findings([best]))
+    [_, paired, _] = best_plans(table(*rows()), item_scores(answers()))
+    assert best.change == paired.change
+    assert best.high - best.low > paired.high - paired.low > 0
+    assert isnan(best_plans(table(*rows()).assign(value=0.123, stderr=float("nan")), {})[1].low)
+
+
+def test_a_plan_that_changes_no_answer_is_still_not_sure_to_change_none():
+    same = {"0-3": 0.9, "0-2": 0.9}
+    [best, *_] = best_plans(table(*rows(values=same)), item_scores(answers(same)))
+    assert (best.plan.plan, best.change) == ("0-2", 0)
+    assert best.high == -best.low == pytest.approx(wilson_interval(0, 100)[1])
+
+
+def test_without_a_cheap_plan_there_is_none():
     poor = {"0-3": 0.9, "0-2": 0.1}
     assert best_plans(table(*rows(values=poor)), {}) == []
     assert list(best_findings([])) == []

@@ -91,6 +91,39 @@ def test_findings_come_in_words(opened):
     assert "The cheapest plan that loses no more than 10 points" in told
     assert "95 % interval" in told
     assert "critical depth" in told
+    assert "has accuracy 100 %, the baseline" not in told  # folded away
+    opened.page.click(".findings summary")
+    assert "has accuracy 100 %, the baseline" in opened.page.locator(".findings").inner_text()
+
+
+def test_the_average_has_the_interval_of_independent_tasks(opened):
+    page = opened.page
+    first = json.loads(page.locator("#first").text_content())
+    tasks = [ofTask[1] for ofTask in first["scores"]]
+    mean = sum(score[0] for score in tasks) / len(tasks)
+    low, high = (
+        mean + sign * sum((score[end] - score[0]) ** 2 for score in tasks) ** 0.5 / len(tasks)
+        for sign, end in ((-1, 1), (1, 2))
+    )
+    page.fill("#search", first["plans"][1]["plan"])
+    said = page.locator("#rows tr td:nth-child(6)").first.inner_text()
+    assert said == f"{100 * low:.1f} % – {100 * high:.1f} %"
+
+
+def test_a_narrow_screen_has_letters_that_can_be_read_and_nothing_beside_it(browser, report):
+    opened = Opened(browser, report, viewport={"width": 390, "height": 844})
+    page = opened.page
+    height = page.locator("#chart text").first.evaluate(
+        "text => text.getBoundingClientRect().height"
+    )
+    assert height > 10
+    page.locator("#rows button").nth(3).click()
+    page.wait_for_selector("#detail table")
+    for part in ("html", "#detail"):
+        beside = page.locator(part).evaluate("part => part.scrollWidth - part.clientWidth")
+        assert beside <= 0, part
+    assert opened.complaints == []
+    page.context.close()
 
 
 def test_filters_by_strategy_task_and_words(opened):
@@ -159,7 +192,7 @@ def test_a_click_and_the_keyboard_reach_the_same_point(opened):
     page.focus("#chart")
     page.keyboard.press("End")
     said = page.locator("#now").inner_text()
-    assert "95 % interval" not in said  # of an average
+    assert "95 % interval" in said  # of the average over tasks
     page.keyboard.press("Home")
     assert page.locator("#now").inner_text() != said
     page.keyboard.press("Enter")
@@ -193,7 +226,11 @@ def test_it_prints_everything_in_dark_on_light(opened, tmp_path):
     page.click("#theme")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert not page.locator("#controls").is_visible()
+    assert not page.locator("#task").is_visible()
+    assert not page.locator("#families input").first.is_visible()
+    assert "Looped parallel" in page.locator("#families").inner_text()  # the key of the chart
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert "has accuracy 100 %, the baseline" in page.locator(".findings").inner_text()
     assert page.locator("#chart").is_visible()
     page.pdf(path=tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").stat().st_size > 10_000

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from impasto.analysis.confidence import wilson_interval
 from impasto.analysis.costs import COUNTED, Priced, priced_plans
-from impasto.analysis.curves import BASELINE, table_rows
+from impasto.analysis.curves import BASELINE, Row, table_rows
 from impasto.analysis.items import Key, pooled_scores
 from impasto.analysis.paired import compare
-from impasto.analysis.scores import main_rows
+from impasto.analysis.scores import main_rows, signed
 from impasto.strategies import STRATEGIES
 
 LOSSES = (0.01, 0.05, 0.10)
@@ -20,7 +21,7 @@ LOSSES = (0.01, 0.05, 0.10)
 class Best:
     """The cheapest plan within a loss: the change of its average over tasks, with its interval.
 
-    `change`, `low` and `high` are shares; `low` and `high` are not numbers where items are unknown.
+    `change`, `low` and `high` are shares; `low` and `high` are not numbers where no error is known.
     """
 
     loss: float
@@ -61,41 +62,61 @@ def _interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of a change of the average: tasks vary apart from each other."""
     pooled = pooled_scores(frame, scores)
-    rows = [row for row in main_rows(frame, {}) if row.digest == plan.digest]
-    rows = list({row.task: row for row in rows}.values())
-    halves = []
-    for row in rows:
-        ours = pooled.get((row.task, plan.digest, row.metric))
-        theirs = pooled.get((row.task, baseline.digest, row.metric))
-        if ours is None or theirs is None:
-            return float("nan"), float("nan")
-        compared = compare(theirs, ours)
-        halves.append((compared.difference - compared.low, compared.high - compared.difference))
+    rows = main_rows(frame, {})
+    ours, theirs = (
+        {row.task: row for row in rows if row.digest == digest}
+        for digest in (plan.digest, baseline.digest)
+    )
+    halves = [
+        _halves(*(pooled.get((row.task, row.digest, row.metric)) for row in pair)) or _apart(*pair)
+        for pair in ((theirs[task], ours[task]) for task in ours)
+    ]
     below, above = (
-        float(np.sqrt(np.square(side).sum())) / len(rows) for side in zip(*halves, strict=True)
+        float(np.sqrt(np.square(side).sum())) / len(halves) for side in zip(*halves, strict=True)
     )
     change = plan.average - baseline.average
     return change - float(below), change + float(above)
 
 
+def _halves(theirs: np.ndarray | None, ours: np.ndarray | None) -> tuple[float, float] | None:
+    """Return how far the paired interval of a task's change reaches down and up, or None.
+
+    Where both have the same scores no resample differs from another; then it is Wilson's interval
+    for none of n.
+    """
+    if theirs is None or ours is None:
+        return None
+    compared = compare(theirs, ours)
+    if compared.low == compared.high:
+        unseen = wilson_interval(0, len(ours))[1]
+        return unseen, unseen
+    return compared.difference - compared.low, compared.high - compared.difference
+
+
+def _apart(theirs: Row, ours: Row) -> tuple[float, float]:
+    """Return the same for two scores that cannot be compared item by item, and so are less sure."""
+    (low, high), (least, most) = ours.interval, theirs.interval
+    half = float(np.hypot((high - low) / 2, (most - least) / 2))
+    return half, half
+
+
 def best_findings(found: Sequence[Best]) -> Iterator[str]:
-    """Yield a sentence for each of the best plans."""
-    for best in found:
-        points = f"{100 * best.loss:g} point" + ("s" if best.loss != 0.01 else "")
+    """Yield a sentence for each of the best plans, with all losses that it keeps to."""
+    for digest in dict.fromkeys(best.plan.digest for best in found):
+        same = [best for best in found if best.plan.digest == digest]
+        best, losses = same[0], [f"{100 * one.loss:g}" for one in same]
+        points = " or ".join(losses) + (" point" if losses == ["1"] else " points")
         unit = "of the full model's attention parts and MLPs"
         cost = (
             f"runs {best.plan.cost:.1f} % {unit}"
             if best.plan.unit == COUNTED
             else f"costs {best.plan.cost:.3g} ({best.plan.unit})"
         )
-        interval = (
-            f" (95 % interval {100 * best.low:+.1f} to {100 * best.high:+.1f})"
-            if best.low == best.low
-            else ""
-        )
+        low, high = signed(100 * best.low), signed(100 * best.high)
+        interval = f" (95 % interval {low} to {high})" if best.low == best.low else ""
         yield (
             f"The cheapest plan that loses no more than {points} on average over the tasks is "
-            f"{best.plan.plan}: it {cost} and changes the average by {100 * best.change:+.1f} "
+            f"{best.plan.plan}: it {cost} and changes the average by {signed(100 * best.change)} "
             f"points{interval}."
         )
     if found:

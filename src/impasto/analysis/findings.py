@@ -11,6 +11,7 @@ import pandas as pd
 from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, table_rows
 from impasto.analysis.depth import TOLERANCE, winning_depth
 from impasto.analysis.scores import main_metric, metric_name
+from impasto.strategies import STRATEGIES
 
 DOING = {
     "freeze": "freezing earlier tokens",
@@ -112,7 +113,7 @@ def _other_findings(rows: Sequence[Row], main: str | None) -> Iterator[str]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row.k is None and row.strategy != BASELINE and row.metric in told:
-            name = row.plan if row.strategy == "plan" else row.strategy
+            name = row.plan if row.strategy == "plan" else STRATEGIES[row.strategy].title.lower()
             groups.setdefault((name, row.metric), []).append(row)
     for (name, metric), group in groups.items():
         if any(isnan(row.value) for row in group):

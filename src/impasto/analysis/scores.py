@@ -30,6 +30,8 @@ NAMES = {
     "rougeL": "ROUGE-L",
 }
 
+MINUS = "−"
+
 PLAN = ("model", "layers", "strategy", "k", "seed", "parameters", "plan", "digest")
 WHOLE = {"k": "Int64", "seed": "Int64"}  # columns of whole numbers that can be missing
 
@@ -125,3 +127,11 @@ def main_rows(frame: pd.DataFrame, metrics: Mapping[str, str]) -> list[Row]:
             raise ValueError(f"the table has no {metric!r} of {task!r}; it has {known}")
     chosen = {task: main_metric(found) for task, found in there.items()} | dict(metrics)
     return [row for row in rows if row.metric == chosen[row.task]]
+
+
+def signed(number: float, digits: int = 1) -> str:
+    """Return a number with its sign, a minus as it is printed; nothing where it is not one."""
+    if number != number:
+        return ""
+    text = f"{round(number, digits) + 0.0:+.{digits}f}"  # and no zero with a minus
+    return text.replace("-", MINUS)

@@ -24,7 +24,7 @@ from impasto.figures.style import FAINT, GREEN, GREY, INK, SIZE, Look, look_of
 TEXTS = "impasto similarity --entropy --model {model} --texts FILE --out {out}"
 LABELLED = "impasto probe --model {model} --texts FILE.jsonl --label COLUMN --out {out}"
 MOST_NAMES = 5  # plans of the front that are named
-RATIO = 5  # of the dearest plan's cost to the cheapest's, from which on ratios are drawn
+FAR_ABOVE = 2  # times the full model's cost, from which on costs are drawn by their ratios
 
 
 def pareto(found: Found) -> Iterator[Picture]:
@@ -140,16 +140,18 @@ def _draw_pareto(found: Found, priced: list[Priced]) -> Figure:
     axes.set_ylabel("average score (%)" if others else f"{metric_name(first.metric)} (%)")
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    _scale_costs(axes, [plan.cost for plan in priced])
+    _scale_costs(axes, priced)
     figure.legend(loc="outside right center", frameon=False)
     _name_front(axes, front)
     return figure
 
 
-def _scale_costs(axes: Axes, costs: Sequence[float]) -> None:
-    """Draw costs that differ many times over by their ratios, so that the cheap ones have room."""
+def _scale_costs(axes: Axes, priced: Sequence[Priced]) -> None:
+    """Draw costs by their ratios where some are far above the full model's, to give others room."""
+    costs = [plan.cost for plan in priced]
+    full = next((plan.cost for plan in priced if plan.family == BASELINE), max(costs))
     low, high = min(costs), max(costs)
-    if low <= 0 or high / low < RATIO:
+    if low <= 0 or high < FAR_ABOVE * full:
         return
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda cost, _: f"{cost:g}")

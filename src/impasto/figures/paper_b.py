@@ -51,7 +51,7 @@ DOING = {
     "reverse": "run in reverse",
     "random_order": "run in random order",
     "parallel": "run side by side",
-    "looped_parallel": "run side by side",
+    "looped_parallel": "side by side",
 }
 WANTED = (
     "{name: arc_challenge, num_fewshot: 0}",
@@ -189,7 +189,7 @@ def _middle_chart(found: Found, tasks: TaskSet, strategy: str) -> Chart | None:
             and _is_judged(of_task)
         ]
         lines += [_quiet(number, of_task) for number, of_task in enumerate(of_tasks)]
-    times = f", {one.parameters['loops']} times over" if "loops" in one.parameters else ""
+    times = f", {one.parameters['loops']} times" if "loops" in one.parameters else ""
     title = f"{STRATEGIES[strategy].title}: the middle layers {DOING[strategy]}{times}"
     return _over_n(found, tasks, title, lines, one)
 

@@ -16,14 +16,14 @@ from impasto.analysis import metric_name
 from impasto.analysis.costs import Timing
 from impasto.analysis.curves import Row
 from impasto.analysis.inside.saved import SIMILARITY
-from impasto.analysis.scores import main_rows
+from impasto.analysis.scores import main_rows, signed
 from impasto.analysis.series import Series, parameters_of, summed_series
 from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
 from impasto.figures.found import Found, MissingError
 from impasto.figures.paper_b import BANDS, TEXTS
 from impasto.figures.picture import Picture
 from impasto.figures.style import BLUE, DASHED, PURPLE, Look, look_of
-from impasto.figures.table import Table, signed
+from impasto.figures.table import Table
 
 SHARES = (0.10, 0.25, 0.33)
 WHAT = {"block": "whole layers", "mlp": "MLPs", "attention": "attention"}

@@ -5,7 +5,8 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-MINUS = "−"
+from impasto.analysis.scores import MINUS
+
 LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -100,11 +101,3 @@ def _csv(table: Table) -> str:
 
 
 FORMS: Mapping[str, Callable[[Table], str]] = {"md": _markdown, "tex": _latex, "csv": _csv}
-
-
-def signed(number: float, digits: int = 1) -> str:
-    """Return a number with its sign, a minus as it is printed; nothing where it is not one."""
-    if number != number:
-        return ""
-    text = f"{number:+.{digits}f}"
-    return text.replace("-", MINUS)

@@ -14,7 +14,7 @@ from impasto.analysis.best import best_findings, best_plans, critical_findings
 from impasto.analysis.costs import COUNTED, counted_cost
 from impasto.analysis.curves import BASELINE, Row, table_rows
 from impasto.analysis.scores import main_metric
-from impasto.analysis.series import parameters_of
+from impasto.analysis.series import parameters_of, task_sets
 from impasto.figures.found import Found
 from impasto.figures.style import look_of
 from impasto.plan import Plan, in_words, picture
@@ -29,12 +29,14 @@ AXES = {"k": "depth k", "n": "n", "count": "layers dropped", "loops": "loops"}
 class Content:
     """The page's values: `first` is needed to open it, `later` once a plan is opened.
 
-    `told` are the findings, in sentences; `title` and `about` head the page.
+    `told` are the findings, in sentences, and `more` those that are folded away below them; `title`
+    and `about` head the page.
     """
 
     title: str
     about: Sequence[str]
     told: Sequence[str]
+    more: Sequence[str]
     first: Mapping[str, Any]
     later: Mapping[str, Any]
 
@@ -43,7 +45,7 @@ def content_of(found: Found) -> Content:
     """Return what the page of a study shows."""
     results, frame = found.results, found.frame
     assert results is not None
-    rows = table_rows(frame)
+    rows = [row for tasks in task_sets(frame) for row in table_rows(tasks.frame)]
     tasks = _tasks(rows)
     labels = list(dict.fromkeys(map(_label, rows)))
     baseline = next((row.digest for row in rows if row.strategy == BASELINE), "")
@@ -60,10 +62,12 @@ def content_of(found: Found) -> Content:
         "changed": _changed(flips, tasks, labels),
         "study": _study_text(found),
     }
+    told, more = _told(frame, results.answers, scores, found)
     return Content(
         title=results.study.name,
         about=list(_about(found, tasks, labels)),
-        told=list(_told(frame, results.answers, scores, found)),
+        told=told,
+        more=more,
         first=first,
         later=_later(flips, tasks, labels),
     )
@@ -78,9 +82,9 @@ def _label(row: Row) -> Label:
 
 
 def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the tasks that are no part of another, each with what it is measured by."""
+    """Return the tasks, each with what it is measured by."""
     found = []
-    for name in dict.fromkeys(row.task for row in rows if not row.part_of):
+    for name in dict.fromkeys(row.task for row in rows):
         here = [row for row in rows if row.task == name]
         metric = main_metric(dict.fromkeys(row.metric for row in here)) or here[0].metric
         measured = [row for row in here if row.metric == metric]
@@ -136,7 +140,7 @@ def _scores(
     values: dict[str, list[Any]] = {task["name"]: [None] * len(labels) for task in tasks}
     for row in rows:
         wanted = metric.get(row.task)
-        if wanted is None or row.part_of:
+        if wanted is None:
             continue
         injects = row.metric == INJECTED and wanted == "exact_match"
         if (row.metric == wanted or injects) and row.value == row.value:
@@ -198,12 +202,13 @@ def _later(
 
 def _told(
     frame: pd.DataFrame, answers: Any, scores: Mapping[Any, Any], found: Found
-) -> Iterator[str]:
-    """Yield what the study shows, in sentences."""
-    yield from best_findings(best_plans(frame, scores, found.costs))
+) -> tuple[list[str], list[str]]:
+    """Return what the study shows, in sentences: what matters most, and the rest."""
+    told = list(best_findings(best_plans(frame, scores, found.costs)))
     if scores and bool(frame["k"].notna().any()):
-        yield from critical_findings(frame, critical_depths(frame, answers))
-    yield from findings(frame)
+        told += critical_findings(frame, critical_depths(frame, answers))
+    more = findings(frame)
+    return (told, more) if told else (more, [])
 
 
 def _about(

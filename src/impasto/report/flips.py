@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from impasto.analysis.items import AS_BASELINE
+from impasto.analysis.series import GLUE_METRIC
 
 MOST_PER_CELL = 50  # of one plan on one task
 MOST = 120_000  # in all
 MOST_RECORDS = 3_000_000  # read for a page; beyond that items are left out
 CHARACTERS = 90  # of a response
+ACCURACIES = ("acc", "acc_mismatched", "matthews")
 
 
 @dataclass
@@ -81,6 +83,8 @@ def said(responses: Any) -> str:
         text = " | ".join(response.strip() for response in responses)
         text = " ".join(text.split())
         return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
+    if all(isinstance(response, int | float) for response in responses):
+        return ", ".join(f"{response:g}" for response in responses)
     scores = [response[0] for response in responses if isinstance(response, list | tuple)]
     if len(scores) != len(responses) or not all(isinstance(s, int | float) for s in scores):
         return ""
@@ -91,11 +95,17 @@ def said(responses: Any) -> str:
 
 
 def _value(metrics: Mapping[str, Any], metric: str | None) -> float | None:
-    """Return an item's value; a plan that injects is judged by the original answer."""
+    """Return an item's value; a plan that injects is judged by the original answer.
+
+    GLUE's score is that of many items; what is right of one is its accuracy.
+    """
     if metric is None:
         return None
-    for name in (metric, *(k for k, plain in AS_BASELINE.items() if plain == metric)):
+    plain = (k for k, plain in AS_BASELINE.items() if plain == metric)
+    for name in (metric, *plain, *(ACCURACIES if metric == GLUE_METRIC else ())):
         value = metrics.get(name)
+        if name == "matthews" and isinstance(value, list | tuple):
+            return float(value[0] == value[1])  # what was said, and what is right
         if isinstance(value, bool | int | float):
             return float(value)
     return None

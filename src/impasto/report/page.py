@@ -5,7 +5,7 @@ import hashlib
 import html
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,12 @@ def page(content: Content) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     filled = {
         "TITLE": html.escape(content.title),
-        "ABOUT": "".join(f"<li>{html.escape(line)}</li>" for line in content.about),
-        "FINDINGS": "".join(f"<li>{html.escape(line)}</li>" for line in content.told),
+        "ABOUT": _listed(content.about),
+        "FINDINGS": _listed(content.told),
+        "MORE": f"<details><summary>{len(content.more)} more, by task and strategy</summary>"
+        f"<ul>{_listed(content.more)}</ul></details>"
+        if content.more
+        else "",
         "HASH": digest,
         "STYLE": style,
         "SCRIPT": script,
@@ -42,6 +46,10 @@ def page(content: Content) -> str:
     }
     parts = _asset("page.html").split("@@")  # text, name, text, name, …, text
     return "".join(filled[part] if i % 2 else part for i, part in enumerate(parts))
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "".join(f"<li>{html.escape(line)}</li>" for line in lines)
 
 
 def within_script(value: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@
 (() => {
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("first").textContent);
-const ROWS = 100, WIDTH = 760, HEIGHT = 460, PAD = { left: 58, right: 16, top: 16, bottom: 50 };
+const ROWS = 100, PAD = { left: 58, right: 16, top: 16, bottom: 50 };
 const AVERAGE = data.tasks.length;  // the number of the task that stands for all
 const hasAverage = data.tasks.length > 1 && data.tasks.every((task) => task.share);
 const state = { task: hasAverage ? AVERAGE : 0, across: "", hidden: new Set(), search: "", sort: "score", up: false, rows: ROWS, at: -1, open: -1 };
@@ -18,7 +18,7 @@ const make = (tag, attributes = {}, ...children) => {
 const task = () => data.tasks[state.task];
 const isShare = () => (task() ? task().share : data.tasks.every((t) => t.share));
 const show = (value, digits = 1) => value == null ? "" : isShare() ? `${(100 * value).toFixed(digits)} %` : value.toPrecision(4);
-const unit = () => (task() ? task().unit : "average score") + (isShare() ? " (%)" : "");
+const unit = () => (task() ? `${task().title}: ${task().unit}` : `average score of ${data.tasks.length} tasks`) + (isShare() ? " (%)" : "");
 const scale = () => (isShare() ? 100 : 1);
 
 // ---- what each plan scores
@@ -26,11 +26,19 @@ const scale = () => (isShare() ? 100 : 1);
 const averages = data.plans.map((_, plan) => {
   const found = data.scores.map((ofTask) => ofTask[plan]);
   if (!found.length || found.some((score) => score == null)) return null;
-  return [found.reduce((sum, score) => sum + score[0], 0) / found.length, null, null];
+  const mean = found.reduce((sum, score) => sum + score[0], 0) / found.length;
+  if (found.some((score) => score[1] == null)) return [mean, null, null];
+  // tasks vary apart from each other, so that their distances add up by squares
+  const far = (end) => Math.hypot(...found.map((score) => score[end] - score[0])) / found.length;
+  return [mean, mean - far(1), mean + far(2)];
 });
 const scores = () => (task() ? data.scores[state.task] : averages);
 const baselinePlan = data.plans.findIndex((plan) => plan.family === "baseline");
 const level = () => (task() ? task().baseline : averages[baselinePlan] && averages[baselinePlan][0]);
+const guessed = () => {
+  if (task()) return task().chance;
+  return data.tasks.some((one) => one.chance == null) ? null : data.tasks.reduce((sum, one) => sum + one.chance, 0) / data.tasks.length;
+};
 const changed = (plan) => {
   if (!data.changed) return [null, null];
   if (task()) return data.changed[state.task][plan] || [null, null];
@@ -59,7 +67,9 @@ const colour = (family) => {  // ink follows the theme; the others are told apar
   const named = data.families[family].colour.toLowerCase();
   return named === "#222222" ? "var(--ink)" : named;
 };
-let axes = null;
+const narrow = matchMedia("(max-width: 40rem)");
+let axes = null, WIDTH, HEIGHT;
+function fit() { [WIDTH, HEIGHT] = narrow.matches ? [400, 360] : [760, 460]; }
 
 function limits(values, room) {
   let low = Math.min(...values), high = Math.max(...values);
@@ -87,7 +97,7 @@ function drawChart() {
   for (const y of ticks(y0, y1)) out.push(`<path class="grid" d="M${PAD.left} ${n(Y(y))}H${WIDTH - PAD.right}"/><text class="soft" x="${PAD.left - 8}" y="${n(Y(y) + 4)}" text-anchor="end">${y}</text>`);
   for (const x of ticks(x0, x1, state.across !== "cost")) out.push(`<text class="soft" x="${n(X(x))}" y="${HEIGHT - PAD.bottom + 18}" text-anchor="middle">${x}</text>`);
   const line = (value, name, css) => value == null ? "" : `<path class="${css}" d="M${PAD.left} ${n(Y(times * value))}H${WIDTH - PAD.right}"/><text class="soft" x="${WIDTH - PAD.right}" y="${n(Y(times * value) - 5)}" text-anchor="end">${name}</text>`;
-  out.push(line(base, "baseline", "level"), line(task() && task().chance, "chance", "grid"));
+  out.push(line(base, "baseline", "level"), line(guessed(), "chance", "grid"));
   if (plans.length <= 150) for (const i of plans) if (known[i][1] != null) out.push(`<path d="M${n(X(place(data.plans[i])))} ${n(Y(times * known[i][1]))}V${n(Y(times * known[i][2]))}" stroke="${colour(data.plans[i].family)}" stroke-width="2" stroke-opacity=".45"/>`);
   if (state.across !== "cost") out.push(lines(plans, X, (i) => Y(times * known[i][0])));
   for (const i of plans) out.push(`<path class="point" data-plan="${i}" transform="translate(${n(X(place(data.plans[i])))} ${n(Y(times * known[i][0]))})" d="${MARKERS[data.families[data.plans[i].family].marker] || MARKERS.o}" fill="${colour(data.plans[i].family)}"/>`);
@@ -174,11 +184,11 @@ function scoreTable(i) {
   const body = make("tbody");
   data.tasks.forEach((one, t) => {
     const score = data.scores[t][i], times = one.share ? 100 : 1, say = (v) => v == null ? "" : (times * v).toFixed(one.share ? 1 : 3);
-    body.append(make("tr", {}, make("th", { scope: "row" }, one.title), make("td", { class: "number" }, score ? say(score[0]) : "–"),
-      make("td", {}, score && score[1] != null ? `${say(score[1])} to ${say(score[2])}` : ""), make("td", { class: "number" }, say(one.baseline)), make("td", {}, one.unit + (one.share ? ", %" : ""))));
+    body.append(make("tr", {}, make("th", { scope: "row" }, one.title, make("small", {}, one.unit + (one.share ? ", %" : ""))), make("td", { class: "number" }, score ? say(score[0]) : "–"),
+      make("td", {}, score && score[1] != null ? `${say(score[1])} to ${say(score[2])}` : ""), make("td", { class: "number" }, say(one.baseline))));
   });
   const head = make("tr");
-  for (const name of ["task", "score", "95 % interval", "baseline", "measure"]) head.append(make("th", { scope: "col" }, name));
+  for (const name of ["task", "score", "95 % interval", "baseline"]) head.append(make("th", { scope: "col" }, name));
   return make("table", {}, make("thead", {}, head), body);
 }
 function command(plan) {
@@ -293,6 +303,7 @@ const setTheme = (theme) => {
   $("theme").setAttribute("aria-label", `Use ${theme === "dark" ? "light" : "dark"} colours`);
 };
 setUp();
+fit();
 setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 draw();
 $("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
@@ -321,5 +332,10 @@ $("chart").addEventListener("keydown", (event) => {
   if (by) { step(by); event.preventDefault(); }
   if ((event.key === "Enter" || event.key === " ") && state.at >= 0) { open(state.at); event.preventDefault(); }
 });
-addEventListener("beforeprint", () => { state.rows = Infinity; drawTable(); });
+narrow.addEventListener("change", () => { fit(); drawChart(); });
+addEventListener("beforeprint", () => {
+  state.rows = Infinity;
+  drawTable();
+  for (const fold of document.querySelectorAll("details")) fold.open = true;
+});
 })();
