@@ -93,6 +93,22 @@ def test_flips_are_counted_whole_and_kept_in_part():
     assert some_gained == [(80 + i, f"said {80 + i}") for i in range(7)]
 
 
+def test_glues_answers_are_right_or_wrong_though_its_score_is_of_many():
+    def answered(said, digest, **more):
+        return [
+            {"task": "cola", "digest": digest, "item": f"{i}", "responses": [float(one)]}
+            | {"metrics": {"matthews": [one, 1], "score": [one, 1, None]} | more}
+            for i, one in enumerate(said)
+        ]
+
+    metrics = {"cola": "score"}
+    found = find_flips(answered([1, 1, 0], "b") + answered([1, 0, 1], "p"), metrics, "b", 2)
+    assert found.cells["cola"]["p"] == (1, 1, [(1, "0")], [(2, "1")])
+    without = {"matthews": None, "pearson": [0.5, 1]}
+    correlated = answered([1, 1], "b", **without) + answered([0, 0], "p", **without)
+    assert find_flips(correlated, metrics, "b", 2).cells == {}
+
+
 def test_an_injection_is_compared_by_the_original_answer():
     injected = [r | {"metrics": {"answers_original": False}} for r in records([1, 1], "i")]
     found = find_flips(records([True, True], "b") + injected, {"t": "exact_match"}, "b", 2)

@@ -4,6 +4,8 @@ import pytest
 
 import tiny
 from impasto import Study, UserError
+from impasto.figures import Found
+from impasto.report.content import content_of
 from impasto.study.folder.files import HEADS
 
 PLANS = "plans: [skip: {n: 1}, '0 [1-2]*2 3']\n"
@@ -43,6 +45,34 @@ def test_heads_are_kept_and_nothing_is_fitted_twice(model, data, protocol, tmp_p
         lost.unlink()
     found = read.run(tmp_path / "out").frame()
     assert found["value"].tolist() == pytest.approx(first["value"].tolist(), nan_ok=True)
+
+
+def test_figures_and_the_page_show_its_tasks_and_their_average(model, data, tmp_path):
+    files = f"data: {{sst2: {data['sst2']}, stsb: {data['stsb']}}}, tasks: [sst2, stsb]"
+    results = study(tmp_path, model, files).run(tmp_path / "out")
+    frame = results.frame()
+    assert not frame["stderr"].isna().any()
+    content = content_of(Found(tmp_path, results, {}))
+    assert [task["title"] for task in content.first["tasks"]] == [
+        "SST-2 (frozen)",
+        "STS-B (frozen)",
+    ]
+    place = next(i for i, plan in enumerate(content.first["plans"]) if plan["family"] == "skip")
+    averages = frame[(frame["task"] == "glue_frozen") & (frame["strategy"] == "skip")]["value"]
+    scores = [scores[place][0] for scores in content.first["scores"]]
+    assert sum(scores) / 2 == pytest.approx(averages.item(), abs=1e-4)
+    right = {
+        digest: [
+            record["metrics"]["acc"]
+            for record in results.answers
+            if (record["task"], record["digest"]) == ("sst2_frozen", digest)
+        ]
+        for digest in (content.first["plans"][at]["digest"] for at in (0, place))
+    }
+    before, after = right.values()
+    lost = sum(b > a for b, a in zip(before, after, strict=True))
+    gained = sum(b < a for b, a in zip(before, after, strict=True))
+    assert content.first["changed"][0][place] == [lost, gained]
 
 
 def test_masked_texts_are_refused_by_an_encoder_without_the_head(model, data, tmp_path):

@@ -78,27 +78,35 @@ class MissingError(Exception):
     Attributes:
         tasks, plans: What to write under `tasks` and `plans` of the study file.
         command: What makes the data, in place of running the study again.
+        what: What the command makes, where that has a name.
     """
 
     def __init__(
-        self, tasks: Sequence[str] = (), plans: Sequence[str] = (), command: str = ""
+        self,
+        tasks: Sequence[str] = (),
+        plans: Sequence[str] = (),
+        command: str = "",
+        what: Sequence[str] = (),
     ) -> None:
-        super().__init__(", ".join([*tasks, *plans, command]))
+        super().__init__(", ".join([*tasks, *plans, *what, command]))
         self.tasks, self.plans, self.command = tuple(tasks), tuple(plans), command
+        self.what = tuple(what)
 
     def told(self, found: Found) -> list[str]:
         """Return what is missing and the command that would make it, in lines."""
         folder = found.folder or Path("OUT")
-        if self.command:
-            return [f"make it by:  {self.command.format(out=folder, model=self._model(found))}"]
-        lines = []
+        lines = [f"missing {what}" for what in self.what]
         for what, entries in (("tasks", self.tasks), ("plans", self.plans)):
             if entries:
                 lines.append(f"missing {what}, as a study file has them:")
                 lines += [f"  - {entry}" for entry in entries]
-        study = folder / "study.yaml"
-        lines.append(f"add to {study}, then:  impasto run {study} --out {folder}")
-        return lines
+        study = "STUDY.yaml" if found.results is None else folder / "study.yaml"
+        command = self.command or "impasto run {study} --out {out}"
+        command = command.format(study=study, out=folder, model=self._model(found))
+        if not (self.tasks or self.plans):
+            return [*lines, f"make it by:  {command}"]
+        first = "write a study file of them" if found.results is None else f"add to {study}"
+        return [*lines, f"{first}, then:  {command}"]
 
     def _model(self, found: Found) -> str:
         if found.results is not None:

@@ -188,7 +188,8 @@ def _middle_chart(found: Found, tasks: TaskSet, strategy: str) -> Chart | None:
             if (of_task.strategy, of_task.parameters) == (strategy, one.parameters)
             and _is_judged(of_task)
         ]
-        lines += [_quiet(number, of_task) for number, of_task in enumerate(of_tasks)]
+        said = tasks.title.removeprefix("GLUE")  # above the chart already
+        lines += [_quiet(number, of_task, said) for number, of_task in enumerate(of_tasks)]
     times = f", {one.parameters['loops']} times" if "loops" in one.parameters else ""
     title = f"{STRATEGIES[strategy].title}: the middle layers {DOING[strategy]}{times}"
     return _over_n(found, tasks, title, lines, one)
@@ -265,9 +266,9 @@ def _line(series: Series, scale: int, label: str = "") -> Line:
     return Line(replace(look, label=label or look.label + times), places, value, low, high)
 
 
-def _quiet(number: int, series: Series) -> Line:
+def _quiet(number: int, series: Series, said: str) -> Line:
     """Return the thin grey line of one task beside what all come to."""
-    look = replace(task_look(number), label=series.title, colour=GREY)
+    look = replace(task_look(number), label=series.title.removesuffix(said), colour=GREY)
     return replace(_line(series, 1), look=look, low=(), high=(), quiet=True)
 
 

@@ -36,9 +36,9 @@ TABLES = {
     "CT6": ("attention", True),
 }
 EVERY_COUNT = "drop_last: {part: all, count: all, keep_last: all}"
-OF = ("seconds", "improvement")
+OF = ("seconds", "seconds_error", "improvement", "improvement_error")
 TIMES = {"CT7": (50, False), "CT8": (100, False), "CT9": (50, True), "CT10": (100, True)}
-BENCH = "impasto run {out}/study.yaml --out {out} --bench"
+BENCH = "impasto run {study} --out {out} --bench"
 ENTRY = "drop_last: {part: all, count: [10%, 25%, 33%], keep_last: all}"
 TASKS = (
     "{name: arc_challenge, num_fewshot: 25}",
@@ -86,7 +86,7 @@ def quality(name: str, found: Found) -> Iterator[Picture]:
     if not rows:
         raise MissingError(TASKS, [ENTRY])
     layers = rows[0].layers
-    counts = [0, *sorted({round(share * layers) for share in SHARES} - {0})]
+    counts = _counts(layers)
     by_count = _by_count(rows, part, keep_last)
     if any(count not in by_count for count in counts):
         raise MissingError(plans=[ENTRY])
@@ -94,43 +94,60 @@ def quality(name: str, found: Found) -> Iterator[Picture]:
 
 
 def times(name: str, found: Found) -> Iterator[Picture]:
-    """Make one of Tables 7 to 10."""
+    """Make one of Tables 7 to 10; raises MissingError unless every plan of it was timed."""
     tokens, keep_last = TIMES[name]
-    measured = {timing.digest: timing for timing in found.timings if timing.tokens == tokens}
     rows = main_rows(found.frame, {}) if found.tasks else []
-    if not measured or not rows:
-        raise MissingError(command=BENCH)
+    if not rows:
+        raise MissingError(TASKS, [ENTRY], BENCH)
     layers = rows[0].layers
-    counts = [0, *sorted({round(share * layers) for share in SHARES} - {0})]
-    by_part = {part: _by_count(rows, part, keep_last) for part in WHAT}
-    text, numbers = [], []
-    for count in counts:
-        cells, values = [], []
-        for by_count in by_part.values():
-            digest = next((row.digest for row in by_count.get(count, {}).values()), "")
-            timing = measured.get(digest)
-            cells.append(_time(timing, is_baseline=not count))
-            values += [timing.seconds, timing.improvement] if timing else [nan, nan]
-        text.append([_dropped_of(count, layers), *cells])
-        numbers.append([_dropped_of(count, layers), *values])
+    counts = _counts(layers)
+    digests = {part: _digests(rows, part, keep_last) for part in WHAT}
+    if any(count not in of_part for of_part in digests.values() for count in counts):
+        raise MissingError([], [ENTRY], BENCH)
+    measured = {timing.digest: timing for timing in found.timings if timing.tokens == tokens}
+    needed = {of_part[count] for of_part in digests.values() for count in counts}
+    if untimed := len(needed - measured.keys()):
+        what = f"times to one token after {tokens}: of {untimed} of {len(needed)} plans"
+        raise MissingError(command=BENCH, what=[what])
+    timings = [[measured[of_part[count]] for of_part in digests.values()] for count in counts]
     kept = "the last layer kept" if keep_last else "the last layer among them"
+    labels = [_dropped_of(count, layers) for count in counts]
     table = Table(
         title=f"{found.model}: time to one token after {tokens}, the last parts dropped, {kept}",
         columns=["dropped", *WHAT.values()],
-        rows=text,
-        numbers=numbers,
+        rows=[
+            [label, *(_time(timing, is_full=not count) for timing in here)]
+            for label, count, here in zip(labels, counts, timings, strict=True)
+        ],
+        numbers=[
+            [label, *(getattr(timing, of) for timing in here for of in OF)]
+            for label, here in zip(labels, timings, strict=True)
+        ],
         note="Hundredths of a second, ± half of the 95 % interval of the mean; in brackets by how "
-        "many percent it is shorter than the full model's. CSV: seconds and share.",
-        number_columns=["dropped", *(f"{what} {of}" for what in WHAT.values() for of in OF)],
+        "many percent it is shorter than the full model's. CSV: seconds and shares.",
+        number_columns=[
+            "dropped",
+            *(f"{what} {of.replace('_', ' ')}" for what in WHAT.values() for of in OF),
+        ],
     )
     yield Picture(name, table)
 
 
-def _time(timing: Timing | None, is_baseline: bool) -> str:
-    if timing is None:
-        return ""
-    text = f"{100 * timing.seconds:.2f} ± {100 * timing.seconds_error:.2f}"
-    return text if is_baseline else f"{text} ({signed(100 * timing.improvement)} %)"
+def _digests(rows: Sequence[Row], part: str, keep_last: bool) -> Mapping[int, str]:
+    """Return the plans' digests by how many are dropped."""
+    by_count = _by_count(rows, part, keep_last)
+    return {count: next(iter(of_tasks.values())).digest for count, of_tasks in by_count.items()}
+
+
+def _counts(layers: int) -> list[int]:
+    """Return how many are dropped in the paper's tables: none, and its shares."""
+    return [0, *sorted({round(share * layers) for share in SHARES} - {0})]
+
+
+def _time(timing: Timing, is_full: bool) -> str:
+    time = f"{100 * timing.seconds:.2f} ± {100 * timing.seconds_error:.2f}"
+    improvement = f"{signed(100 * timing.improvement)} ± {100 * timing.improvement_error:.1f}"
+    return time if is_full else f"{time} ({improvement} %)"
 
 
 def _dropped_of(count: int, layers: int) -> str:

@@ -42,8 +42,8 @@ const guessed = () => {
 const changed = (plan) => {
   if (!data.changed) return [null, null];
   if (task()) return data.changed[state.task][plan] || [null, null];
-  const found = data.changed.map((ofTask) => ofTask[plan]);
-  return found.some((one) => one == null) ? [null, null] : [0, 1].map((i) => found.reduce((sum, one) => sum + one[i], 0));
+  const found = data.changed.map((ofTask) => ofTask[plan]).filter((one) => one != null);
+  return !found.length ? [null, null] : [0, 1].map((i) => found.reduce((sum, one) => sum + one[i], 0));
 };
 const told = (plan) => Object.entries(plan.with).map(([name, value]) => `${name} ${value}`).join(", ");
 const title = (plan) => data.families[plan.family].title;
@@ -97,7 +97,7 @@ function drawChart() {
   for (const y of ticks(y0, y1)) out.push(`<path class="grid" d="M${PAD.left} ${n(Y(y))}H${WIDTH - PAD.right}"/><text class="soft" x="${PAD.left - 8}" y="${n(Y(y) + 4)}" text-anchor="end">${y}</text>`);
   for (const x of ticks(x0, x1, state.across !== "cost")) out.push(`<text class="soft" x="${n(X(x))}" y="${HEIGHT - PAD.bottom + 18}" text-anchor="middle">${x}</text>`);
   const line = (value, name, css) => value == null ? "" : `<path class="${css}" d="M${PAD.left} ${n(Y(times * value))}H${WIDTH - PAD.right}"/><text class="soft" x="${WIDTH - PAD.right}" y="${n(Y(times * value) - 5)}" text-anchor="end">${name}</text>`;
-  out.push(line(base, "baseline", "level"), line(guessed(), "chance", "grid"));
+  out.push(line(base, "baseline", "level"), line(guessed(), "chance", "guess"));
   if (plans.length <= 150) for (const i of plans) if (known[i][1] != null) out.push(`<path d="M${n(X(place(data.plans[i])))} ${n(Y(times * known[i][1]))}V${n(Y(times * known[i][2]))}" stroke="${colour(data.plans[i].family)}" stroke-width="2" stroke-opacity=".45"/>`);
   if (state.across !== "cost") out.push(lines(plans, X, (i) => Y(times * known[i][0])));
   for (const i of plans) out.push(`<path class="point" data-plan="${i}" transform="translate(${n(X(place(data.plans[i])))} ${n(Y(times * known[i][0]))})" d="${MARKERS[data.families[data.plans[i].family].marker] || MARKERS.o}" fill="${colour(data.plans[i].family)}"/>`);
