@@ -99,6 +99,13 @@ def test_without_items_the_interval_is_that_of_two_scores_apart_and_wider():
     assert isnan(best_plans(table(*rows()).assign(value=0.123, stderr=float("nan")), {})[1].low)
 
 
+def test_a_plan_that_keeps_to_several_losses_is_told_once():
+    found = best_plans(table(*rows(values={"0-3": 0.9, "0-2": 0.9})), {})
+    [sentence, _] = best_findings(found)
+    assert "loses no more than 1, 5 or 10 points" in sentence
+    assert "no more than 1 point on" in next(best_findings(found[:1]))
+
+
 def test_a_plan_that_changes_no_answer_is_still_not_sure_to_change_none():
     same = {"0-3": 0.9, "0-2": 0.9}
     [best, *_] = best_plans(table(*rows(values=same)), item_scores(answers(same)))

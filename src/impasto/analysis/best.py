@@ -105,7 +105,8 @@ def best_findings(found: Sequence[Best]) -> Iterator[str]:
     for digest in dict.fromkeys(best.plan.digest for best in found):
         same = [best for best in found if best.plan.digest == digest]
         best, losses = same[0], [f"{100 * one.loss:g}" for one in same]
-        points = " or ".join(losses) + (" point" if losses == ["1"] else " points")
+        points = " or ".join(filter(None, (", ".join(losses[:-1]), losses[-1])))
+        points += " point" if losses == ["1"] else " points"
         unit = "of the full model's attention parts and MLPs"
         cost = (
             f"runs {best.plan.cost:.1f} % {unit}"
