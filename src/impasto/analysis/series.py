@@ -8,7 +8,7 @@ the median of normalised scores, or for encoders by the plain average; C by the 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isnan
 from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
@@ -97,10 +97,11 @@ def task_sets(frame: pd.DataFrame) -> list[TaskSet]:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A family at one place on one task: mean over seeds, half of its interval, the plans."""
+    """A family at one place on one task: means over seeds of value and interval, the plans."""
 
     value: float
-    half: float
+    low: float
+    high: float
     plans: tuple[str, ...]
     seeds: int
 
@@ -119,7 +120,7 @@ def task_series(frame: pd.DataFrame, parameter: str, unit: Unit) -> list[Series]
             task=task,
             title=titles[task],
             points={
-                at: Point(cell.value, cell.value - cell.half, cell.value + cell.half, cell.plans)
+                at: Point(cell.value, cell.low, cell.high, cell.plans)
                 for at, cell in sorted(cells.items())
             },
             seeds=max(cell.seeds for cell in cells.values()),
@@ -134,8 +135,8 @@ def summed_series(frame: pd.DataFrame, parameter: str, summary: Summary) -> list
     """Return a series over all tasks for every family that has the parameter, in study order.
 
     `median` is that of the normalised scores, over the tasks that have one; `average` is that of
-    the scores. The interval comes from 2,000 draws of every task's mean from a normal distribution
-    as wide as its own interval.
+    the scores. The interval comes from 2,000 draws of every task's mean from a normal distribution,
+    on either side as wide as its own interval.
     """
     unit: Unit = "normalised" if summary == "median" else "value"
     found = []
@@ -158,9 +159,12 @@ def summed_series(frame: pd.DataFrame, parameter: str, summary: Summary) -> list
 
 
 def _summed(cells: Sequence[_Cell], summary: Summary) -> Point:
-    values = np.array([cell.value for cell in cells])
-    halves = np.nan_to_num(np.array([cell.half for cell in cells]))
-    drawn = np.random.default_rng(0).normal(values, halves / Z_95, size=(DRAWS, len(values)))
+    values, lows, highs = (
+        np.array([getattr(cell, end) for cell in cells]) for end in ("value", "low", "high")
+    )
+    below, above = np.nan_to_num(values - lows), np.nan_to_num(highs - values)
+    drawn = np.random.default_rng(0).normal(0, 1 / Z_95, size=(DRAWS, len(values)))
+    drawn = values + drawn * np.where(drawn < 0, below, above)
     middle = np.median if summary == "median" else np.mean
     low, high = percentile_interval(np.sort(middle(drawn, axis=1)))
     plans = dict.fromkeys(plan for cell in cells for plan in cell.plans)
@@ -193,11 +197,10 @@ def parameters_of(row: Row) -> dict[str, Any]:
 
 
 def _cell(rows: Sequence[Row], unit: Unit) -> _Cell:
-    first, value = rows[0], fmean(row.value for row in rows)
-    half = fmean((row.interval[1] - row.interval[0]) / 2 for row in rows)
+    first, plans = rows[0], tuple(row.digest for row in rows)
+    ends = [(row.value, *row.interval) for row in rows]
+    means = [fmean(values) for values in zip(*ends, strict=True)]
     if unit == "normalised":
-        whole = first.baseline - first.chance
-        value = normalised_score(value, first.chance, first.baseline)
-        half = half / whole if whole > 0 else nan
-    plans = tuple(row.digest for row in rows)
-    return _Cell(value, half, plans, len({row.seed for row in rows}))
+        means = [normalised_score(mean, first.chance, first.baseline) for mean in means]
+    value, low, high = means
+    return _Cell(value, low, high, plans, len({row.seed for row in rows}))
