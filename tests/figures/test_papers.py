@@ -120,8 +120,10 @@ def test_glue_is_averaged_for_each_protocol_as_its_own_average_is():
     assert len(figure.axes) == 2
     for axes, variant in zip(figure.axes, ("frozen", "fine-tuned"), strict=True):
         drawn_lines = chart_lines(axes)
-        average = frame[(frame["task"] == f"glue_{variant}") & (frame["strategy"] == "skip")]
-        expected = {json.loads(p)["n"]: v for p, v in average[["parameters", "value"]].values}
+        average: Any = frame[(frame["task"] == f"glue_{variant}") & (frame["strategy"] == "skip")]
+        expected = {
+            json.loads(row["parameters"])["n"]: row["value"] for _, row in average.iterrows()
+        }
         line = drawn_lines["Average of 2 tasks"]
         assert dict(zip(*line.get_data(), strict=True)) == pytest.approx(expected)
         task = frame[(frame["task"] == f"cola_{variant}") & (frame["strategy"] == "skip")]

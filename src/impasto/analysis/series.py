@@ -84,14 +84,14 @@ def task_sets(frame: pd.DataFrame) -> list[TaskSet]:
 
     Of GLUE each task enters with its score, the mean of its metrics, as in GLUE's own average.
     """
-    groups = frame[frame["task"].str.fullmatch(GLUE_GROUPS) & (frame["part_of"] == "")]
-    glue = list(dict.fromkeys(groups["task"]))
-    others = frame[~frame["task"].isin(glue) & (frame["part_of"] == "")]
+    alone: Any = frame[frame["part_of"] == ""]
+    is_glue = alone["task"].str.fullmatch(GLUE_GROUPS)
+    others = alone[~is_glue]
     sets = [TaskSet("", others, "median")] if len(others) else []
-    for name in glue:
-        parts = frame[(frame["part_of"] == name) & (frame["metric"] == GLUE_METRIC)]
-        title = str(groups[groups["task"] == name]["title"].iloc[0])
-        sets.append(TaskSet(title, parts.assign(part_of=""), "average"))
+    glue = alone[is_glue]
+    for name, title in dict(zip(glue["task"], glue["title"], strict=True)).items():
+        parts: Any = frame[(frame["part_of"] == name) & (frame["metric"] == GLUE_METRIC)]
+        sets.append(TaskSet(str(title), parts.assign(part_of=""), "average"))
     return sets
 
 
