@@ -26,10 +26,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import impasto
 from impasto import Plan, Study
-from impasto.tasks.harness.quiet import quiet
+from impasto.tasks.harness.quiet import quiet, sampling_here
 
 DATA = Path(os.environ.get("IMPASTO_REAL_DATA") or Path(__file__).parents[2] / "shared")
 PLANS = (
@@ -119,12 +120,16 @@ def ours(cases: list[Case], model: Any, plans: list[str]) -> dict[str, list[dict
 def theirs(
     tasks: dict[str, dict[str, Any]], limit: int, model: Any, batch: int = 16
 ) -> dict[str, dict[str, Any]]:
-    """Return every metric of every task as lm-eval finds it on the model as it runs now."""
+    """Return every metric of every task as lm-eval finds it on the model as it runs now.
+
+    What lm-eval spends on listing the machine's packages and devices is spared.
+    """
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    with quiet():
+    no_list = patch("lm_eval.evaluator.add_env_info", lambda results: None)
+    with quiet(), sampling_here(BOOTSTRAP), no_list:
         make: Any = HFLM  # whose declared type is lost where it is registered
         lm = make(pretrained=model.hf, tokenizer=model.tokenizer, batch_size=batch)
         results: Any = simple_evaluate(

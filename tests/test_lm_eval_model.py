@@ -20,7 +20,8 @@ from harness_reference import (
     without_a_look_around,
 )
 from impasto import Plan, PlanError, UserError
-from impasto.lm_eval import ImpastoLM, read_arguments, run_command_line
+from impasto.cli.lm_eval import run_command_line
+from impasto.lm_eval import ImpastoLM, read_arguments
 
 PLAN = "0-3 noise(gaussian, seed=3) 4-11"
 CASES = {
@@ -159,10 +160,69 @@ def test_a_file_of_options_that_is_none_is_answered(text, message, tmp_path):
         run_command_line(["--config", str(path)])
 
 
-def test_a_task_that_lm_eval_does_not_find_suggests_near_names(monkeypatch):
+@pytest.fixture
+def small_index(monkeypatch):
+    """lm-eval's command line with an index of the few tasks that the tests need."""
     monkeypatch.setattr(sys, "argv", ["impasto"])
     index = harness_index.index()
     monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **options: index)
+
+
+def test_a_task_that_lm_eval_does_not_find_suggests_near_names(small_index):
     words = ["--model_args", "pretrained=demo", "--tasks", "arc_esy"]
     with pytest.raises(UserError, match="unknown task 'arc_esy'; did you mean 'arc_easy'"):
         run_command_line(words)
+
+
+def test_what_a_task_lacks_is_said_with_how_to_get_it(small_index, monkeypatch):
+    def gone(*given, **options):
+        raise ConnectionError("no network")
+
+    words = ["--model_args", "pretrained=demo", "--tasks", "arc_easy"]
+    monkeypatch.setattr("datasets.load_dataset", gone)
+    with pytest.raises(UserError, match=r"data set allenai/ai2_arc \(ARC-Easy\).*--include_path"):
+        run_command_line(words)
+    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **given: __import__("no_such_package"))
+    with pytest.raises(UserError, match="pip install no_such_package"):
+        run_command_line(words)
+
+
+def test_what_lm_eval_refuses_is_a_message_and_a_fault_of_ours_is_none(small_index, monkeypatch):
+    with pytest.raises(UserError, match=r"lm-eval: .*limit"):
+        run_command_line(["--tasks", "arc_easy", "--limit", "3", "--samples", '{"arc_easy": [1]}'])
+
+    def faulty(**given):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr("lm_eval.simple_evaluate", faulty)
+    with pytest.raises(ValueError, match=r"^a fault$") as caught:
+        run_command_line(["--model_args", "pretrained=demo", "--tasks", "arc_easy"])
+    assert not isinstance(caught.value, UserError)
+
+
+def test_results_count_the_requests_that_lost_their_left_end(demo, tmp_path):
+    from lm_eval.api.instance import Instance
+
+    def ask(kind, *arguments):
+        return [Instance(kind, {}, arguments, 0, task_name="a")]
+
+    lm, long = ImpastoLM(demo), "Q: What is the capital of France?\n" * 80
+    lm.loglikelihood(ask("loglikelihood", "Q: 1 + 1", " = 2"), disable_tqdm=True)
+    assert lm.get_model_info()["truncated"] == 0
+    lm.loglikelihood(ask("loglikelihood", long, " Paris"), disable_tqdm=True)
+    lm.generate_until(ask("generate_until", long, {"until": ["\n"], "max_gen_toks": 2}))
+    assert lm.get_model_info()["truncated"] == 2
+
+
+def test_a_file_of_answers_serves_one_plan(demo, tmp_path):
+    from lm_eval.api.model import CachingLM
+
+    def open_file(line):
+        return CachingLM(ImpastoLM(demo, plan=line), str(tmp_path / "answers.db"))
+
+    open_file("0-11").dbdict.close()
+    open_file("0-11").dbdict.close()
+    with pytest.raises(
+        UserError, match=r"answers\.db holds the answers of .* under 0-11, and this"
+    ):
+        open_file("11-0")

@@ -10,13 +10,10 @@ The numbers of the baseline are those of lm-eval's own model class `HFLM`.
 import json
 import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import yaml
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,13 +22,13 @@ from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, load_decoder
 from impasto.tasks.answering import answer, context_length, fitted
-from impasto.tasks.harness.loading import unknown
 from impasto.tasks.harness.prompting import chat_of, generation
 from impasto.tasks.request import Request, RollingLogLikelihood
 
 NAME = "impasto"
 LOADING = ("dtype", "device_map", "revision", "attn_implementation", "trust_remote_code")
 OPENING, CLOSING = "([{", ")]}"
+OWNER = "impasto"  # where a cache of answers says whose they are; requests have digests for keys
 
 
 @register_model(NAME)
@@ -85,6 +82,7 @@ class ImpastoLM(TemplateLM):
             raise UserError("lm-eval's tasks are text, and this model came without a tokenizer")
         self.batch_size = "auto" if batch_size is None else batch_size
         self.revision = str(options.get("revision", "main"))
+        self.truncated = 0  # requests so far that did not fit the context whole
         self._device = self.opened.hf.device
 
     @classmethod
@@ -144,8 +142,29 @@ class ImpastoLM(TemplateLM):
         """Return a conversation as text, by the model's own template."""
         return chat_of(self.tokenizer)(chat_history, add_generation_prompt)
 
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Take the file of answers that `--use_cache` names.
+
+        Raises UserError where another model or plan gave them: lm-eval finds an answer by its
+        request alone.
+        """
+        kept: Any = cache_hook.dbdict
+        mine = f"{self.opened.hf.name_or_path} ({self.opened.hf.dtype}) under {self.plan}"
+        if kept is not None:
+            whose = kept.get(OWNER, "another model" if len(kept) else mine)
+            if whose != mine:
+                raise UserError(
+                    f"{kept.filename} holds the answers of {whose}, and this is {mine}; give "
+                    "--use_cache a file for each"
+                )
+            kept[OWNER] = mine
+        super().set_cache_hook(cache_hook)
+
     def get_model_info(self) -> dict[str, Any]:
-        """Return what lm-eval's results say about the model: the plan is a part of it."""
+        """Return what lm-eval's results say about the model: the plan is a part of it.
+
+        So is how many requests did not fit the model's context and lost their left end.
+        """
         return {
             "model_num_parameters": self.opened.hf.num_parameters(),
             "model_dtype": self.opened.hf.dtype,
@@ -153,6 +172,7 @@ class ImpastoLM(TemplateLM):
             "model_sha": getattr(self.opened.hf.config, "_commit_hash", None) or "",
             "plan": str(self.plan),
             "plan_digest": self.plan.digest,
+            "truncated": self.truncated,
         }
 
     def _loglikelihood_tokens(
@@ -160,6 +180,10 @@ class ImpastoLM(TemplateLM):
     ) -> list[tuple[float, bool]]:
         limit = self.max_length
         pairs = [fitted((context, continuation), limit) for _, context, continuation in requests]
+        self.truncated += sum(
+            len(left) < len(context)
+            for (left, _), (_, context, _) in zip(pairs, requests, strict=True)
+        )
         [scores] = self.opened.loglikelihood(self.plan, pairs)
         for (texts, _, _), score in zip(requests, scores, strict=True):
             if texts is not None:
@@ -168,8 +192,9 @@ class ImpastoLM(TemplateLM):
 
     def _answered(self, kind: str, requests: Sequence[Any], asked: Sequence[Request]) -> list[Any]:
         items = [(request,) for request in asked]
-        [found] = answer(self.opened, [self.plan], items).responses
-        responses = [response for (response,) in found]
+        answers = answer(self.opened, [self.plan], items)
+        self.truncated += answers.truncated
+        responses = [response for (response,) in answers.responses[0]]
         for request, response in zip(requests, responses, strict=True):
             self.cache_hook.add_partial(kind, request.args, response)
         return responses
@@ -192,53 +217,6 @@ def read_arguments(text: str) -> dict[str, Any]:
         if not equals or not re.fullmatch(r"\s*\w+\s*", key):
             raise UserError(f"model_args are key=value with commas between, and {part!r} is not")
         read[key.strip()] = _value(value.strip())
-    return read
-
-
-def run_command_line(arguments: Sequence[str]) -> None:
-    """Run lm-eval's own command line, with this model where no other is named.
-
-    Raises UserError, with near names, for a task that lm-eval does not find.
-    """
-    from lm_eval.__main__ import cli_evaluate
-
-    sys.argv = ["lm-eval", *_with_model(arguments)]
-    try:
-        cli_evaluate()
-    except ValueError as error:
-        missing = re.fullmatch(r"Tasks not found: (.+)", str(error))
-        if missing is None:
-            raise
-        raise UserError("\n".join(map(unknown, missing[1].split(", ")))) from None
-
-
-def _with_model(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `--model impasto`, unless they name a model or run none."""
-    given = list(arguments)
-    rest = given[1:] if given[:1] == ["run"] else given
-    runs = bool(rest) and rest[0] not in ("ls", "validate", "-h", "--help")
-    if not runs or any(re.match(r"(--model|-M)(=|$)|-M\w", word) for word in rest):
-        return given
-    if any("model" in _config(path) for path in _configs(rest)):
-        return given
-    return ["run", "--model", NAME, *rest]
-
-
-def _configs(words: Sequence[str]) -> list[str]:
-    """Return the files that `--config FILE`, `--config=FILE`, `-C FILE` and `-CFILE` name."""
-    after = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("--config", "-C")]
-    joined = [re.fullmatch(r"(?:--config=|-C)(.+)", word) for word in words]
-    return after + [match[1] for match in joined if match]
-
-
-def _config(path: str) -> Mapping[str, Any]:
-    """Return a file of lm-eval's options; raises UserError where it is none."""
-    try:
-        read = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--config {path} cannot be read: {error}") from None
-    if not isinstance(read, Mapping):
-        raise UserError(f"--config {path} holds no options; it should be a mapping, as `limit: 3`")
     return read
 
 

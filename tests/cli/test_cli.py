@@ -225,7 +225,7 @@ def test_models_lists_the_families_and_checks_one_model(cli):
 
 def test_lm_evals_command_line_gets_all_that_follows(cli, monkeypatch):
     seen = []
-    monkeypatch.setattr("impasto.lm_eval.run_command_line", lambda words: seen.append(list(words)))
+    monkeypatch.setattr("impasto.cli.lm_eval.run_command_line", seen.extend)
     words = ["--model_args", "pretrained=demo,plan=0-3", "--tasks", "a", "-f", "3", "--help"]
     assert cli("lm-eval", *words).exit_code == 0
-    assert seen == [words]
+    assert seen == words

@@ -17,6 +17,8 @@ from impasto.tasks.harness.options import Options
 from impasto.tasks.harness.quiet import keep_templates, quiet, seeded
 from impasto.tasks.task import Suite
 
+FILES = "give a file with its columns: data: {{{split}: FILE.jsonl}}"
+
 
 def check_name(name: str, options: Options, ours: list[str]) -> None:
     """Raise ValueError, with near names, where lm-eval knows no task, group or tag of this name.
@@ -47,12 +49,12 @@ def load_benchmark(name: str, options: Options) -> Suite:
     local = None if options.data is None else LocalData(options.data, options.subset_column)
     try:
         keep_templates()
-        with quiet(), seeded(), _data_from(local):
+        with quiet(), seeded(), naming_what_is_missing(local):
             loaded = _index(options.include_path).load([name])
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(_missing_package(name, error)) from None
+        raise UserError(missing_package(name, error)) from None
     except Exception as error:
         place = "" if local is None else local.latest()
         raise UserError(f"{place}lm-eval cannot load {name}: {_short(error)}") from error
@@ -74,8 +76,12 @@ def _index(include_path: str | None) -> Any:
 
 
 @contextmanager
-def _data_from(local: LocalData | None) -> Iterator[None]:
-    """Give the tasks that lm-eval builds within the user's files, or say which data are missing."""
+def naming_what_is_missing(local: LocalData | None = None, instead: str = FILES) -> Iterator[None]:
+    """Have the tasks that lm-eval builds within say which data set or package they miss.
+
+    They are given the user's files, where there are any; `instead` says what else can be done about
+    a data set that cannot be had. Raises UserError.
+    """
     from lm_eval.api.task import ConfigurableTask
 
     download = ConfigurableTask.download
@@ -95,8 +101,7 @@ def _data_from(local: LocalData | None) -> Iterator[None]:
             raise UserError(
                 f"{name} needs the data set {config.dataset_path}{subset}, which is not on this "
                 f"machine and could not be had from the hub ({_short(error)}); unset "
-                "HF_HUB_OFFLINE if it is set, or give a file with its columns: "
-                f"data: {{{split}: FILE.jsonl}}"
+                f"HF_HUB_OFFLINE if it is set, or {instead.format(split=split)}"
             ) from error
 
     with patch.object(ConfigurableTask, "download", served):
@@ -138,7 +143,7 @@ def _suite(
     )
 
 
-def _missing_package(name: str, error: ImportError) -> str:
+def missing_package(name: str, error: ImportError) -> str:
     """Say which package a task needs and how to get it."""
     if error.name is None:
         return f"{name} needs a package that is not installed: {_short(error)}"
