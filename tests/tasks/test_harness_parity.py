@@ -12,6 +12,7 @@ import torch
 import impasto
 from harness_reference import Case, arc, gsm8k, hellaswag, lambada, theirs, wikitext
 from impasto import Plan, Study
+from impasto.study.results.notices import cut_short
 
 PLANS = ["0-11", "0 2-11", "0-3 freeze 4-11", "0-5 noise(gaussian) 6-11"]
 SHORT = {"generation_kwargs": {"max_gen_toks": 24}}
@@ -142,8 +143,12 @@ def test_chats_are_put_as_lm_eval_puts_them(case, multiturn, with_bos, tmp_path)
 def test_what_does_not_fit_the_context_is_counted(demo, tmp_path):
     frame = compare(demo, CASES["more than the context"], PLANS[:1], tmp_path)
     assert set(frame["truncated"]) == {3}
+    assert list(cut_short(frame)) == [
+        "arc_easy: 3 of 3 items did not fit the model's context and lost their beginning"
+    ]
     frame = compare(demo, CASES["multiple choice"], PLANS[:1], tmp_path)
     assert set(frame["truncated"]) == {0}
+    assert not list(cut_short(frame))
 
 
 @pytest.mark.parametrize(

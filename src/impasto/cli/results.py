@@ -41,7 +41,7 @@ def results(
     from impasto.study import Results
     from impasto.study.folder.files import write_files
     from impasto.study.results.formats import shown, written
-    from impasto.study.results.notices import still_missing, without_scores
+    from impasto.study.results.notices import about_items, still_missing
 
     read = Results.read(out)
     for notice in still_missing(read):
@@ -54,7 +54,7 @@ def results(
         sys.stdout.buffer.write(written(read, form))
         return
     typer.echo(shown(read))
-    for notice in without_scores(read.table):
+    for notice in about_items(read.table):
         typer.echo(notice, err=True)
 
 

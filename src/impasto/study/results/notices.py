@@ -1,4 +1,4 @@
-"""What a user is told in sentences: which cells are new and why, and what has no score."""
+"""What a user is told in sentences: which cells are new and why, what has no score or was cut."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -41,6 +41,22 @@ def still_missing(results: Results) -> Iterator[str]:
     yield from (f"  {gap}" for gap in results.gaps)
     if results.run.get("command"):
         yield f"to go on:  {results.run['command']}"
+
+
+def about_items(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield what a reader of the table must know about its items: `without_scores`, `cut_short`."""
+    yield from without_scores(frame)
+    yield from cut_short(frame)
+
+
+def cut_short(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield, for every task or whole group, how many items did not fit the model's context."""
+    whole = frame[(frame["part_of"] == "") & (frame["truncated"] > 0)]
+    for row in whole.drop_duplicates("task").to_dict(orient="records"):
+        yield (
+            f"{row['task']}: {row['truncated']} of {row['n']} items did not fit the model's "
+            "context and lost their beginning"
+        )
 
 
 def without_scores(frame: pd.DataFrame) -> Iterator[str]:

@@ -30,7 +30,7 @@ from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
 from impasto.study.results.collecting import Collection
-from impasto.study.results.notices import why_new, without_scores
+from impasto.study.results.notices import about_items, why_new
 from impasto.study.results.table import Results, Seconds, read_results
 from impasto.study.running.answering import Answering, InProcess
 from impasto.study.running.budget import budget
@@ -235,7 +235,7 @@ class _Run:
         results = read_results(connection, row, connect)
         if out is not None:
             results.write(out)
-        for notice in without_scores(results.table):
+        for notice in about_items(results.table):
             self._say(notice)
         return results
 
