@@ -14,6 +14,7 @@ from harness_reference import Case, arc, gsm8k, hellaswag, lambada, mmlu, theirs
 from impasto import Study, UserError
 from impasto.study import StudyError
 from impasto.tasks import Generation, LogLikelihood, load_suite
+from impasto.tasks.harness.loading import naming_what_is_missing
 
 SUBJECTS = ("anatomy", "virology", "astronomy")
 
@@ -375,3 +376,9 @@ def test_a_tasks_digest_is_the_same_in_every_process_and_wherever_its_files_lie(
         found.add((count, done.stdout))
     assert len(found) == 2
     assert len({digest for _, digest in found}) == 2
+
+
+def test_a_metric_that_cannot_be_had_is_named_with_how_to_get_it():
+    wanted = r"the metric code_eval.*evaluate\.load\(\"code_eval\"\)"
+    with pytest.raises(UserError, match=wanted), naming_what_is_missing():
+        raise FileNotFoundError("Couldn't find a module script at /a/code_eval/code_eval.py. Mo…")

@@ -3,6 +3,7 @@
 Whatever goes wrong is answered with what is missing and how to get it.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -77,7 +78,7 @@ def _index(include_path: str | None) -> Any:
 
 @contextmanager
 def naming_what_is_missing(local: LocalData | None = None, instead: str = FILES) -> Iterator[None]:
-    """Have the tasks that lm-eval builds within say which data set or package they miss.
+    """Have the tasks that lm-eval builds within say which data set or metric they miss.
 
     They are given the user's files, where there are any; `instead` says what else can be done about
     a data set that cannot be had. Raises UserError.
@@ -105,7 +106,17 @@ def naming_what_is_missing(local: LocalData | None = None, instead: str = FILES)
             ) from error
 
     with patch.object(ConfigurableTask, "download", served):
-        yield
+        try:
+            yield
+        except FileNotFoundError as error:
+            metric = re.search(r"module script at .*?(\w+)\.py", str(error))
+            if metric is None:
+                raise
+            raise UserError(
+                f"a task needs the metric {metric[1]}, which the package evaluate fetches from the "
+                "hub and keeps. It is not on this machine and could not be had: where there is a "
+                f"network, run python -c 'import evaluate; evaluate.load(\"{metric[1]}\")'"
+            ) from None
 
 
 def _check_runnable(name: str, task: Any, options: Options) -> None:
