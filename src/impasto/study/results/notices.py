@@ -51,12 +51,13 @@ def about_items(frame: pd.DataFrame) -> Iterator[str]:
 
 def cut_short(frame: pd.DataFrame) -> Iterator[str]:
     """Yield, for every task or whole group, how many items did not fit the model's context."""
-    whole = frame[(frame["part_of"] == "") & (frame["truncated"] > 0)]
-    for row in whole.drop_duplicates("task").to_dict(orient="records"):
-        yield (
-            f"{row['task']}: {row['truncated']} of {row['n']} items did not fit the model's "
-            "context and lost their beginning"
-        )
+    whole = {row["task"]: row for row in frame.to_dict(orient="records") if not row["part_of"]}
+    for task, row in whole.items():
+        if row["truncated"]:
+            yield (
+                f"{task}: {row['truncated']} of {row['n']} items did not fit the model's context "
+                "and lost their beginning"
+            )
 
 
 def without_scores(frame: pd.DataFrame) -> Iterator[str]:
