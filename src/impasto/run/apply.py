@@ -26,13 +26,14 @@ from impasto.model.encoder import OpenedEncoder, Prepared
 from impasto.model.forwards import Forward, Forwards, as_output, parameters
 from impasto.model.opened import Entered, Opened, OpenedModel, replayable
 from impasto.plan import Layer, Noise, Parallel, Plan, Step
+from impasto.plan.attending import attends, is_last_attention
 from impasto.run.bundle import rows_per_call
 from impasto.run.encoder.applied import run_applied
 from impasto.run.ledger import CachePast, Ledger
 from impasto.run.noise import prefix_keys
 from impasto.run.opening import admit, opening
 from impasto.run.rows import Batch
-from impasto.run.walk import Walker, attends, is_last_attention
+from impasto.run.walk import Walker
 from impasto.run.watch import Watch
 
 _applied: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()

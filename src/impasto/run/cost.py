@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from impasto.model.opened import Opened, OpenedModel
+from impasto.model.shape import read_shape
 from impasto.plan import Freeze, Layer, Noise, Parallel, Plan, Step
+from impasto.plan.attending import is_last_attention
 from impasto.run.bundle import Bundle
 from impasto.run.memory import fitting, peak_bytes
 from impasto.run.passage import Passage
 from impasto.run.tree import Node, plant
-from impasto.run.walk import is_last_attention
 
 _CALIBRATION_ROWS = 1024
 
@@ -67,21 +67,15 @@ class Shares:
 
 
 def shares(model: Opened) -> Shares:
-    """Read the shares off a model's weights."""
-    block = model.first_block()
-    attention = sum(_weights(part.module) for part in block.attention)
-    mlp = sum(_weights(part.module) for part in block.mlp)
-    config = model.hf.config.get_text_config(decoder=True)
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    made = 2 * (getattr(config, "num_key_value_heads", None) or heads)
-    made += 0 if block.queries else heads  # where one module makes all three, it makes queries too
-    layer = attention + mlp
+    """Return the shares of a model's first layer."""
+    shape = read_shape(model)
+    layer = shape.layers[model.present[0]]
+    whole = layer.attention + layer.mlp_per_row
     return Shares(
-        attention / layer,
-        mlp / layer,
-        made * width * config.hidden_size / layer,
-        model.vocabulary * config.hidden_size / layer,
+        layer.attention / whole,
+        layer.mlp_per_row / whole,
+        layer.keys_values / whole,
+        shape.head / whole,
     )
 
 
@@ -185,7 +179,3 @@ def _step_rates(step: Step, mode: str, each: Shares) -> tuple[float, float]:
 
 def _scored(bundle: Bundle) -> int:
     return sum(len(batch) * max(len(trie.scored) for trie in batch) for batch in bundle.batches)
-
-
-def _weights(module: nn.Module) -> int:
-    return sum(weight.numel() for weight in module.parameters())

@@ -7,7 +7,7 @@ last attention edits nothing; nor does a freeze right before it, nor anything be
 from collections.abc import Sequence
 
 from impasto.plan import Freeze, Inject, Noise, Step
-from impasto.run.walk import attends, is_last_attention
+from impasto.plan.attending import attends, is_last_attention
 
 
 def live_steps(steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Literal
 
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
+from impasto.plan.attending import attends, attentions, is_last_attention
 from impasto.run.noise import NoiseSource
-from impasto.run.walk import attends, attentions, is_last_attention
 
 Label = tuple[int, int]  # a layer, and how often the plan's attention ran there before
 

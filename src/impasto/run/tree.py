@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from impasto.plan import Inject, Step
-from impasto.run.walk import attends, is_last_attention
+from impasto.plan.attending import attends, is_last_attention
 
 S = TypeVar("S")
 

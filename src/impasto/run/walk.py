@@ -7,7 +7,7 @@ rest: their *current* rows go on as they are, while the same tokens as *earlier*
 DESIGN's section 3 is the specification; ``tests/reference.py`` is the same in its naive form.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -281,35 +281,6 @@ class Walker:
     def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
         name = self.model.habits.cache_argument
         return arguments | {name: slot} | ({"use_cache": True} if "use_cache" in arguments else {})
-
-
-def attentions(step: Step) -> Iterator[int]:
-    """Yield the layer of every attention that a step runs, in order."""
-    match step:
-        case Layer():
-            if step.part != "mlp":
-                yield step.index
-        case Parallel():
-            for branch in step.branches:
-                for inner in branch:
-                    yield from attentions(inner)
-
-
-def attends(step: Step) -> bool:
-    """Whether a step runs any attention."""
-    return any(True for _ in attentions(step))
-
-
-def is_last_attention(step: Step) -> bool:
-    """Whether a step after which none attends reads earlier tokens only as it finds them."""
-    match step:
-        case Parallel():
-            return all(
-                is_last_attention(first) and not any(map(attends, rest))
-                for first, *rest in step.branches
-            )
-        case _:
-            return isinstance(step, Layer)
 
 
 class Merge:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
 from impasto.plan import Layer, Parallel, Step
-from impasto.run.walk import Merge, Splice, attends
+from impasto.plan.attending import attends
+from impasto.run.walk import Merge, Splice
 
 
 class EncoderState(NamedTuple):

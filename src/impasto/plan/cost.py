@@ -1,0 +1,244 @@
+"""What a forward under a plan costs: operations, bytes moved, keys and values. No torch here.
+
+Operations are those of matrix products, two for each weight that a row meets and two for each
+number of each pair of a query with a key; all else that a model computes is small beside them.
+Bytes moved are those that no cache can hold: weights, once for each call, and the keys and values
+of earlier tokens. Rows that the engine does not run (:mod:`impasto.run`) are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from impasto.plan.attending import attends, is_last_attention
+from impasto.plan.plan import Plan
+from impasto.plan.steps import Freeze, Layer, Noise, Parallel, Step, walk
+
+CostPart: TypeAlias = Literal["attention", "mlp", "head"]
+_Mode: TypeAlias = Literal["trunk", "packed", "held"]
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Parts of an MLP of which each row runs a few.
+
+    Attributes:
+        count: How many there are.
+        active: How many of them a row runs.
+        weights: The weights of one.
+    """
+
+    count: int
+    active: int
+    weights: int
+
+    def touched(self, rows: int) -> float:
+        """Return how many of them some rows run together, if each draws its own by chance."""
+        return self.count * (1 - (1 - self.active / self.count) ** rows)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What of a layer costs something.
+
+    Attributes:
+        attention: The weights that a row meets in attention.
+        keys_values: Those of them that still run where only keys and values are wanted.
+        mlp: The weights that every row meets in the MLP.
+        experts: What rows run of the MLP beside that.
+        pair: The numbers multiplied for one query and one key, all heads together, with that of the
+            key and with that of the value.
+        kept: The numbers that a token leaves: its keys and values.
+        parameters: All that the layer holds in memory.
+    """
+
+    attention: int
+    keys_values: int
+    mlp: int
+    experts: Experts | None
+    pair: int
+    kept: int
+    parameters: int
+
+    @property
+    def mlp_per_row(self) -> int:
+        """The weights that one row meets in the MLP."""
+        return self.mlp + (self.experts.active * self.experts.weights if self.experts else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model costs something.
+
+    Attributes:
+        layers: Its layers.
+        head: The weights that make logits of a state.
+        outside: The parameters that belong to no layer; a head tied to the embeddings is there
+            once.
+        itemsize: The bytes of a number.
+    """
+
+    layers: tuple[LayerShape, ...]
+    head: int
+    outside: int
+    itemsize: int
+
+    def parameters(self, plan: Plan) -> int:
+        """Return how many parameters are in memory when only a plan's layers are loaded."""
+        return self.outside + sum(self.layers[index].parameters for index in plan.layers)
+
+    def kept_bytes(self, plan: Plan) -> int:
+        """Return the bytes of keys and values that a token leaves under a plan."""
+        layers = (step for step in walk(plan.steps) if isinstance(step, Layer))
+        return self.itemsize * sum(
+            self.layers[layer.index].kept for layer in layers if layer.part != "mlp"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one forward reads and is asked.
+
+    Attributes:
+        new: The tokens that each sequence reads.
+        past: The tokens that each has read before.
+        batch: How many sequences there are.
+        scored: After how many of the new tokens, the last ones, logits are asked for.
+        packs: Whether frozen tokens run beside the current one, as the engine has it where few do.
+    """
+
+    new: int
+    past: int = 0
+    batch: int = 1
+    scored: int = 1
+    packs: bool = False
+
+    @classmethod
+    def decode(cls, past: int, batch: int = 1) -> Call:
+        """Return a call for one more token."""
+        return cls(1, past, batch, packs=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Operations and bytes moved."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.flops + other.flops, self.bytes + other.bytes)
+
+
+def forward_work(plan: Plan, shape: Shape, call: Call) -> dict[CostPart, Work]:
+    """Return what a forward under a plan costs, part by part.
+
+    The identity plan runs every row through every layer, as the model itself does. Any other runs
+    only rows that logits asked for can tell.
+    """
+    counted = _Counted(shape, call)
+    steps = plan.steps
+    last = max((at for at, step in enumerate(steps) if attends(step)), default=0)
+    drops = call.scored < call.new and plan != Plan.identity(len(shape.layers))
+    mode: _Mode = "trunk"
+    for at, step in enumerate(steps):
+        match step:
+            case Freeze():
+                mode = "held"
+            case Noise():
+                mode = "held" if mode == "held" else "packed"
+            case Layer() | Parallel():
+                if drops and at >= last and is_last_attention(step):
+                    mode = "held"
+                counted.step(step, mode)
+    counted.head()
+    return counted.work
+
+
+def total(work: dict[CostPart, Work]) -> Work:
+    """Return the parts' work together."""
+    return sum(work.values(), Work())
+
+
+class _Counted:
+    """The work of some steps, added up."""
+
+    def __init__(self, shape: Shape, call: Call) -> None:
+        self._shape, self._call = shape, call
+        self.work: dict[CostPart, Work] = dict.fromkeys(("attention", "mlp", "head"), Work())
+
+    def step(self, step: Step, mode: _Mode) -> None:
+        """Add a step that runs in a mode."""
+        if isinstance(step, Parallel):
+            for branch in step.branches:
+                for inner in branch:
+                    self.step(inner, mode)
+        elif isinstance(step, Layer):
+            layer = self._shape.layers[step.index]
+            if step.part != "mlp":
+                self._attention(layer, mode)
+            if step.part != "attention":
+                packs = self._call.packs and step.part == "block"
+                self._mlp(layer, self._rows(mode, packs))
+
+    def head(self) -> None:
+        """Add the logits."""
+        rows = self._call.batch * self._call.scored
+        self._add("head", 2.0 * rows * self._shape.head, self._shape.head)
+
+    def _attention(self, layer: LayerShape, mode: _Mode) -> None:
+        call, rows = self._call, self._rows(mode, self._call.packs)
+        keys = call.past + call.new + (0 if mode == "trunk" else call.scored)
+        flops = 2.0 * rows * layer.attention + 2.0 * rows * keys * layer.pair
+        numbers = layer.attention + (call.past + 2 * call.new) * call.batch * layer.kept
+        if mode == "held" and not call.packs:
+            flops += 2.0 * call.batch * call.new * layer.keys_values
+            numbers += layer.keys_values
+        self._add("attention", flops, numbers)
+
+    def _mlp(self, layer: LayerShape, rows: int) -> None:
+        experts = layer.experts.touched(rows) * layer.experts.weights if layer.experts else 0
+        self._add("mlp", 2.0 * rows * layer.mlp_per_row, layer.mlp + experts)
+
+    def _rows(self, mode: _Mode, packs: bool) -> int:
+        """Return how many rows run, those apart that give keys and values only."""
+        call = self._call
+        new = 0 if mode == "held" and not packs else call.new
+        return call.batch * (new + (0 if mode == "trunk" else call.scored))
+
+    def _add(self, part: CostPart, flops: float, numbers: float) -> None:
+        self.work[part] += Work(flops, numbers * self._shape.itemsize)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a plan is expected to cost, beside the baseline.
+
+    Attributes:
+        prefill: Reading a prompt.
+        decode: Reading one more token behind it.
+        kept_bytes: The bytes of keys and values that a token leaves.
+        parameters: The parameters in memory, once only the plan's layers are loaded.
+    """
+
+    prefill: Work
+    decode: Work
+    kept_bytes: int
+    parameters: int
+
+
+def predict(plan: Plan, shape: Shape, tokens: int, batch: int = 1) -> Prediction:
+    """Return what a plan is expected to cost behind a prompt of so many tokens."""
+    return Prediction(
+        total(forward_work(plan, shape, Call(tokens, batch=batch))),
+        total(forward_work(plan, shape, Call.decode(tokens, batch))),
+        shape.kept_bytes(plan),
+        shape.parameters(plan),
+    )
+
+
+def seconds(work: Sequence[Work], flops_per_second: float, bytes_per_second: float) -> float:
+    """Return how long some work takes at the least, part by part bound by what bounds it more."""
+    return sum(max(w.flops / flops_per_second, w.bytes / bytes_per_second) for w in work)
