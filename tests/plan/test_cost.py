@@ -1,6 +1,7 @@
 """What a plan is said to cost is what torch counts when it runs."""
 
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -61,15 +62,16 @@ def test_operations_are_those_that_torch_counts(name, monkeypatch):
 
 
 def test_tied_heads_grouped_queries_and_experts_are_counted_as_they_are():
-    tied, experts = (read_shape(opened(family(name))) for name in ("gemma2", "mixtral"))
+    tied, mixture = (read_shape(opened(family(name))) for name in ("gemma2", "mixtral"))
     assert tied.head == VOCABULARY * 32
     assert tied.outside == tied.head + 32  # and the last norm
-    layer = experts.layers[0]
+    layer = mixture.layers[0]
     assert layer.experts == Experts(count=4, active=2, weights=3 * 32 * 64)
     assert layer.mlp_per_row == 2 * 3 * 32 * 64 + 4 * 32  # and the router
     assert layer.kept == 2 * 2 * 8  # two heads of eight
-    assert layer.experts.touched(1) == 2
-    assert 3.9 < layer.experts.touched(8) < 4
+    experts = Experts(count=4, active=2, weights=1)
+    assert experts.touched(1) == 2
+    assert 3.9 < experts.touched(8) < 4
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "falcon", "gemma3", "qwen3_moe"])
@@ -81,7 +83,8 @@ def test_a_token_leaves_as_many_bytes_as_attention_occurrences_keep(name):
         cache = DynamicCache(config=hf.config)
         with torch.no_grad(), impasto.apply(hf, plan):
             hf(torch.tensor([[1, 2, 3]]), past_key_values=cache, use_cache=True)
-        held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[1:])
+        kept: Any = cache.layers[1:]  # behind the ledger of tokens
+        held = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept)
         assert held == 3 * shape.kept_bytes(plan)
         assert len(cache.layers) - 1 == plan.occurrences.attention
 

@@ -6,11 +6,13 @@ only once everything that can be checked without it was.
 """
 
 from impasto.cli import (  # noqa: F401  (their commands)
+    bench,
+    explain,
     export,
     figures,
+    generate,
     lm_eval,
     models,
-    plans,
     results,
     run,
 )

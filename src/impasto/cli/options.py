@@ -31,3 +31,12 @@ def load_model(name: str) -> "Model | Encoder":
     from impasto.run import load
 
     return load(name)
+
+
+def scaled(amount: float) -> str:
+    """Return an amount with three digits and the usual prefix: 1.23 G."""
+    for prefix in ("", " k", " M", " G", " T"):
+        if abs(amount) < 999.5:
+            return f"{amount:.3g}{prefix}"
+        amount /= 1000
+    return f"{amount:,.0f} P"

@@ -132,16 +132,18 @@ class Work:
         return Work(self.flops + other.flops, self.bytes + other.bytes)
 
 
-def forward_work(plan: Plan, shape: Shape, call: Call) -> dict[CostPart, Work]:
+def forward_work(
+    plan: Plan, shape: Shape, call: Call, engine: bool = False
+) -> dict[CostPart, Work]:
     """Return what a forward under a plan costs, part by part.
 
-    The identity plan runs every row through every layer, as the model itself does. Any other runs
-    only rows that logits asked for can tell.
+    Rows run that logits asked for can tell. Under ``impasto.apply`` the identity plan runs every
+    row through every layer, as the model itself does; in the ``engine`` it is a plan like any.
     """
     counted = _Counted(shape, call)
     steps = plan.steps
     last = max((at for at, step in enumerate(steps) if attends(step)), default=0)
-    drops = call.scored < call.new and plan != Plan.identity(len(shape.layers))
+    drops = call.scored < call.new and (engine or plan != Plan.identity(len(shape.layers)))
     mode: _Mode = "trunk"
     for at, step in enumerate(steps):
         match step:
@@ -229,11 +231,17 @@ class Prediction:
     parameters: int
 
 
-def predict(plan: Plan, shape: Shape, tokens: int, batch: int = 1) -> Prediction:
-    """Return what a plan is expected to cost behind a prompt of so many tokens."""
+def predict(
+    plan: Plan, shape: Shape, tokens: int, batch: int = 1, reads_on: bool = True
+) -> Prediction:
+    """Return what a plan is expected to cost behind a prompt of so many tokens.
+
+    An encoder does not read on: all of its rows are wanted, and no token follows.
+    """
+    scored = 1 if reads_on else tokens
     return Prediction(
-        total(forward_work(plan, shape, Call(tokens, batch=batch))),
-        total(forward_work(plan, shape, Call.decode(tokens, batch))),
+        total(forward_work(plan, shape, Call(tokens, batch=batch, scored=scored))),
+        total(forward_work(plan, shape, Call.decode(tokens, batch))) if reads_on else Work(),
         shape.kept_bytes(plan),
         shape.parameters(plan),
     )

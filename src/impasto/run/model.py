@@ -4,6 +4,7 @@ All of them take any plan; those that take several share what the plans begin wi
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
+from impasto.model.shape import read_shape
 from impasto.plan import Plan
+from impasto.plan.cost import Shape
 from impasto.run.apply import apply
 from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
@@ -69,6 +72,11 @@ class Model(MasksNoToken):
     def max_positions(self) -> int | None:
         """The most tokens that the model can read, where its configuration says so."""
         return self._opened.max_positions
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What of the model costs something: weights by part, keys and values, parameters."""
+        return read_shape(self._opened)
 
     @property
     def prefix_token(self) -> int:

@@ -1,6 +1,7 @@
 """An encoder on which plans run, and the questions that can be put to it."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,7 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
+from impasto.model.shape import read_shape
 from impasto.plan import Plan
+from impasto.plan.cost import Shape
 from impasto.run.apply import apply
 from impasto.run.donors import Donors, donors_by_request, read_donor
 from impasto.run.encoder.calibrating import seconds_per_layer_row
@@ -64,6 +67,11 @@ class Encoder(PredictsNoNextToken):
     def max_positions(self) -> int | None:
         """The most tokens that the model can read, where its configuration says so."""
         return self._opened.max_positions
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What of the model costs something: weights by part, parameters."""
+        return read_shape(self._opened)
 
     @property
     def seconds_per_layer_row(self) -> float:

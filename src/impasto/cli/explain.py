@@ -1,4 +1,4 @@
-"""Plans: what one makes of a prompt, what it runs, and what a study of them costs."""
+"""Explaining: what a plan runs and costs, and what a study will cost."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,68 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import MemoryOption, ModelOption, PlanOption, bytes_of, load_model
+from impasto.cli.options import MemoryOption, bytes_of, load_model, scaled
 from impasto.error import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from impasto.plan import Plan
-    from impasto.run import Donor
+    from impasto.run import Encoder, Model
 
-
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help="What the model reads.")],
-    plan: PlanOption,
-    model: ModelOption = "demo",
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="The longest answer.")
-    ] = 16,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--stop", help=r"Text that ends the answer; \n is a newline. May be repeated."
-        ),
-    ] = None,
-    donor: Annotated[
-        str | None, typer.Option("--donor", help="For inject(donor): the prompt injected from.")
-    ] = None,
-    donor_span: Annotated[
-        str | None, typer.Option("--donor-span", help="The donor's text that is injected.")
-    ] = None,
-    target_span: Annotated[
-        str | None, typer.Option("--target-span", help="The prompt's text that it replaces.")
-    ] = None,
-) -> None:
-    """Continue a prompt under a plan, beside the unchanged model."""
-    from impasto.plan import Plan
-
-    parsed = Plan.parse(plan)
-    donors = _donors(parsed, donor, donor_span, target_span)
-    opened = load_model(model)
-    baseline = Plan.identity(opened.num_layers)
-    stops = [text.replace(r"\n", "\n") for text in stop or []]
-    [plain], [edited] = opened.generate(
-        [baseline, parsed], [prompt], max_new_tokens=max_new_tokens, stop=stops, donors=donors
-    )
-    _show_answers([("baseline", baseline, plain), ("plan", parsed, edited)])
-
-
-@app.command()
-def fill(
-    text: Annotated[str, typer.Argument(help="What the encoder reads, with its mask token in it.")],
-    plan: PlanOption,
-    model: Annotated[str, typer.Option("--model", help="A hub id, or a folder with an encoder.")],
-) -> None:
-    """Fill in the masks of a text under a plan, beside the unchanged encoder."""
-    from impasto.plan import Plan
-
-    parsed = Plan.parse(plan)
-    opened = load_model(model)
-    baseline = Plan.identity(opened.num_layers)
-    [plain], [edited] = opened.fill([baseline, parsed], [text])
-    _show_answers([("baseline", baseline, "\n".join(plain)), ("plan", parsed, "\n".join(edited))])
+_TOKENS = 512
 
 
 @app.command()
@@ -91,6 +39,10 @@ def explain(
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Also draw the plan into this SVG file.")
     ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", min=1, help="How long a prompt to count for.  [default: 512]"),
+    ] = None,
 ) -> None:
     """Say what a plan runs, in full, in words and as a diagram; or what a study will cost."""
     if (study is None) == (plan is None):
@@ -98,6 +50,8 @@ def explain(
     if svg is not None and plan is None:
         raise UserError("--svg draws a plan; give it with --plan PLAN")
     if study is not None:
+        if tokens is not None:
+            raise UserError("--tokens is for --plan; a study brings its own prompts")
         _explain_study(study, model, limit, bytes_of(memory))
         return
     assert plan is not None
@@ -105,15 +59,20 @@ def explain(
 
     if model is not None and layers is not None:
         raise UserError("--model and --layers both say how many layers there are; give one")
+    if tokens is not None and model is None:
+        raise UserError("--tokens is for --model: what a prompt costs depends on the model")
     parsed = Plan.parse(plan, layers=layers)
-    total = layers
-    if model is not None:
-        total = load_model(model).num_layers
-        parsed.check(total)
+    opened = None if model is None else load_model(model)
+    if opened is not None:
+        parsed.check(opened.num_layers)
+        layers = opened.num_layers
     if svg is not None:
         _draw(parsed, svg)
-    for line in _explanation(parsed, total):
+    for line in _explanation(parsed, layers):
         typer.echo(line)
+    if opened is not None:
+        for line in _costs(parsed, opened, tokens):
+            typer.echo(line)
 
 
 def _draw(plan: "Plan", file: Path) -> None:
@@ -173,28 +132,45 @@ def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":
     yield diagram(plan)
 
 
-def _donors(
-    plan: "Plan", prompt: str | None, donor_span: str | None, target_span: str | None
-) -> "dict[str, Donor] | None":
-    """Return the donor for every name that the plan injects; raises UserError if it is missing."""
-    given = (prompt, donor_span, target_span)
-    if not plan.injections and not any(given):
-        return None
-    if not plan.injections:
-        raise UserError("--donor is for plans that inject; this one does not")
-    if prompt is None or donor_span is None or target_span is None:
+def _costs(plan: "Plan", model: "Model | Encoder", tokens: int | None) -> "Iterator[str]":
+    """Yield what a plan costs, beside the baseline; raises UserError for what does not fit."""
+    from impasto.plan import Plan
+    from impasto.plan.cost import predict
+    from impasto.run import Encoder
+
+    longest = model.max_positions or _TOKENS + 1
+    tokens = tokens or min(_TOKENS, longest - 1)
+    if tokens >= longest:
         raise UserError(
-            "a plan that injects needs --donor PROMPT, --donor-span TEXT and --target-span TEXT"
+            f"--tokens {tokens} and one more do not fit: the model has {longest} positions"
         )
-    from impasto.run import Donor
+    reads_on = not isinstance(model, Encoder)
+    shape = model.shape
+    base, told = (
+        predict(each, shape, tokens, reads_on=reads_on)
+        for each in (Plan.identity(len(shape.layers)), plan)
+    )
+    text = "prefill" if reads_on else "a text"
+    rows = [
+        (f"{text}, operations", told.prefill.flops, base.prefill.flops),
+        (f"{text}, bytes moved", told.prefill.bytes, base.prefill.bytes),
+    ]
+    if reads_on:
+        rows += [
+            ("a token more, operations", told.decode.flops, base.decode.flops),
+            ("a token more, bytes moved", told.decode.bytes, base.decode.bytes),
+            ("bytes that a token keeps", told.kept_bytes, base.kept_bytes),
+        ]
+    rows.append(("parameters in memory", told.parameters, base.parameters))
+    where = "behind a prompt" if reads_on else "for a text"
+    yield f"cost     {where} of {tokens} tokens, and its share of the baseline's"
+    for what, amount, of in rows:
+        yield f"  {what:27} {scaled(amount):>8} {100 * amount / of:8.1f} %"
+    speeds = [f"{text} {_times(base.prefill.flops, told.prefill.flops)} (by operations)"]
+    if reads_on:
+        speeds.append(f"a token more {_times(base.decode.bytes, told.decode.bytes)} (by bytes)")
+    yield f"speed    expected, as a multiple of the baseline's: {', '.join(speeds)}"
 
-    donor = Donor(prompt, donor_span=donor_span, target_span=target_span)
-    return dict.fromkeys(plan.injections, donor)
 
-
-def _show_answers(answers: "list[tuple[str, Plan, str]]") -> None:
-    """Print each plan's answer under its line."""
-    for label, plan, text in answers:
-        typer.echo(f"{label}: {plan}")
-        for line in text.strip("\n").split("\n"):
-            typer.echo(f"    {line}")
+def _times(base: float, own: float) -> str:
+    return f"{base / own:.2f}" if own else "any"

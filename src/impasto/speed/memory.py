@@ -1,0 +1,65 @@
+"""How much memory some work takes at its peak, and how many sequences fit at once."""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from impasto.plan import Plan
+from impasto.run import Model
+from impasto.run.memory import bytes_per_row, free_bytes
+from impasto.run.opening import opened
+from impasto.run.tree import plant
+
+_RESET = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
+    """Return how far memory rises above where it is now, in bytes, while some work runs.
+
+    On a GPU it is what torch allocates, else what is resident. None where it cannot be read (on a
+    processor that needs Linux).
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    _give_back()
+    try:
+        _RESET.write_text("5")  # the high-water mark begins anew
+        before = _status("VmRSS")
+    except OSError:
+        return None
+    work()
+    return _status("VmHWM") - before
+
+
+def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
+    """Return how many sequences run at once in half of the memory that is free: a power of two.
+
+    Keys and values of the prompt and what follows it are counted, and what a layer works on.
+    """
+    inner, plan = opened(model.hf), Plan.identity(model.num_layers)
+    kept = model.shape.kept_bytes(plan) * (tokens + new_tokens)
+    worked_on = bytes_per_row(inner, plant([plan.steps]), tokens) * tokens
+    fits = free_bytes(inner.device) // (kept + kept // 4 + worked_on)
+    return 1 << max(0, fits.bit_length() - 1)
+
+
+def _give_back() -> None:
+    """Give memory that is free, but still this process's, back to the system."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library keeps what it keeps
+        return
+
+
+def _status(name: str) -> int:
+    lines = _STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
