@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import impasto
 from impasto import Plan
-from impasto.run.walk import attentions
+from impasto.plan.attending import attentions
 
 LAYERS, HIDDEN, INNER, HEADS = 16, 512, 1376, 8
 PROPORTION = 0.05  # how far a ratio of times may be from that of operations

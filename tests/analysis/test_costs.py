@@ -5,15 +5,25 @@ from math import isnan, nan
 from statistics import median
 
 import numpy as np
+import pandas as pd
 import pytest
 from tables import records, table
 
 from impasto.analysis.best import best_findings, best_plans
 from impasto.analysis.confidence import wilson_interval
-from impasto.analysis.costs import Priced, Timing, measured_costs, pareto_front, priced_plans
+from impasto.analysis.costs import (
+    Priced,
+    Timing,
+    measured_costs,
+    pareto_front,
+    priced_plans,
+    timings_of,
+    trade_off,
+)
 from impasto.analysis.items import item_scores
 from impasto.analysis.series import summed_series, task_series
 from impasto.plan import Plan
+from impasto.study.results.table import COSTS
 
 LAYERS = 4
 PLANS = {"0-3": 0.9, "0-2": 0.88, "0-3.mlp": 0.5, "0 3": 0.4, "0-3 3": 0.95, "0-1 2.attn 3": 0.9}
@@ -46,6 +56,36 @@ def test_measured_times_stand_for_counted_parts_where_there_are_any():
     [plan] = priced_plans(table(*rows()), measured_costs(timings))
     assert (plan.plan, plan.cost, plan.unit) == ("0-2", 10, "time to one token after 100 (ms)")
     assert measured_costs([]) is None
+
+
+def costs(**seconds):
+    """Return measured costs of plans by line, at two lengths."""
+    found = [
+        dict.fromkeys(COSTS, 0) | {"plan": plan, "digest": Plan.parse(plan).digest}
+        | {"tokens": tokens, "seconds": tokens * each / 1e4, "machine": "m"}
+        for tokens in (50, 100)
+        for plan, each in seconds.items()
+    ]  # fmt: skip
+    return pd.DataFrame(found, columns=list(COSTS)).astype(COSTS)
+
+
+def test_the_trade_off_has_each_measured_plan_with_its_quality_and_says_which_are_beaten():
+    measured = costs(**{"0-3": 1.0, "0-2": 0.8, "0-3.mlp": 0.9, "0 3": 0.4})
+    assert {timing.tokens for timing in timings_of(measured)} == {50, 100}
+    found = trade_off(table(*rows()), measured)
+    assert found["plan"].tolist() == ["0 3", "0-2", "0-3.mlp", "0-3"]
+    assert found["cost"].tolist() == pytest.approx([4, 8, 9, 10])
+    assert found["front"].tolist() == [True, True, False, True]
+    assert found["change"].tolist() == pytest.approx([-0.5, -0.02, -0.4, 0])
+    assert set(found["unit"]) == {"time to one token after 100 (ms)"}
+    assert found["seconds"].tolist() == pytest.approx([0.004, 0.008, 0.009, 0.01])
+
+
+def test_without_measurements_the_trade_off_counts_parts():
+    found = trade_off(table(*rows()), costs())
+    assert len(found) == len(PLANS)
+    assert "seconds" not in found
+    assert dict(zip(found["plan"], found["cost"], strict=True))["0-2"] == 75
 
 
 def test_no_plan_of_the_front_is_beaten_and_every_other_is():

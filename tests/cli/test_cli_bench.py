@@ -151,7 +151,7 @@ def test_explain_says_what_a_plan_costs(model):
     assert cost[0] == "behind a prompt of 50 tokens, and its share of the baseline's"
     shares = {line[2:29].strip(): line.split()[-2] for line in cost[1:7]}
     assert shares["bytes that a token keeps"] == "50.0"
-    assert 40 < float(shares["prefill, operations"]) < 70
+    assert 33 < float(shares["prefill, operations"]) < 40  # the last attention runs one row
     assert cost[7].startswith("speed    expected, as a multiple of the baseline's: prefill ")
     assert "--tokens 128 and one more do not fit" in cli(
         "explain", "--model", model, "--plan", "0", "--tokens", "128"

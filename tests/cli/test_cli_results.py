@@ -160,3 +160,28 @@ def test_fresh_asks_and_takes_no_for_an_answer(out, tmp_path, monkeypatch):
     assert cli(*words, input="y\n").exit_code == 0
     assert Results.read(out).run["began"] > before
     assert "there already" not in cli(*words, "--yes").stderr
+
+
+def test_quality_and_cost_are_one_row_for_each_plan(out, tmp_path):
+    done = cli("results", out, "--costs")
+    assert done.exit_code == 0, done.output
+    assert "none was measured" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("family    plan")
+    assert len(lines) == 1 + 4
+    file = tmp_path / "costs.csv"
+    assert cli("results", out, "--costs", "--to", file).exit_code == 0
+    read = pd.read_csv(file)
+    assert sorted(read["plan"]) == sorted(set(Results.read(out).frame()["plan"]))
+    assert sum(read["front"]) >= 1
+    refused = cli("results", out, "--costs", "--pack", tmp_path / "p")
+    assert refused.exit_code == 2
+    assert "are three things; give one" in " ".join(refused.output.split())
+
+
+def test_sequences_are_for_a_bench(tmp_path):
+    study = tmp_path / "s.yaml"
+    study.write_text(TEXT)
+    done = cli("run", study, "--sequences", "5")
+    assert done.exit_code == 2
+    assert "--sequences is for --bench" in done.output

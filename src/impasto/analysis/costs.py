@@ -4,14 +4,16 @@ Without measurements a plan costs what share of the baseline's attention parts a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from impasto.analysis.scores import over_tasks
 from impasto.plan import Plan
 
+TRADE_OFF = ("family", "plan", "digest", "average", "change", "cost", "unit", "front")
 COUNTED = "attention parts and MLPs run (% of the full model)"
 
 
@@ -31,6 +33,12 @@ class Timing:
     improvement_error: float
 
 
+def timings_of(costs: pd.DataFrame) -> list[Timing]:
+    """Return the timings in a study's `costs`, as `Results` has them."""
+    rows = zip(*(costs[name] for name in _TIMED), strict=True)
+    return [Timing(*row) for row in rows]
+
+
 def measured_costs(timings: Sequence[Timing]) -> "tuple[str, Mapping[str, float]] | None":
     """Return what plans cost by their digests, after the unit, at the greatest length measured."""
     if not timings:
@@ -38,6 +46,9 @@ def measured_costs(timings: Sequence[Timing]) -> "tuple[str, Mapping[str, float]
     tokens = max(timing.tokens for timing in timings)
     costs = {t.digest: 1000 * t.seconds for t in timings if t.tokens == tokens}
     return f"time to one token after {tokens} (ms)", costs
+
+
+_TIMED = tuple(Timing.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,40 @@ def priced_plans(
         family = f"{row['strategy']} {part}".strip()
         found[digest] = Priced(family, str(row["plan"]), digest, average, cost, unit)
     return list(found.values())
+
+
+def trade_off(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per plan with its quality and what it costs, the cheapest first.
+
+    `average` is the mean over tasks and `change` its difference from the baseline's, in shares;
+    `cost` is in the `unit`, measured where `costs` has any. `front` says which plans no other
+    beats. What was measured of a plan at the greatest length follows.
+    """
+    priced = priced_plans(frame, measured_costs(timings_of(costs)))
+    front = {plan.digest for plan in pareto_front(priced)}
+    baseline = {str(row["digest"]): row["baseline"] for row in _averages(frame)}
+    rows = [
+        {
+            "family": plan.family,
+            "plan": plan.plan,
+            "digest": plan.digest,
+            "average": plan.average,
+            "change": plan.average - baseline[plan.digest],
+            "cost": plan.cost,
+            "unit": plan.unit,
+            "front": plan.digest in front,
+        }
+        for plan in sorted(priced, key=lambda plan: (plan.cost, -plan.average))
+    ]
+    table = pd.DataFrame(rows, columns=pd.Index(TRADE_OFF))
+    if costs.empty:
+        return table
+    longest = costs[costs["tokens"] == costs["tokens"].max()]
+    return table.merge(longest.drop(columns="plan"), on="digest", how="left")
+
+
+def _averages(frame: pd.DataFrame) -> list[Mapping[Hashable, Any]]:
+    return over_tasks(frame).to_dict(orient="records")  # type: ignore[return-value]
 
 
 def pareto_front(priced: Sequence[Priced]) -> list[Priced]:

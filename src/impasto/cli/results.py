@@ -2,13 +2,22 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from impasto.cli.app import app
 from impasto.error import UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from impasto.study import Results
+
+SHOWN_COSTS = (
+    "family", "plan", "average", "change", "cost", "front", "improvement", "expected",
+    "kept_bytes", "parameters", "peak_bytes",
+)  # fmt: skip
 FORMS = ("csv", "json", "md", "parquet")
 
 
@@ -21,6 +30,9 @@ def results(
     to: Annotated[
         Path | None, typer.Option("--to", help="Write to this file.  [default: the screen]")
     ] = None,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="The table of quality and cost: one row for each plan.")
+    ] = False,
     pack: Annotated[
         Path | None, typer.Option("--pack", help="Write all results of the folder to one file.")
     ] = None,
@@ -29,8 +41,11 @@ def results(
     ] = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""
-    if sum(given is not None for given in (form or to, pack, unpack)) > 1:
-        raise UserError("a table (--format, --to), --pack and --unpack are three things; give one")
+    wants_table = costs or form is not None or to is not None
+    if wants_table + (pack is not None) + (unpack is not None) > 1:
+        raise UserError(
+            "a table (--format, --to, --costs), --pack and --unpack are three things; give one"
+        )
     if form is not None and form not in FORMS:
         raise UserError(f"there is no format {form!r}; the formats are {', '.join(FORMS)}")
     if form == "parquet" and to is None:
@@ -40,18 +55,25 @@ def results(
         return
     from impasto.study import Results
     from impasto.study.folder.files import write_files
-    from impasto.study.results.formats import shown, written
+    from impasto.study.results.formats import aligned, as_bytes, shown, written
     from impasto.study.results.notices import about_items, still_missing
 
     read = Results.read(out)
     for notice in still_missing(read):
         typer.echo(notice, err=True)
+
+    def content(form: str) -> bytes:
+        return as_bytes(_quality_and_cost(read), form) if costs else written(read, form)
+
     if to is not None:
-        write_files(to.parent, {to.name: written(read, form or _form_of(to))})
+        write_files(to.parent, {to.name: content(form or _form_of(to))})
         typer.echo(f"table    {to}")
         return
     if form is not None:
-        sys.stdout.buffer.write(written(read, form))
+        sys.stdout.buffer.write(content(form))
+        return
+    if costs:
+        typer.echo(aligned(_quality_and_cost(read, for_screen=True)))
         return
     typer.echo(shown(read))
     for notice in about_items(read.table):
@@ -67,6 +89,23 @@ def status(
 
     for line in status_of(out).lines():
         typer.echo(line)
+
+
+def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFrame":
+    """Return each plan's quality beside its cost; raises UserError where there is nothing."""
+    from impasto.analysis.costs import trade_off
+
+    table = trade_off(read.frame(), read.costs)
+    if table.empty:
+        raise UserError("no plan of this study has an average over its tasks yet")
+    if read.costs.empty:
+        again = "impasto run STUDY --out OUT --bench"
+        typer.echo(f"costs are counted, none was measured: {again} measures them", err=True)
+    if not for_screen:
+        return table
+    shown = table[[name for name in SHOWN_COSTS if name in table]]
+    marked = shown.assign(front=["*" if on else "" for on in table["front"]])
+    return marked.rename(columns={"cost": table["unit"].iloc[0]})
 
 
 def _form_of(file: Path) -> str:

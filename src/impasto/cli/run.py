@@ -76,6 +76,15 @@ def run(
         int | None,
         typer.Option("--cpus-per-worker", help="CPUs of each, and threads.  [default: 1]"),
     ] = None,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Also time every plan, as paper C does.")
+    ] = False,
+    sequences: Annotated[
+        int | None,
+        typer.Option(
+            "--sequences", min=2, help="For --bench: how many of each length.  [default: 100]"
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
     ] = False,
@@ -87,9 +96,12 @@ def run(
     The same command goes on where a run was stopped.
     """
     allowed = bytes_of(memory)
+    if sequences is not None and not bench:
+        raise UserError("--sequences is for --bench; add it")
     from impasto.study import SAVE_EVERY, Study, check_writable
     from impasto.study.following.progress import show_progress
     from impasto.study.following.tracking import check_tracker
+    from impasto.study.running.costing import SEQUENCES
 
     read = Study.from_yaml(study)
     folder = Path("runs", read.name) if out is None else out
@@ -99,6 +111,7 @@ def run(
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--limit": limit, "--memory": memory}
     options |= {"--save-every": save_every, "--track": track, "--quiet": quiet or None}
+    options |= {"--bench": bench or None, "--sequences": sequences}
     options |= {"--cluster": cluster, "--workers": workers}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = _command(study, options)
@@ -112,6 +125,7 @@ def run(
                 memory=allowed,
                 save_every=save_every or SAVE_EVERY,
                 track=track,
+                bench=(sequences or SEQUENCES) if bench else None,
                 cluster=where,
                 fresh=throws_away,
                 command=command,
@@ -130,7 +144,7 @@ def run(
     typer.echo(f"results  {folder / 'results.csv'}")
     for path in draw(results, folder / "figures"):
         typer.echo(f"figure   {path}")
-    typer.echo(f"report   {write_report(Found(folder, results, {}), folder)}")
+    typer.echo(f"report   {write_report(Found.of(results, folder), folder)}")
     if results.seconds is not None and results.seconds.expected:
         taken, expected = results.seconds.taken, results.seconds.expected
         typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")

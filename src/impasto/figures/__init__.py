@@ -53,7 +53,7 @@ def draw(results: Results, out: str | Path, formats: Sequence[str] = USUAL) -> l
 
     Returns the files' paths. Raises UserError where they cannot be written.
     """
-    found = Found(None, results, {})
+    found = Found.of(results)
     return [
         path
         for _, picture in pictures([found], list(ENTRIES.values()))

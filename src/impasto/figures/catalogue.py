@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from impasto.error import UserError
-from impasto.figures import extra, paper_a, paper_b, paper_c
+from impasto.figures import extra, paper_a, paper_b, paper_c, trade_off
 from impasto.figures.found import Found
 from impasto.figures.picture import Picture
 
@@ -52,6 +52,7 @@ def _entries() -> Iterator[Entry]:
     yield Entry("depth", "other tasks, manipulated from depth k on", _each(paper_a.others))
     yield Entry("drop_last", "quality by how many layers are dropped", _each(paper_c.dropping))
     yield Entry("pareto", "quality against cost", _each(extra.pareto))
+    yield Entry("trade_off", "quality and cost as a table", _each(trade_off.quality_and_cost))
     yield Entry("entropy", "entropy of attention by layer and head", _each(extra.entropy))
     yield Entry("probes", "what linear probes read off at each depth", _each(extra.probes))
 

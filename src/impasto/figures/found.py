@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from impasto.analysis.costs import Timing, measured_costs
+from impasto.analysis.costs import Timing, measured_costs, timings_of
 from impasto.analysis.inside.saved import Inside, read_inside
 from impasto.error import UserError
 from impasto.study import Results
@@ -36,7 +36,17 @@ class Found:
         inside = read_inside(folder)
         if inside and not (folder / DATABASE).exists():
             return cls(folder, None, inside)
-        return cls(folder, Results.read(folder), inside)
+        return cls.of(Results.read(folder), folder, inside)
+
+    @classmethod
+    def of(
+        cls,
+        results: Results,
+        folder: Path | None = None,
+        inside: Mapping[str, Inside] | None = None,
+    ) -> "Found":
+        """Return what a finished study has found, with the times of its plans."""
+        return cls(folder, results, inside or {}, timings_of(results.costs))
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -49,6 +49,8 @@ class Running:
             from its first run on.
         fresh: Whether all results that the folder holds are thrown away first.
         track: Who else is told of the run: tensorboard, wandb or mlflow.
+        bench: With how many sequences of each length to time every plan, once its answers are
+            there; None times none.
         cluster: The Ray cluster whose workers answer; None for this process itself.
         command: What started it, as the results are to say.
         progress: Called with a `Standing` whenever there is something to show.
@@ -60,6 +62,7 @@ class Running:
     save_every: float = SAVE_EVERY
     fresh: bool = False
     track: str | None = None
+    bench: int | None = None
     cluster: "Cluster | None" = None
     command: str = "Study.run"
     progress: "Progress" = _unheard

@@ -17,7 +17,12 @@ SHOWN = ("task", "strategy", "k", "seed", "plan", "metric", "value", "stderr", "
 
 def written(results: Results, form: str) -> bytes:
     """Return the table in one of `FORMATS`."""
-    return FORMATS[form](results.traced())
+    return as_bytes(results.traced(), form)
+
+
+def as_bytes(frame: pd.DataFrame, form: str) -> bytes:
+    """Return any table in one of `FORMATS`."""
+    return FORMATS[form](frame)
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
@@ -49,7 +54,12 @@ FORMATS = {"csv": _csv, "json": _json, "md": _markdown, "parquet": _parquet}
 
 def shown(results: Results) -> str:
     """Return the columns that a terminal has room for."""
-    frame = results.table[[name for name in SHOWN if name != "not_finite" or _any(results)]]
+    names = [name for name in SHOWN if name != "not_finite" or _any(results)]
+    return aligned(results.table.loc[:, names])
+
+
+def aligned(frame: pd.DataFrame) -> str:
+    """Return a table as lines, every column as wide as its widest cell."""
     cells = [list(frame.columns)]
     cells += [[_text(value) for value in row] for row in frame.itertuples(index=False, name=None)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(cells[0]))]

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from impasto.error import UserError
+from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
 from impasto.study.database.reading import (
     Answers,
@@ -54,6 +55,24 @@ COLUMNS: dict[Any, Any] = {
     "data": "str",
     "engine": "str",
 }
+COSTS: dict[Any, Any] = {
+    "plan": "str",
+    "digest": "str",
+    "tokens": "int64",
+    "sequences": "int64",
+    "seconds": "float64",
+    "seconds_error": "float64",
+    "improvement": "float64",
+    "improvement_error": "float64",
+    "expected": "float64",
+    "flops": "float64",
+    "bytes_moved": "float64",
+    "kept_bytes": "int64",
+    "parameters": "int64",
+    "peak_bytes": "Int64",
+    "machine": "str",
+    "measured": "float64",
+}
 Connect = Callable[[], sqlite3.Connection]
 
 
@@ -72,6 +91,10 @@ class Results:
     `answers` are read from the folder as they are asked for. `run` says what the last run was:
     command, versions, host and times. `gaps` says what is missing, where the study is not finished:
     then a row is over the items that its plan was asked.
+
+    `costs` has one row per plan and length that was timed (`impasto run --bench`); none where
+    nothing was. Times are seconds, improvements shares of the baseline's time, errors halves of
+    95 % intervals.
     """
 
     study: Study
@@ -80,6 +103,7 @@ class Results:
     run: Mapping[str, Any] = field(default_factory=dict, compare=False)
     seconds: "Seconds | None" = field(default=None, compare=False)
     gaps: Sequence[Gap] = ()
+    costs: pd.DataFrame = field(default_factory=lambda: _frame([], COSTS), compare=False)
 
     def frame(self) -> pd.DataFrame:
         """Return the table: one row per plan, task and metric; shares are from 0 to 1."""
@@ -128,6 +152,16 @@ def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Conne
         if not cells.finished:
             raise UserError(f"no cell of the study {found.name} is finished yet")
         rows = [traces(found) | row for row in rows_so_far(connection, study, found, cells)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     run = last_run(connection, found.id) or {}
-    return Results(study, table, Answers(connect, found.id), run, gaps=missing)
+    return Results(
+        study,
+        _frame(rows, COLUMNS),
+        Answers(connect, found.id),
+        run,
+        gaps=missing,
+        costs=_frame(cost_rows(connection, found.id), COSTS),
+    )
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[Any, Any]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

@@ -34,6 +34,7 @@ from impasto.study.results.notices import about_items, why_new
 from impasto.study.results.table import Results, Seconds, read_results
 from impasto.study.running.answering import Answering, InProcess
 from impasto.study.running.budget import budget
+from impasto.study.running.costing import check_model, measure
 from impasto.study.running.driving import Watch, drive
 from impasto.study.running.estimate import Estimate, estimate
 from impasto.study.running.place import Place, opened
@@ -53,6 +54,11 @@ def run_study(
 ) -> Results:
     """Run a study; see `Study.run`, which this is the body of."""
     check_tracker(running.track)
+    if running.bench is not None and running.cluster is not None:
+        raise UserError(
+            "a plan's cost is that of this machine: run on the cluster first, then the same "
+            "command with --bench in the place of --cluster, which answers nothing anew"
+        )
     name = model if isinstance(model, str) or model is None else model.name
     study = study.as_run(name, running.limit)
     if not (model is None or isinstance(model, str)):
@@ -67,6 +73,8 @@ def run_study(
         answering = stack.enter_context(_answering(study, model, running, log))
         plans = study.labelled_plans(answering.model.num_layers)
         _check_donors(suite, plans)
+        if running.bench is not None:
+            check_model(answering.model)
         if place is None:
             place = stack.enter_context(opened(out, log, fresh=False))
         loaded_here = model is None or isinstance(model, str)
@@ -169,6 +177,7 @@ class _Run:
             try:
                 with self._telling() as telling:
                     seconds = self._driven(registered, telling)
+                    self._measured(registered.study)
                     results = self._collected(registered.study)
                     telling.table(results.table)
                 outcome = "finished"
@@ -220,6 +229,20 @@ class _Run:
         expected = [unit.expected for unit in units]
         known = None if None in expected else sum(e for e in expected if e is not None)
         return Seconds(known, perf_counter() - begin)
+
+    def _measured(self, study: int) -> None:
+        """Time every plan and keep what it costs, where that was asked for."""
+        if self._running.bench is None:
+            return
+
+        def show(share: float) -> None:
+            self._running.progress(Standing(share, "timing the plans"))
+
+        plans = [labelled.plan for labelled in self._plans]
+        model = check_model(self._answering.model)
+        connection, sequences = self._place.connection, self._running.bench
+        if not measure(connection, study, model, plans, sequences, show):
+            self._say("what the plans cost was measured before and is there already")
 
     def _collected(self, study: int) -> Results:
         """Sum up what was saved, save that too, and return it."""
