@@ -52,5 +52,11 @@ def test_what_a_plan_leaves_out_costs_no_norm(line, norms):
 def test_modules_are_as_they_were_after_they_were_tried():
     for name in FAMILIES:
         hf = family(name)
-        with_idle(open_model(hf))
-        assert all("forward" not in m.__dict__ and not m._forward_hooks for m in hf.modules())
+        model, before = open_model(hf), marks(hf)
+        with_idle(model)
+        assert marks(hf) == before
+
+
+def marks(hf):
+    """Stand-ins and hooks in a model; transformers itself leaves some hooks, for good."""
+    return [("forward" in m.__dict__, list(m._forward_hooks)) for m in hf.modules()]
