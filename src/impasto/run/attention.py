@@ -6,8 +6,8 @@ two batched products, in which the query heads that share a key are rows of one 
 in for ``sdpa`` while plans decode, and leaves to it whatever is not of this kind.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,23 +18,34 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 FEW_ROWS = 8
 
+Attention = Callable[..., tuple[Tensor, Any]]
+
 _NAME = "sdpa"
-_Attention = Callable[..., tuple[Tensor, Any]]
 
 
 @contextmanager
-def few_row_attention() -> Iterator[None]:
-    """Return a context in which models on ``sdpa`` attend from few rows by two products."""
+def in_place_of_sdpa(attend: Attention) -> Iterator[None]:
+    """Return a context in which models on ``sdpa`` attend so; ``attend`` is handed it first."""
     stock = ALL_ATTENTION_FUNCTIONS[_NAME]
-    ALL_ATTENTION_FUNCTIONS[_NAME] = partial(_attend, stock)
+    ALL_ATTENTION_FUNCTIONS[_NAME] = partial(attend, stock)
     try:
         yield
     finally:
         ALL_ATTENTION_FUNCTIONS[_NAME] = stock
 
 
+def few_row_attention() -> AbstractContextManager[None]:
+    """Return a context in which models on ``sdpa`` attend from few rows by two products."""
+    return in_place_of_sdpa(_attend)
+
+
+def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
+    """Say whether nothing but a mask is asked of an attention."""
+    return not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
+
+
 def _attend(
-    stock: _Attention,
+    stock: Attention,
     module: Any,
     query: Float[Tensor, "batch heads rows width"],
     key: Float[Tensor, "batch groups keys width"],
@@ -45,9 +56,8 @@ def _attend(
     **further: Any,
 ) -> tuple[Tensor, Any]:
     """Return what ``stock`` would, by way of it where rows are many or anything is unusual."""
-    is_plain = not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
     is_full = query.dtype == torch.float32  # in less, scores must not be rounded on the way
-    is_usual = is_plain and is_full and query.shape[2] <= FEW_ROWS
+    is_usual = is_plain(dropout, further) and is_full and query.shape[2] <= FEW_ROWS
     if attention_mask is None or not attention_mask.is_floating_point() or not is_usual:
         return stock(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further

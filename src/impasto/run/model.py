@@ -4,7 +4,6 @@ All of them take any plan; those that take several share what the plans begin wi
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
-from impasto.model.shape import read_shape
+from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
-from impasto.plan.cost import Shape
 from impasto.run.apply import apply
 from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
@@ -22,16 +20,17 @@ from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
 from impasto.run.entropy import attention_entropy
 from impasto.run.generate import generate, predict
 from impasto.run.limits import Limits
-from impasto.run.opening import admit, opened, opening
+from impasto.run.loaded import Loaded
+from impasto.run.opening import admit, opened
 from impasto.run.passage import Passage
 from impasto.run.refusals import MasksNoToken
 from impasto.run.score import Score, score
-from impasto.run.text import Prompt, Reader
+from impasto.run.text import Prompt
 
 Progress = Callable[[float], None]
 
 
-class Model(MasksNoToken):
+class Model(Loaded[OpenedModel], MasksNoToken):
     """A Hugging Face decoder on which plans run.
 
     Attributes:
@@ -43,49 +42,13 @@ class Model(MasksNoToken):
         memory: The most bytes that a batch may take; None for half of what is free.
     """
 
-    memory: int | None = None
-
     def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
-        self.hf, self.tokenizer, self.name, self.plan = hf, tokenizer, name, plan
-        self._opened = opened(hf)
-        self._reader = Reader(tokenizer, self._opened.vocabulary, self._opened.max_positions)
-
-    def __repr__(self) -> str:
-        return f"Model({self.name!r}, {self.family}, {self.num_layers} layers)"
-
-    @property
-    def checked(self) -> list[tuple[str, float]]:
-        """What the opening check found: claims, each with a relative difference, and the limit."""
-        return opening(self.hf).told()
-
-    @property
-    def num_layers(self) -> int:
-        """The number of layers T; plans name layers 0…T−1."""
-        return self._opened.num_layers
-
-    @property
-    def family(self) -> str:
-        """The family's name as its configuration gives it: ``llama``, ``gpt2``, …"""
-        return self.hf.config.model_type
-
-    @property
-    def max_positions(self) -> int | None:
-        """The most tokens that the model can read, where its configuration says so."""
-        return self._opened.max_positions
-
-    @cached_property
-    def shape(self) -> Shape:
-        """What of the model costs something: weights by part, keys and values, parameters."""
-        return read_shape(self._opened)
+        super().__init__(opened(hf), hf, tokenizer, name, plan)
 
     @property
     def prefix_token(self) -> int:
         """The token that stands in for an empty context: BOS, else end of sequence."""
         return self._reader.prefix_token()
-
-    def tokens(self, text: str) -> list[int]:
-        """Return a text's token ids, with the special tokens that the tokenizer adds."""
-        return self._reader.prompt(text)
 
     def token_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Return the token ids of a context and of its continuation, as lm-eval splits them."""

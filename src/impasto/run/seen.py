@@ -7,8 +7,8 @@ for ``sdpa`` while requests are scored on a processor, where pairs are what atte
 only where that saves more than the further calls cost. The sums are the same but for the zeros.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,14 +19,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from impasto.run.attention import Attention, in_place_of_sdpa, is_plain
 
 BLOCK = 64  # rows that attend at once
 GAP = 32  # unseen keys between two runs that are not worth a cut
 CALL = 3e4  # what a call costs, in nanoseconds
 
-_NAME = "sdpa"
-_Attention = Callable[..., tuple[Tensor, Any]]
 _Run = tuple[int, int]
 
 
@@ -48,23 +47,16 @@ class Piece:
 _Known = dict[int, tuple[Tensor, list[Piece]]]  # by id, with the mask, lest its id be another's
 
 
-@contextmanager
-def attention_to_what_is_seen(device: torch.device) -> Iterator[None]:
+def attention_to_what_is_seen(device: torch.device) -> AbstractContextManager[None]:
     """Return a context in which models on ``sdpa`` pass over what no row of a block sees."""
     if device.type != "cpu":  # elsewhere a call costs more than the pairs
-        yield
-        return
-    stock = ALL_ATTENTION_FUNCTIONS[_NAME]
-    ALL_ATTENTION_FUNCTIONS[_NAME] = partial(_attend, stock, {})
-    try:
-        yield
-    finally:
-        ALL_ATTENTION_FUNCTIONS[_NAME] = stock
+        return nullcontext()
+    return in_place_of_sdpa(partial(_attend, {}))
 
 
 def _attend(
-    stock: _Attention,
     known: _Known,
+    stock: Attention,
     module: Any,
     query: Float[Tensor, "batch heads rows width"],
     key: Float[Tensor, "batch groups keys width"],
@@ -75,9 +67,8 @@ def _attend(
     **further: Any,
 ) -> tuple[Tensor, Any]:
     """Return what ``stock`` would, by way of it where nothing is saved or anything is unusual."""
-    is_plain = not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
     found: list[Piece] = []
-    if attention_mask is not None and is_plain:
+    if attention_mask is not None and is_plain(dropout, further):
         found = _known_pieces(known, attention_mask, query)
     if not found:
         return stock(

@@ -1,7 +1,6 @@
 """An encoder on which plans run, and the questions that can be put to it."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,23 +8,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
-from impasto.model.shape import read_shape
+from impasto.model.encoder import OpenedEncoder
 from impasto.plan import Plan
-from impasto.plan.cost import Shape
 from impasto.run.apply import apply
 from impasto.run.donors import Donors, donors_by_request, read_donor
 from impasto.run.encoder.calibrating import seconds_per_layer_row
 from impasto.run.encoder.masked import MaskedScore, fill, masked_scores
 from impasto.run.encoder.sentences import Sentence
 from impasto.run.encoder.sweep import depths, sweep
-from impasto.run.opening import admit, opened_encoder, opening
+from impasto.run.loaded import Loaded
+from impasto.run.opening import admit, opened_encoder
 from impasto.run.refusals import PredictsNoNextToken
-from impasto.run.text import Prompt, Reader
+from impasto.run.text import Prompt
 
 Progress = Callable[[float], None]
 
 
-class Encoder(PredictsNoNextToken):
+class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
     """A Hugging Face encoder on which plans run: every token sees all others.
 
     Attributes:
@@ -37,50 +36,14 @@ class Encoder(PredictsNoNextToken):
         mask_token: The token that masks another: the tokenizer's; without one, set it.
     """
 
-    memory: int | None = None
-
     def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
-        self.hf, self.tokenizer, self.name, self.plan = hf, tokenizer, name, plan
-        self._opened = opened_encoder(hf)
-        self._reader = Reader(tokenizer, self._opened.vocabulary, self._opened.max_positions)
+        super().__init__(opened_encoder(hf), hf, tokenizer, name, plan)
         self.mask_token: int | None = getattr(tokenizer, "mask_token_id", None)
-
-    def __repr__(self) -> str:
-        return f"Encoder({self.name!r}, {self.family}, {self.num_layers} layers)"
-
-    @property
-    def checked(self) -> list[tuple[str, float]]:
-        """What the opening check found: claims, each with a relative difference, and the limit."""
-        return opening(self.hf).told()
-
-    @property
-    def num_layers(self) -> int:
-        """The number of layers T; plans name layers 0…T−1."""
-        return self._opened.num_layers
-
-    @property
-    def family(self) -> str:
-        """The family's name as its configuration gives it: ``bert``, ``roberta``, …"""
-        return self.hf.config.model_type
-
-    @property
-    def max_positions(self) -> int | None:
-        """The most tokens that the model can read, where its configuration says so."""
-        return self._opened.max_positions
-
-    @cached_property
-    def shape(self) -> Shape:
-        """What of the model costs something: weights by part, parameters."""
-        return read_shape(self._opened)
 
     @property
     def seconds_per_layer_row(self) -> float:
         """How long a row takes through a layer on this machine, measured now."""
         return seconds_per_layer_row(self._opened)
-
-    def tokens(self, text: str) -> list[int]:
-        """Return a text's token ids, with the special tokens that the tokenizer adds."""
-        return self._reader.prompt(text)
 
     @torch.no_grad()
     def token_logits(
