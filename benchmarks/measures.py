@@ -1,9 +1,8 @@
-"""What a benchmark measures besides time: matrix products, the machine's rate for them, memory."""
+"""What a benchmark measures besides time: matrix products, and the machine's rate for them."""
 
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,26 +76,6 @@ def machine_rate(
     return flops(calls) / seconds, rows
 
 
-def peak_memory(work: Callable[[], Any], device: str) -> int | None:
-    """Return how far memory rises above where it is now, in bytes, while some work runs.
-
-    On a GPU it is what torch allocates, else what is resident. None where it cannot be read (it
-    needs Linux).
-    """
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return torch.cuda.max_memory_allocated() - before
-    reset = Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return None
-    reset.write_text("5")  # the high-water mark begins anew
-    before = _status("VmRSS")
-    work()
-    return _status("VmHWM") - before
-
-
 def seconds(work: Callable[[], Any], device: str) -> tuple[float, Any]:
     """Return how long some work takes, and what it returns."""
     if device == "cuda":
@@ -106,12 +85,6 @@ def seconds(work: Callable[[], Any], device: str) -> tuple[float, Any]:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - begin, result
-
-
-def machine(device: str) -> str:
-    """Return what the numbers were measured on."""
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def _typical_rows(calls: Counter[Shape]) -> int:
@@ -135,14 +108,3 @@ def _rate(rows: int, inner: int, outer: int, device: str, dtype: torch.dtype) ->
     loop(3)
     times = max(1, round(_SECONDS_PER_RATE / 5 / max(loop(10) / 10, 1e-7)))
     return 2 * rows * inner * outer * times / min(loop(times) for _ in range(5))
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "CPU")

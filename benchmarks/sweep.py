@@ -42,7 +42,9 @@ from typing import Any
 import torch
 
 from growth import growth
-from measures import Products, Shape, flops, layer_rows, machine, machine_rate, peak_memory, seconds
+from impasto.speed.machine import machine
+from impasto.speed.memory import peak_memory
+from measures import Products, Shape, flops, layer_rows, machine_rate, seconds
 from peers import BATCH, Answers, Input
 from workloads import TARGETS, Workload, workload
 
@@ -64,7 +66,7 @@ def main() -> int:
     torch.set_num_threads(given.threads)
     if given.inside:
         return _inside(given)
-    print(machine(given.device), flush=True)
+    print(machine(torch.device(given.device)), flush=True)
     if given.growth:
         growth(given.device, given.dtype, given.layers or 16, given.questions or 8)
         return 0
@@ -186,14 +188,14 @@ def _peer_apart(name: str, work: Workload, index: int, given: argparse.Namespace
 
 def _engine_inside(work: Workload, device: str) -> EngineRun:
     with Products() as products:
-        peak = peak_memory(work.sweep, device)
+        peak = peak_memory(work.sweep, torch.device(device))
     return EngineRun(peak, products.calls, products.seconds)
 
 
 def _peer_inside(work: Workload, index: int, device: str) -> int | None:
     with work.peer(work.model, work.cases[index]) as answers:
         answers([work.probe])
-        return peak_memory(partial(answers, work.inputs), device)
+        return peak_memory(partial(answers, work.inputs), torch.device(device))
 
 
 def _apart(name: str, side: str) -> Any:
