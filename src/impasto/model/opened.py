@@ -27,10 +27,11 @@ from impasto.model.anatomy import (
     find_queries,
 )
 from impasto.model.block import Arguments, Block, Component
+from impasto.model.counted import Counted, compare_calls
 from impasto.model.forwards import Forward, Forwards, arity, as_output, parameters
-from impasto.model.rowwise import Rowwise, compare_rows
 from impasto.model.visibility import Visibility, read_visibility
 
+_MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
 _AHEAD = 64  # positions; the model's masks are asked for so many at a time
 
 
@@ -222,13 +223,26 @@ class OpenedModel(Opened):
         return read_visibility(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
 
     @cached_property
-    def rowwise(self) -> Rowwise | None:
+    def rowwise(self) -> Counted | None:
         """Where blocks' arguments count rows; None where the model does not show it."""
-        few, many = (
-            self.enter(ids, torch.arange(ids.shape[1], device=ids.device)[None])
-            for ids in (torch.zeros(1, n, dtype=torch.long, device=self.device) for n in (2, 3))
-        )
-        return compare_rows(few.arguments, many.arguments, ("attention_mask", *KEY_ARGUMENTS))
+        return self._compared((1, 2), (1, 3))
+
+    @cached_property
+    def by_sequence(self) -> Counted | None:
+        """Where they count sequences (or sequences times heads); None in the same case."""
+        found = self._compared((2, 3), (4, 3))
+        masks = dict.fromkeys(_MASKS, 0)
+        return None if found is None else Counted([each | masks for each in found.layers])
+
+    def _compared(self, few: tuple[int, int], many: tuple[int, int]) -> Counted | None:
+        """Compare what blocks are called with for so many sequences of so many rows."""
+
+        def arguments(batch: int, rows: int) -> list[Arguments]:
+            ids = torch.zeros(batch, rows, dtype=torch.long, device=self.device)
+            positions = torch.arange(rows, device=ids.device).expand(batch, -1)
+            return self.enter(ids, positions).arguments
+
+        return compare_calls(arguments(*few), arguments(*many), _MASKS)
 
 
 def input_device(hf: PreTrainedModel) -> torch.device:

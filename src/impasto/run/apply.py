@@ -27,8 +27,10 @@ from impasto.model.forwards import Forward, Forwards, as_output, parameters
 from impasto.model.opened import Entered, Opened, OpenedModel, replayable
 from impasto.plan import Layer, Noise, Parallel, Plan, Step
 from impasto.plan.attending import attends, is_last_attention
+from impasto.run.abreast import Abreast
 from impasto.run.bundle import rows_per_call
 from impasto.run.encoder.applied import run_applied
+from impasto.run.gathered import Gathered
 from impasto.run.ledger import CachePast, Ledger
 from impasto.run.noise import prefix_keys
 from impasto.run.opening import admit, opening
@@ -79,6 +81,7 @@ class Applied:
         self._watch = Watch(model)
         attending = [at for at, step in enumerate(plan.steps) if attends(step)]
         self._last_attention = attending[-1] if attending else 0
+        self._gathered = Gathered(model, plan.steps) if isinstance(model, OpenedModel) else None
         self._is_identity = plan == Plan.identity(model.num_layers)
         # The outer model is what users call; some call the inner one, and some families skip it.
         self._hooks = []
@@ -100,6 +103,18 @@ class Applied:
             self._stand_ins.__exit__()
             for hook in self._hooks:
                 hook.remove()
+            if self._gathered is not None:
+                self._gathered.scatter()
+
+    def settle(self) -> None:
+        """Begin at once with what else is done when many tokens were read one by one.
+
+        Parallel layers come to lie side by side in memory, so that one call runs them; that takes a
+        while, and pays over some dozen calls.
+        """
+        if self._gathered is not None:
+            with self._originals, self._watch:
+                self._gathered.gather()
 
     def __enter__(self) -> "Applied":
         return self
@@ -160,16 +175,17 @@ class Applied:
         batch = _batch(self._call, self._noted[0], states, scored, ledger, self._plan)
         arguments = [replayable(call) | {name: None} for call in self._noted]
         past = None if ledger is None else CachePast(cache, 2 * new)
-        walker = Walker(
-            model,
-            batch,
-            past=past or (),
-            records=ledger is not None,
-            given=Entered(states, arguments),
-            packs_held=states.shape[0] * new <= rows_per_call(model),
-        )
-        state = walker.start()
         with self._watch as watch:
+            walker = Walker(
+                model,
+                batch,
+                past=past or (),
+                records=ledger is not None,
+                given=Entered(states, arguments),
+                packs_held=states.shape[0] * new <= rows_per_call(model),
+                abreast=self._abreast(states),
+            )
+            state = walker.start()
             watch.passed(state.latest)
             for at, step in enumerate(self._plan.steps):
                 if scored < new and self._can_retire(at, step):
@@ -184,6 +200,12 @@ class Applied:
         if state.current is None or scored == new:
             return state.latest
         return torch.cat([state.earlier[:, : new - scored], state.current], 1)
+
+    def _abreast(self, states: Tensor) -> Abreast | None:
+        """Return which branches run side by side on so many rows, while nobody watches them."""
+        if self._gathered is None or self._watch.wants_attentions:
+            return None
+        return self._gathered.for_rows(states.shape[0] * states.shape[1])
 
     def _scored(self, new: int) -> int:
         """Return how many of the last rows are asked for."""

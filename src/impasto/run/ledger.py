@@ -7,7 +7,7 @@ grows in place, where Hugging Face's own layers are copied at every token.
 """
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from jaxtyping import Int
@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run.rows import Batch
-from impasto.run.slot import KeysValues, Past, Room, Tail
+from impasto.run.slot import KeysValues, Past, Pasts, Room, Tail
 
 _LEAST_ROOM = 64  # slots; a room is an eighth larger than what it holds, but not less than this
 
@@ -72,6 +72,7 @@ class Occurrence(DynamicLayer):
     """A cache's layer for one attention occurrence."""
 
     _room: Room | None = None
+    _part: "_Part | None" = None  # where its room is a part of a larger one
 
     def past(self, rows: int) -> KeysValues | Tail:
         """Return what earlier tokens left, with room for so many rows behind it where it may be."""
@@ -80,12 +81,36 @@ class Occurrence(DynamicLayer):
             return kept  # what gradients need must not be written over
         length, room = kept.taken, self._room
         if room is None or not self._is_in(room, length + rows):
-            more = rows + max(_LEAST_ROOM, length // 8)
-            room = Room.like(kept, len(kept.keys), length + more, transposed=False)
-            room.fill(0, kept)
-            self._room = room
+            room = Room.like(kept, len(kept.keys), _roomy(length, rows), transposed=False)
+            self._move(room)
         self.keys, self.values = room.first(length)
         return Tail(room, length)
+
+    @staticmethod
+    def abreast(occurrences: "Sequence[Occurrence]", rows: int) -> Tail:
+        """Return what earlier tokens left at several, the first one's batch entries first.
+
+        They come to share a room, which is parted into one for each.
+        """
+        first, own = KeysValues(*occurrences[0]._both), occurrences[0]._part
+        size, length, among = len(first.keys), first.taken, len(occurrences)
+        whole = None if own is None else own.whole
+        if whole is None or not all(
+            each._is_part(whole, place, among) and each._is_in(each._room, length + rows)
+            for place, each in enumerate(occurrences)
+        ):
+            whole = Room.like(first, size * among, _roomy(length, rows), transposed=False)
+            for place, each in enumerate(occurrences):
+                each._move(whole.part(slice(place * size, (place + 1) * size)))
+                each._part = _Part(whole, place, among)
+        return Tail(whole, length)
+
+    def _move(self, room: Room) -> None:
+        """Let what is held lie in another room."""
+        kept = KeysValues(*self._both)
+        room.fill(0, kept)
+        self._room, self._part = room, None
+        self.keys, self.values = room.first(kept.taken)
 
     def keep(self, kept: KeysValues) -> None:
         """Hold what earlier tokens, new ones included, have left now."""
@@ -99,8 +124,14 @@ class Occurrence(DynamicLayer):
         assert self.values is not None
         return self.keys, self.values
 
-    def _is_in(self, room: Room, end: int) -> bool:
+    def _is_part(self, whole: Room, place: int, among: int) -> bool:
+        part = self._part
+        return part is not None and part.whole is whole and part[1:] == (place, among)
+
+    def _is_in(self, room: Room | None, end: int) -> bool:
         """Whether what is held still is the beginning of a room, and that is large enough."""
+        if room is None:
+            return False
         keys, values = self._both
         can_write = torch.is_inference_mode_enabled() or not room.keys.is_inference()
         return (
@@ -114,7 +145,20 @@ class Occurrence(DynamicLayer):
         )  # fmt: skip
 
 
-class CachePast(Sequence[Past]):
+class _Part(NamedTuple):
+    """Which part of a room is an occurrence's, of how many."""
+
+    whole: Room
+    place: int
+    among: int
+
+
+def _roomy(length: int, rows: int) -> int:
+    """Return how long a room is made for so many slots, and so many rows to come."""
+    return length + rows + max(_LEAST_ROOM, length // 8)
+
+
+class CachePast(Pasts):
     """What earlier tokens left at each occurrence, made ready as it is asked for.
 
     So it is never there twice for all layers at once.
@@ -136,6 +180,11 @@ class CachePast(Sequence[Past]):
     def __getitem__(self, index: slice) -> Sequence[Past]: ...
     def __getitem__(self, index: Any) -> Any:
         return self._cache.layers[index + 1].past(self._rows)
+
+    def abreast(self, occurrences: Sequence[int]) -> Past:
+        """Return what was left at some occurrences, the first one's batch entries first."""
+        layers = [self._cache.layers[index + 1] for index in occurrences]
+        return Occurrence.abreast(layers, self._rows)
 
     def record(self, kept: Sequence[KeysValues], since: int) -> None:
         """Write down what has been left at the occurrences from ``since`` on."""

@@ -29,8 +29,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from impasto.model.block import Arguments
+from impasto.model.counted import PickedRows
 from impasto.model.opened import Entered, OpenedModel
-from impasto.model.rowwise import PickedRows
 from impasto.model.visibility import InOrder, Visibility
 from impasto.run.noise import prefix_keys
 from impasto.run.trie import Trie

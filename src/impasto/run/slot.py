@@ -6,6 +6,7 @@ number is: it joins the new keys to the past ones and remembers those of earlier
 current row are seen by that row alone and are never remembered.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -36,6 +37,10 @@ class KeysValues(NamedTuple):
         end = self.taken - count
         parts = (each[:, :, :end] for each in self)
         return KeysValues(*(each.contiguous() if count > end // 8 else each for each in parts))
+
+    def part(self, span: slice) -> "KeysValues":
+        """Return those of some batch entries: the same memory."""
+        return KeysValues(self.keys[span], self.values[span])
 
     def of(self, batch: Int[Tensor, "some"], length: int) -> "KeysValues":
         """Return those of some batch entries, in their first slots."""
@@ -145,6 +150,14 @@ class Place(NamedTuple):
 
 Past = KeysValues | Tail | Place
 """What earlier tokens left at an occurrence, or where it lies."""
+
+
+class Pasts(Sequence[Past]):
+    """What earlier tokens left at each occurrence, of which some can be asked for side by side."""
+
+    @abstractmethod
+    def abreast(self, occurrences: Sequence[int]) -> Past:
+        """Return what was left at some occurrences, the first one's batch entries first."""
 
 
 class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeVar
+from itertools import accumulate
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,9 +21,12 @@ from torch import Tensor
 from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
+from impasto.plan.attending import attentions
+from impasto.run.abreast import Abreast, Branch, columns
+from impasto.run.merge import Merge
 from impasto.run.noise import NoiseSource, noise
 from impasto.run.rows import Batch, Frame, Frames
-from impasto.run.slot import KeysAndValuesReady, KeysValues, Past, Place, Slot
+from impasto.run.slot import KeysAndValuesReady, KeysValues, Past, Pasts, Place, Slot
 
 _T = TypeVar("_T")
 
@@ -86,6 +90,8 @@ class Walker:
         held: Which sequences' earlier tokens are frozen, where they are not all alike.
         packs_held: Whether frozen rows run beside the current ones, though only their keys and
             values are wanted: where both are few, one call costs less than two.
+        abreast: Which layers of branches can run side by side, in one call. Then the past is
+            :class:`impasto.run.slot.Pasts`, if there is any.
     """
 
     model: OpenedModel
@@ -96,6 +102,7 @@ class Walker:
     prefix: "Walker | None" = None
     held: Bool[Tensor, "batch"] | None = None
     packs_held: bool = False
+    abreast: Abreast | None = None
 
     @cached_property
     def frames(self) -> Frames:
@@ -203,19 +210,75 @@ class Walker:
         """Run every branch from the same state; merge by mean, or by sum of contributions."""
         earlier = Merge(step.combine, state.earlier)
         current = None if state.current is None else Merge(step.combine, state.current)
-        after = state
-        for branch in step.branches:
-            after = after._replace(earlier=state.earlier, current=state.current)
-            for inner in branch:
-                after = self._advance(inner, after)
+        branches = step.branches
+        counts = [sum(1 for _ in attentions(Parallel((branch,)))) for branch in branches]
+        begins = list(accumulate(counts, initial=state.occurrences))
+        kept: dict[int, tuple[KeysValues, ...]] = {}
+        for run in self._runs(branches, state):
+            first, count = run[0], len(run)
+            after = state._replace(occurrences=begins[first], kept=())
+            if count > 1:
+                at = [begins[place] for place in run]
+                after = self._together([branches[place] for place in run], at, after)
+            else:
+                for inner in branches[first]:
+                    after = self._advance(inner, after)
+            for turn, place in enumerate(run):
+                kept[place] = after.kept[turn * counts[first] : (turn + 1) * counts[first]]
             if not state.held:
-                earlier.add(after.earlier)
+                earlier.add(after.earlier, count)
             if current is not None:
-                current.add(_present(after.current))
-        return after._replace(
+                current.add(_present(after.current), count)
+        return state._replace(
             earlier=state.earlier if state.held else earlier.result(),
             current=None if current is None else current.result(),
+            occurrences=begins[-1],
+            kept=(*state.kept, *(each for place in sorted(kept) for each in kept[place])),
         )
+
+    def _runs(self, branches: Sequence[Branch], state: State) -> Sequence[Sequence[int]]:
+        """Part branches, by index, into runs that go side by side."""
+        if self.abreast is None or (state.held and not self.packs_held):
+            return [[place] for place in range(len(branches))]
+        return self.abreast.runs(branches, self._frame(state))
+
+    def _together(self, branches: Sequence[Branch], begins: Sequence[int], state: State) -> State:
+        """Run branches side by side, whose attention occurrences begin at these.
+
+        The states that they end in, and what they leave, come one branch's behind the other's.
+        """
+        abreast, frame, count = _present(self.abreast), self._frame(state), len(branches)
+        size, new = state.earlier.shape[:2]
+        held = rows = state.earlier.repeat(count, 1, 1)
+        if state.current is not None:
+            rows = torch.cat([held, state.current.repeat(count, 1, 1)], 1)
+        kept: list[KeysValues] = []
+        for column in columns(branches):
+            arguments = abreast.arguments(column, frame)
+            if column[0].part == "mlp" or not (self.past or self.records):
+                rows = abreast.call(column, rows, arguments)
+            else:
+                slot = Slot(self._past_abreast([begin + len(kept) for begin in begins]), new)
+                rows = abreast.call(column, rows, self._cached(arguments, slot))
+                kept.append(slot.kept)
+            if state.held:
+                rows = torch.cat([held, rows[:, new:]], 1)
+        spans = [slice(place * size, (place + 1) * size) for place in range(count)]
+        return state._replace(
+            earlier=rows[:, :new],
+            current=None if state.current is None else rows[:, new:],
+            kept=tuple(each.part(span) for span in spans for each in kept) if self.records else (),
+        )
+
+    def _frame(self, state: State) -> Frame:
+        """Return the frame of all rows."""
+        return self.frames.trunk if state.current is None else self.frames.packed
+
+    def _past_abreast(self, occurrences: Sequence[int]) -> Past | None:
+        if not self.past:
+            return None
+        assert isinstance(self.past, Pasts), "what occurrences left can lie side by side"
+        return self.past.abreast(occurrences)
 
     def _layer(self, step: Layer, state: State) -> State:
         if state.current is None:
@@ -281,25 +344,6 @@ class Walker:
     def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
         name = self.model.habits.cache_argument
         return arguments | {name: slot} | ({"use_cache": True} if "use_cache" in arguments else {})
-
-
-class Merge:
-    """The mean of branches, or x + Σ(branch(x) − x), taken one branch at a time."""
-
-    def __init__(self, combine: Literal["mean", "sum"], before: Tensor) -> None:
-        self._combine, self._before = combine, before
-        self._total = torch.zeros_like(before) if combine == "mean" else before
-        self._count = 0
-
-    def add(self, end: Tensor) -> None:
-        """Take in where a branch ended."""
-        end = end.to(self._before.device)
-        self._total = self._total + (end if self._combine == "mean" else end - self._before)
-        self._count += 1
-
-    def result(self) -> Tensor:
-        """Return the merged state."""
-        return self._total / self._count if self._combine == "mean" else self._total
 
 
 def _present(value: _T | None) -> _T:

@@ -20,6 +20,7 @@ class Watch:
     Attributes:
         running: Whether a plan is under way. It asks the model what blocks are called with; such
             calls are its own, and tell nobody anything.
+        wants_attentions: Whether the call is to tell what each attention saw.
     """
 
     def __init__(self, model: Opened) -> None:
@@ -27,7 +28,7 @@ class Watch:
         self.running = False
         self._states: list[Tensor] = []
         self._attentions: list[Tensor] = []
-        self._wants_states = self._wants_attentions = False
+        self._wants_states = self.wants_attentions = False
         self._hooks: list[Any] = []
 
     def begin(self, call: Arguments, plan: Plan) -> None:
@@ -43,8 +44,8 @@ class Watch:
                 "are the plan's own, so Hugging Face's numbers do not select among them)"
             )
         self._wants_states = states
-        self._wants_attentions = bool(self._asked(call, "output_attentions"))
-        if self._wants_attentions and plan.has_history:
+        self.wants_attentions = bool(self._asked(call, "output_attentions"))
+        if self.wants_attentions and plan.has_history:
             raise UserError(
                 "output_attentions: under freeze or noise each prediction has attentions of its "
                 "own, which tokens × tokens cannot hold; leave it out"
@@ -54,7 +55,7 @@ class Watch:
     @property
     def wants_every_row(self) -> bool:
         """Whether the call is to tell something of every row, whatever logits it asks for."""
-        return self._wants_states or self._wants_attentions
+        return self._wants_states or self.wants_attentions
 
     def passed(self, states: Tensor) -> None:
         """Note the states of a depth."""
@@ -78,7 +79,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         self.running = True
-        if self._wants_attentions:
+        if self.wants_attentions:
             modules = [part.module for block in self._model.blocks for part in block.attention]
             self._hooks = [module.register_forward_hook(self._attended) for module in modules]
         return self

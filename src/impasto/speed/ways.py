@@ -58,7 +58,9 @@ def run(
         _engine(model, plan, ids, new_tokens, watch)
         prefill, *rest = watch.seconds()
         return Timed(prefill, sum(rest) / new_tokens if new_tokens else None)
-    with nullcontext() if way == "bare" else apply(model.hf, plan):
+    with nullcontext() if way == "bare" else apply(model.hf, plan) as applied:
+        if applied is not None and new_tokens:
+            applied.settle()
         _hugging_face(model.hf, ids, new_tokens, watch.start, watch.mark)
     prefill, *tokens = watch.seconds()
     return Timed(prefill, median(tokens) if tokens else None)

@@ -16,7 +16,8 @@ from torch import Tensor
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
 from impasto.plan import Layer, Parallel, Step
 from impasto.plan.attending import attends
-from impasto.run.walk import Merge, Splice
+from impasto.run.merge import Merge
+from impasto.run.walk import Splice
 
 
 class EncoderState(NamedTuple):

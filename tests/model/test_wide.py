@@ -1,0 +1,94 @@
+"""Weights of alike layers lie side by side for a while, and nothing else of a model changes."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from families import family
+from impasto.model.opened import open_model
+from impasto.model.wide import WideBlocks, are_alike, are_watched
+
+
+def memory(hf):
+    """Return the bytes of a model's weights, memory that they share counted once."""
+    held = [weight.untyped_storage() for weight in hf.parameters()]
+    return sum({each.data_ptr(): each.nbytes() for each in held}.values())
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
+def test_weights_move_there_and_back_and_are_never_there_twice(name):
+    hf = family(name)
+    parameters = dict(hf.named_parameters())
+    values = {key: each.detach().clone() for key, each in parameters.items()}
+    size, blocks = memory(hf), open_model(hf).blocks
+    wide = WideBlocks({layer: blocks[layer] for layer in (0, 2, 4)})
+    assert not wide.is_gathered
+    for _ in range(2):
+        wide.gather()
+        assert wide.is_gathered
+        assert memory(hf) == size
+        assert all(parameters[key] is each for key, each in hf.named_parameters())
+        assert all(torch.equal(values[key], each) for key, each in hf.named_parameters())
+        wide.scatter()
+        assert not wide.is_gathered
+    for key, each in hf.named_parameters():
+        assert parameters[key] is each
+        assert torch.equal(values[key], each)
+        assert each.is_contiguous()
+        assert each.untyped_storage().nbytes() == each.nbytes
+
+
+def test_weights_that_somebody_replaced_are_noticed_and_left_alone():
+    hf = copy.deepcopy(family("llama"))
+    blocks = open_model(hf).blocks
+    wide = WideBlocks({layer: blocks[layer] for layer in (1, 2)})
+    wide.gather()
+    weight = hf.model.layers[2].mlp.up_proj.weight
+    weight.data = torch.ones_like(weight)
+    assert not wide.is_gathered
+    wide.scatter()
+    assert bool((weight == 1).all())
+
+
+def test_layers_at_equal_distances_may_run_in_one_call():
+    blocks = open_model(family("llama")).blocks
+    wide = WideBlocks({layer: blocks[layer] for layer in (0, 1, 3, 4, 5)})
+    for some in ([0, 1, 3, 4, 5], [1, 4], [0, 3, 5]):
+        assert wide.may_run(some)
+    for some in ([0, 3, 4], [3, 1], [1, 1], [3]):
+        assert not wide.may_run(some)
+
+
+def test_layers_are_alike_if_nothing_but_weights_and_numbers_differ():
+    own = list(copy.deepcopy(family("llama")).model.layers)
+    assert are_alike({0: own[0], 3: own[3], 5: own[5]})
+    own[3].mlp.act_fn = nn.GELU()
+    assert not are_alike({0: own[0], 3: own[3], 5: own[5]})
+    own[5].self_attn.attention_dropout = 0.1
+    assert not are_alike({0: own[0], 5: own[5]})
+    own[4].mlp.down_proj.bias = nn.Parameter(torch.ones(32))
+    assert not are_alike({0: own[0], 4: own[4]})
+    assert are_alike({0: own[0], 1: own[1]})
+    own[1].mlp.up_proj = own[0].mlp.up_proj
+    assert not are_alike({0: own[0], 1: own[1]})  # one weight cannot lie in two places
+
+
+def test_windows_tell_layers_apart():
+    own = family("gemma2").model.layers  # every other one has a window
+    assert are_alike({0: own[0], 2: own[2], 4: own[4]})
+    assert are_alike({1: own[1], 5: own[5]})
+    assert not are_alike({0: own[0], 1: own[1]})
+
+
+def test_hooks_are_seen_wherever_they_are():
+    block = copy.deepcopy(family("llama")).model.layers[0]
+    modules = list(block.modules())
+    assert not are_watched(modules)
+    for hooked in (block, block.mlp.up_proj):
+        for register in (hooked.register_forward_hook, hooked.register_forward_pre_hook):
+            handle = register(lambda *_: None)
+            assert are_watched(modules)
+            handle.remove()
+    assert not are_watched(modules)
