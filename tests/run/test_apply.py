@@ -1,7 +1,9 @@
 """Under apply, the Hugging Face model itself runs the plan, and comes back as it was."""
 
 import copy
+import gc
 from importlib import import_module
+from weakref import ref
 
 import pytest
 import torch
@@ -99,6 +101,27 @@ def test_the_model_comes_back_as_it_was_also_after_an_exception():
         after = hf(input_ids=torch.tensor([IDS])).logits
     assert torch.equal(before, after)
     assert all("forward" not in module.__dict__ for module in hf.modules())
+
+
+@pytest.mark.parametrize("line", ["0-5", "0 freeze 1 [2|3] 4-5"])
+def test_what_a_call_brought_is_let_go_of_when_it_ends(line):
+    hf, ids = family("llama"), torch.tensor([IDS])
+    gc.disable()  # nobody should have to look for what is no longer held
+    try:
+        with torch.no_grad(), impasto.apply(hf, Plan.parse(line)):
+            cache = DynamicCache(config=hf.config)
+            hf(ids, past_key_values=cache, use_cache=True)
+            hf(ids, past_key_values=cache, use_cache=True)
+            held = ref(cache)
+            del cache
+            assert held() is None
+            states = torch.zeros(1, 3, 32)
+            held = ref(states)
+            hf.model(inputs_embeds=states)
+            del states
+            assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_plans_do_not_nest_and_injection_needs_a_donor():

@@ -142,6 +142,11 @@ class Applied:
     def _end(self, *_: Any) -> None:
         if not self._watch.running:
             self._asked = None
+            self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what a call brought, its cache among it."""
+        self._call, self._noted = {}, []
 
     def _noting(self, block: nn.Module) -> Forward:
         names = parameters(type(block))
@@ -153,6 +158,7 @@ class Applied:
             if len(self._noted) == self._model.num_layers:
                 with self._originals:
                     states = self._run(states)
+                self._forget()
             return as_output(states, self._model.habits.block_outputs)
 
         return forward
