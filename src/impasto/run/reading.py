@@ -12,6 +12,7 @@ from torch import Tensor
 
 from impasto.run.noise import Kind, draw, fitted, marks
 from impasto.run.rooms import Rooms
+from impasto.run.rows import Frames
 from impasto.run.schedule import Call, Noised, Operation, Parted
 from impasto.run.slot import Place
 from impasto.run.walk import State, Walker
@@ -31,6 +32,7 @@ def read(
     earlier = walker.start().earlier.clone()
     current = torch.empty_like(earlier)
     drawn = _drawn(walker, [each for each in operations if isinstance(each, Noised)])
+    frames: dict[tuple[int, int], Frames] = {}  # of the spans of calls
     for operation in operations:
         match operation:
             case Parted(span):
@@ -39,12 +41,15 @@ def read(
                 earlier[span] = _noised(walker, operation, earlier[span], drawn.pop(0))
             case Call():
                 past = slice(places[operation.plans[0]].start, places[operation.plans[-1]].stop)
-                _run(walker, operation, (rooms, past), earlier, current)
+                key = (span := operation.span).start, span.stop
+                frames[key] = frames.get(key) or walker.frames.part(span)
+                _run(walker, frames[key], operation, (rooms, past), earlier, current)
     return current
 
 
 def _run(
     walker: Walker,
+    frames: Frames,
     call: Call,
     past: tuple[Rooms, slice],
     earlier: Float[Tensor, "batch new hidden"],
@@ -52,7 +57,7 @@ def _run(
 ) -> None:
     """Run a call, in place."""
     rooms, entries = past
-    span, batch = call.span, walker.frames.part(call.span).batch
+    span, batch = call.span, frames.batch
     for copied in call.copied:
         current[copied] = earlier[copied]
     held = None
@@ -63,7 +68,7 @@ def _run(
     places = [Place(rooms.room(label, entries), batch.slots, batch.room) for label in call.labels]
     rows = None if call.mode == "trunk" else current[span]
     state = State(earlier[span], rows, held=call.mode == "held")
-    after = walker.part(span, places, held).step(call.step, state)
+    after = walker.part(frames, places, held).step(call.step, state)
     if after.current is not None:
         current[span] = after.current
     if call.mode != "held":

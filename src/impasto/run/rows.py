@@ -355,17 +355,10 @@ class Frames:
         return Frame(self.model, self.batch, earlier=False, current=True, trunk=self.trunk)
 
     def part(self, span: slice) -> "Frames":
-        """Return the frames of some of the sequences, made once."""
+        """Return the frames of some of the sequences."""
         if span == slice(0, self.batch.ids.shape[0]):
             return self
-        if (span.start, span.stop) not in self._parts:
-            part = Frames(self.model, self.batch.part(span), whole=(self, span))
-            self._parts[span.start, span.stop] = part
-        return self._parts[span.start, span.stop]
-
-    @cached_property
-    def _parts(self) -> "dict[tuple[int, int], Frames]":
-        return {}
+        return Frames(self.model, self.batch.part(span), whole=(self, span))
 
 
 def _share(value: Any, span: slice, size: int) -> Any:

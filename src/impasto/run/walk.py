@@ -110,10 +110,9 @@ class Walker:
         return Frames(self.model, self.batch, self.given)
 
     def part(
-        self, span: slice, past: Sequence[Place], held: Bool[Tensor, "batch"] | None
+        self, frames: Frames, past: Sequence[Place], held: Bool[Tensor, "batch"] | None
     ) -> "Walker":
         """Return the walker of some batch entries, with places for their keys and values."""
-        frames = self.frames.part(span)
         walker = Walker(self.model, frames.batch, past, held=held)
         walker.__dict__["frames"] = frames
         return walker
