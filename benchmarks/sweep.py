@@ -25,8 +25,8 @@ after a warm-up; loading models, editing them and setting up lm-eval is not.
 Layer-rows: rows through whole layers; a row that needs only some of a layer's weights counts as
 their share. Machine rate: what a loop of the same matrix products reaches here, and what the whole
 run, all else included, reaches of it. Peak memory: beyond libraries and the loaded model, in a
-process of its own (on a GPU: what torch allocates), for the peer on its costliest plan. Exits with
-1 if answers differ.
+process of its own (on a GPU: what torch allocates); for the peer on its costliest plan, or on all
+plans one after the other where all are timed. Exits with 1 if answers differ.
 """
 
 import argparse
@@ -92,7 +92,8 @@ def _run(name: str, given: argparse.Namespace) -> bool:
     peer_seconds, chosen, apart = _timed_peer(work, costs, own, given.device)
     scaled = peer_seconds * sum(costs) / sum(costs[index] for index in chosen)
     run = _engine_apart(name, work, given)
-    peer_peak = _peer_apart(name, work, costs.index(max(costs)), given)
+    costliest = [costs.index(max(costs))]
+    peer_peak = _peer_apart(name, work, chosen if len(chosen) == total else costliest, given)
 
     _told_cost("impasto", own_seconds, layer_rows(run.calls, hf), run.peak)
     _told_cost("peer", scaled, sum(costs), peer_peak, work.peer_name)
@@ -179,11 +180,13 @@ def _engine_apart(name: str, work: Workload, given: argparse.Namespace) -> Engin
     return EngineRun(peak, Counter({tuple(shape): n for shape, n in calls}), product_seconds)
 
 
-def _peer_apart(name: str, work: Workload, index: int, given: argparse.Namespace) -> int | None:
-    """Return the peak memory of the peer on one plan."""
+def _peer_apart(
+    name: str, work: Workload, indices: Sequence[int], given: argparse.Namespace
+) -> int | None:
+    """Return the peak memory of the peer on some plans, one after the other."""
     if given.device == "cuda":
-        return _peer_inside(work, index, given.device)
-    return _apart(name, str(index))
+        return _peer_inside(work, indices, given.device)
+    return _apart(name, ",".join(map(str, indices)))
 
 
 def _engine_inside(work: Workload, device: str) -> EngineRun:
@@ -192,10 +195,17 @@ def _engine_inside(work: Workload, device: str) -> EngineRun:
     return EngineRun(peak, products.calls, products.seconds)
 
 
-def _peer_inside(work: Workload, index: int, device: str) -> int | None:
-    with work.peer(work.model, work.cases[index]) as answers:
-        answers([work.probe])
-        return peak_memory(partial(answers, work.inputs), torch.device(device))
+def _peer_inside(work: Workload, indices: Sequence[int], device: str) -> int | None:
+    def run(index: int, inputs: Sequence[Input]) -> None:
+        with work.peer(work.model, work.cases[index]) as answers:
+            answers(inputs)
+
+    def run_all() -> None:
+        for index in indices:
+            run(index, work.inputs)
+
+    run(indices[0], [work.probe])
+    return peak_memory(run_all, torch.device(device))
 
 
 def _apart(name: str, side: str) -> Any:
@@ -213,7 +223,8 @@ def _inside(given: argparse.Namespace) -> int:
         run = _engine_inside(work, given.device)
         print(json.dumps([run.peak, list(run.calls.items()), run.product_seconds]))
     else:
-        print(json.dumps(_peer_inside(work, int(side), given.device)))
+        indices = [int(index) for index in side.split(",")]
+        print(json.dumps(_peer_inside(work, indices, given.device)))
     return 0
 
 
