@@ -32,7 +32,7 @@ from impasto.run.walk import State, Walker
 
 _TOKENS = ((3, 1, 4), (1, 5, 9))  # that it is tried on
 _FEW = 64  # rows up to which a batched product is faster than products one after the other
-_PAYS = 32  # forwards: each saves about a fifth of reading the weights, moving takes six times that
+_PAYS = 32  # forwards: each saves a fifth of a reading of the weights, moving takes six readings
 
 
 class Gathered:
