@@ -83,7 +83,6 @@ class Occurrence(DynamicLayer):
         if room is None or not self._is_in(room, length + rows):
             room = Room.like(kept, len(kept.keys), _roomy(length, rows), transposed=False)
             self._move(room)
-        self.keys, self.values = room.first(length)
         return Tail(room, length)
 
     @staticmethod
