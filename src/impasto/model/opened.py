@@ -8,6 +8,7 @@ put in place of the last block's, gives the final norm and the head (:meth:`Open
 Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``vocab`` tokens.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -52,7 +53,7 @@ class Habits:
 
 
 @dataclass(eq=False)
-class Opened:
+class Opened(ABC):
     """A model whose blocks can be called one by one.
 
     The Hugging Face model is never changed, only called. It is held weakly, for what is opened
@@ -111,9 +112,9 @@ class Opened:
         """The number of token ids."""
         return self.hf.config.get_text_config(decoder=True).vocab_size
 
+    @abstractmethod
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Return the logits that are made of states of depth T."""
-        raise NotImplementedError
 
     def outside(self, noted: Arguments) -> list[tuple[nn.Module, Forward]]:
         """Return stand-ins for what is a part of a layer and stands outside of its block.

@@ -210,7 +210,7 @@ class Walker:
         earlier = Merge(step.combine, state.earlier)
         current = None if state.current is None else Merge(step.combine, state.current)
         branches = step.branches
-        counts = [sum(1 for _ in attentions(Parallel((branch,)))) for branch in branches]
+        counts = [sum(1 for step in branch for _ in attentions(step)) for branch in branches]
         begins = list(accumulate(counts, initial=state.occurrences))
         kept: dict[int, tuple[KeysValues, ...]] = {}
         for run in self._runs(branches, state):
