@@ -174,6 +174,28 @@ def test_a_model_can_be_trained_after_layers_ran_side_by_side_in_inference_mode(
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_model_made_in_inference_mode_keeps_its_weights_where_they_are(calls):
+    twin, plan = family("llama"), Plan.parse("0 [1-4] 5")
+    with torch.inference_mode():
+        hf = type(twin)(copy.deepcopy(twin.config)).eval()
+        hf.load_state_dict(twin.state_dict())
+        with impasto.apply(hf, plan):
+            found = hf(torch.tensor([IDS])).logits[0, -1]
+    assert not calls
+    torch.testing.assert_close(found, reference.next_logits(twin, plan, IDS), atol=1e-4, rtol=0)
+
+
+def test_layers_of_which_two_share_a_weight_run_one_after_the_other(calls):
+    hf, plan = copy.deepcopy(family("llama")), Plan.parse("0 [1-4] 5")
+    layers = hf.model.layers
+    layers[3].mlp.up_proj.weight = layers[2].mlp.up_proj.weight
+    with torch.no_grad(), impasto.apply(hf, plan):
+        found = hf(torch.tensor([IDS])).logits[0, -1]
+    assert not calls
+    assert layers[3].mlp.up_proj.weight is layers[2].mlp.up_proj.weight
+    torch.testing.assert_close(found, reference.next_logits(hf, plan, IDS), atol=1e-4, rtol=0)
+
+
 def test_weights_that_are_replaced_meanwhile_are_used(calls):
     hf, plan = copy.deepcopy(family("llama")), Plan.parse("0 [1-4] 5")
     with torch.no_grad(), impasto.apply(hf, plan):

@@ -202,5 +202,5 @@ def _form(named: tuple[str, nn.Parameter | None]) -> tuple[Any, ...]:
     name, weight = named
     if weight is None:
         return name, None
-    is_plain = type(weight) is nn.Parameter and weight.is_contiguous()
-    return name, weight.shape, weight.dtype, weight.device, is_plain or id(weight)
+    can_move = type(weight) is nn.Parameter and weight.is_contiguous() and not weight.is_inference()
+    return name, weight.shape, weight.dtype, weight.device, can_move or id(weight)

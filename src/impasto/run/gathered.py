@@ -89,7 +89,9 @@ class Gathered:
         for layers in self._alike():
             blocks = {layer: self._model.blocks[layer] for layer in layers}
             pair = dict(list(blocks.items())[:2])
-            if self._is_proved(pair):
+            # All together once more: any two of them may share a weight, and it cannot lie twice.
+            every = {layer: block.module for layer, block in blocks.items()}
+            if are_alike(every) and self._is_proved(pair):
                 kind = WideBlocks(blocks)
                 if _gather(kind):
                     found |= dict.fromkeys(layers, kind)
