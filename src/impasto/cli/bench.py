@@ -60,8 +60,14 @@ def bench(
     batch: Annotated[
         str, typer.Option("--batch", help="Sequences at once: 1,8,fill (fill: what fits).")
     ] = "1",
-    new: Annotated[int, typer.Option("--new", min=0, help="Tokens read behind the prompt.")] = 16,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each plan runs.")] = 9,
+    new: Annotated[
+        int | None,
+        typer.Option("--new", min=0, help="Tokens read behind the prompt.  [default: 16]"),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", min=1, help="How often each plan runs.  [default: 9]"),
+    ] = None,
     through: Annotated[
         str, typer.Option("--through", help="apply: the Hugging Face model; engine: generate.")
     ] = "apply",
@@ -69,8 +75,11 @@ def bench(
         bool, typer.Option("--one-token", help="Paper C's tables: the time to one token.")
     ] = False,
     sequences: Annotated[
-        int, typer.Option("--sequences", min=1, help="For --one-token: how many of each length.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            "--sequences", min=1, help="For --one-token: how many of each length.  [default: 1000]"
+        ),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also split each plan's time by part and layer.")
     ] = False,
@@ -98,6 +107,13 @@ def bench(
     batches = [n if n == FILL else _number("--batch", n) for n in _words(batch)]
     if one_token and batches != [1]:
         raise UserError("--one-token reads one sequence at a time; leave --batch out")
+    if one_token and (new is not None or rounds is not None):
+        raise UserError(
+            "--one-token reads each sequence once, up to its first new token: leave --new and "
+            "--rounds out; --sequences says how many are read"
+        )
+    if sequences is not None and not one_token:
+        raise UserError("--sequences is for --one-token; add it, or say --rounds")
     read = _study(study)
     wanted = _Wanted(read, plan or [], family or [], one_token)
     loaded = _loaded(model or (read.model if read else "demo"), shape, device, dtype)
@@ -107,6 +123,8 @@ def bench(
         return
     from impasto.speed import Settings
 
+    usual = Settings()
+    new, rounds = usual.new_tokens if new is None else new, rounds or usual.rounds
     lengths = lengths or [_usual_length(loaded, new)]
     sizes = [_filling(loaded, max(lengths), new) if n == FILL else n for n in batches]
     settings = Settings(lengths, sizes, new, rounds, way=through)  # type: ignore[arg-type]
@@ -155,16 +173,17 @@ def _one_token(
     model: "Model",
     plans: "Plans",
     lengths: list[int] | None,
-    sequences: int,
+    sequences: int | None,
     through: str,
     form: str | None,
     quiet: bool,
 ) -> None:
     from impasto.speed import one_token as measure
-    from impasto.speed.one_token import LENGTHS
+    from impasto.speed.one_token import LENGTHS, SEQUENCES
     from impasto.speed.table import FORMS as WRITERS
     from impasto.speed.table import one_token_rows, show_one_token
 
+    sequences = sequences or SEQUENCES
     with _progress(quiet) as progress:
         found = measure(
             model,
