@@ -101,9 +101,12 @@ def _stop(share):
     raise RuntimeError("stop")
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_shared_beginnings_and_drafts_change_nothing(name, monkeypatch):
-    """Sequences that begin alike read that once; a plan verifies what the first one wrote."""
+@pytest.mark.parametrize(("name", "at_once"), [("llama", 64), ("llama", 1), ("gpt2", 4)])
+def test_shared_beginnings_and_drafts_change_nothing(name, at_once, monkeypatch):
+    """Sequences that begin alike read that once; a plan verifies what the first one wrote.
+
+    However many of them walk in one batch, they decode together.
+    """
     hf, model = family(name), load_decoder(family(name))
     prompts = [[3, 1, 4, 1, 5, last, *more] for last, more in [(9, []), (2, [6]), (9, [5])]]
     donors = {"a": Donor([2, 7, 1, 8], (1, 3), (5, 6))}
@@ -111,8 +114,10 @@ def test_shared_beginnings_and_drafts_change_nothing(name, monkeypatch):
     plans = [plan for plan in plans if set(plan.injections) <= {"a"}]
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
     passages = [Passage(ids, range(5, 6), {}) for ids in prompts]
+    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": at_once})
     [found] = bundle.bundles(model._opened, passages, merge=False)
     assert found.prefix == prompts[0][:5]
+    assert (len(found.batches) > 1) == (at_once < 64)
     written = model.generate(plans, prompts, max_new_tokens=4, donors=donors)
     scores = model.loglikelihood(plans, [(ids, [8, 2]) for ids in prompts], donors=donors)
     graft = {"a": reference.Graft([2, 7, 1, 8], [2], [5])}

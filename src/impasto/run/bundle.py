@@ -82,24 +82,24 @@ def bundles(
         passages: The passages.
         rows: The most rows, padding included, that a bundle may have. A trie that is longer makes
             a bundle of its own.
-        merge: Whether passages may share rows, and batches their prefix; else each passage is a
-            trie of its own, and each batch a bundle.
+        merge: Whether passages may share rows; else each passage is a trie of its own.
     """
     if merge:
         found = list(tries(passages, model.hidden, rows))
     else:
         order = sorted(range(len(passages)), key=lambda index: passages[index].ids)
         found = [chain(index, passages[index]) for index in order]
+    if not merge:  # what is to be gone on with leaves its keys and values
+        rows = min(rows, ROWS_PER_CALL)
     call, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
-    if merge:  # what is to be gone on with decodes together, the more the better
-        at_once = min(at_once, _AT_ONCE.get(model.device.type, at_once))
+    at_once = min(at_once, _AT_ONCE.get(model.device.type, at_once))
     for group, shared in _groups(found, call):
         prefix = group[0].ids[:shared]
         group = sorted((trie.cut(shared) for trie in group), key=lambda trie: -_size(trie))
         waiting: list[list[Trie]] = []
         for batch in _batches(group, at_once, call):
             is_full = len(prefix) + sum(map(_rows, [*waiting, batch])) > rows
-            if waiting and (is_full or not (prefix and merge)):
+            if waiting and (is_full or not (prefix or not merge)):
                 yield Bundle(waiting, prefix)
                 waiting = []
             waiting.append(batch)
@@ -111,29 +111,19 @@ def open_flock(
     passages: Sequence[Passage],
     bundle: Bundle,
     donors: Collection[str],
+    records: bool = False,
 ) -> tuple[Flock, dict[str, DonorRun]]:
-    """Return the walkers of a bundle's batches, and the donors (of these names) beside them."""
+    """Return the walkers of a bundle's batches, and the donors (of these names) beside them.
+
+    They keep keys and values for tokens to come if ``records``.
+    """
     prefix = _prefix_walker(model, bundle.prefix)
-    opened = [_opened(model, passages, batch, prefix, donors, False) for batch in bundle.batches]
+    opened = [_opened(model, passages, batch, prefix, donors, records) for batch in bundle.batches]
     runs = {
         name: DonorRun(Flock([d[name][0] for _, d in opened]), [d[name][1] for _, d in opened])
         for name in donors
     }
     return Flock([walker for walker, _ in opened]), runs
-
-
-def open_bundle(
-    model: OpenedModel,
-    passages: Sequence[Passage],
-    bundle: Bundle,
-    donors: Collection[str],
-    records: bool,
-) -> tuple[Walker, dict[str, DonorRun]]:
-    """Return the walker of a bundle of one batch, and the donors (of these names) beside it."""
-    [batch] = bundle.batches
-    prefix = _prefix_walker(model, bundle.prefix)
-    walker, given = _opened(model, passages, batch, prefix, donors, records)
-    return walker, {name: DonorRun(*each) for name, each in given.items()}
 
 
 def _opened(

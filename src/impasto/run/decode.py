@@ -31,11 +31,15 @@ class Decoder:
         self._waiting: list[Begun] = []
         self._together: Lockstep | None = None
 
+    def wait(self, texts: int) -> None:
+        """Go on until there is room for a plan that writes so many texts, or nothing goes on."""
+        while self._load() > _THIN or (self._load() and self._load(texts) > 1):
+            self._step()
+
     def add(self, begun: Begun) -> None:
-        """Take in a plan; where there is no room, the others go on until there is."""
-        if self._load(begun) > 1:
-            while self._load() > _THIN or (self._load() and self._load(begun) > 1):
-                self._step()
+        """Take in a plan; where its keys and values have no room, the others go on until then."""
+        while self._load() and self._load(0, begun) > 1:
+            self._step()
         self._waiting.append(begun)
 
     def finish(self) -> None:
@@ -43,7 +47,7 @@ class Decoder:
         while self._load():
             self._step()
 
-    def _load(self, *more: Begun) -> float:
+    def _load(self, texts: int = 0, *more: Begun) -> float:
         """Return how full it is, in texts or in bytes; 1 is full."""
         plans = [*self._waiting, *(self._together.plans if self._together else []), *more]
         longest = self._limits.max_new_tokens
@@ -53,7 +57,7 @@ class Decoder:
             for text in plan.texts
             if not text.is_done
         )
-        texts = sum(plan.going for plan in plans)
+        texts += sum(plan.going for plan in plans)
         return max(texts / self._most, size / self._memory)
 
     def _step(self) -> None:

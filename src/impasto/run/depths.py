@@ -8,7 +8,7 @@ from torch import Tensor
 
 from impasto.model.opened import OpenedModel
 from impasto.plan import Layer, Parallel, Plan
-from impasto.run.bundle import bundles, open_bundle
+from impasto.run.bundle import bundles, open_flock
 from impasto.run.passage import Passage
 from impasto.run.tree import plant, walk
 
@@ -22,8 +22,11 @@ def hidden_states(
     tree = plant([plan.steps[:end] for end in (0, *ends)])
     found: list[Tensor] = [torch.empty(0)] * len(passages)
     for bundle in bundles(model, passages, merge=False):
-        walker, donors = open_bundle(model, passages, bundle, tree.injects, records=False)
-        depths = [state.latest.to(model.device) for _, state in walk(tree, walker, donors)]
-        for index, states in zip(bundle.passages, torch.stack(depths, 1), strict=True):
+        flock, donors = open_flock(model, passages, bundle, tree.injects)
+        depths = [states.each for _, states in walk(tree, flock, donors)]
+        rows: list[Tensor] = []
+        for batch in zip(*depths, strict=True):
+            rows += torch.stack([state.latest.to(model.device) for state in batch], 1)
+        for index, states in zip(bundle.passages, rows, strict=True):
             found[index] = states[:, : len(passages[index].ids)]
     return found

@@ -7,15 +7,28 @@ Only the states of all batches are there at once; what a block works on is one b
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from impasto.plan import Step
+from impasto.run.slot import KeysValues, put_by
 from impasto.run.walk import Splice, State, Walker
 
-States = tuple[State, ...]  # of each batch
+
+class States(NamedTuple):
+    """Where the walks of some batches stand.
+
+    Attributes:
+        each: The state of each batch.
+        kept: What earlier tokens of all batches left at each attention occurrence, where that is
+            recorded; the first batch's entries come first.
+    """
+
+    each: tuple[State, ...]
+    kept: tuple[KeysValues, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,31 +39,37 @@ class Flock:
 
     def start(self) -> States:
         """Return the state at depth 0."""
-        return tuple(walker.start() for walker in self.walkers)
+        return States(tuple(walker.start() for walker in self.walkers))
 
     def step(self, step: Step, state: States) -> States:
         """Run one step of a plan, on the prefix once."""
-        before = self.walkers[0].ahead(step, state[0]).prefix
-        return tuple(
-            walker.follow(step, own._replace(prefix=before)) for walker, own in self._each(state)
-        )
+        before = self.walkers[0].ahead(step, state.each[0]).prefix
+        each, left = [], []
+        for walker, own in self._each(state):
+            after = walker.follow(step, own._replace(prefix=before))
+            left.append(after.kept)
+            each.append(after._replace(kept=()))
+        kept = tuple(put_by(parts) for parts in zip(*left, strict=True))
+        return States(tuple(each), (*state.kept, *kept))
 
     def retire(self, state: States) -> States:
         """Let earlier tokens go no further than the next attention; see `Walker.retire`."""
-        return tuple(walker.retire(own) for walker, own in self._each(state))
+        each = tuple(walker.retire(own) for walker, own in self._each(state))
+        return state._replace(each=each)
 
     def inject(
         self, state: States, splice: Sequence[Splice], donor: "Flock", given: States
     ) -> States:
         """Set target rows of each batch to its donors' rows at the same depth."""
-        each = zip(self._each(state), splice, donor.walkers, given, strict=True)
-        return tuple(
-            walker.inject(own, rows, other, theirs) for (walker, own), rows, other, theirs in each
+        parts = zip(self._each(state), splice, donor.walkers, given.each, strict=True)
+        each = tuple(
+            walker.inject(own, rows, other, theirs) for (walker, own), rows, other, theirs in parts
         )
+        return state._replace(each=each)
 
     def finish(self, state: States) -> Float[Tensor, "predictions hidden"]:
         """Return the states that predictions are made from, batch by batch."""
         return torch.cat([walker.finish(own) for walker, own in self._each(state)])
 
     def _each(self, state: States) -> Iterator[tuple[Walker, State]]:
-        return zip(self.walkers, state, strict=True)
+        return zip(self.walkers, state.each, strict=True)

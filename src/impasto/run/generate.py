@@ -15,7 +15,7 @@ from torch import Tensor
 from impasto.model.opened import OpenedModel
 from impasto.plan import Plan, Step
 from impasto.run.begun import Text, going
-from impasto.run.bundle import Bundle, bundles, open_bundle
+from impasto.run.bundle import Bundle, bundles, open_flock
 from impasto.run.decode import Decoder
 from impasto.run.drafts import Known, Trust
 from impasto.run.limits import Limits
@@ -78,22 +78,24 @@ def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
     """Return, per route, what is written behind a bundle's prompts."""
     prompts = [job.prompts[index].ids for index in bundle.passages]
     known = [Known(prompt) for prompt in prompts]
-    walker, donors = open_bundle(job.model, job.prompts, bundle, job.tree.injects, records=True)
-    total = walker.batch.pick(walker.batch.hashed[1])[:, 0]
+    flock, donors = open_flock(job.model, job.prompts, bundle, job.tree.injects, records=True)
+    batches = [walker.batch for walker in flock.walkers]
+    total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
     decoder = Decoder(job.model, job.limits, job.memory // 2)
     found: dict[int, list[Text]] = {}
-    for route, state in walk(job.tree, walker, donors):
-        tokens = likeliest(job.model, walker.finish(state)).tolist()
+    for route, states in walk(job.tree, flock, donors):
+        tokens = likeliest(job.model, flock.finish(states)).tolist()
         texts = [Text(len(prompt), one) for prompt, one in zip(prompts, known, strict=True)]
         for text, token in zip(texts, tokens, strict=True):
             text.write([token], job.limits)
         found[route] = texts
         path = way(job.routes[route])
-        kept = dict(zip(labels(path), state.kept, strict=True))
-        del state  # lest what it kept stay when it has moved
+        kept = dict(zip(labels(path), states.kept, strict=True))
+        del states  # lest what they kept stay when it has moved
         begun = going(path, texts, Trust(), total, kept)
         if begun is not None:
             decoder.add(begun)
+        decoder.wait(len(prompts))  # before the next plan reads them
     decoder.finish()
     return found
 
@@ -106,9 +108,9 @@ def predict(
     tree = plant([plan.steps])
     found: list[Tensor] = [torch.empty(0)] * len(prompts)
     for bundle in bundles(model, prompts, merge=False):
-        walker, donors = open_bundle(model, prompts, bundle, tree.injects, records=False)
-        ((_, state),) = walk(tree, walker, donors)
-        logits = model.leave(walker.finish(state))
+        flock, donors = open_flock(model, prompts, bundle, tree.injects)
+        ((_, states),) = walk(tree, flock, donors)
+        logits = model.leave(flock.finish(states))
         for index, row in zip(bundle.passages, logits, strict=True):
             found[index] = row
     return torch.stack(found)

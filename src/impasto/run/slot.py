@@ -16,6 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
+from impasto.run.returned import returned_zeros
+
 
 class KeysValues(NamedTuple):
     """What earlier tokens left at one occurrence."""
@@ -43,9 +45,25 @@ class KeysValues(NamedTuple):
         return KeysValues(self.keys[span], self.values[span])
 
     def of(self, batch: Int[Tensor, "some"], length: int) -> "KeysValues":
-        """Return those of some batch entries, in their first slots."""
+        """Return those of some batch entries, in ascending order, in their first slots."""
+        if len(batch) == len(self.keys):
+            return KeysValues(self.keys[:, :, :length], self.values[:, :, :length])
         batch = batch.to(self.keys.device)
         return KeysValues(*(each[:, :, :length].index_select(0, batch) for each in self))
+
+
+def put_by(parts: Sequence[KeysValues]) -> KeysValues:
+    """Return what some batches' tokens left, the first one's entries first, in memory of its own.
+
+    Where they have unlike many slots, what lies beyond an entry's own is nothing.
+    """
+    count, slots = sum(len(each.keys) for each in parts), max(each.taken for each in parts)
+    room = Room.like(parts[0], count, slots, transposed=False)
+    begin = 0
+    for each in parts:
+        room.fill(begin, each)
+        begin += len(each.keys)
+    return KeysValues(room.keys, room.values)
 
 
 def joined(parts: Sequence[KeysValues]) -> KeysValues:
@@ -74,8 +92,8 @@ class Room:
         """
         heads, width = kept.keys.shape[1], kept.keys.shape[3]
         lie = (width, length) if transposed else (length, width)
-        keys = kept.keys.new_zeros(batch, heads, *lie)
-        values = kept.values.new_zeros(batch, heads, length, kept.values.shape[3])
+        keys = returned_zeros(kept.keys, (batch, heads, *lie))
+        values = returned_zeros(kept.values, (batch, heads, length, kept.values.shape[3]))
         return cls(keys.transpose(2, 3) if transposed else keys, values)
 
     def fill(self, begin: int, kept: KeysValues) -> None:

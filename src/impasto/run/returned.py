@@ -1,0 +1,25 @@
+"""Memory for what stays long, and goes back to the system when it is let go.
+
+Keys and values stay while much that is small comes and goes. In the heap of the process what is
+small would settle between them, and what is large would not fit into the gaps that they leave: the
+heap would grow with every group of plans. So on a processor they lie in mappings of their own.
+"""
+
+import mmap
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+_LEAST = 2**16  # bytes that are worth a mapping
+
+
+def returned_zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return zeros of a shape, of the type of another tensor and where that is."""
+    count = torch.Size(shape).numel()
+    size = count * like.itemsize
+    if like.device.type != "cpu" or size < _LEAST:
+        return like.new_zeros(shape)
+    pages = mmap.mmap(-1, size, **_PRIVATE)
+    return torch.frombuffer(pages, dtype=like.dtype, count=count).view(torch.Size(shape))
