@@ -30,6 +30,7 @@ from impasto.model.anatomy import (
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.counted import Counted, compare_calls
 from impasto.model.forwards import Forward, Forwards, arity, as_output, parameters
+from impasto.model.tail import Tail, find_tail
 from impasto.model.visibility import Visibility, read_visibility
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
@@ -194,6 +195,17 @@ class OpenedModel(Opened):
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply the final norm and the head to states of depth T."""
+        tail, hf = self._tail, self.hf
+        return tail(hf, states) if tail is not None and tail.is_clear(hf) else self._leave(states)
+
+    @cached_property
+    def _tail(self) -> Tail | None:
+        """The modules that do so, where calling them is all that the model's own forward does."""
+        like = torch.zeros(1, self.hidden, dtype=self.hf.dtype, device=self.device)
+        return find_tail(self.hf, [block.module for block in self.blocks], self._leave, like)
+
+    def _leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
+        """Do so by way of the model's own forward."""
         rows = states[:, None]  # each row a sequence of its own, so that masks stay 1 × 1
         blank = torch.zeros(rows.shape[:2], dtype=torch.long, device=self.device)
 

@@ -11,8 +11,10 @@ from impasto.run.begun import Begun
 from impasto.run.bundle import rows_per_call
 from impasto.run.limits import Limits
 from impasto.run.lockstep import Lockstep
+from impasto.run.returned import give_back
 
 _LEAST = 64  # texts at once, however little a call costs: each reads all of a layer's weights
+_WORTH = 1.25  # texts for each row that could be run in the time of a call: more take memory
 _THIN = 0.75  # the share of texts below which it pays to move what goes on closer together
 
 
@@ -27,7 +29,7 @@ class Decoder:
 
     def __init__(self, model: OpenedModel, limits: Limits, memory: int) -> None:
         self._model, self._limits, self._memory = model, limits, memory
-        self._most = max(_LEAST, 2 * rows_per_call(model))
+        self._most = max(_LEAST, int(_WORTH * rows_per_call(model)))
         self._waiting: list[Begun] = []
         self._together: Lockstep | None = None
 
@@ -76,4 +78,5 @@ class Decoder:
             plans += self._together.left()
             self._together = None  # so that what it kept moves
         if plans:
+            give_back()  # before rooms are added to what prompts left free
             self._together = Lockstep(self._model, self._limits, plans)

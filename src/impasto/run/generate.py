@@ -23,7 +23,7 @@ from impasto.run.live import live_steps
 from impasto.run.memory import fitting, free_bytes
 from impasto.run.meter import Meter
 from impasto.run.passage import Passage
-from impasto.run.schedule import labels, way
+from impasto.run.schedule import labels, neighbourhood, way
 from impasto.run.score import likeliest
 from impasto.run.tree import Node, plant, trunk_first, walk
 
@@ -83,7 +83,8 @@ def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
     decoder = Decoder(job.model, job.limits, job.memory // 2)
     found: dict[int, list[Text]] = {}
-    for route, states in walk(job.tree, flock, donors):
+    kinds = [neighbourhood(way(route))[0] for route in job.routes]
+    for route, states in walk(job.tree, flock, donors, kinds=kinds):
         tokens = likeliest(job.model, flock.finish(states)).tolist()
         texts = [Text(len(prompt), one) for prompt, one in zip(prompts, known, strict=True)]
         for text, token in zip(texts, tokens, strict=True):

@@ -5,6 +5,7 @@ small would settle between them, and what is large would not fit into the gaps t
 heap would grow with every group of plans. So on a processor they lie in mappings of their own.
 """
 
+import ctypes
 import mmap
 from collections.abc import Sequence
 
@@ -23,3 +24,11 @@ def returned_zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
         return like.new_zeros(shape)
     pages = mmap.mmap(-1, size, **_PRIVATE)
     return torch.frombuffer(pages, dtype=like.dtype, count=count).view(torch.Size(shape))
+
+
+def give_back() -> None:
+    """Give memory of the heap that is free, but still this process's, back to the system."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library keeps what it keeps
+        return

@@ -59,6 +59,5 @@ def _furnished(label: Label, run: Sequence[tuple[Begun, slice]], length: int) ->
     """Return the room of one occurrence of neighbouring plans, and their batch entries."""
     span = slice(run[0][1].start, run[-1][1].stop)
     room = Room.like(run[0][0].kept[label], span.stop - span.start, length, transposed=True)
-    for each, own in run:
-        room.fill(own.start - span.start, each.moved(label))
+    room.fill_all([(own.start - span.start, each.moved(label)) for each, own in run])
     return span, room

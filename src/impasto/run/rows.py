@@ -193,10 +193,14 @@ class Frame:
                 known[id(value)] = _share(value, span, size)
             return known[id(value)]
 
+        def arguments(layer: int) -> Arguments:
+            whole = self.arguments(layer)
+            if id(whole) not in known:
+                known[id(whole)] = {name: share(value) for name, value in whole.items()}
+            return known[id(whole)]
+
         frame = Frame(self.model, self.batch.part(span), self.earlier, self.current)
-        frame.__dict__["_made"] = lambda layer: {
-            name: share(value) for name, value in self.arguments(layer).items()
-        }
+        frame.__dict__["arguments"] = arguments
         return frame
 
     @cached_property
@@ -214,14 +218,28 @@ class Frame:
         return self.model.enter(torch.cat(parts, 1), self.rows)
 
     def arguments(self, layer: int) -> Arguments:
-        """Return what block ``layer`` is to be called with, its own mask among it."""
+        """Return what block ``layer`` is to be called with, its own mask among it.
+
+        Layers that are called with the same are given the same, once made.
+        """
         if layer not in self._arguments:
-            self._arguments[layer] = self._made(layer)
+            twin = next((known for known in self._arguments if self._is_alike(known, layer)), None)
+            self._arguments[layer] = self._made(layer) if twin is None else self._arguments[twin]
         return self._arguments[layer]
 
     @cached_property
     def _arguments(self) -> dict[int, Arguments]:
         return {}
+
+    def _is_alike(self, one: int, other: int) -> bool:
+        """Whether the model's own forward calls two blocks with the same."""
+        given = (self.trunk or self).entered.arguments
+        first, second, kinds = given[one], given[other], self.model.visibility(1).kinds
+        return (
+            kinds[one] == kinds[other]
+            and first.keys() == second.keys()
+            and all(value is second[name] for name, value in first.items())
+        )
 
     def _made(self, layer: int) -> Arguments:
         given, batch = self._given(layer), self.batch

@@ -160,9 +160,17 @@ class _Scheduler:
         self._ways, self._spans, self._follows, self._call = ways, spans, follows, call
         self._at = [0] * len(ways)
         self._modes: list[Mode] = ["trunk"] * len(ways)
+        self._latest = [
+            {(stop.step, stop.labels): at for at, stop in enumerate(way) if isinstance(stop, Stop)}
+            for way in ways
+        ]
 
     def run(self) -> Iterator[Operation]:
-        """Yield one operation after the other; the step that most plans wait for is run first."""
+        """Yield one operation after the other.
+
+        A step waits while others are still to come to it. Of those that none will join, the one
+        that most plans wait for is run first.
+        """
         while True:
             for plan in range(len(self._ways)):
                 yield from self._markers(plan)
@@ -170,7 +178,8 @@ class _Scheduler:
             wanted = Counter(stop for stop in waits if stop is not None)
             if not wanted:
                 break
-            [(most, _)] = wanted.most_common(1)
+            alone = Counter({stop: n for stop, n in wanted.items() if not self._is_ahead(stop)})
+            [(most, _)] = (alone or wanted).most_common(1)
             for run in self._runs([plan for plan, stop in enumerate(waits) if stop == most]):
                 yield from self._calls(*most, run)
         for plan, mode in enumerate(self._modes):
@@ -194,6 +203,13 @@ class _Scheduler:
             elif mode != "held":
                 yield Noised(span, stop.source, stop.keep)
                 self._modes[plan] = "packed"
+
+    def _is_ahead(self, stop: tuple[Step, tuple[Label, ...]]) -> bool:
+        """Whether a plan that waits for something else is still to come to a step."""
+        return any(
+            latest.get(stop, -1) > at and self._next(plan) != stop
+            for plan, (latest, at) in enumerate(zip(self._latest, self._at, strict=True))
+        )
 
     def _next(self, plan: int) -> tuple[Step, tuple[Label, ...]] | None:
         if self._at[plan] == len(self._ways[plan]):

@@ -98,9 +98,20 @@ class Room:
 
     def fill(self, begin: int, kept: KeysValues) -> None:
         """Write what batch entries from ``begin`` on have kept, from their first slot on."""
-        count, length = kept.keys.shape[0], kept.keys.shape[2]
-        for into, one in ((self.keys, kept.keys), (self.values, kept.values)):
-            into[begin : begin + count, :, :length] = one
+        self.fill_all([(begin, kept)])
+
+    def fill_all(self, parts: list[tuple[int, KeysValues]]) -> None:
+        """Write what several have kept, each from its first batch entry on, and empty the list.
+
+        So keys that nobody else holds are gone before values take their place.
+        """
+        keys = [(begin, each.keys) for begin, each in parts]
+        values = [(begin, each.values) for begin, each in parts]
+        parts.clear()
+        for into, ones in ((self.keys, keys), (self.values, values)):
+            while ones:
+                begin, one = ones.pop()
+                into[begin : begin + len(one), :, : one.shape[2]] = one
 
     def write(self, slots: Int[Tensor, "batch rows"], new: KeysValues) -> None:
         """Write the keys and values of new rows into these slots."""

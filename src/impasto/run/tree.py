@@ -5,7 +5,7 @@ its node is reached, from the state that its parent left. Only states that still
 come are kept.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -101,18 +101,52 @@ def walk(
     walker: Walks[S],
     donors: Mapping[str, DonorRun],
     on_step: Callable[[], None] = lambda: None,
+    kinds: Sequence[Hashable] = (),
 ) -> Iterator[tuple[int, S]]:
-    """Run every plan of a tree, and yield (plan index, final state) as plans end."""
+    """Run every plan of a tree, and yield (plan index, final state) as plans end.
+
+    Where plans have ``kinds``, those of one kind end one after the other as far as may be: of the
+    branches that wait, one that parts no more may come before its turn, for no further states have
+    to be kept then.
+    """
     begin: dict[str, S] = {name: donors[name].walker.start() for name in root.injects}
     pending: list[tuple[Step | None, Node, S, dict[str, S]]] = [(None, root, walker.start(), begin)]
+    choice = _Choice(kinds)
     while pending:
-        step, node, state, given = pending.pop()
+        step, node, state, given = pending.pop(choice.of([each[1] for each in pending]))
         if step is not None:
             state, given = _stepped(step, node, walker, state, given, donors)
             on_step()
         for index in node.ends:
             yield index, state
         pending += [(s, n, state, given) for s, n in reversed(node.branches.items())]
+        choice.latest = node
+
+
+class _Choice:
+    """Which of the nodes that wait is gone on with."""
+
+    def __init__(self, kinds: Sequence[Hashable]) -> None:
+        self.latest: Node | None = None
+        self._kinds = kinds
+        self._found: dict[int, Hashable] = {}
+
+    def of(self, waiting: Sequence[Node]) -> int:
+        """Return the place of a chain that is of the latest plan's kind, or else the last place."""
+        last = len(waiting) - 1
+        if not self._kinds or self.latest is None or self.latest.branches:
+            return last
+        kind = self._kinds[self.latest.ends[-1]]
+        return next((at for at in range(last, -1, -1) if self._kind(waiting[at]) == kind), last)
+
+    def _kind(self, node: Node) -> Hashable:
+        """Return the kind of the plan at the end of a chain; None where a node parts further."""
+        if id(node) not in self._found:
+            end = node
+            while len(end.branches) == 1:
+                [end] = end.branches.values()
+            self._found[id(node)] = None if end.branches else self._kinds[end.ends[-1]]
+        return self._found[id(node)]
 
 
 def _stepped(

@@ -1,6 +1,5 @@
 """How much memory some work takes at its peak, and how many sequences fit at once."""
 
-import ctypes
 import gc
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from impasto.plan import Plan
 from impasto.run import Model
 from impasto.run.memory import bytes_per_row, free_bytes
 from impasto.run.opening import opened
+from impasto.run.returned import give_back
 from impasto.run.tree import plant
 
 _RESET = Path("/proc/self/clear_refs")
@@ -29,7 +29,8 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
         before = torch.cuda.memory_allocated(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
-    _give_back()
+    gc.collect()
+    give_back()
     try:
         _RESET.write_text("5")  # the high-water mark begins anew
         before = _status("VmRSS")
@@ -49,15 +50,6 @@ def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
     worked_on = bytes_per_row(inner, plant([plan.steps]), tokens) * tokens
     fits = free_bytes(inner.device) // (kept + kept // 4 + worked_on)
     return 1 << max(0, fits.bit_length() - 1)
-
-
-def _give_back() -> None:
-    """Give memory that is free, but still this process's, back to the system."""
-    gc.collect()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library keeps what it keeps
-        return
 
 
 def _status(name: str) -> int:

@@ -1,0 +1,38 @@
+"""Logits are made by the norm and the head alone where that is all that a model does."""
+
+import pytest
+import torch
+
+from families import FAMILIES, family
+from impasto.model.opened import open_model
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_logits_are_those_of_the_models_own_forward(name):
+    model = open_model(family(name))
+    states = 5 * torch.randn(7, model.hidden, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(model.leave(states), model._leave(states))
+
+
+def test_a_model_that_does_more_is_asked_itself():
+    """Gemma 2 caps its logits, Granite scales them."""
+    does_more = {name for name in FAMILIES if open_model(family(name))._tail is None}
+    assert {"gemma2", "granite"} <= does_more
+    assert "llama" not in does_more
+
+
+@torch.no_grad()
+def test_what_hangs_onto_a_forward_is_seen():
+    hf = family("llama")
+    model, states = open_model(hf), torch.ones(2, 1, family("llama").config.hidden_size)[:, 0]
+    before = model.leave(states)
+
+    def louder(_module, _given, output):
+        output.logits = output.logits + 1
+        return output
+
+    hook = hf.register_forward_hook(louder)
+    assert torch.equal(model.leave(states), before + 1)
+    hook.remove()
+    assert torch.equal(model.leave(states), before)
