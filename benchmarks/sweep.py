@@ -24,9 +24,9 @@ after a warm-up; loading models, editing them and setting up lm-eval is not.
 
 Layer-rows: rows through whole layers; a row that needs only some of a layer's weights counts as
 their share. Machine rate: what a loop of the same matrix products reaches here, and what the whole
-run, all else included, reaches of it. Peak memory: beyond libraries and the loaded model, in a
-process of its own (on a GPU: what torch allocates); for the peer on its costliest plan, or on all
-plans one after the other where all are timed. Exits with 1 if answers differ.
+run, all else included, reaches of it. Peak memory: beyond libraries and the loaded model, the
+median of three processes of its own (on a GPU: what torch allocates); for the peer on its costliest
+plan, or on all plans one after the other where all are timed. Exits with 1 if answers differ.
 """
 
 import argparse
@@ -49,6 +49,7 @@ from peers import BATCH, Answers, Input
 from workloads import TARGETS, Workload, workload
 
 MOST_MEMORY = 1.5
+PROCESSES = 3  # in which memory is measured, each time anew
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,10 @@ def _line(what: str, text: str, bar: str = "", holds: bool = True) -> None:
 def _engine_apart(name: str, work: Workload, given: argparse.Namespace) -> EngineRun:
     if given.device == "cuda":
         return _engine_inside(work, given.device)
-    peak, calls, product_seconds = _apart(name, "engine")
-    return EngineRun(peak, Counter({tuple(shape): n for shape, n in calls}), product_seconds)
+    runs = [_apart(name, "engine") for _ in range(PROCESSES)]
+    _, calls, product_seconds = runs[0]
+    counted = Counter({tuple(shape): n for shape, n in calls})
+    return EngineRun(_middle([peak for peak, *_ in runs]), counted, product_seconds)
 
 
 def _peer_apart(
@@ -186,12 +189,19 @@ def _peer_apart(
     """Return the peak memory of the peer on some plans, one after the other."""
     if given.device == "cuda":
         return _peer_inside(work, indices, given.device)
-    return _apart(name, ",".join(map(str, indices)))
+    side = ",".join(map(str, indices))
+    return _middle([_apart(name, side) for _ in range(PROCESSES)])
+
+
+def _middle(peaks: Sequence[int | None]) -> int | None:
+    """Return the median of peaks: how a heap is laid out differs from process to process."""
+    return None if None in peaks else sorted(filter(None, peaks))[len(peaks) // 2]
 
 
 def _engine_inside(work: Workload, device: str) -> EngineRun:
-    with Products() as products:
-        peak = peak_memory(work.sweep, torch.device(device))
+    peak = peak_memory(work.sweep, torch.device(device))
+    with Products() as products:  # apart, for watching takes memory, too
+        work.sweep()
     return EngineRun(peak, products.calls, products.seconds)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from impasto.run.attention import FEW_ROWS, few_row_attention
+from impasto.run.attention import FEW_ROWS, Scores, few_row_attention
 
 BATCH, HEADS, KEYS, WIDTH = 3, 8, 40, 16
 
@@ -34,8 +34,10 @@ def test_few_rows_attend_as_under_sdpa(
 ) -> None:
     given = inputs(groups, rows, mask)
     expected, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](*given, scaling=scaling)
-    with few_row_attention():
+    with torch.no_grad(), few_row_attention(Scores()):
         found, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](*given, scaling=scaling)
+        again, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](*given, scaling=scaling)
+    assert torch.equal(again, found)
     assert not torch.equal(found, torch.zeros_like(found))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
@@ -52,7 +54,7 @@ def test_many_rows_half_precision_and_biases_go_to_sdpa_itself(
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", stock)  # type: ignore[arg-type]
     few = inputs(2, 2, "numbers")
     half = tuple(x.half() if isinstance(x, torch.Tensor) else x for x in few)
-    with few_row_attention():
+    with few_row_attention(Scores()):
         attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
         attend(*few)
         assert not asked
@@ -65,8 +67,8 @@ def test_many_rows_half_precision_and_biases_go_to_sdpa_itself(
 
 def test_sdpa_is_itself_again_also_after_an_error() -> None:
     before = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    with few_row_attention():
+    with few_row_attention(Scores()):
         assert ALL_ATTENTION_FUNCTIONS["sdpa"] is not before
-    with pytest.raises(RuntimeError, match="stop"), few_row_attention():
+    with pytest.raises(RuntimeError, match="stop"), few_row_attention(Scores()):
         raise RuntimeError("stop")
     assert ALL_ATTENTION_FUNCTIONS["sdpa"] is before

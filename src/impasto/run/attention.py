@@ -6,7 +6,7 @@ two batched products, in which the query heads that share a key are rows of one 
 in for ``sdpa`` while plans decode, and leaves to it whatever is not of this kind.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -34,9 +34,34 @@ def in_place_of_sdpa(attend: Attention) -> Iterator[None]:
         ALL_ATTENTION_FUNCTIONS[_NAME] = stock
 
 
-def few_row_attention() -> AbstractContextManager[None]:
-    """Return a context in which models on ``sdpa`` attend from few rows by two products."""
-    return in_place_of_sdpa(_attend)
+class Scores:
+    """Memory for the scores of an attention, which those of the next one are written over.
+
+    There are a few more at every token, which would leave gaps in the heap that the next do not fit
+    into.
+    """
+
+    def __init__(self) -> None:
+        self._held: Tensor | None = None
+
+    def of(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return memory of a shape, of the type of another tensor and where that is."""
+        count, held = torch.Size(shape).numel(), self._held
+        if held is None or len(held) < count or (held.dtype, held.device) != _kind(like):
+            held = self._held = like.new_empty(count + count // 2)
+        return held[:count].view(torch.Size(shape))
+
+
+def _kind(tensor: Tensor) -> tuple[torch.dtype, torch.device]:
+    return tensor.dtype, tensor.device
+
+
+def few_row_attention(scores: Scores) -> AbstractContextManager[None]:
+    """Return a context in which models on ``sdpa`` attend from few rows by two products.
+
+    No gradients can be taken of it.
+    """
+    return in_place_of_sdpa(partial(_attend, scores))
 
 
 def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
@@ -45,6 +70,7 @@ def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
 
 
 def _attend(
+    memory: Scores,
     stock: Attention,
     module: Any,
     query: Float[Tensor, "batch heads rows width"],
@@ -63,9 +89,13 @@ def _attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
         )
     batch, heads, rows, width = query.shape
-    folded = (batch, key.shape[1], heads // key.shape[1] * rows, -1)
-    scaled = query * (width**-0.5 if scaling is None else scaling)
-    scores = (scaled.reshape(folded) @ key.transpose(2, 3)).view(batch, heads, rows, -1)
+    groups, keys = key.shape[1:3]
+    folded = (batch * groups, heads // groups * rows, -1)
+    scaled = (query * (width**-0.5 if scaling is None else scaling)).reshape(folded)
+    scores = memory.of((batch, heads, rows, keys), query)
+    products = scores.view(folded)
+    torch.bmm(scaled, key.transpose(2, 3).flatten(0, 1), out=products)
     scores += attention_mask
-    found = scores.softmax(-1).view(folded) @ value
+    torch.softmax(scores, -1, out=scores)
+    found = torch.bmm(products, value.flatten(0, 1))
     return found.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None

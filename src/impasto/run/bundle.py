@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 ROWS_PER_CALL = 8192  # at the most
 _AT_ONCE = {"cpu": 2048}  # rows after which more at once is no faster: they outgrow the caches
-_CALL = {"cpu": 2.5e7}  # what a call costs, in the products that could be computed meanwhile
+_CALL = {"cpu": 2.6e7}  # what a call costs, in the products that could be computed meanwhile
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ As texts are done, plans that wait take their place.
 """
 
 from impasto.model.opened import OpenedModel
-from impasto.run.attention import few_row_attention
+from impasto.run.attention import Scores, few_row_attention
 from impasto.run.begun import Begun
 from impasto.run.bundle import rows_per_call
 from impasto.run.limits import Limits
@@ -14,7 +14,6 @@ from impasto.run.lockstep import Lockstep
 from impasto.run.returned import give_back
 
 _LEAST = 64  # texts at once, however little a call costs: each reads all of a layer's weights
-_WORTH = 1.25  # texts for each row that could be run in the time of a call: more take memory
 _THIN = 0.75  # the share of texts below which it pays to move what goes on closer together
 
 
@@ -29,7 +28,8 @@ class Decoder:
 
     def __init__(self, model: OpenedModel, limits: Limits, memory: int) -> None:
         self._model, self._limits, self._memory = model, limits, memory
-        self._most = max(_LEAST, int(_WORTH * rows_per_call(model)))
+        self._most = max(_LEAST, rows_per_call(model))
+        self._scores = Scores()
         self._waiting: list[Begun] = []
         self._together: Lockstep | None = None
 
@@ -66,7 +66,7 @@ class Decoder:
         if self._together is None or self._waiting or self._together.is_full:
             self._move()
         assert self._together is not None, "plans go on"
-        with few_row_attention():
+        with few_row_attention(self._scores):
             self._together.step()
         if self._together.share <= _THIN:
             self._move()

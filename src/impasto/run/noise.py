@@ -80,7 +80,8 @@ def noise(
     parts = zip(states.reshape(-1, width).split(rows), keys.reshape(-1).split(rows), strict=True)
     markers = marks([source], keys.device)
     drawn = [
-        fitted(some, draw(source.kind, key, markers, width), source.kind) for some, key in parts
+        fitted(some, draw(source.kind, seeds(key, markers), width), source.kind)
+        for some, key in parts
     ]
     return torch.cat(drawn).reshape(states.shape)
 
@@ -88,29 +89,30 @@ def noise(
 def marks(sources: Sequence[NoiseSource], device: torch.device) -> Int[Tensor, "sources 3"]:
     """Return what makes the noise of markers differ, their kinds apart."""
     rows = [(source.seed, source.depth, source.number) for source in sources]
-    return torch.tensor(rows, device=device)
+    return _mix(torch.tensor(rows, device=device) + _GOLDEN)
+
+
+def seeds(keys: Int[Tensor, "rows"], markers: Int[Tensor, "any 3"]) -> Int[Tensor, "rows"]:
+    """Return what rows draw from, given the :func:`marks` of each row's marker, or of one."""
+    for value in markers.unbind(1):
+        keys = _mix(keys ^ value)
+    return keys
 
 
 def draw(
-    kind: Kind,
-    keys: Int[Tensor, "rows"],
-    markers: Int[Tensor, "any 3"],
-    width: int,
+    kind: Kind, seeds: Int[Tensor, "rows"], width: int
 ) -> Float[Tensor, "rows hidden"] | Int[Tensor, "rows hidden"]:
     """Return what noise is made of once the states are there, which it does not depend on.
 
     Args:
-        kind: The kind of all markers.
-        keys: A key for each row.
-        markers: The :func:`marks` of each row's marker, or of one for all.
+        kind: The kind of noise.
+        seeds: The :func:`seeds` of rows.
         width: How many units a state has.
 
     Returns:
         For ``gaussian``, numbers of N(0, 1); for ``shuffle``, which entry goes where.
     """
-    for value in _mix(markers + _GOLDEN).unbind(1):
-        keys = _mix(keys ^ value)
-    return _order(keys, width) if kind == "shuffle" else _normal(keys, width)
+    return _order(seeds, width) if kind == "shuffle" else _normal(seeds, width)
 
 
 def fitted(

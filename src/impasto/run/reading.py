@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from impasto.run.noise import Kind, draw, fitted, marks
+from impasto.run.noise import Kind, draw, fitted, marks, seeds
 from impasto.run.rooms import Rooms
 from impasto.run.rows import Frames
 from impasto.run.schedule import Call, Noised, Operation, Parted
@@ -77,17 +77,22 @@ def _run(
 
 def _drawn(walker: Walker, operations: Sequence[Noised]) -> list[Shaped[Tensor, "some new hidden"]]:
     """Return what each marker draws."""
-    found: dict[int, Tensor] = {}
+    if not operations:
+        return []
+    keys = [walker.batch.hashed[0][each.span] for each in operations]
+    counts = [each.numel() for each in keys]
+    rows = torch.tensor(counts, device=keys[0].device)
+    markers = marks([each.source for each in operations], rows.device).repeat_interleave(rows, 0)
+    seeded = seeds(torch.cat([each.flatten() for each in keys]), markers).split(counts)
     kinds: list[Kind] = [each.source.kind for each in operations]
+    found: dict[int, Tensor] = {}
     for kind in dict.fromkeys(kinds):
-        alike = [at for at, each in enumerate(operations) if each.source.kind == kind]
-        keys = [walker.batch.hashed[0][operations[at].span] for at in alike]
-        markers = marks([operations[at].source for at in alike], walker.batch.ids.device)
-        counts = torch.tensor([each.numel() for each in keys], device=markers.device)
-        every = torch.cat([each.flatten() for each in keys])
-        numbers = draw(kind, every, markers.repeat_interleave(counts, 0), walker.model.hidden)
-        for at, key, part in zip(alike, keys, numbers.split(counts.tolist()), strict=True):
-            found[at] = part.unflatten(0, key.shape)
+        alike = [at for at, each in enumerate(kinds) if each == kind]
+        numbers = draw(kind, torch.cat([seeded[at] for at in alike]), walker.model.hidden)
+        parts = numbers.split([counts[at] for at in alike])
+        found |= {
+            at: part.unflatten(0, keys[at].shape) for at, part in zip(alike, parts, strict=True)
+        }
     return [found[at] for at in range(len(operations))]
 
 

@@ -117,10 +117,12 @@ def walk(
         if step is not None:
             state, given = _stepped(step, node, walker, state, given, donors)
             on_step()
-        for index in node.ends:
-            yield index, state
         pending += [(s, n, state, given) for s, n in reversed(node.branches.items())]
         choice.latest = node
+        ended = [state] * len(node.ends)
+        del state  # whoever is handed it says how long it stays
+        for index in node.ends:
+            yield index, ended.pop()
 
 
 class _Choice:
