@@ -15,7 +15,7 @@ from impasto.run.passage import Passage, Transplant
 from impasto.run.rows import first_batch, following_batch
 from impasto.run.tree import DonorRun
 from impasto.run.trie import Trie, alike, chain, tries
-from impasto.run.walk import Splice, Walker
+from impasto.run.walk import Walker
 
 _T = TypeVar("_T")
 
@@ -118,33 +118,32 @@ def open_flock(
     They keep keys and values for tokens to come if ``records``.
     """
     prefix = _prefix_walker(model, bundle.prefix)
-    opened = [_opened(model, passages, batch, prefix, donors, records) for batch in bundle.batches]
-    runs = {
-        name: DonorRun(Flock([d[name][0] for _, d in opened]), [d[name][1] for _, d in opened])
-        for name in donors
-    }
-    return Flock([walker for walker, _ in opened]), runs
+    walkers = [_walker(model, batch, prefix, records) for batch in bundle.batches]
+    return Flock(walkers), {name: _donor_run(model, passages, bundle, name) for name in donors}
 
 
-def _opened(
-    model: OpenedModel,
-    passages: Sequence[Passage],
-    batch: Sequence[Trie],
-    prefix: Walker | None,
-    donors: Collection[str],
-    records: bool,
-) -> tuple[Walker, dict[str, tuple[Walker, Splice]]]:
-    """Return the walker of a batch, and each donor's with the rows that it gives."""
-    walker = _walker(model, batch, prefix, records)
-    given = {}
-    for name in donors:
-        transplants = [passages[trie.passages[0]].transplants[name] for trie in batch]
-        prompts = [chain(row, _donor(name, t)) for row, t in enumerate(transplants)]
-        shared = _shared(prompts, rows_per_call(model))
-        before = _prefix_walker(model, prompts[0].ids[:shared])
-        donor = _walker(model, [trie.cut(shared) for trie in prompts], before, records=False)
-        given[name] = donor, splice(transplants, shared, walker.shared, model.device)
-    return walker, given
+def _donor_run(
+    model: OpenedModel, passages: Sequence[Passage], bundle: Bundle, name: str
+) -> DonorRun:
+    """Return the walkers of the donors of this name, batch by batch, and the rows that they give.
+
+    What all donors of the bundle begin with is a prefix of theirs.
+    """
+    transplants = [
+        [passages[trie.passages[0]].transplants[name] for trie in batch] for batch in bundle.batches
+    ]
+    prompts = [
+        [chain(row, _donor(name, each)) for row, each in enumerate(batch)] for batch in transplants
+    ]
+    every = [prompt for batch in prompts for prompt in batch]
+    shared = _shared(every, rows_per_call(model))
+    before = _prefix_walker(model, every[0].ids[:shared])
+    walkers = [
+        _walker(model, [trie.cut(shared) for trie in batch], before, records=False)
+        for batch in prompts
+    ]
+    ahead, device = len(bundle.prefix), model.device
+    return DonorRun(Flock(walkers), [splice(batch, shared, ahead, device) for batch in transplants])
 
 
 def _donor(name: str, transplant: Transplant) -> Passage:
