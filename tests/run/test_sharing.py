@@ -174,3 +174,19 @@ def test_an_instruction_is_read_once_for_questions_of_many_batches(monkeypatch, 
             expected = reference.score(hf, plan, context, answer)
             assert log_p == pytest.approx(expected[0], abs=2e-4), plan
             assert greedy == expected[1]
+
+
+def test_donors_of_batches_that_walk_together_may_begin_unlike(monkeypatch):
+    """Those of one batch have more in common than those of all."""
+    hf, model = family("llama"), load_decoder(family("llama"))
+    prompts = [[first, 1, 4, 1, 5, 9] for first in (3, 4, 5, 6)]
+    heads = [[2, 7, 1], [2, 7, 1], [9, 4, 4], [9, 4, 4]]
+    given = [[*head, 8, last] for last, head in enumerate(heads, 20)]
+    donors = [{"a": Donor(ids, (3, 5), (2, 4))} for ids in given]
+    plan = next(plan for plan in INJECTING_PLANS if set(plan.injections) == {"a"})
+    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 1)
+    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 12})
+    [written] = model.generate(plan, prompts, max_new_tokens=3, donors=donors)
+    for ids, donor, new in zip(prompts, given, written, strict=True):
+        graft = {"a": reference.Graft(donor, [3, 4], [2, 3])}
+        assert new == reference.generate(hf, plan, ids, 3, graft)
