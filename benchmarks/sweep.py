@@ -25,8 +25,9 @@ after a warm-up; loading models, editing them and setting up lm-eval is not.
 Layer-rows: rows through whole layers; a row that needs only some of a layer's weights counts as
 their share. Machine rate: what a loop of the same matrix products reaches here, and what the whole
 run, all else included, reaches of it. Peak memory: beyond libraries and the loaded model, the
-median of three processes of its own (on a GPU: what torch allocates); for the peer on its costliest
-plan, or on all plans one after the other where all are timed. Exits with 1 if answers differ.
+median of three processes of their own (on a GPU: what torch allocates); for the peer on its
+costliest plan, or on all plans one after the other where all are timed. Exits with 1 if answers
+differ.
 """
 
 import argparse

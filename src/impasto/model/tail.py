@@ -72,7 +72,7 @@ def find_tail(
     found = Tail(calls, around)
     try:
         is_all = bool(calls) and torch.equal(found(hf, tried), expected)
-    except (TypeError, RuntimeError):  # a module that takes more than states
+    except (TypeError, ValueError, IndexError, RuntimeError):  # it takes other than states
         return None
     return found if is_all else None
 

@@ -45,15 +45,11 @@ class Scores:
         self._held: Tensor | None = None
 
     def of(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Return memory of a shape, of the type of another tensor and where that is."""
+        """Return memory of a shape for numbers like a tensor's: single precision, where it is."""
         count, held = torch.Size(shape).numel(), self._held
-        if held is None or len(held) < count or (held.dtype, held.device) != _kind(like):
+        if held is None or len(held) < count or held.device != like.device:
             held = self._held = like.new_empty(count + count // 2)
         return held[:count].view(torch.Size(shape))
-
-
-def _kind(tensor: Tensor) -> tuple[torch.dtype, torch.device]:
-    return tensor.dtype, tensor.device
 
 
 def few_row_attention(scores: Scores) -> AbstractContextManager[None]:

@@ -34,9 +34,10 @@ class Decoder:
         self._together: Lockstep | None = None
 
     def wait(self, texts: int) -> None:
-        """Go on until there is room for a plan that writes so many texts, or nothing goes on."""
-        while self._load() > _THIN or (self._load() and self._load(texts) > 1):
-            self._step()
+        """Where a plan that writes so many texts has no room, go on until it has."""
+        if self._load(texts) > 1:
+            while self._load() > _THIN or (self._load() and self._load(texts) > 1):
+                self._step()
 
     def add(self, begun: Begun) -> None:
         """Take in a plan; where its keys and values have no room, the others go on until then."""

@@ -17,12 +17,19 @@ _LEAST = 2**16  # bytes that are worth a mapping
 
 
 def returned_zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return zeros of a shape, of the type of another tensor and where that is."""
+    """Return zeros of a shape, of the type of another tensor and where that is.
+
+    Raises:
+        MemoryError: when the system has none.
+    """
     count = torch.Size(shape).numel()
     size = count * like.itemsize
     if like.device.type != "cpu" or size < _LEAST:
         return like.new_zeros(shape)
-    pages = mmap.mmap(-1, size, **_PRIVATE)
+    try:
+        pages = mmap.mmap(-1, size, **_PRIVATE)
+    except OSError as error:
+        raise MemoryError(f"the system gives no {size} bytes: {error}") from error
     return torch.frombuffer(pages, dtype=like.dtype, count=count).view(torch.Size(shape))
 
 

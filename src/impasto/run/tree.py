@@ -111,44 +111,37 @@ def walk(
     """
     begin: dict[str, S] = {name: donors[name].walker.start() for name in root.injects}
     pending: list[tuple[Step | None, Node, S, dict[str, S]]] = [(None, root, walker.start(), begin)]
-    choice = _Choice(kinds)
+    node, kind = root, _kinds_of_chains(kinds)
     while pending:
-        step, node, state, given = pending.pop(choice.of([each[1] for each in pending]))
+        at = len(pending) - 1
+        if kinds and not node.branches:
+            latest = kinds[node.ends[-1]]
+            waiting = range(at, -1, -1)
+            at = next((place for place in waiting if kind(pending[place][1]) == latest), at)
+        step, node, state, given = pending.pop(at)
         if step is not None:
             state, given = _stepped(step, node, walker, state, given, donors)
             on_step()
         pending += [(s, n, state, given) for s, n in reversed(node.branches.items())]
-        choice.latest = node
         ended = [state] * len(node.ends)
         del state  # whoever is handed it says how long it stays
         for index in node.ends:
             yield index, ended.pop()
 
 
-class _Choice:
-    """Which of the nodes that wait is gone on with."""
+def _kinds_of_chains(kinds: Sequence[Hashable]) -> Callable[[Node], Hashable]:
+    """Return what says of which kind the plan is that a chain ends with; None of what parts."""
+    found: dict[int, Hashable] = {}
 
-    def __init__(self, kinds: Sequence[Hashable]) -> None:
-        self.latest: Node | None = None
-        self._kinds = kinds
-        self._found: dict[int, Hashable] = {}
-
-    def of(self, waiting: Sequence[Node]) -> int:
-        """Return the place of a chain that is of the latest plan's kind, or else the last place."""
-        last = len(waiting) - 1
-        if not self._kinds or self.latest is None or self.latest.branches:
-            return last
-        kind = self._kinds[self.latest.ends[-1]]
-        return next((at for at in range(last, -1, -1) if self._kind(waiting[at]) == kind), last)
-
-    def _kind(self, node: Node) -> Hashable:
-        """Return the kind of the plan at the end of a chain; None where a node parts further."""
-        if id(node) not in self._found:
+    def kind(node: Node) -> Hashable:
+        if id(node) not in found:
             end = node
             while len(end.branches) == 1:
                 [end] = end.branches.values()
-            self._found[id(node)] = None if end.branches else self._kinds[end.ends[-1]]
-        return self._found[id(node)]
+            found[id(node)] = None if end.branches else kinds[end.ends[-1]]
+        return found[id(node)]
+
+    return kind
 
 
 def _stepped(
