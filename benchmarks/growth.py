@@ -5,6 +5,7 @@ of a k-sweep and the length of each, so that it may take four times as long, and
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +18,7 @@ from peers import Input, cases
 from workloads import questions, random_llama, score
 
 MOST_FOR_PLANS, MOST_FOR_LAYERS = 2.0, 4.0
-ROUNDS = 3
+ROUNDS = 5
 DEPTH_SWEEPS = ("freeze", "shuffle", "gaussian", "drop_attention_from")
 
 
@@ -25,7 +26,7 @@ def growth(device: str, dtype: torch.dtype, layers: int, count: int) -> None:
     """Print both, at ``layers`` and half of them, on so many questions."""
     deep, shallow = (load_decoder(random_llama(device, dtype, T)) for T in (layers, layers // 2))
     inputs = questions(deep.hf.config.vocab_size, count)
-    print(f"\ngrowth: {count} questions × 4 choices, best of {ROUNDS} rounds", flush=True)
+    print(f"\ngrowth: {count} questions × 4 choices, medians of {ROUNDS} rounds", flush=True)
     for family, (fewer, all_of_them) in _doublings(layers).items():
         half = _plans(family, layers, fewer)
         whole = _plans(family, layers, all_of_them)
@@ -65,14 +66,12 @@ def _plans(family: str, T: int, choices: _Choices) -> list[Plan]:
 def _times(
     runs: Sequence[tuple[Model, list[Plan]]], inputs: list[Input], device: str
 ) -> list[float]:
-    """Return the seconds of each run: the best of some rounds, in turns, after one to warm up."""
-    best = [float("inf")] * len(runs)
-    for round_ in range(ROUNDS + 1):
-        for index, (model, plans) in enumerate(runs):
-            lasted, _ = seconds(lambda m=model, p=plans: score(m, p, inputs), device)
-            if round_:
-                best[index] = min(best[index], lasted)
-    return best
+    """Return the seconds of each run: the median of some rounds, in turns, after one to warm up."""
+    lasted: list[list[float]] = [[] for _ in runs]
+    for _ in range(ROUNDS + 1):
+        for (model, plans), each in zip(runs, lasted, strict=True):
+            each.append(seconds(lambda m=model, p=plans: score(m, p, inputs), device)[0])
+    return [median(each[1:]) for each in lasted]
 
 
 def _told(what: str, before: float, after: float, most: float) -> None:

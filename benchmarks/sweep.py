@@ -25,9 +25,9 @@ after a warm-up; loading models, editing them and setting up lm-eval is not.
 Layer-rows: rows through whole layers; a row that needs only some of a layer's weights counts as
 their share. Machine rate: what a loop of the same matrix products reaches here, and what the whole
 run, all else included, reaches of it. Peak memory: beyond libraries and the loaded model, the
-median of three processes of their own (on a GPU: what torch allocates); for the peer on its
-costliest plan, or on all plans one after the other where all are timed. Exits with 1 if answers
-differ.
+median of five processes of their own, for how a heap comes to lie differs from one to the next (on
+a GPU: what torch allocates); for the peer on its costliest plan, or on all plans one after the
+other where all are timed. In brackets, that of the whole process. Exits with 1 if answers differ.
 """
 
 import argparse
@@ -38,28 +38,39 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from growth import growth
 from impasto.speed.machine import machine
-from impasto.speed.memory import peak_memory
+from impasto.speed.memory import peak_memory, resident
 from measures import Products, Shape, flops, layer_rows, machine_rate, seconds
 from peers import BATCH, Answers, Input
 from workloads import TARGETS, Workload, workload
 
 MOST_MEMORY = 1.5
-PROCESSES = 3  # in which memory is measured, each time anew
+PROCESSES = 5  # in which memory is measured, each time anew
+
+
+class Peak(NamedTuple):
+    """The most memory that some work takes, in bytes; None where it cannot be told.
+
+    Attributes:
+        beyond: Beyond libraries and the loaded model.
+        whole: All that the process has.
+    """
+
+    beyond: int | None
+    whole: int | None
 
 
 @dataclass(frozen=True)
-class EngineRun:
-    """What a sweep takes besides time: peak memory in bytes, and its matrix products."""
+class Multiplied:
+    """The matrix products of a sweep, and how long they took."""
 
-    peak: int | None
     calls: Counter[Shape]
-    product_seconds: float
+    seconds: float
 
 
 def main() -> int:
@@ -93,21 +104,22 @@ def _run(name: str, given: argparse.Namespace) -> bool:
     own_seconds, own = seconds(work.sweep, given.device)
     peer_seconds, chosen, apart = _timed_peer(work, costs, own, given.device)
     scaled = peer_seconds * sum(costs) / sum(costs[index] for index in chosen)
-    run = _engine_apart(name, work, given)
+    products = _products_apart(name, work, given)
     costliest = [costs.index(max(costs))]
-    peer_peak = _peer_apart(name, work, chosen if len(chosen) == total else costliest, given)
+    peak = _peak_apart(name, work, None, given)
+    peer_peak = _peak_apart(name, work, chosen if len(chosen) == total else costliest, given)
 
-    _told_cost("impasto", own_seconds, layer_rows(run.calls, hf), run.peak)
+    _told_cost("impasto", own_seconds, layer_rows(products.calls, hf), peak)
     _told_cost("peer", scaled, sum(costs), peer_peak, work.peer_name)
     if len(chosen) < total:
         _line("", f"the peer ran {len(chosen)} of {total} plans, evenly chosen, in "
               f"{peer_seconds:.2f} s; scaled by layer-rows")  # fmt: skip
     ratio = scaled / own_seconds
     _line("ratio", f"{ratio:.1f} ×", f"at least {work.target} ×", ratio >= work.target)
-    if run.peak is not None and peer_peak is not None:
-        more = run.peak / peer_peak
+    if peak.beyond is not None and peer_peak.beyond is not None:
+        more = peak.beyond / peer_peak.beyond
         _line("memory", f"{more:.2f} × the peer's", f"at most {MOST_MEMORY} ×", more <= MOST_MEMORY)
-    _told_products(work, run, given, own_seconds)
+    _told_products(work, products, given, own_seconds)
     agree = all(each <= work.limit for each in apart)
     _line("agreement", f"{len(apart)} answers of {len(chosen)} plans: {work.told(apart)}",
           f"limit {work.limit:g}", agree)  # fmt: skip
@@ -147,11 +159,14 @@ def _timed_peer(
     return spent, chosen, apart
 
 
-def _told_products(work: Workload, run: EngineRun, given: argparse.Namespace, spent: float) -> None:
-    vocabulary, every = work.model.hf.config.vocab_size, flops(run.calls)
-    head = flops(Counter({shape: n for shape, n in run.calls.items() if shape[2] == vocabulary}))
-    rate, rows = machine_rate(run.calls, given.device, given.dtype)
-    share, alone = every / spent / rate, every / run.product_seconds / rate
+def _told_products(
+    work: Workload, products: Multiplied, given: argparse.Namespace, spent: float
+) -> None:
+    calls, vocabulary = products.calls, work.model.hf.config.vocab_size
+    every = flops(calls)
+    head = flops(Counter({shape: n for shape, n in calls.items() if shape[2] == vocabulary}))
+    rate, rows = machine_rate(calls, given.device, given.dtype)
+    share, alone = every / spent / rate, every / products.seconds / rate
     _line("products", f"{every / 1e12:.3f}e12 operations in linear layers and head (the head's "
           f"{head / every:.0%}); attention's own are not counted")  # fmt: skip
     _line("", f"{every / spent / 1e9:.1f}e9 a second of the whole run; the machine reaches "
@@ -162,9 +177,11 @@ def _told_products(work: Workload, run: EngineRun, given: argparse.Namespace, sp
           alone >= work.least_share)  # fmt: skip
 
 
-def _told_cost(who: str, spent: float, rows: float, peak: int | None, remark: str = "") -> None:
-    memory = "not measured" if peak is None else f"{peak / 1e6:,.0f} MB"
-    _line(who, f"{spent:10,.2f} s {rows:14,.0f} layer-rows {memory:>10} at peak   {remark}")
+def _told_cost(who: str, spent: float, rows: float, peak: Peak, remark: str = "") -> None:
+    memory = "not measured" if peak.beyond is None else f"{peak.beyond / 1e6:,.0f} MB"
+    if peak.whole is not None:
+        memory += f" ({peak.whole / 1e6:,.0f} MB)"
+    _line(who, f"{spent:10,.2f} s {rows:14,.0f} layer-rows {memory:>19} at peak   {remark}")
 
 
 def _line(what: str, text: str, bar: str = "", holds: bool = True) -> None:
@@ -175,48 +192,20 @@ def _line(what: str, text: str, bar: str = "", holds: bool = True) -> None:
 # ---------------------------------------------------------------------- in a process of its own
 
 
-def _engine_apart(name: str, work: Workload, given: argparse.Namespace) -> EngineRun:
+def _products_apart(name: str, work: Workload, given: argparse.Namespace) -> Multiplied:
+    """Watch the sweep's products, which takes time and memory of its own."""
+    calls, spent = _products(work) if given.device == "cuda" else _apart(name, "products")
+    return Multiplied(Counter({(m, k, n): times for (m, k, n), times in calls}), spent)
+
+
+def _peak_apart(
+    name: str, work: Workload, plans: Sequence[int] | None, given: argparse.Namespace
+) -> Peak:
+    """Return the median of the engine's peaks, or of the peer's on some plans in turn."""
     if given.device == "cuda":
-        return _engine_inside(work, given.device)
-    runs = [_apart(name, "engine") for _ in range(PROCESSES)]
-    _, calls, product_seconds = runs[0]
-    counted = Counter({tuple(shape): n for shape, n in calls})
-    return EngineRun(_middle([peak for peak, *_ in runs]), counted, product_seconds)
-
-
-def _peer_apart(
-    name: str, work: Workload, indices: Sequence[int], given: argparse.Namespace
-) -> int | None:
-    """Return the peak memory of the peer on some plans, one after the other."""
-    if given.device == "cuda":
-        return _peer_inside(work, indices, given.device)
-    side = ",".join(map(str, indices))
-    return _middle([_apart(name, side) for _ in range(PROCESSES)])
-
-
-def _middle(peaks: Sequence[int | None]) -> int | None:
-    """Return the median of peaks: how a heap is laid out differs from process to process."""
-    return None if None in peaks else sorted(filter(None, peaks))[len(peaks) // 2]
-
-
-def _engine_inside(work: Workload, device: str) -> EngineRun:
-    peak = peak_memory(work.sweep, torch.device(device))
-    with Products() as products:  # apart, for watching takes memory, too
-        work.sweep()
-    return EngineRun(peak, products.calls, products.seconds)
-
-
-def _peer_inside(work: Workload, indices: Sequence[int], device: str) -> int | None:
-    def run(index: int, inputs: Sequence[Input]) -> None:
-        with work.peer(work.model, work.cases[index]) as answers:
-            answers(inputs)
-
-    def run_all() -> None:
-        for index in indices:
-            run(index, work.inputs)
-
-    run(indices[0], [work.probe])
-    return peak_memory(run_all, torch.device(device))
+        return _peak(work, plans, given.device)
+    side = "engine" if plans is None else ",".join(map(str, plans))
+    return sorted(Peak(*_apart(name, side)) for _ in range(PROCESSES))[PROCESSES // 2]
 
 
 def _apart(name: str, side: str) -> Any:
@@ -226,17 +215,45 @@ def _apart(name: str, side: str) -> Any:
 
 
 def _inside(given: argparse.Namespace) -> int:
+    """Print what `_apart` asks for."""
     name, side = given.inside
     work = workload(name, given)
     assert isinstance(work, Workload), work
-    if side == "engine":
-        work.sweep(every=len(work.cases), inputs=1)
-        run = _engine_inside(work, given.device)
-        print(json.dumps([run.peak, list(run.calls.items()), run.product_seconds]))
+    if side == "products":
+        found: Any = _products(work)
     else:
-        indices = [int(index) for index in side.split(",")]
-        print(json.dumps(_peer_inside(work, indices, given.device)))
+        plans = None if side == "engine" else [int(index) for index in side.split(",")]
+        found = _peak(work, plans, given.device)
+    print(json.dumps(found))
     return 0
+
+
+def _products(work: Workload) -> tuple[list[tuple[Shape, int]], float]:
+    """Return the shapes of the sweep's products, how many are of each, and their seconds."""
+    work.sweep(every=len(work.cases), inputs=1)
+    with Products() as products:
+        work.sweep()
+    return list(products.calls.items()), products.seconds
+
+
+def _peak(work: Workload, plans: Sequence[int] | None, device: str) -> Peak:
+    """Return the peak of the sweep, or of the peer on some plans, one after the other."""
+
+    def run(index: int, inputs: Sequence[Input]) -> None:
+        with work.peer(work.model, work.cases[index]) as answers:
+            answers(inputs)
+
+    def run_all() -> None:
+        for index in plans or []:
+            run(index, work.inputs)
+
+    if plans is None:
+        work.sweep(every=len(work.cases), inputs=1)
+    else:
+        run(plans[0], [work.probe])
+    beyond = peak_memory(work.sweep if plans is None else run_all, torch.device(device))
+    is_told = device != "cuda" and beyond is not None
+    return Peak(beyond, resident("VmHWM") if is_told else None)
 
 
 def _arguments() -> argparse.Namespace:

@@ -33,11 +33,11 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
     give_back()
     try:
         _RESET.write_text("5")  # the high-water mark begins anew
-        before = _status("VmRSS")
+        before = resident("VmRSS")
     except OSError:
         return None
     work()
-    return _status("VmHWM") - before
+    return resident("VmHWM") - before
 
 
 def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
@@ -52,6 +52,11 @@ def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
     return 1 << max(0, fits.bit_length() - 1)
 
 
-def _status(name: str) -> int:
+def resident(name: str) -> int:
+    """Return what the system says of this process's memory (``VmRSS``, ``VmHWM``), in bytes.
+
+    Raises:
+        OSError: where the system is not Linux.
+    """
     lines = _STATUS.read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
