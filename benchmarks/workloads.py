@@ -29,7 +29,7 @@ LLAMA_2_7B = {
     "num_attention_heads": 32, "num_hidden_layers": 32, "max_position_embeddings": 4096,
 }  # fmt: skip
 
-TOLERANCE, COARSE_TOLERANCE = 1e-4, 2e-2  # nats per token, in fp32 and in less
+TOLERANCE, COARSE_TOLERANCE = 1e-4, CHOICE * 2e-2  # nats per choice, in fp32 and in less
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _scoring(name: str, given: argparse.Namespace) -> Workload:
     inputs = questions(model.hf.config.vocab_size, count, PREFIX if name == "few-shot" else 0)
     context, continuation = inputs[0]
     is_history = name == "A"  # which no list of layers can say
-    limit = CHOICE * (TOLERANCE if given.dtype == torch.float32 else COARSE_TOLERANCE)
+    limit = TOLERANCE if given.dtype == torch.float32 else COARSE_TOLERANCE
     every = 2 if name == "C" and given.device == "cpu" else 4
     return Workload(
         target=TARGETS[name],
