@@ -1,6 +1,6 @@
 """What sweeps over many plans cost, against running them one after the other.
 
-    python benchmarks/sweep.py                   # all workloads: about a quarter of an hour
+    python benchmarks/sweep.py                   # all workloads: a quarter of an hour to an hour
     python benchmarks/sweep.py --only C,B        # some of them
     python benchmarks/sweep.py --growth          # how the time grows with plans and with layers
     python benchmarks/sweep.py --device cuda     # A and C on a model of Llama-2-7B's shape, bf16
