@@ -1,12 +1,15 @@
 """Stand-ins for the ``forward`` of modules, put in place and taken away exactly.
 
 A stand-in is an attribute of the instance, so neither weights nor classes are touched, and what
-others had put there (accelerate's device moves, for instance) comes back as it was.
+others had put there (accelerate's device moves, for instance) comes back as it was. It stands in
+for the calls of the thread that put it in place; a model that another thread calls meanwhile runs
+as it did before.
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
+from threading import get_ident
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,15 +18,24 @@ Forward = Callable[..., Any]
 
 
 class Forwards:
-    """A context in which each of the given modules runs its stand-in."""
+    """A context in which each of the given modules runs its stand-in.
 
-    def __init__(self, stand_ins: Sequence[tuple[nn.Module, Forward]]) -> None:
-        self._stand_ins = stand_ins
+    Args:
+        stand_ins: The modules, each with what stands in for its forward.
+        in_every_thread: Whether the calls of other threads run the stand-ins, too.
+    """
+
+    def __init__(
+        self, stand_ins: Sequence[tuple[nn.Module, Forward]], in_every_thread: bool = False
+    ) -> None:
+        self._stand_ins, self._in_every_thread = stand_ins, in_every_thread
         self._before: list[tuple[nn.Module, Any]] = []
 
     def __enter__(self) -> "Forwards":
         for module, forward in self._stand_ins:
             self._before.append((module, module.__dict__.get("forward")))
+            if not self._in_every_thread:
+                forward = OwnForward(forward, module.forward)
             module.__dict__["forward"] = forward
         return self
 
@@ -34,6 +46,20 @@ class Forwards:
             else:
                 module.__dict__["forward"] = forward
         self._before.clear()
+
+
+class OwnForward:
+    """A forward for the calls of the thread that made it; those of others run ``otherwise``."""
+
+    __slots__ = ("_owner", "forward", "otherwise")
+
+    def __init__(self, forward: Forward, otherwise: Forward) -> None:
+        self.forward, self.otherwise, self._owner = forward, otherwise, get_ident()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if get_ident() == self._owner:
+            return self.forward(*args, **kwargs)
+        return self.otherwise(*args, **kwargs)
 
 
 @cache

@@ -159,8 +159,13 @@ class Opened(ABC):
 
 @dataclass(eq=False)
 class OpenedModel(Opened):
-    """A decoder whose blocks can be called one by one; made by :func:`open_model`."""
+    """A decoder whose blocks can be called one by one; made by :func:`open_model`.
 
+    ``attention_modules`` are those whose attention can be chosen for a call, once they have been
+    found (:mod:`impasto.run.attention`).
+    """
+
+    attention_modules: list[nn.Module] | None = field(default=None, init=False)
     _visibility: Visibility | None = field(default=None, init=False)
 
     @cached_property

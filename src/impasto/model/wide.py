@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from impasto.model.block import Arguments, Block, Part
+from impasto.model.forwards import OwnForward
 from impasto.model.stacked import Stacked
 
 
@@ -183,7 +184,9 @@ def _is_like(one: nn.Module, other: nn.Module, numbers: tuple[int, int]) -> bool
 def _settings(module: nn.Module) -> dict[str, Any]:
     """Return what a module is told by its attributes; its class's own forward is no setting."""
     found = {name: value for name, value in vars(module).items() if name not in _NOT_COMPARED}
-    if getattr(found.get("forward"), "__func__", None) is type(module).forward:
+    forward = found.get("forward")
+    forward = forward.forward if isinstance(forward, OwnForward) else forward
+    if getattr(forward, "__func__", None) is type(module).forward:
         del found["forward"]
     return found
 

@@ -1,44 +1,140 @@
-"""Attention of a few rows to many keys, as decoding has it.
+"""The attention that a model's modules run, chosen for one call and for nobody else.
 
-Hugging Face's ``sdpa`` copies every key once for each query head that shares it, and torch's kernel
-works through sequence and head one after the other, which is made for many rows. Here the same is
-two batched products, in which the query heads that share a key are rows of one product. It stands
-in for ``sdpa`` while plans decode, and leaves to it whatever is not of this kind.
+Transformers looks an attention function up by the name on a module's configuration. One name of
+our own is registered there, once, and nothing that was there is changed. For the length of a call,
+the attention modules of the model at hand find a copy of their configuration with that name on it;
+which function it stands for is this thread's own choice (:func:`chosen_attention`). A thread that
+has chosen none, and calls the same model meanwhile, gets the attention that it had.
+
+What can be chosen is :mod:`impasto.run.seen` (scoring), :func:`few_row_attention` (decoding) and
+the watching of weights (:mod:`impasto.run.entropy`).
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from impasto.model.opened import OpenedModel
 
 FEW_ROWS = 8
 
 Attention = Callable[..., tuple[Tensor, Any]]
+"""What transformers calls for attention; a chosen one is handed the stock function first."""
 
-_NAME = "sdpa"
+STOCK = "sdpa"  # the attention that another may be chosen in place of
+_NAME = "impasto"
+_CONFIGURED = "_attn_implementation_internal"  # the attribute that holds the name
+
+_chosen: ContextVar[Attention | None] = ContextVar("the attention of this call", default=None)
+
+
+def _dispatch(module: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+    """Attend as this thread has chosen; as transformers does where it has not."""
+    stock, attend = ALL_ATTENTION_FUNCTIONS[STOCK], _chosen.get()
+    if attend is None:
+        return stock(module, *args, **kwargs)
+    return attend(stock, module, *args, **kwargs)
+
+
+ALL_ATTENTION_FUNCTIONS.register(_NAME, _dispatch)
 
 
 @contextmanager
-def in_place_of_sdpa(attend: Attention) -> Iterator[None]:
-    """Return a context in which models on ``sdpa`` attend so; ``attend`` is handed it first."""
-    stock = ALL_ATTENTION_FUNCTIONS[_NAME]
-    ALL_ATTENTION_FUNCTIONS[_NAME] = partial(attend, stock)
+def chosen_attention(model: OpenedModel, attend: Attention | None) -> Iterator[None]:
+    """Return a context in which a model on ``sdpa`` attends so, as far as this thread calls it.
+
+    Modules that do not look their attention up by name keep their own; with None, all do.
+    """
+    if attend is None:
+        yield
+        return
+    token = _chosen.set(attend)
     try:
+        with _named(attention_modules(model)):
+            yield
+    finally:
+        _chosen.reset(token)
+
+
+def attention_modules(model: OpenedModel) -> Sequence[nn.Module]:
+    """Return the modules whose attention can be chosen: found out by trying, once per opening."""
+    if model.attention_modules is None:
+        model.attention_modules = _find_modules(model)
+    return model.attention_modules
+
+
+@torch.no_grad()
+def _find_modules(model: OpenedModel) -> list[nn.Module]:
+    """Return the modules that look their attention up, of blocks that then give the same.
+
+    A block may hold a registry of its own, or compare names; it then keeps the attention it has.
+    """
+    found: list[nn.Module] = []
+    ids = torch.arange(3, device=model.device)[None] % model.vocabulary
+    entered = model.enter(ids, torch.arange(3, device=model.device)[None])
+    states = entered.states
+    for layer in model.present:
+        block, arguments = model.blocks[layer], entered.arguments[layer]
+        after = block(states, arguments)
+        modules = [module for module in block.module.modules() if _is_stock(module)]
+        calls: list[nn.Module] = []
+        token = _chosen.set(partial(_noting, calls))
+        try:
+            with _named(modules):
+                renamed = block(states, arguments)
+        finally:
+            _chosen.reset(token)
+        if calls and torch.equal(renamed, after):
+            found += modules
+        states = after
+    return found
+
+
+def _noting(
+    calls: list[nn.Module], stock: Attention, module: Any, *args: Any, **kwargs: Any
+) -> Any:
+    calls.append(module)
+    return stock(module, *args, **kwargs)
+
+
+def _is_stock(module: nn.Module) -> bool:
+    config = module.__dict__.get("config")
+    return getattr(config, _CONFIGURED, None) == STOCK
+
+
+@contextmanager
+def _named(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Return a context in which modules find the name of ours on their configurations.
+
+    Configurations are shared by modules, and by models; so a module is given a copy.
+    """
+    before = [module.__dict__["config"] for module in modules]
+    copies = {id(config): config for config in before}
+    for key, config in copies.items():
+        copies[key] = renamed = copy.copy(config)
+        renamed.__dict__[_CONFIGURED] = _NAME
+    try:
+        for module, config in zip(modules, before, strict=True):
+            module.__dict__["config"] = copies.get(id(config), config)
         yield
     finally:
-        ALL_ATTENTION_FUNCTIONS[_NAME] = stock
+        for module, config in zip(modules, before, strict=True):
+            module.__dict__["config"] = config
 
 
 class Scores:
     """Memory for the scores of an attention, which those of the next one are written over.
 
     There are a few more at every token, which would leave gaps in the heap that the next do not fit
-    into.
+    into. It belongs to one call.
     """
 
     def __init__(self) -> None:
@@ -52,12 +148,15 @@ class Scores:
         return held[:count].view(torch.Size(shape))
 
 
-def few_row_attention(scores: Scores) -> AbstractContextManager[None]:
-    """Return a context in which models on ``sdpa`` attend from few rows by two products.
+def few_row_attention(scores: Scores) -> Attention:
+    """Return an attention of few rows to many keys, as decoding has it, by two products.
 
+    Stock ``sdpa`` copies every key once for each query head that shares it, and torch's kernel
+    works through sequence and head one after the other, which is made for many rows. Here the query
+    heads that share a key are rows of one product. What is not of this kind is left to the stock.
     No gradients can be taken of it.
     """
-    return in_place_of_sdpa(partial(_attend, scores))
+    return partial(_attend, scores)
 
 
 def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ As texts are done, plans that wait take their place.
 """
 
 from impasto.model.opened import OpenedModel
-from impasto.run.attention import Scores, few_row_attention
+from impasto.run.attention import Scores, chosen_attention, few_row_attention
 from impasto.run.begun import Begun
 from impasto.run.bundle import rows_per_call
 from impasto.run.limits import Limits
@@ -29,7 +29,7 @@ class Decoder:
     def __init__(self, model: OpenedModel, limits: Limits, memory: int) -> None:
         self._model, self._limits, self._memory = model, limits, memory
         self._most = max(_LEAST, rows_per_call(model))
-        self._scores = Scores()
+        self._attention = few_row_attention(Scores())
         self._waiting: list[Begun] = []
         self._together: Lockstep | None = None
 
@@ -67,7 +67,7 @@ class Decoder:
         if self._together is None or self._waiting or self._together.is_full:
             self._move()
         assert self._together is not None, "plans go on"
-        with few_row_attention(self._scores):
+        with chosen_attention(self._model, self._attention):
             self._together.step()
         if self._together.share <= _THIN:
             self._move()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from impasto.model.opened import Opened, OpenedModel
 from impasto.plan import Plan
+from impasto.run.attention import chosen_attention
 from impasto.run.bundle import open_flock
 from impasto.run.memory import fitting
 from impasto.run.meter import Meter
@@ -51,7 +52,7 @@ def score(
         step = lambda rows=bundle.rows: meter.add(rows)  # noqa: E731
         try:
             flock, donors = open_flock(model, passages, bundle, tree.injects)
-            with attention_to_what_is_seen(model.device):
+            with chosen_attention(model, attention_to_what_is_seen(model.device)):
                 for plan, states in walk(tree, flock, donors, step):
                     found = wanted.scores(model, flock.finish(states))
                     for index, value in zip(bundle.passages, found, strict=True):

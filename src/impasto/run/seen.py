@@ -8,7 +8,6 @@ only where that saves more than the further calls cost. The sums are the same bu
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from impasto.run.attention import Attention, in_place_of_sdpa, is_plain
+from impasto.run.attention import Attention, is_plain
 
 BLOCK = 64  # rows that attend at once
 GAP = 32  # unseen keys between two runs that are not worth a cut
@@ -47,11 +46,11 @@ class Piece:
 _Known = dict[int, tuple[Tensor, list[Piece]]]  # by id, with the mask, lest its id be another's
 
 
-def attention_to_what_is_seen(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context in which models on ``sdpa`` pass over what no row of a block sees."""
+def attention_to_what_is_seen(device: torch.device) -> Attention | None:
+    """Return an attention that passes over what no row of a block sees; None where it is slower."""
     if device.type != "cpu":  # elsewhere a call costs more than the pairs
-        return nullcontext()
-    return in_place_of_sdpa(partial(_attend, {}))
+        return None
+    return partial(_attend, {})
 
 
 def _attend(
