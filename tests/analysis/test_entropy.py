@@ -59,7 +59,7 @@ def test_attention_that_cannot_change_must_be_eager_from_the_start():
 
 
 def test_attention_that_does_not_tell_is_refused(monkeypatch):
-    model = load_decoder(family("llama"))
+    model = load_decoder(family("llama", attention="eager"))
     attention = model.hf.model.layers[2].self_attn
     plain = type(attention).forward
 

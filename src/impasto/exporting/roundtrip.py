@@ -21,6 +21,7 @@ from impasto.exporting.error import ExportError
 from impasto.model.check import difference
 from impasto.plan import Plan
 from impasto.run import Model, apply
+from impasto.run.calls import evaluating
 
 PROMPT, NEW = 12, 4
 
@@ -61,7 +62,7 @@ def expected(model: Model, plan: Plan) -> Expected:
     room = (model.max_positions or PROMPT + NEW) - NEW
     ids = torch.tensor([[(7 * i + 3) % vocabulary for i in range(max(1, min(PROMPT, room)))]])
     ids = ids.to(hf.get_input_embeddings().weight.device)
-    with apply(hf, plan):
+    with evaluating(hf), apply(hf, plan):
         for _ in range(NEW):
             ids = torch.cat([ids, hf(input_ids=ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
         logits = hf(input_ids=ids, use_cache=False).logits[0]

@@ -11,6 +11,7 @@ from transformers import AutoModel
 
 from impasto.error import UserError
 from impasto.plan import Plan
+from impasto.run.calls import calling
 from impasto.run.encoder.model import Encoder
 from impasto.run.encoder.sentences import Sentence
 from impasto.run.encoder.sweep import sweep
@@ -94,9 +95,10 @@ class Reading:
             return torch.stack([rows.mean(0) for rows in states.split(counts)])
 
         found = torch.zeros(len(plans), len(texts), opened.hidden)
-        swept = sweep(opened, plans, sentences, pool, progress, self.model.memory)
-        for plan, chosen, pooled in swept:
-            found[plan, list(chosen)] = pooled.float().cpu()
+        with calling(self.model.hf):
+            swept = sweep(opened, plans, sentences, pool, progress, self.model.memory)
+            for plan, chosen, pooled in swept:
+                found[plan, list(chosen)] = pooled.float().cpu()
         return found
 
 

@@ -8,13 +8,43 @@ as it did before.
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import cache
 from threading import get_ident
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
 
 Forward = Callable[..., Any]
+
+
+class StandIn:
+    """What a module finds in the place of its forward.
+
+    Attributes:
+        forward: What stands in.
+        before: What stood in for the module's forward before; None for nothing.
+    """
+
+    __slots__ = ("_module", "_otherwise", "_owner", "before", "forward")
+
+    def __init__(self, module: nn.Module, forward: Forward, in_every_thread: bool) -> None:
+        self.forward, self.before = forward, module.__dict__.get("forward")
+        self._module, self._otherwise = module, module.forward
+        self._owner = None if in_every_thread else get_ident()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what stands in; on another thread than its own, what would run without it."""
+        if self._owner is None or self._owner == get_ident():
+            return self.forward(*args, **kwargs)
+        return self._otherwise(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Forward:
+        """Return the own forward of the module's copy: a stand-in stays where it was put."""
+        if self.before is not None:
+            return deepcopy(self.before, memo)
+        return MethodType(type(self._module).forward, memo[id(self._module)])
 
 
 class Forwards:
@@ -28,38 +58,23 @@ class Forwards:
     def __init__(
         self, stand_ins: Sequence[tuple[nn.Module, Forward]], in_every_thread: bool = False
     ) -> None:
-        self._stand_ins, self._in_every_thread = stand_ins, in_every_thread
-        self._before: list[tuple[nn.Module, Any]] = []
+        self._given, self._in_every_thread = stand_ins, in_every_thread
+        self._placed: list[tuple[nn.Module, StandIn]] = []
 
     def __enter__(self) -> "Forwards":
-        for module, forward in self._stand_ins:
-            self._before.append((module, module.__dict__.get("forward")))
-            if not self._in_every_thread:
-                forward = OwnForward(forward, module.forward)
-            module.__dict__["forward"] = forward
+        for module, forward in self._given:
+            stand_in = StandIn(module, forward, self._in_every_thread)
+            module.__dict__["forward"] = stand_in
+            self._placed.append((module, stand_in))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for module, forward in reversed(self._before):
-            if forward is None:
+        while self._placed:
+            module, stand_in = self._placed.pop()
+            if stand_in.before is None:
                 del module.__dict__["forward"]
             else:
-                module.__dict__["forward"] = forward
-        self._before.clear()
-
-
-class OwnForward:
-    """A forward for the calls of the thread that made it; those of others run ``otherwise``."""
-
-    __slots__ = ("_owner", "forward", "otherwise")
-
-    def __init__(self, forward: Forward, otherwise: Forward) -> None:
-        self.forward, self.otherwise, self._owner = forward, otherwise, get_ident()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if get_ident() == self._owner:
-            return self.forward(*args, **kwargs)
-        return self.otherwise(*args, **kwargs)
+                module.__dict__["forward"] = stand_in.before
 
 
 @cache

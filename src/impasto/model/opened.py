@@ -84,6 +84,18 @@ class Opened(ABC):
         """The layers that are loaded, upwards."""
         return tuple(i for i, block in enumerate(self.blocks) if not is_absent(block.module))
 
+    @property
+    def has_its_blocks(self) -> bool:
+        """Whether the model's layers still are the blocks that were opened."""
+        try:
+            modules = self.hf.get_submodule(self.anatomy.path)
+        except AttributeError:
+            return False
+        return len(modules) == len(self.blocks) and all(  # type: ignore[arg-type]
+            module is block.module
+            for module, block in zip(modules, self.blocks, strict=True)  # type: ignore[call-overload]
+        )
+
     def first_block(self) -> Block:
         """Return the lowest layer that is loaded."""
         return self.blocks[self.present[0]]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from impasto.model.block import Arguments, Block, Part
-from impasto.model.forwards import OwnForward
+from impasto.model.forwards import StandIn
 from impasto.model.stacked import Stacked
 
 
@@ -185,7 +185,7 @@ def _settings(module: nn.Module) -> dict[str, Any]:
     """Return what a module is told by its attributes; its class's own forward is no setting."""
     found = {name: value for name, value in vars(module).items() if name not in _NOT_COMPARED}
     forward = found.get("forward")
-    forward = forward.forward if isinstance(forward, OwnForward) else forward
+    forward = forward.forward if isinstance(forward, StandIn) else forward
     if getattr(forward, "__func__", None) is type(module).forward:
         del found["forward"]
     return found

@@ -9,11 +9,17 @@ Generation goes through Hugging Face's own cache object (:mod:`impasto.run.ledge
 A call that asks for the last logits only (``logits_to_keep``, as Hugging Face's ``generate`` does)
 runs no other row where no logits can tell: frozen rows give keys and values, and above the last
 attention only the rows asked for go on. Under the identity plan every row runs as it always does.
+
+Forwards of several threads on one model are under way at the same time until they run the plan,
+which they do one after the other.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from threading import get_ident, local
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool
@@ -21,6 +27,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from impasto.error import UserError
+from impasto.model.anatomy import ModelError
 from impasto.model.block import Arguments
 from impasto.model.encoder import OpenedEncoder, Prepared
 from impasto.model.forwards import Forward, Forwards, as_output, parameters
@@ -29,6 +36,7 @@ from impasto.plan import Layer, Noise, Parallel, Plan, Step
 from impasto.plan.attending import attends, is_last_attention
 from impasto.run.abreast import Abreast
 from impasto.run.bundle import rows_per_call
+from impasto.run.calls import turns_of
 from impasto.run.encoder.applied import run_applied
 from impasto.run.gathered import Gathered
 from impasto.run.ledger import CachePast, Ledger
@@ -38,27 +46,44 @@ from impasto.run.rows import Batch
 from impasto.run.walk import Walker
 from impasto.run.watch import Watch
 
-_applied: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
-
 
 def apply(hf: nn.Module, plan: Plan) -> "Applied":
     """Make a Hugging Face model run a plan, until the handle is removed.
 
     ``with impasto.apply(hf, plan): hf.generate(...)``, or ``handle = impasto.apply(hf, plan)`` and
-    later ``handle.remove()``.
+    later ``handle.remove()``. Whichever thread calls the model meanwhile, it runs the plan; what is
+    asked of an :class:`impasto.Model` or :class:`impasto.Encoder` runs the plan that is asked for.
+    Where another thread has applied a plan, this waits a while for it to be removed.
 
     Raises:
         PlanError: when the plan names a layer that the model lacks.
-        UserError: when a plan is applied to this model already, or the plan injects (which needs
-            donors: :meth:`impasto.Model.next_logits` and its like take them).
+        UserError: when a plan is applied to this model already, or a call on it is under way, or
+            the plan injects (which needs donors: :meth:`impasto.Model.next_logits` and its like
+            take them).
         ModelError: when the model cannot be opened, or was loaded without a layer that is named.
     """
     hf = _unwrapped(hf)
-    if hf in _applied:
-        raise UserError(
-            f"the plan {_applied[hf]} is applied to this model already; remove it first "
-            "(plans do not nest: write one plan that says it all)"
-        )
+    turns = turns_of(hf)
+    with turns.lock:
+        turns.refuse_within_a_call("a plan cannot be applied")
+        turns.wait_until_none_is_applied()
+        already = turns.applied
+        if isinstance(already, Applied):
+            raise UserError(
+                f"the plan {already.plan} is applied to this model already; remove it first "
+                "(plans do not nest: write one plan that says it all)"
+            )
+        turns.applied = applied = Applied(_admitting(hf, plan), plan)
+    return applied
+
+
+def applied_alone(hf: PreTrainedModel, plan: Plan) -> "Applied":
+    """Return the same within a call of this thread's own, for nobody else's calls."""
+    return Applied(_admitting(hf, plan), plan, in_every_thread=False)
+
+
+def _admitting(hf: PreTrainedModel, plan: Plan) -> Opened:
+    """Return a model on which a plan can run without a donor."""
     if plan.injections:
         raise UserError(
             f"inject({plan.injections[0]}) needs a donor prompt, which a Hugging Face call cannot "
@@ -66,41 +91,79 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
         )
     model = opening(hf).model
     admit(model, plan)
-    return Applied(model, plan)
+    return model
+
+
+@dataclass
+class _Call:
+    """A forward of the Hugging Face model under a plan.
+
+    Attributes:
+        watch: What it is to tell beside logits.
+        given: What the model was called with.
+        noted: What each of its blocks was called with.
+        outside: What stands outside of the blocks was called with.
+        asked: Of how many last rows logits are asked for, as the caller says it.
+        has_run: Whether the plan has run.
+    """
+
+    watch: Watch
+    given: Arguments = field(default_factory=dict)
+    noted: list[Arguments] = field(default_factory=list)
+    outside: Arguments = field(default_factory=dict)
+    asked: Any = None
+    has_run: bool = False
 
 
 class Applied:
-    """The handle of an applied plan, and a context manager that removes it at its end."""
+    """The handle of an applied plan, and a context manager that removes it at its end.
 
-    def __init__(self, model: Opened, plan: Plan) -> None:
-        self._model, self._hf, self._plan = model, model.hf, plan
-        self._call: Arguments = {}
-        self._noted: list[Arguments] = []
-        self._outside: Arguments = {}
-        self._asked: Any = None
-        self._watch = Watch(model)
+    Attributes:
+        plan: The plan.
+    """
+
+    def __init__(self, model: Opened, plan: Plan, in_every_thread: bool = True) -> None:
+        self.plan = plan
+        self._model, self._hf = model, model.hf
+        self._owner = None if in_every_thread else get_ident()
+        self._own = local()  # each thread's call, and whether it is to run without the plan
         attending = [at for at, step in enumerate(plan.steps) if attends(step)]
         self._last_attention = attending[-1] if attending else 0
         self._gathered = Gathered(model, plan.steps) if isinstance(model, OpenedModel) else None
         self._is_identity = plan == Plan.identity(model.num_layers)
         # The outer model is what users call; some call the inner one, and some families skip it.
         self._hooks = []
-        for module in {model.hf, model.hf.base_model}:
+        self._called = {model.hf, model.hf.base_model}
+        for module in self._called:
             begin = partial(self._begin, parameters(type(module)))
             self._hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
-            self._hooks.append(module.register_forward_hook(self._watch.told))
+            self._hooks.append(module.register_forward_hook(self._told))
         self._hooks.append(model.hf.register_forward_hook(self._end, always_call=True))
+        self._before = [(block.module, block.module.forward) for block in model.blocks]
+        self._before += [(module, module.forward) for module, _ in model.outside({})]
         stand_ins = [(block.module, self._noting(block.module)) for block in model.blocks]
-        stand_ins += model.outside(self._outside)
-        self._originals = Forwards([(module, module.forward) for module, _ in stand_ins])
-        self._stand_ins = Forwards(stand_ins)
+        stand_ins += [
+            (module, self._noting_outside(place))
+            for place, (module, _) in enumerate(model.outside({}))
+        ]
+        self._stand_ins: Forwards | None = Forwards(stand_ins, in_every_thread)
         self._stand_ins.__enter__()
-        _applied[model.hf] = plan
 
     def remove(self) -> None:
-        """Give the model back exactly as it was; a second call does nothing."""
-        if _applied.pop(self._hf, None) is not None:
+        """Give the model back exactly as it was; a second call does nothing.
+
+        Raises:
+            UserError: in the middle of a call on the model.
+        """
+        turns = turns_of(self._hf)
+        with turns.lock:
+            if self._stand_ins is None:
+                return
+            if self._owner is None:
+                turns.refuse_within_a_call("a plan cannot be removed")
+                turns.applied = None
             self._stand_ins.__exit__()
+            self._stand_ins = None
             for hook in self._hooks:
                 hook.remove()
             if self._gathered is not None:
@@ -113,8 +176,25 @@ class Applied:
         while, and pays over some dozen calls.
         """
         if self._gathered is not None:
-            with self._originals, self._watch:
+            with turns_of(self._hf).lock, self.set_aside():
                 self._gathered.gather()
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Return a context in which this thread's calls run the model without the plan.
+
+        Whoever enters it holds the model's lock.
+        """
+        before, self._own.is_aside = self._is_aside, True
+        try:
+            with Forwards(self._before):
+                yield
+        finally:
+            self._own.is_aside = before
+
+    def __deepcopy__(self, memo: Any) -> "Applied":
+        """Return the handle itself: the plan is not applied to a copy of the model."""
+        return self
 
     def __enter__(self) -> "Applied":
         return self
@@ -122,16 +202,30 @@ class Applied:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
+    @property
+    def _is_aside(self) -> bool:
+        """Whether a forward of this thread is none that the plan is for."""
+        is_others = self._owner is not None and self._owner != get_ident()
+        return is_others or getattr(self._own, "is_aside", False)
+
+    @property
+    def _call(self) -> "_Call":
+        """This thread's forward."""
+        if not hasattr(self._own, "call"):
+            self._own.call = _Call(Watch(self._model))
+        return self._own.call
+
     def _begin(
         self, names: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: Arguments
     ) -> None:
-        if self._watch.running:
+        if self._is_aside or module not in self._called:
             return
-        self._call = dict(zip(names, args, strict=False)) | kwargs
-        if module is self._model.hf:
-            self._asked = self._call.get("logits_to_keep")
-        self._noted = []
-        self._watch.begin(self._call, self._plan)
+        if not self._model.has_its_blocks:
+            raise self._changed()
+        before = self._call
+        call = self._own.call = _Call(before.watch, dict(zip(names, args, strict=False)) | kwargs)
+        call.asked = call.given.get("logits_to_keep") if module is self._hf else before.asked
+        call.watch.begin(call.given, self.plan)
         blocks = [block.module for block in self._model.blocks]
         if module.training and any(getattr(block, "gradient_checkpointing", 0) for block in blocks):
             raise UserError(
@@ -139,49 +233,71 @@ class Applied:
                 "plan is there any more; switch it off on this model"
             )
 
-    def _end(self, *_: Any) -> None:
-        if not self._watch.running:
-            self._asked = None
-            self._forget()
+    def _told(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Return a model's output with what the plan has to tell in it.
 
-    def _forget(self) -> None:
-        """Let go of what a call brought, its cache among it."""
-        self._call, self._noted = {}, []
+        Raises:
+            ModelError: when the plan has not run, for not all of its layers were called.
+        """
+        if self._is_aside or module not in self._called:
+            return output
+        call = self._call
+        if not call.has_run:
+            raise self._changed()
+        return call.watch.told(module, output)
+
+    def _changed(self) -> ModelError:
+        return ModelError(
+            f"{type(self._hf).__name__} no longer calls the {self._model.num_layers} layers that "
+            f"it had when the plan {self.plan} was applied: it has been changed since; remove the "
+            "plan and apply it again"
+        )
+
+    def _end(self, module: nn.Module, *_: Any) -> None:
+        if not self._is_aside and module is self._hf and hasattr(self._own, "call"):
+            del self._own.call  # what it brought, its cache among it
 
     def _noting(self, block: nn.Module) -> Forward:
         names = parameters(type(block))
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            call = dict(zip(names, args, strict=False)) | kwargs
-            self._noted.append(call)
-            states = call["hidden_states"]
-            if len(self._noted) == self._model.num_layers:
-                with self._originals:
-                    states = self._run(states)
-                self._forget()
+            given, call = dict(zip(names, args, strict=False)) | kwargs, self._call
+            call.noted.append(given)
+            states = given["hidden_states"]
+            if len(call.noted) == self._model.num_layers:
+                with turns_of(self._hf).held(), self.set_aside():
+                    states = self._run(call, states)
+                call.given, call.noted, call.has_run = {}, [], True
             return as_output(states, self._model.habits.block_outputs)
 
         return forward
 
-    def _run(self, states: Tensor) -> Tensor:
+    def _noting_outside(self, place: int) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            [*_, (_, note)] = self._model.outside(self._call.outside)[: place + 1]
+            return note(*args, **kwargs)
+
+        return forward
+
+    def _run(self, call: "_Call", states: Tensor) -> Tensor:
         """Run the plan on what the model's own forward prepared."""
         if isinstance(self._model, OpenedEncoder):
-            arguments = [replayable(call) for call in self._noted]
-            prepared = Prepared(states, arguments, self._outside.pop("input_mask", None))
-            self._outside.clear()
-            return run_applied(self._model, self._plan, prepared, self._watch)
+            arguments = [replayable(each) for each in call.noted]
+            prepared = Prepared(states, arguments, call.outside.pop("input_mask", None))
+            call.outside.clear()
+            return run_applied(self._model, self.plan, prepared, call.watch)
         assert isinstance(self._model, OpenedModel)
-        return self._run_decoder(self._model, states)
+        return self._run_decoder(self._model, call, states)
 
-    def _run_decoder(self, model: OpenedModel, states: Tensor) -> Tensor:
-        name = model.habits.cache_argument
-        cache = self._noted[0].get(name)
-        ledger = Ledger.of(cache, self._plan)
-        new, scored = states.shape[1], self._scored(states.shape[1])
-        batch = _batch(self._call, self._noted[0], states, scored, ledger, self._plan)
-        arguments = [replayable(call) | {name: None} for call in self._noted]
+    def _run_decoder(self, model: OpenedModel, call: "_Call", states: Tensor) -> Tensor:
+        name, first = model.habits.cache_argument, call.noted[0]
+        cache = first.get(name)
+        ledger = Ledger.of(cache, self.plan)
+        new, scored = states.shape[1], _scored(call, states.shape[1])
+        batch = _batch(call.given, first, states, scored, ledger, self.plan)
+        arguments = [replayable(each) | {name: None} for each in call.noted]
         past = None if ledger is None else CachePast(cache, 2 * new)
-        with self._watch as watch:
+        with call.watch as watch:
             walker = Walker(
                 model,
                 batch,
@@ -189,11 +305,11 @@ class Applied:
                 records=ledger is not None,
                 given=Entered(states, arguments),
                 packs_held=states.shape[0] * new <= rows_per_call(model),
-                abreast=self._abreast(states),
+                abreast=self._abreast(watch, states),
             )
             state = walker.start()
             watch.passed(state.latest)
-            for at, step in enumerate(self._plan.steps):
+            for at, step in enumerate(self.plan.steps):
                 if scored < new and self._can_retire(at, step):
                     state = walker.retire(state)
                 before, state = state, walker.step(step, state)
@@ -207,19 +323,20 @@ class Applied:
             return state.latest
         return torch.cat([state.earlier[:, : new - scored], state.current], 1)
 
-    def _abreast(self, states: Tensor) -> Abreast | None:
+    def _abreast(self, watch: Watch, states: Tensor) -> Abreast | None:
         """Return which branches run side by side on so many rows, while nobody watches them."""
-        if self._gathered is None or self._watch.wants_attentions:
+        if self._gathered is None or watch.wants_attentions:
             return None
         return self._gathered.for_rows(states.shape[0] * states.shape[1])
 
-    def _scored(self, new: int) -> int:
-        """Return how many of the last rows are asked for."""
-        is_told = type(self._asked) is int and self._asked > 0
-        return min(self._asked, new) if is_told and not self._watch.wants_every_row else new
-
     def _can_retire(self, at: int, step: Step) -> bool:
         return not self._is_identity and at >= self._last_attention and is_last_attention(step)
+
+
+def _scored(call: "_Call", new: int) -> int:
+    """Return how many of the last rows are asked for."""
+    is_told = type(call.asked) is int and call.asked > 0
+    return min(call.asked, new) if is_told and not call.watch.wants_every_row else new
 
 
 def _unwrapped(hf: Any) -> PreTrainedModel:

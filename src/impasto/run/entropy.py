@@ -1,11 +1,13 @@
 """How widely each head looks, read off while the unchanged model runs.
 
 Attention's weights are looked at layer by layer and let go, so that no more than one layer's are
-held at a time. Only eager attention tells them, so the model runs with it for the length of a call.
+held at a time. Eager attention tells them; of a model on ``sdpa`` they are computed beside it, from
+the queries, keys and mask that it is called with.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from impasto.model.anatomy import ModelError
 from impasto.model.opened import OpenedModel
+from impasto.run.attention import Attention, chosen_attention
 
 
 @torch.no_grad()
@@ -25,32 +28,48 @@ def attention_entropy(
     Raises:
         ModelError: when the model's attention does not tell its weights.
     """
-    found: dict[int, Tensor] = {}
+    told: dict[int, Tensor] = {}
+    computed: list[Tensor] = []
     read = torch.tensor([list(ids)], device=model.device)
-    with _eager(model.hf), _watched(model, found):
+    with chosen_attention(model, partial(_computing, computed)), _watched(model, told):
         model.hf.base_model(input_ids=read, use_cache=False)
-    if len(found) < model.num_layers:
-        raise ModelError(f"{type(model.hf).__name__} does not tell what its attention looks at")
-    return torch.stack([found[layer] for layer in range(model.num_layers)])
+    if len(told) == model.num_layers:
+        return torch.stack([told[layer] for layer in range(model.num_layers)])
+    if len(computed) == model.num_layers:
+        return torch.stack(computed)
+    raise ModelError(
+        f"{type(model.hf).__name__} does not tell what its attention looks at; load it with "
+        'attn_implementation="eager"'
+    )
 
 
-@contextmanager
-def _eager(hf: Any) -> Iterator[None]:
-    """Run a model with eager attention, and then as it was."""
-    before = hf.config._attn_implementation
-    if before == "eager":
-        yield
-        return
-    if not hf._can_set_attn_implementation():
-        raise ModelError(
-            f"{type(hf).__name__} cannot change its attention once it is loaded, and only eager "
-            'attention tells what it looks at; load it with attn_implementation="eager"'
-        )
-    try:
-        hf.set_attn_implementation("eager")
-        yield
-    finally:
-        hf.set_attn_implementation(before)
+def _computing(
+    found: list[Tensor],
+    stock: Attention,
+    module: Any,
+    query: Float[Tensor, "one heads tokens width"],
+    key: Float[Tensor, "one groups tokens width"],
+    value: Float[Tensor, "one groups tokens value_width"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **further: Any,
+) -> tuple[Tensor, Any]:
+    """Attend as the stock does, and note the entropy of each head's weights."""
+    key_of_head = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query @ key_of_head.transpose(2, 3)).float() * scale
+    if attention_mask is None:
+        seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+        scores.masked_fill_(~seen, -torch.inf)
+    elif attention_mask.dtype == torch.bool:
+        scores.masked_fill_(~attention_mask, -torch.inf)
+    else:
+        scores += attention_mask
+    found.append(torch.special.entr(scores.softmax(-1)).sum(-1)[0].cpu())
+    return stock(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
+    )
 
 
 @contextmanager
@@ -73,8 +92,10 @@ def _watched(model: OpenedModel, found: dict[int, Tensor]) -> Iterator[None]:
 
 
 def _weights(output: Any) -> Float[Tensor, "heads tokens tokens"] | None:
-    """Return the weights among what an attention returns, if they are there."""
+    """Return the weights among what an attention returns, if they are there: they add up to 1."""
     for value in output if isinstance(output, tuple) else ():
         if isinstance(value, Tensor) and value.ndim == 4 and value.shape[-1] == value.shape[-2]:
-            return value[0]
+            sums = value.float().sum(-1)
+            if torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
+                return value[0]
     return None

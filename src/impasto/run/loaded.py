@@ -1,19 +1,20 @@
 """What decoders and encoders on which plans run have in common: what they are, not what they do."""
 
-from functools import cached_property
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 from impasto.model.opened import Opened
 from impasto.model.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Shape
+from impasto.run.calls import one_call
 from impasto.run.opening import opening
 from impasto.run.text import Reader
 
 M = TypeVar("M", bound=Opened)
 
 
-class Loaded(Generic[M]):
+class Loaded(ABC, Generic[M]):
     """A Hugging Face model on which plans run.
 
     Attributes:
@@ -27,12 +28,15 @@ class Loaded(Generic[M]):
 
     memory: int | None = None
 
-    def __init__(
-        self, opened: M, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None
-    ) -> None:
+    def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
         self.hf, self.tokenizer, self.name, self.plan = hf, tokenizer, name, plan
-        self._opened = opened
-        self._reader = Reader(tokenizer, opened.vocabulary, opened.max_positions)
+        self._shape: tuple[M, Shape] | None = None
+        self._reader = Reader(tokenizer, self._opened.vocabulary, self._opened.max_positions)
+
+    @property
+    @abstractmethod
+    def _opened(self) -> M:
+        """The model opened, anew where it has been changed since."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.family}, {self.num_layers} layers)"
@@ -57,10 +61,13 @@ class Loaded(Generic[M]):
         """The most tokens that the model can read, where its configuration says so."""
         return self._opened.max_positions
 
-    @cached_property
+    @property
+    @one_call
     def shape(self) -> Shape:
         """What of the model costs something: weights by part, keys and values, parameters."""
-        return read_shape(self._opened)
+        if self._shape is None or self._shape[0] is not self._opened:
+            self._shape = self._opened, read_shape(self._opened)
+        return self._shape[1]
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's token ids, with the special tokens that the tokenizer adds."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from impasto.error import UserError
 from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
-from impasto.run.apply import apply
+from impasto.run.apply import applied_alone
+from impasto.run.calls import one_call
 from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
 from impasto.run.donors import Donors, Transplant, donors_by_request, read_donor
@@ -43,7 +44,11 @@ class Model(Loaded[OpenedModel], MasksNoToken):
     """
 
     def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
-        super().__init__(opened(hf), hf, tokenizer, name, plan)
+        super().__init__(hf, tokenizer, name, plan)
+
+    @property
+    def _opened(self) -> OpenedModel:
+        return opened(self.hf)
 
     @property
     def prefix_token(self) -> int:
@@ -54,6 +59,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         """Return the token ids of a context and of its continuation, as lm-eval splits them."""
         return self._reader.pair(context, continuation)
 
+    @one_call
     def next_logits(
         self,
         plan: Plan,
@@ -80,11 +86,12 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         given = {} if attention_mask is None else {"attention_mask": mask}
         if not mask[:, 0].all() and self._opened.takes_positions:
             given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-        with torch.no_grad(), apply(self.hf, plan):
+        with torch.no_grad(), applied_alone(self.hf, plan):
             logits = self.hf(input_ids=ids, use_cache=False, **given).logits
         last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
         return logits[torch.arange(len(ids), device=logits.device), last.to(logits.device)]
 
+    @one_call
     def loglikelihood(
         self,
         plans: Plan | Sequence[Plan],
@@ -112,6 +119,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         read = self._read(plans, requests, donors)
         return score(self._opened, plans, read, progress, self.memory)
 
+    @one_call
     def generate(
         self,
         plans: Plan | Sequence[Plan],
@@ -159,6 +167,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             for row in written
         ]
 
+    @one_call
     def scoring_cost(
         self,
         plans: Plan | Sequence[Plan],
@@ -170,6 +179,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         passages = [passage for passage, _ in self._read(plans, requests, donors)]
         return cost(self._opened, plans, passages, self.memory)
 
+    @one_call
     def generating_cost(
         self,
         plans: Plan | Sequence[Plan],
@@ -183,10 +193,12 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
 
     @property
+    @one_call
     def seconds_per_layer_row(self) -> float:
         """How long a row takes through a layer on this machine, measured now."""
         return seconds_per_layer_row(self._opened)
 
+    @one_call
     def hidden_states(
         self, plan: Plan, texts: Sequence[Prompt], donors: Donors = None
     ) -> list[Float[Tensor, "depths tokens hidden"]]:
@@ -210,6 +222,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             passages.append(Passage(ids, range(len(ids)), transplants))
         return hidden_states(self._opened, plan, passages)
 
+    @one_call
     def attention_entropy(self, text: Prompt) -> Float[Tensor, "layers heads tokens"]:
         """Return how widely the unchanged model's heads look: the entropy of attention, in nats.
 

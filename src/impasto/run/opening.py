@@ -1,9 +1,6 @@
 """Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,18 +15,28 @@ from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.encoder_check import check_encoder
 from impasto.model.idle import with_idle
 from impasto.model.opened import Opened, OpenedModel, open_model
+from impasto.model.snapshot import Snapshot
 from impasto.plan import Freeze, Layer, Plan
+from impasto.run.calls import calling, turns_of
 from impasto.run.passage import Passage
 from impasto.run.rows import first_batch
 from impasto.run.trie import chain
 from impasto.run.walk import Walker
 
 
-class Opening(NamedTuple):
-    """A model that plans can run on, and what was found when it was opened."""
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A model that plans can run on, and what was found when it was opened.
+
+    Attributes:
+        model: The model.
+        found: Each claim, with the relative difference that was found.
+        snapshot: What the model consisted of then; what was found holds as long as it does.
+    """
 
     model: Opened
-    found: list[tuple[str, float]]  # each claim, with the relative difference that was found
+    found: list[tuple[str, float]]
+    snapshot: Snapshot
 
     def told(self) -> list[tuple[str, float]]:
         """Return what was found, and how large a difference may be."""
@@ -40,27 +47,22 @@ _openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()  # go wit
 
 
 def opening(hf: PreTrainedModel) -> Opening:
-    """Open a model and check it, or return what was found when that was done before.
+    """Open a model and check it, or return what was found before, if the model is still the same.
 
     Raises:
         ModelError: when plans cannot run on it; the message says why.
     """
-    if hf not in _openings:
-        with _without_dropout(hf):
-            _openings[hf] = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
-    return _openings[hf]
-
-
-@contextmanager
-def _without_dropout(hf: PreTrainedModel) -> Iterator[None]:
-    """Have a model that is being trained compute the same twice, for as long as it is checked."""
-    training = [module for module in hf.modules() if module.training]
-    hf.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+    turns = turns_of(hf)
+    if turns.is_own and turns.opening is not None:
+        return turns.opening
+    known = _openings.get(hf)
+    if known is None or not known.snapshot.is_of(hf):
+        with calling(hf):
+            model, found = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
+            known = _openings[hf] = Opening(model, found, Snapshot.of(hf))
+    if turns.is_own:
+        turns.opening = known
+    return known
 
 
 def opened(hf: PreTrainedModel) -> OpenedModel:
@@ -104,33 +106,27 @@ def admit(model: Opened, plan: Plan) -> None:
         )
 
 
-def _open_decoder(hf: PreTrainedModel) -> Opening:
+def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, list[tuple[str, float]]]:
     model = open_model(hf)
     model.blocks = with_idle(model)
     found, rows = check(model), _check_rows(model)
-    return Opening(
-        model,
-        [
-            ("the identity plan gives the model's own logits", found.logits),
-            ("a block without attention and MLP returns its input", found.silence),
-            (f"a block is its two parts ({found.wiring})", found.parts),
-            ("packed rows give the model's own logits", rows),
-        ],
-    )
+    return model, [
+        ("the identity plan gives the model's own logits", found.logits),
+        ("a block without attention and MLP returns its input", found.silence),
+        (f"a block is its two parts ({found.wiring})", found.parts),
+        ("packed rows give the model's own logits", rows),
+    ]
 
 
-def _open_encoder(hf: PreTrainedModel) -> Opening:
+def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, list[tuple[str, float]]]:
     model = open_encoder(hf)
     found = check_encoder(model)
-    return Opening(
-        model,
-        [
-            ("the identity plan gives the model's own states", found.states),
-            ("attention adds to a block's input", found.attention),
-            (f"the MLP adds to what attention left (norms {found.norms} the parts)", found.mlp),
-            ("a sentence beside a longer one gets the states that it gets alone", found.padding),
-        ],
-    )
+    return model, [
+        ("the identity plan gives the model's own states", found.states),
+        ("attention adds to a block's input", found.attention),
+        (f"the MLP adds to what attention left (norms {found.norms} the parts)", found.mlp),
+        ("a sentence beside a longer one gets the states that it gets alone", found.padding),
+    ]
 
 
 @torch.no_grad()

@@ -18,14 +18,11 @@ class Watch:
     """Collects, during one call, what the call is to return.
 
     Attributes:
-        running: Whether a plan is under way. It asks the model what blocks are called with; such
-            calls are its own, and tell nobody anything.
         wants_attentions: Whether the call is to tell what each attention saw.
     """
 
     def __init__(self, model: Opened) -> None:
         self._model = model
-        self.running = False
         self._states: list[Tensor] = []
         self._attentions: list[Tensor] = []
         self._wants_states = self.wants_attentions = False
@@ -62,10 +59,8 @@ class Watch:
         if self._wants_states:
             self._states.append(states)
 
-    def told(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """Return a model's output with the plan's depths and attentions in it (a forward hook)."""
-        if self.running:
-            return output
+    def told(self, module: nn.Module, output: Any) -> Any:
+        """Return a model's output with the plan's depths and attentions in it."""
         if isinstance(output, tuple):
             told = tuple(self._replaced(item) for item in output)
         else:
@@ -78,7 +73,6 @@ class Watch:
         return told
 
     def __enter__(self) -> "Watch":
-        self.running = True
         if self.wants_attentions:
             modules = [part.module for block in self._model.blocks for part in block.attention]
             self._hooks = [module.register_forward_hook(self._attended) for module in modules]
@@ -88,7 +82,6 @@ class Watch:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self.running = False
 
     def _asked(self, call: Arguments, name: str) -> Any:
         value = call.get(name)

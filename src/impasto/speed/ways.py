@@ -18,6 +18,7 @@ from torch import Tensor
 
 from impasto.plan import Plan
 from impasto.run import Model, apply
+from impasto.run.calls import calling, evaluating
 from impasto.run.generate import generate
 from impasto.run.limits import Limits
 from impasto.run.opening import opened
@@ -58,7 +59,8 @@ def run(
         _engine(model, plan, ids, new_tokens, watch)
         prefill, *rest = watch.seconds()
         return Timed(prefill, sum(rest) / new_tokens if new_tokens else None)
-    with nullcontext() if way == "bare" else apply(model.hf, plan) as applied:
+    applying = nullcontext() if way == "bare" else apply(model.hf, plan)
+    with evaluating(model.hf), applying as applied:
         if applied is not None and new_tokens:
             applied.settle()
         _hugging_face(model.hf, ids, new_tokens, watch.start, watch.mark)
@@ -109,7 +111,8 @@ def _engine(
 
     watch.start()
     limits = Limits(new_tokens + 1, is_finished)
-    generate(opened(model.hf), [plan], prompts, limits, lambda share: None)
+    with calling(model.hf):
+        generate(opened(model.hf), [plan], prompts, limits, lambda share: None)
     if waiting or new_tokens:  # a text of one token ends before it is asked about
         watch.mark()
 
@@ -122,7 +125,7 @@ def kept_bytes(model: Model, plan: Plan) -> int:
 
 def _cache_bytes(model: Model, plan: Plan, tokens: int) -> int:
     ids = torch.zeros(1, tokens, dtype=torch.long, device=opened(model.hf).device)
-    with apply(model.hf, plan):
+    with evaluating(model.hf), apply(model.hf, plan):
         cache = _hugging_face(model.hf, ids, 0, lambda: None, lambda: None)
     held = cache.layers[1:]  # behind the ledger of tokens
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in held)

@@ -10,7 +10,8 @@ from torch import Tensor
 from impasto.error import UserError
 from impasto.model.encoder import OpenedEncoder
 from impasto.plan import Plan
-from impasto.run.apply import apply
+from impasto.run.apply import applied_alone
+from impasto.run.calls import one_call
 from impasto.run.donors import Donors, donors_by_request, read_donor
 from impasto.run.encoder.calibrating import seconds_per_layer_row
 from impasto.run.encoder.masked import MaskedScore, fill, masked_scores
@@ -37,14 +38,20 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
     """
 
     def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
-        super().__init__(opened_encoder(hf), hf, tokenizer, name, plan)
+        super().__init__(hf, tokenizer, name, plan)
         self.mask_token: int | None = getattr(tokenizer, "mask_token_id", None)
 
     @property
+    def _opened(self) -> OpenedEncoder:
+        return opened_encoder(self.hf)
+
+    @property
+    @one_call
     def seconds_per_layer_row(self) -> float:
         """How long a row takes through a layer on this machine, measured now."""
         return seconds_per_layer_row(self._opened)
 
+    @one_call
     @torch.no_grad()
     def token_logits(
         self,
@@ -68,7 +75,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         ids = input_ids.to(self._opened.device)
         if not plan.injections:
             given = {} if attention_mask is None else {"attention_mask": attention_mask}
-            with apply(self.hf, plan):
+            with applied_alone(self.hf, plan):
                 return self.hf(input_ids=ids, **given).logits
         real = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
         counts = real.sum(1).tolist()
@@ -84,6 +91,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
                 logits[index, : counts[index]] = rows
         return logits
 
+    @one_call
     def masked_scores(
         self,
         plans: Plan | Sequence[Plan],
@@ -120,6 +128,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         sentences = self._read(texts, plans, donors, wanted)
         return masked_scores(self._opened, plans, sentences, mask, progress, self.memory)
 
+    @one_call
     def fill(
         self,
         plans: Plan | Sequence[Plan],
@@ -156,6 +165,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             for row in filled
         ]
 
+    @one_call
     def hidden_states(
         self, plan: Plan, texts: Sequence[Prompt], donors: Donors = None
     ) -> list[Float[Tensor, "depths tokens hidden"]]:
