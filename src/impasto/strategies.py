@@ -20,6 +20,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
+from impasto.error import UserError
 from impasto.plan import Part, Plan
 
 Value: TypeAlias = int | str | bool
@@ -133,9 +134,9 @@ def drop_last(T: int, part: Part, count: int, keep_last: bool = False) -> Plan:
     """
     _check("T", T, 1, None)
     if part not in get_args(Part):
-        raise ValueError(f"part is one of attention, mlp, block, not {part!r}")
+        raise UserError(f"part is one of attention, mlp, block, not {part!r}")
     if not isinstance(keep_last, bool):
-        raise ValueError(f"keep_last is true or false, not {keep_last!r}")
+        raise UserError(f"keep_last is true or false, not {keep_last!r}")
     _check("count", count, 0, T - 1 if keep_last or part == "block" else T, T)
     stop = T - keep_last
     window = (stop - count, stop - 1)
@@ -178,7 +179,7 @@ def _check(name: str, value: object, least: int, most: int | None, T: int | None
         return
     allowed = f"a whole number from {least}" + (f" to {most}" if most is not None else "")
     where = f" for T={T}" if T is not None else ""
-    raise ValueError(f"{name} is {allowed}{where}, not {value!r}")
+    raise UserError(f"{name} is {allowed}{where}, not {value!r}")
 
 
 # ---------------------------------------------------------------------- the registry
@@ -265,17 +266,17 @@ def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Valu
     parameter that is not mentioned takes its default, or all its values if it has none.
 
     Raises:
-        ValueError: an unknown strategy or parameter, or a value that this T does not allow.
+        UserError: an unknown strategy or parameter, or a value that this T does not allow.
     """
     strategy = STRATEGIES.get(name) if isinstance(name, str) else None
     if strategy is None:
         near = get_close_matches(str(name)[:40], STRATEGIES, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(STRATEGIES)}"
-        raise ValueError(f"there is no strategy {str(name)[:40]!r}: {hint}")
+        raise UserError(f"there is no strategy {str(name)[:40]!r}: {hint}")
     parameters = strategy.parameters
     if unknown := choices.keys() - parameters.keys():
         allowed = ", ".join(parameters) or "none"
-        raise ValueError(f"{name} takes no {', '.join(sorted(unknown))}; its parameters: {allowed}")
+        raise UserError(f"{name} takes no {', '.join(sorted(unknown))}; its parameters: {allowed}")
     domain = strategy.domain(T)
     values = [
         _values(key, choices.get(key, "all" if default is None else default), domain, T)
@@ -297,9 +298,9 @@ def _values(
         elif isinstance(value, int | str):
             chosen.append(value)
         else:
-            raise ValueError(f"{key} is a number or a word, not {value!r}")
+            raise UserError(f"{key} is a number or a word, not {value!r}")
     if not chosen:
-        raise ValueError(f"there is no {key} to choose from for T={T}")
+        raise UserError(f"there is no {key} to choose from for T={T}")
     # True == 1, so the type is part of what makes two values the same.
     return [value for _, value in dict.fromkeys((type(value), value) for value in chosen)]
 

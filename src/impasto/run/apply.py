@@ -28,6 +28,7 @@ from impasto.model.opened import Entered, Opened, OpenedModel, replayable
 from impasto.plan import Layer, Noise, Parallel, Plan, Step
 from impasto.plan.attending import attends, is_last_attention
 from impasto.run.abreast import Abreast
+from impasto.run.asked import asked_model, asked_plan
 from impasto.run.bundle import rows_per_call
 from impasto.run.encoder.applied import run_applied
 from impasto.run.gathered import Gathered
@@ -53,7 +54,7 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
             donors: :meth:`impasto.Model.next_logits` and its like take them).
         ModelError: when the model cannot be opened, or was loaded without a layer that is named.
     """
-    hf = _unwrapped(hf)
+    hf, plan = _unwrapped(asked_model(hf)), asked_plan(plan)
     if hf in _applied:
         raise UserError(
             f"the plan {_applied[hf]} is applied to this model already; remove it first "

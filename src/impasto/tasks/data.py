@@ -1,7 +1,7 @@
 """The rows of a data set: from a file that the user has, or from the hub.
 
 A task says which columns it reads and how: a *reader* takes a column's value and returns what the
-task uses, or raises ValueError saying what the value should be. Whatever is wrong is answered with
+task uses, or raises UserError saying what the value should be. Whatever is wrong is answered with
 the file, the row and the column. Rows count from 1; in a JSONL file a row's number is its line.
 Nothing is sampled, shuffled or mended here.
 """
@@ -97,7 +97,7 @@ def anything(value: Any) -> Any:
 def text(value: Any) -> str:
     """Read a column that holds text with something in it."""
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be text, not {_short(value)}")
+        raise UserError(f"must be text, not {_short(value)}")
     return value
 
 

@@ -78,11 +78,11 @@ def masked_text(data: str, column: str = "text", limit: int | None = None) -> Su
 
 
 def check_masked_text(data: Any = None, column: Any = "text", limit: Any = None) -> str:
-    """Return the task's name; raises ValueError for what no data can make right."""
+    """Return the task's name; raises UserError for what no data can make right."""
     if not isinstance(data, str):
         raise UserError(f"masked_text reads a file, data: FILE.jsonl, not {data!r}")
     if not isinstance(column, str):
-        raise ValueError(f"column is the name of a column, not {column!r}")
+        raise UserError(f"column is the name of a column, not {column!r}")
     if limit is not None and (type(limit) is not int or limit < 1):
-        raise ValueError(f"limit is a whole number from 1, not {limit!r}")
+        raise UserError(f"limit is a whole number from 1, not {limit!r}")
     return NAME

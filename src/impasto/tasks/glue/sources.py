@@ -86,7 +86,7 @@ def _class(classes: int) -> Callable[[Any], int]:
             value = int(value)
         if type(value) is not int or not 0 <= value < classes:
             hidden = " (GLUE's test split has no labels)" if value == -1 else ""
-            raise ValueError(f"must be a class from 0 to {classes - 1}, not {value!r:.80}{hidden}")
+            raise UserError(f"must be a class from 0 to {classes - 1}, not {value!r:.80}{hidden}")
         return value
 
     return read
@@ -98,5 +98,5 @@ def _similarity(value: Any) -> float:
     except (TypeError, ValueError):
         number = -1.0
     if isinstance(value, bool) or not 0 <= number <= 5:
-        raise ValueError(f"must be a similarity from 0 to 5, not {value!r:.80}")
+        raise UserError(f"must be a similarity from 0 to 5, not {value!r:.80}")
     return number

@@ -22,12 +22,12 @@ FILES = "give a file with its columns: data: {{{split}: FILE.jsonl}}"
 
 
 def check_name(name: str, options: Options, ours: list[str]) -> None:
-    """Raise ValueError, with near names, where lm-eval knows no task, group or tag of this name.
+    """Raise UserError, with near names, where lm-eval knows no task, group or tag of this name.
 
     `ours` are the names of impasto's own tasks.
     """
     if name not in _index(options.include_path).all_tasks:
-        raise ValueError(
+        raise UserError(
             f"{unknown(name, options.include_path, ours)}\nThe tasks are {', '.join(ours)}, and "
             "those of lm-eval, which `impasto lm-eval ls tasks` lists."
         )
