@@ -19,7 +19,8 @@ class UserError(ImpastoError, ValueError):
 
 def shown(value: object, most: int = 60) -> str:
     """Return a value as a message shows it: its ``repr``, cut where it is long."""
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return "a number of more than 300 digits"  # Python refuses to write down the longest
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python does not write down whole numbers of thousands of digits
+        return "a number of too many digits" if isinstance(value, int) else type(value).__name__
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -20,7 +20,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.plan import Part, Plan
 
 Value: TypeAlias = int | str | bool
@@ -55,6 +55,8 @@ def gaussian(T: int, k: int, seed: int = 0) -> Plan:
 
 def inject(T: int, k: int, name: str = "donor") -> Plan:
     """Replace the target tokens' states at depth k by a donor prompt's (A, injection)."""
+    if not isinstance(name, str):
+        raise UserError(f"name is a donor's name, not {shown(name)}")
     return _marked(T, k, f"inject({name})")
 
 
@@ -134,9 +136,9 @@ def drop_last(T: int, part: Part, count: int, keep_last: bool = False) -> Plan:
     """
     _check("T", T, 1, None)
     if part not in get_args(Part):
-        raise UserError(f"part is one of attention, mlp, block, not {part!r}")
+        raise UserError(f"part is one of attention, mlp, block, not {shown(part)}")
     if not isinstance(keep_last, bool):
-        raise UserError(f"keep_last is true or false, not {keep_last!r}")
+        raise UserError(f"keep_last is true or false, not {shown(keep_last)}")
     _check("count", count, 0, T - 1 if keep_last or part == "block" else T, T)
     stop = T - keep_last
     window = (stop - count, stop - 1)
@@ -179,7 +181,7 @@ def _check(name: str, value: object, least: int, most: int | None, T: int | None
         return
     allowed = f"a whole number from {least}" + (f" to {most}" if most is not None else "")
     where = f" for T={T}" if T is not None else ""
-    raise UserError(f"{name} is {allowed}{where}, not {value!r}")
+    raise UserError(f"{name} is {allowed}{where}, not {shown(value)}")
 
 
 # ---------------------------------------------------------------------- the registry
@@ -254,7 +256,7 @@ _ALL = (
 )
 
 BY_LAYERS = frozenset({"k", "n", "count"})
-SHARE = re.compile(r"(\d{1,2}|100)(\.\d+)? ?%", re.ASCII)
+SHARE = re.compile(r"(\d{1,2}(\.\d+)?|100(\.0+)?) ?%", re.ASCII)
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType({s.name: s for s in _ALL})
 
@@ -298,7 +300,7 @@ def _values(
         elif isinstance(value, int | str):
             chosen.append(value)
         else:
-            raise UserError(f"{key} is a number or a word, not {value!r}")
+            raise UserError(f"{key} is a number or a word, not {shown(value)}")
     if not chosen:
         raise UserError(f"there is no {key} to choose from for T={T}")
     # True == 1, so the type is part of what makes two values the same.

@@ -8,7 +8,7 @@ solved exercise.
 from functools import cache
 from itertools import product
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.questions import Question, SubjectQuestions
 
 TEMPLATE = "{exercise} ="
@@ -46,11 +46,11 @@ def arithmetic(
     exactly one `{exercise}`.
     """
     if not isinstance(terms, int) or terms not in SHOTS:
-        raise UserError(f"terms must be 2 or 3, not {terms!r}")
+        raise UserError(f"terms must be 2 or 3, not {shown(terms)}")
     if not isinstance(template, str) or template.count("{exercise}") != 1:
-        raise UserError(f"template must contain {{exercise}} exactly once, not {template!r}")
+        raise UserError(f"template must contain {{exercise}} exactly once, not {shown(template)}")
     if shot is not None and (not isinstance(shot, str) or shot not in _all_exercises()):
-        raise UserError(f"shot must be an exercise such as {SHOTS[terms][0]!r}, not {shot!r}")
+        raise UserError(f"shot must be an exercise such as {SHOTS[terms][0]!r}, not {shown(shot)}")
     shots = SHOTS[terms] if shot is None else (shot, *SHOTS[terms])
     questions = tuple(_question(exercise, terms, template, shots) for exercise in exercises(terms))
     name, title = f"arithmetic-{terms}", f"Arithmetic, {terms} terms"

@@ -9,7 +9,7 @@ import csv
 from functools import cache
 from importlib.resources import files
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.questions import Question, SubjectQuestions
 
 TEMPLATE = "Q: What is the capital of {country}?\nA:"
@@ -35,9 +35,11 @@ def capitals(
     the 194 and for a template without exactly one `{country}`.
     """
     if not isinstance(template, str) or template.count("{country}") != 1:
-        raise UserError(f"template must contain {{country}} exactly once, not {template!r}")
+        raise UserError(f"template must contain {{country}} exactly once, not {shown(template)}")
     if not isinstance(shot, str) or shot not in capital_of():
-        raise UserError(f"shot must be one of the 194 countries, such as 'Spain', not {shot!r}")
+        raise UserError(
+            f"shot must be one of the 194 countries, such as 'Spain', not {shown(shot)}"
+        )
     questions = tuple(_question(country, template, shot) for country in capital_of())
     task = SubjectQuestions("capitals", "Capitals", questions, max_new_tokens=MAX_NEW_TOKENS)
     return task.sample(limit, seed)

@@ -18,7 +18,7 @@ from functools import cache
 from math import nan
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.data import HubSplit, check_data, load_rows, text
 from impasto.tasks.questions import Questions
 from impasto.tasks.request import Response
@@ -83,7 +83,7 @@ def cnn_dailymail(
 def check_cnn_dailymail(template: object = TEMPLATE, data: object = None, **sample: object) -> str:
     """Return the task's name; raises UserError for what no data can make right."""
     if not isinstance(template, str) or template.count("{article}") != 1:
-        raise UserError(f"template must contain {{article}} exactly once, not {template!r}")
+        raise UserError(f"template must contain {{article}} exactly once, not {shown(template)}")
     check_data(SPLIT, data)
     _scorer()
     return NAME

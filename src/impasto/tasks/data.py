@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
+from impasto.paths import path_of
 
 Row = dict[str, Any]
 Reader = Callable[[Any], Any]
@@ -52,9 +53,11 @@ def check_data(split: HubSplit, data: object) -> None:
     if data is None:
         return
     if not isinstance(data, Mapping) or set(data) != {split.split}:
-        raise UserError(f"the {split.split} split is what is read, so data is {form}, not {data!r}")
+        raise UserError(
+            f"the {split.split} split is what is read, so data is {form}, not {shown(data)}"
+        )
     if not isinstance(data[split.split], str | Path):
-        raise UserError(f"data gives the path of a file, {form}, not {data[split.split]!r}")
+        raise UserError(f"data gives the path of a file, {form}, not {shown(data[split.split])}")
 
 
 def read_rows(path: str | Path, columns: Mapping[str, Reader]) -> list[Row]:
@@ -76,7 +79,7 @@ def numbered_rows(path: str | Path) -> "list[Numbered]":
 
 def stream_rows(path: str | Path) -> "Iterator[Numbered]":
     """Yield what `numbered_rows` returns, row by row where the format allows it."""
-    path = Path(path)
+    path = path_of(path, "a data file")
     if path.suffix not in _FORMATS:
         raise UserError(f"{path}: data files end in {', '.join(_FORMATS)}")
     try:

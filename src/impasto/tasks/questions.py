@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Self
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.request import Generation, Response
 from impasto.tasks.task import Estimate, Value, mean
 
@@ -102,9 +102,9 @@ class Questions:
         if limit is None:
             return self
         if not _is_integer(limit) or limit < 1:
-            raise UserError(f"limit must be a whole number from 1 on, not {limit!r}")
+            raise UserError(f"limit must be a whole number from 1 on, not {shown(limit)}")
         if not _is_integer(seed):
-            raise UserError(f"seed must be a whole number, not {seed!r}")
+            raise UserError(f"seed must be a whole number, not {shown(seed)}")
         drawn = sorted(self.items, key=lambda q: _fingerprint(f"{seed} {q.id}"))[:limit]
         ids = {question.id for question in drawn}
         return replace(self, items=tuple(q for q in self.items if q.id in ids))

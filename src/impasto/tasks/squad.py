@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.data import HubSplit, check_data, load_rows, text
 from impasto.tasks.questions import EXACT_MATCH, Questions
 from impasto.tasks.request import Response
@@ -109,10 +109,11 @@ def check_squad(
     places = ("{context}", "{question}")
     if not isinstance(template, str) or any(template.count(place) != 1 for place in places):
         raise UserError(
-            f"template must contain {{context}} and {{question}} exactly once, not {template!r}"
+            "template must contain {context} and {question} exactly once, not "
+            f"{shown(template)}"
         )
     if type(shots) is not int or shots not in (0, 1):
-        raise UserError(f"shots must be 0 or 1, not {shots!r}")
+        raise UserError(f"shots must be 0 or 1, not {shown(shots)}")
     check_data(SPLIT, data)
     return NAME
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from impasto import strategies
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.study.file.document import StudyError
 from impasto.study.file.schema import near
@@ -162,5 +162,5 @@ def _check_numbers(key: str, choice: object) -> None:
         if value != "all" and type(value) is not int and not strategies.is_share(value):
             raise UserError(
                 f"{key} is a whole number, a share of the layers (25%), a list of them, or all; "
-                f"not {value!r:.80}"
+                f"not {shown(value)}"
             )

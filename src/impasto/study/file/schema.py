@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.study.file.document import Document, StudyError
 
 FORMS = {
@@ -117,4 +117,4 @@ def _explain_loading(key: str, fault: Any) -> str:
     """Say what is wrong in how the model is to be loaded."""
     if fault["type"] == "extra_forbidden":
         return f"load has no {key!r}{near(key, LOADING)}\nIt has {', '.join(LOADING)}."
-    return f"{key} is {LOADING[key]}; not {fault['input']!r:.80}"
+    return f"{key} is {LOADING[key]}; not {shown(fault['input'])}"

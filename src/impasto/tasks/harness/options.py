@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.harness.quiet import OTHER_SEEDS
 
 Check = tuple[Callable[[Any], bool], str]
@@ -53,7 +53,7 @@ class Options:
                 raise UserError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
             is_right, wanted = _CHECKS[option]
             if not is_right(value):
-                raise UserError(f"{option} must be {wanted}, not {value!r}")
+                raise UserError(f"{option} must be {wanted}, not {shown(value)}")
         read = cls(**options)
         if read.subset_column is not None and read.data is None:
             raise UserError("subset_column is about the files that data gives, and there are none")
