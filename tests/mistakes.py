@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import CLIPConfig, CLIPModel, DeepseekV3Config, DeepseekV3ForCausalLM
 
 import impasto
 import tiny
@@ -19,12 +20,23 @@ from impasto import Donor, Plan, Study, strategies
 
 TEXT = "Q: What is the capital of Spain?\nA:"
 STUDY = "model: demo\ntasks: [capitals]\nplans: [baseline]\n"
+SMALL = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+}  # fmt: skip
 Call = Callable[[], Any]
 
 
-def main(folder: Path) -> dict[str, list[str]]:
-    """Return, by the name of each call, what it raised: names of classes, then the message."""
-    return {name: _raised(call) for name, (call, _) in calls(folder).items()}
+def main(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Return what every call raised, by its part and name.
+
+    First the word that its message must have, then the names of the error's classes, the message.
+    """
+    return {part: _made(part, folder / part) for part in PARTS}
+
+
+def _made(part: str, folder: Path) -> dict[str, list[str]]:
+    folder.mkdir()
+    return {name: [word, *_raised(call)] for name, (call, word) in PARTS[part](folder).items()}
 
 
 def _raised(call: Call) -> list[str]:
@@ -35,17 +47,7 @@ def _raised(call: Call) -> list[str]:
     return [f"nothing was raised: {value!r:.80}"]
 
 
-def calls(folder: Path) -> dict[str, tuple[Call, str]]:
-    """Return every call by its name, with what its message must have."""
-    parts = (plans(), opening(folder), asking(), encoders(folder), using(folder))
-    found: dict[str, tuple[Call, str]] = {}
-    for part in (*parts, families(), studies(folder), files(folder), values()):
-        assert not found.keys() & part.keys()
-        found |= part
-    return found
-
-
-def plans() -> dict[str, tuple[Call, str]]:
+def plans(folder: Path) -> dict[str, tuple[Call, str]]:
     """Plans that are none."""
     parse: Any = Plan.parse
     read: Any = Plan.from_json
@@ -98,6 +100,8 @@ def opening(folder: Path) -> dict[str, tuple[Call, str]]:
     (Path(zeros) / "model.safetensors").write_bytes(b"\0" * 64)
     file = folder / "file"
     file.write_text("no folder")
+    towers = CLIPModel(CLIPConfig(text_config=SMALL, vision_config=SMALL)).eval()
+    heads = DeepseekV3ForCausalLM(DeepseekV3Config(**SMALL, vocab_size=32, kv_lora_rank=8)).eval()
     return {
         "load a number": (lambda: load(3), "int"),
         "load None": (lambda: load(None), "NoneType"),
@@ -122,6 +126,8 @@ def opening(folder: Path) -> dict[str, tuple[Call, str]]:
             lambda: load(cut, plan=Plan.parse("0-1")),
             "cut",
         ),
+        "load a model of two towers": (lambda: load(towers), "CLIPModel"),
+        "load a model that does not run": (lambda: load(heads), "DeepseekV3ForCausalLM"),
         "load by a plan of text": (lambda: load("demo", plan="0-3"), "Plan.parse"),
         "load by a plan of other layers": (lambda: load("demo", plan=Plan.parse("40")), "40"),
         "load with an unknown option": (lambda: load("demo", colour="red"), "colour"),
@@ -137,7 +143,7 @@ def opening(folder: Path) -> dict[str, tuple[Call, str]]:
     }
 
 
-def asking() -> dict[str, tuple[Call, str]]:
+def asking(folder: Path) -> dict[str, tuple[Call, str]]:
     """Questions to a decoder."""
     model: Any = impasto.load("demo")
     bare: Any = impasto.load(model.hf)
@@ -219,9 +225,7 @@ def asking() -> dict[str, tuple[Call, str]]:
             "999",
         ),
         "a donor's span that is not there": (
-            lambda: model.generate(
-                inject, [TEXT], donors={"donor": odd(TEXT, "Mars", "Spain")}
-            ),
+            lambda: model.generate(inject, [TEXT], donors={"donor": odd(TEXT, "Mars", "Spain")}),
             "Mars",
         ),
         "score a text": (lambda: model.loglikelihood(plan, "ab"), "pairs"),
@@ -372,7 +376,7 @@ def using(folder: Path) -> dict[str, tuple[Call, str]]:
     }
 
 
-def families() -> dict[str, tuple[Call, str]]:
+def families(folder: Path) -> dict[str, tuple[Call, str]]:
     """Families of plans with numbers that are none."""
     some: Any = strategies
     return {
@@ -449,7 +453,7 @@ def studies(folder: Path) -> dict[str, tuple[Call, str]]:
         "study with a wrong date": (text(STUDY.replace("demo", "2020-99-99")), "line 1"),
         "study with a mapping as a name": (text(STUDY + "name: {a: b}\n"), "name"),
         "run by an unknown model": (lambda: study.run(model="./nowhere"), "nowhere"),
-        "run by a number": (lambda: study.run(model=3), "int"),
+        "run by a number": (lambda: study.run(model=3), "3"),
         "run with a limit of text": (lambda: study.run(limit="3"), "'3'"),
         "run with a limit of none": (lambda: study.run(limit=0), "0"),
         "run in memory of text": (lambda: study.run(memory="8GiB"), "'8GiB'"),
@@ -485,9 +489,10 @@ def files(folder: Path) -> dict[str, tuple[Call, str]]:
     other.close()
     inside = _folder(folder / "inside", {"similarity.json": b"[1", "probes.json": b"{}"})
     anything: Any = lambda value: value  # noqa: E731
-    rows: Any = lambda name, content: lambda: read_rows(  # noqa: E731
-        _file(folder / name, content), {"text": anything}
-    )
+
+    def rows(name: str, content: bytes) -> Call:
+        return lambda: read_rows(_file(folder / name, content), {"text": anything})
+
     odd: Any = Results.read
     found: dict[str, tuple[Call, str]] = {}
     readers: dict[str, Any] = {
@@ -548,7 +553,7 @@ def _drawn(folder: Path, formats: list[str], draw: Any) -> Any:
     return draw(results, folder, formats)
 
 
-def values() -> dict[str, tuple[Call, str]]:
+def values(folder: Path) -> dict[str, tuple[Call, str]]:
     """Numbers that are analysed, and are none."""
     from impasto import analysis
     from impasto.run.memory import parse_bytes
@@ -597,6 +602,19 @@ def values() -> dict[str, tuple[Call, str]]:
         "glue of another task": (lambda: suite({"name": "glue", "tasks": ["sst3"]}), "sst3"),
         "glue of a number": (lambda: suite({"name": "glue", "tasks": 3}), "3"),
     }
+
+
+PARTS: dict[str, Callable[[Path], dict[str, tuple[Call, str]]]] = {
+    "plans": plans,
+    "opening a model": opening,
+    "asking a decoder": asking,
+    "asking an encoder": encoders,
+    "using Hugging Face": using,
+    "families of plans": families,
+    "studies": studies,
+    "files": files,
+    "values": values,
+}
 
 
 def _folder(folder: Path, files: dict[str, bytes] | None = None) -> str:

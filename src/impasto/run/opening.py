@@ -18,6 +18,7 @@ from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.encoder_check import check_encoder
 from impasto.model.idle import with_idle
 from impasto.model.opened import Opened, OpenedModel, open_model
+from impasto.model.unreadable import refusing
 from impasto.plan import Freeze, Layer, Plan
 from impasto.run.passage import Passage
 from impasto.run.rows import first_batch
@@ -46,7 +47,7 @@ def opening(hf: PreTrainedModel) -> Opening:
         ModelError: when plans cannot run on it; the message says why.
     """
     if hf not in _openings:
-        with _without_dropout(hf):
+        with _without_dropout(hf), refusing(hf):
             _openings[hf] = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
     return _openings[hf]
 

@@ -163,6 +163,6 @@ def missing_package(name: str, error: ImportError) -> str:
 
 
 def _short(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    text = str(error).strip().split("\n")[0]
+    """Return what an error says as one line, with its kind where that is little."""
+    text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if len(text) < 12 else text
