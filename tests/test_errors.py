@@ -98,7 +98,7 @@ def test_of_a_tokenizer_that_cannot_be_read_a_warning_tells(content, tmp_path):
 def test_what_a_file_of_weights_is_counted_by_names_the_model_where_it_is_damaged(tmp_path):
     folder = tiny.bert(tmp_path / "model")
     (tmp_path / "model/model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ModelError, match="model.* cannot be read"):
+    with pytest.raises(ModelError, match=r"model.* cannot be read"):
         weight_bytes(folder)
 
 
