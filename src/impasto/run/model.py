@@ -62,8 +62,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
 
     def token_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Return the token ids of a context and of its continuation, as lm-eval splits them."""
-        [(context, continuation)] = asked_pairs([(context, continuation)])
-        return self._reader.pair(context, continuation)
+        [pair] = asked_pairs([(context, continuation)])
+        return self._reader.pair(*pair)
 
     def next_logits(
         self,
