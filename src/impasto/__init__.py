@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from impasto import strategies
-from impasto.error import UserError
+from impasto.error import ImpastoError, UserError
 from impasto.plan import Plan, PlanError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Donor",
     "Encoder",
+    "ImpastoError",
     "Model",
     "Plan",
     "PlanError",

@@ -20,6 +20,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
+from impasto.error import UserError, shown
 from impasto.plan import Part, Plan
 
 Value: TypeAlias = int | str | bool
@@ -54,6 +55,8 @@ def gaussian(T: int, k: int, seed: int = 0) -> Plan:
 
 def inject(T: int, k: int, name: str = "donor") -> Plan:
     """Replace the target tokens' states at depth k by a donor prompt's (A, injection)."""
+    if not isinstance(name, str):
+        raise UserError(f"name is a donor's name, not {shown(name)}")
     return _marked(T, k, f"inject({name})")
 
 
@@ -133,9 +136,9 @@ def drop_last(T: int, part: Part, count: int, keep_last: bool = False) -> Plan:
     """
     _check("T", T, 1, None)
     if part not in get_args(Part):
-        raise ValueError(f"part is one of attention, mlp, block, not {part!r}")
+        raise UserError(f"part is one of attention, mlp, block, not {shown(part)}")
     if not isinstance(keep_last, bool):
-        raise ValueError(f"keep_last is true or false, not {keep_last!r}")
+        raise UserError(f"keep_last is true or false, not {shown(keep_last)}")
     _check("count", count, 0, T - 1 if keep_last or part == "block" else T, T)
     stop = T - keep_last
     window = (stop - count, stop - 1)
@@ -178,7 +181,7 @@ def _check(name: str, value: object, least: int, most: int | None, T: int | None
         return
     allowed = f"a whole number from {least}" + (f" to {most}" if most is not None else "")
     where = f" for T={T}" if T is not None else ""
-    raise ValueError(f"{name} is {allowed}{where}, not {value!r}")
+    raise UserError(f"{name} is {allowed}{where}, not {shown(value)}")
 
 
 # ---------------------------------------------------------------------- the registry
@@ -253,7 +256,7 @@ _ALL = (
 )
 
 BY_LAYERS = frozenset({"k", "n", "count"})
-SHARE = re.compile(r"(\d{1,2}|100)(\.\d+)? ?%", re.ASCII)
+SHARE = re.compile(r"(\d{1,2}(\.\d+)?|100(\.0+)?) ?%", re.ASCII)
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType({s.name: s for s in _ALL})
 
@@ -265,17 +268,17 @@ def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Valu
     parameter that is not mentioned takes its default, or all its values if it has none.
 
     Raises:
-        ValueError: an unknown strategy or parameter, or a value that this T does not allow.
+        UserError: an unknown strategy or parameter, or a value that this T does not allow.
     """
     strategy = STRATEGIES.get(name) if isinstance(name, str) else None
     if strategy is None:
         near = get_close_matches(str(name)[:40], STRATEGIES, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(STRATEGIES)}"
-        raise ValueError(f"there is no strategy {str(name)[:40]!r}: {hint}")
+        raise UserError(f"there is no strategy {str(name)[:40]!r}: {hint}")
     parameters = strategy.parameters
     if unknown := choices.keys() - parameters.keys():
         allowed = ", ".join(parameters) or "none"
-        raise ValueError(f"{name} takes no {', '.join(sorted(unknown))}; its parameters: {allowed}")
+        raise UserError(f"{name} takes no {', '.join(sorted(unknown))}; its parameters: {allowed}")
     domain = strategy.domain(T)
     values = [
         _values(key, choices.get(key, "all" if default is None else default), domain, T)
@@ -297,9 +300,9 @@ def _values(
         elif isinstance(value, int | str):
             chosen.append(value)
         else:
-            raise ValueError(f"{key} is a number or a word, not {value!r}")
+            raise UserError(f"{key} is a number or a word, not {shown(value)}")
     if not chosen:
-        raise ValueError(f"there is no {key} to choose from for T={T}")
+        raise UserError(f"there is no {key} to choose from for T={T}")
     # True == 1, so the type is part of what makes two values the same.
     return [value for _, value in dict.fromkeys((type(value), value) for value in chosen)]
 

@@ -92,7 +92,8 @@ def llama(layers: int = 5, **more: Any) -> Any:
 
 def prune(hf: Any) -> None:
     hf.model.layers = nn.ModuleList([hf.model.layers[i] for i in (0, 1, 3)])
-    for place, layer in enumerate(hf.model.layers):
+    layers: Any = hf.model.layers
+    for place, layer in enumerate(layers):
         layer.self_attn.layer_idx = place
     hf.config.num_hidden_layers = 3
 

@@ -73,6 +73,7 @@ def test_it_is_attention_to_everything(name, block, monkeypatch):
 
     monkeypatch.setattr(seen, "scaled_dot_product_attention", counted)
     attend = attention_to_what_is_seen(CPU)
+    assert attend is not None
     found, _ = attend(stock, Module(), query, key, value, mask, dropout=0.0, scaling=0.3)
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
     assert 0 < sum(pairs) < 0.85 * batch * rows * keys

@@ -221,7 +221,7 @@ def test_a_model_asked_between_cached_steps_of_an_applied_plan_disturbs_nothing(
     ids = torch.tensor([[3, 1, 4, 1, 5, 9]])
     with torch.no_grad(), impasto.apply(model.hf, plan):
         expected = model.hf(ids).logits[:, -1]
-        cache = DynamicCache()
+        cache, logits = DynamicCache(), expected
         for at in range(6):
             logits = model.hf(ids[:, at : at + 1], past_key_values=cache).logits[:, -1]
             model.generate(Plan.parse("5-0"), [[1, 2, 3]], max_new_tokens=2)
@@ -241,11 +241,12 @@ def test_a_model_asked_from_within_its_own_progress_answers_rightly():
 
 def test_a_plan_is_neither_applied_nor_removed_in_the_middle_of_a_call():
     model, asked = models()[0], [([3, 1, 4], [1, 5])]
+
+    def applying_within(share: float) -> None:
+        impasto.apply(model.hf, Plan.parse("0-4"))
+
     with pytest.raises(UserError, match="cannot be applied in the middle of a call"):
-        model.loglikelihood(
-            Plan.identity(6), asked,
-            progress=lambda share: impasto.apply(model.hf, Plan.parse("0-4")),
-        )  # fmt: skip
+        model.loglikelihood(Plan.identity(6), asked, progress=applying_within)
     handle = impasto.apply(model.hf, Plan.parse("0-4"))
     with pytest.raises(UserError, match="cannot be removed in the middle of a call"):
         model.loglikelihood(Plan.identity(6), asked, progress=lambda share: handle.remove())

@@ -13,6 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from impasto.error import UserError
+
 LEVEL = 0.95
 RESAMPLES = 9_999
 AT_ONCE = 2_000_000  # numbers in memory at a time, 16 MB of them
@@ -38,7 +40,7 @@ def bca_interval(items: np.ndarray, means: np.ndarray, level: float = LEVEL) -> 
 
     BCa corrects the percentile interval for bias and skew (chapter 14.3), which matters where most
     items have the same value, as differences between two plans do. Equal values have an interval
-    of width 0, fewer than two none: not a number. Raises ValueError for a level outside 0 to 1.
+    of width 0, fewer than two none: not a number. Raises UserError for a level outside 0 to 1.
     """
     _check_level(level)
     if len(items) < 2 or np.isnan(items).any():
@@ -109,7 +111,7 @@ def _counts(
 def _sizes(width: int, resamples: int) -> Iterator[int]:
     """Yield how many resamples of so many numbers to draw at a time."""
     if resamples < 1:
-        raise ValueError(f"resamples is a whole number from 1 on, not {resamples}")
+        raise UserError(f"resamples is a whole number from 1 on, not {resamples}")
     at_once = max(1, AT_ONCE // width)
     for start in range(0, resamples, at_once):
         yield min(at_once, resamples - start)
@@ -127,4 +129,4 @@ def _bca(z: float, bias: float, skew: float) -> float:
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"a level of confidence lies between 0 and 1, not at {level}")
+        raise UserError(f"a level of confidence lies between 0 and 1, not at {level}")

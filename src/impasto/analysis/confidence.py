@@ -2,6 +2,8 @@
 
 from math import isnan, nan, sqrt
 
+from impasto.error import UserError
+
 Z_95 = 1.959963984540054
 
 
@@ -9,10 +11,10 @@ def wilson_interval(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
     """Return Wilson's score interval of a share: 95 % unless another z is given.
 
     Unlike share ± z · standard error it stays within 0 and 1 and is not empty at either end.
-    Raises ValueError unless 0 <= right <= n and n > 0.
+    Raises UserError unless 0 <= right <= n and n > 0.
     """
     if n <= 0 or not 0 <= right <= n:
-        raise ValueError(f"{right} right of {n} is not a share")
+        raise UserError(f"{right} right of {n} is not a share")
     share = right / n
     centre = share + z**2 / (2 * n)
     spread = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from impasto.analysis.bootstrap import LEVEL, percentile_interval, resampled_columns
+from impasto.error import UserError
 
 TOLERANCE = 0.05
 ROUNDING = 1e-9  # 0.95 is within 0.05 of 1.0, whatever floats make of the difference
@@ -41,12 +42,12 @@ def critical_depth_interval(
     `items` has, by depth, each item's value (its mean over seeds, where there are several), and
     `baseline` the same items' values without manipulation. Every resample draws items, the same
     ones at all depths and for the baseline, and finds its critical depth. An end is None where that
-    many resamples have none; none counts as deeper than any. Raises ValueError where a depth has
+    many resamples have none; none counts as deeper than any. Raises UserError where a depth has
     other numbers of items than the baseline.
     """
     depths = sorted(items)
     if not depths or any(len(items[depth]) != len(baseline) for depth in depths):
-        raise ValueError("every depth takes as many items as the baseline, and there is one depth")
+        raise UserError("every depth takes as many items as the baseline, and there is one depth")
     columns = np.column_stack([np.asarray(baseline), *(items[depth] for depth in depths)])
     found = [
         _critical_places(means[:, 1:], means[:, 0], tolerance)

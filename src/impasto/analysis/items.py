@@ -16,6 +16,7 @@ from impasto.analysis.bootstrap import LEVEL, RESAMPLES
 from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, table_rows
 from impasto.analysis.depth import ROUNDING, TOLERANCE, critical_depth_interval
 from impasto.analysis.paired import Comparison, compare
+from impasto.error import UserError
 
 Record = Mapping[str, Any]
 Key = tuple[str, str, str]  # task, the plan's digest, metric
@@ -27,7 +28,7 @@ AS_BASELINE = {"answers_original": "exact_match"}  # what a baseline that inject
 def item_scores(records: Iterable[Record]) -> dict[Key, np.ndarray]:
     """Return every item's value, by task, plan digest and metric; items in the records' order.
 
-    Metrics whose items have no single number are left out. Raises ValueError where two plans were
+    Metrics whose items have no single number are left out. Raises UserError where two plans were
     not put to the same items in the same order, since then nothing can be paired.
     """
     ids: dict[Key, list[str]] = {}
@@ -41,7 +42,7 @@ def item_scores(records: Iterable[Record]) -> dict[Key, np.ndarray]:
     first: dict[tuple[str, str], list[str]] = {}
     for (task, digest, metric), items in ids.items():
         if items != first.setdefault((task, metric), items):
-            raise ValueError(f"{task}: the plan {digest[:12]} was put to other items than others")
+            raise UserError(f"{task}: the plan {digest[:12]} was put to other items than others")
     return {key: np.array(found) for key, found in values.items()}
 
 
@@ -154,7 +155,7 @@ def _baseline_digest(frame: pd.DataFrame) -> str:
     """Return the digest of the plan that the others are compared with."""
     digests = {row.digest for row in table_rows(frame) if row.strategy == BASELINE}
     if len(digests) != 1:
-        raise ValueError("the table has no baseline to compare with")
+        raise UserError("the table has no baseline to compare with")
     return digests.pop()
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from impasto.analysis.bootstrap import LEVEL, RESAMPLES, bca_interval, resampled_means
+from impasto.error import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ def compare(
     """Return how a plan's items compare with the baseline's, in the same order.
 
     Items that are all 0 or 1 are tested by McNemar's exact test, others by the paired bootstrap.
-    Raises ValueError unless both have the same number of items, one at least.
+    Raises UserError unless both have the same number of items, one at least.
     """
     ours, theirs = np.asarray(plan, dtype=float), np.asarray(baseline, dtype=float)
     if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours):
-        raise ValueError(
+        raise UserError(
             f"a paired comparison takes the same items twice, not {len(theirs)} and {len(ours)}"
         )
     differences = ours - theirs
@@ -77,7 +78,7 @@ def mcnemar(lost: int, gained: int) -> float:
     *Psychometrika* 12 (1947); the exact form is the sign test. Without such items p is 1.
     """
     if lost < 0 or gained < 0:
-        raise ValueError(f"{lost} lost and {gained} gained are no numbers of items")
+        raise UserError(f"{lost} lost and {gained} gained are no numbers of items")
     n = lost + gained
     tail, ways = 0, 1
     for k in range(min(lost, gained) + 1):

@@ -13,6 +13,7 @@ from statistics import fmean, median
 import pandas as pd
 
 from impasto.analysis.curves import Row, table_rows
+from impasto.error import UserError
 
 # The first that a task has; the part before a comma counts, so that a filter's name may follow.
 MAIN_METRICS = ("exact_match", "acc_norm", "acc", "f1", "rougeL", "matthews", "pearson", "score")
@@ -75,7 +76,7 @@ def task_scores(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) -
     """Return the table's rows of each task's main metric, with a column `normalised`.
 
     A task that is part of a group is left out: the group stands for it. `metrics` names another
-    main metric for the tasks in it. Raises ValueError for a task or a metric that the table lacks.
+    main metric for the tasks in it. Raises UserError for a task or a metric that the table lacks.
     """
     rows = [
         asdict(row) | {"normalised": normalised_score(row.value, row.chance, row.baseline)}
@@ -124,7 +125,7 @@ def main_rows(frame: pd.DataFrame, metrics: Mapping[str, str]) -> list[Row]:
     for task, metric in metrics.items():
         if metric not in there.get(task, {}):
             known = ", ".join(there.get(task, {})) or "nothing: there is no such task"
-            raise ValueError(f"the table has no {metric!r} of {task!r}; it has {known}")
+            raise UserError(f"the table has no {metric!r} of {task!r}; it has {known}")
     chosen = {task: main_metric(found) for task, found in there.items()} | dict(metrics)
     return [row for row in rows if row.metric == chosen[row.task]]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from impasto.error import UserError
+from impasto.error import ImpastoError
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -22,7 +22,7 @@ class Commands(TyperGroup):
         """Run a command; a user's mistake is a message, never a traceback."""
         try:
             return super().invoke(ctx)
-        except UserError as error:
+        except ImpastoError as error:
             typer.echo(f"impasto: {error}", err=True)
             raise typer.Exit(USER_ERROR) from None
         except KeyboardInterrupt:

@@ -255,7 +255,7 @@ def _entry(text: str) -> Any:
 
     try:
         read = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"--family {text!r} is no YAML: {error}") from None
     is_entry = isinstance(read, dict) and len(read) == 1
     if not (is_entry and isinstance(next(iter(read.values())), dict)) and (

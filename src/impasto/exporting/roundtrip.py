@@ -83,7 +83,9 @@ def check(folder: Path, wanted: Expected, runs_code: bool) -> RoundTrip:
     except ExportError:
         raise
     except Exception as error:  # whatever it is, the folder is not what it should be
-        raise ExportError(f"what was written does not run once it is loaded: {error}") from error
+        raise ExportError(
+            f"what was written does not run once it is loaded: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _loaded(folder: Path, wanted: Expected, runs_code: bool) -> Any:

@@ -15,6 +15,7 @@ from impasto.exporting.planned import check_family, write_code
 from impasto.exporting.rebuild import compare, rebuilt, separate
 from impasto.exporting.renumber import renumbered
 from impasto.exporting.roundtrip import RoundTrip, check, expected
+from impasto.paths import path_of
 from impasto.plan import Layer, Plan
 from impasto.run import Model, load_decoder
 from impasto.run.opening import admit, opened
@@ -75,7 +76,7 @@ def export(
     """
     if not isinstance(plan, Plan):
         raise ExportError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
-    dest = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100  (links stay as they are)
+    dest = Path(os.path.abspath(path_of(dest, "the folder").expanduser()))  # noqa: PTH100  (links stay as they are)
     form = _form(plan, form)
     _check_size(max_shard_size)
     check_target(dest)

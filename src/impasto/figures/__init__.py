@@ -16,6 +16,7 @@ from impasto.figures.catalogue import ENTRIES, Entry, entries_of
 from impasto.figures.found import Found, MissingError
 from impasto.figures.picture import FORMATS, USUAL, Picture
 from impasto.figures.style import SETTINGS
+from impasto.paths import path_of
 from impasto.study import Results
 
 __all__ = [
@@ -53,12 +54,12 @@ def draw(results: Results, out: str | Path, formats: Sequence[str] = USUAL) -> l
 
     Returns the files' paths. Raises UserError where they cannot be written.
     """
-    found = Found.of(results)
+    found, out = Found.of(results), path_of(out, "the figures' folder")
     return [
         path
         for _, picture in pictures([found], list(ENTRIES.values()))
         if isinstance(picture, Picture)
-        for path in save(picture, Path(out), formats)
+        for path in save(picture, out, formats)
     ]
 
 

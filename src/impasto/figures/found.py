@@ -12,7 +12,8 @@ import pandas as pd
 
 from impasto.analysis.costs import Timing, measured_costs, timings_of
 from impasto.analysis.inside.saved import Inside, read_inside
-from impasto.error import UserError
+from impasto.error import ImpastoError, UserError, shown
+from impasto.paths import path_of
 from impasto.study import Results
 from impasto.study.database.opening import DATABASE
 
@@ -32,7 +33,7 @@ class Found:
     @classmethod
     def read(cls, folder: str | Path) -> "Found":
         """Return what a folder holds; raises UserError where that is nothing, or unfinished."""
-        folder = Path(folder)
+        folder = path_of(folder, "a study's folder")
         inside = read_inside(folder)
         if inside and not (folder / DATABASE).exists():
             return cls(folder, None, inside)
@@ -46,6 +47,11 @@ class Found:
         inside: Mapping[str, Inside] | None = None,
     ) -> "Found":
         """Return what a finished study has found, with the times of its plans."""
+        if not isinstance(results, Results):
+            raise UserError(
+                f"figures are drawn from what Study.run or Results.read return, not from "
+                f"{shown(results)}"
+            )
         return cls(folder, results, inside or {}, timings_of(results.costs))
 
     @cached_property
@@ -82,7 +88,7 @@ def short_name(model: str) -> str:
     return model.rstrip("/").rsplit("/", 1)[-1]
 
 
-class MissingError(Exception):
+class MissingError(ImpastoError):
     """A figure lacks its data: the entries that a study file would need, or another command.
 
     Attributes:

@@ -33,6 +33,9 @@ class Picture:
 
         Raises UserError where that cannot be.
         """
+        for form in formats:
+            if form not in FORMATS:
+                raise UserError(f"there is no format {form!r}; figures are {', '.join(FORMATS)}")
         try:
             out.mkdir(parents=True, exist_ok=True)
             if isinstance(self.content, Table):

@@ -25,7 +25,6 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -35,6 +34,7 @@ from impasto.error import UserError
 from impasto.model.absent import empty_blocks, spans
 from impasto.model.anatomy import ModelError, find_blocks
 from impasto.model.planned import PlannedFolder, read_planned
+from impasto.model.unreadable import UNREADABLE, naming_the_model, reason_of, tokenizer_if_any
 from impasto.plan import Plan
 
 BUNDLED = ("demo",)
@@ -94,12 +94,13 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
             hf = kind.from_pretrained(place, **given)
     except UserError:
         raise
-    except (OSError, ValueError, ImportError) as error:
+    except UNREADABLE as error:
         raise ModelError(_cannot_load(name, error)) from error
     known = {name: given[name] for name in ("config", "trust_remote_code") if name in given}
     return Loaded(hf.eval(), _tokenizer(place, known | told), plan)
 
 
+@naming_the_model
 def load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer that `load_hf` finds, without the model; None where there is none.
 
@@ -114,6 +115,7 @@ def load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTo
     return _tokenizer(place, {"trust_remote_code": trust} | known | told)
 
 
+@naming_the_model
 def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
     """Return the memory that a model's weights take once it is loaded, reading none of them.
 
@@ -257,16 +259,12 @@ def _dtype(name: str | os.PathLike[str]) -> Any:
 
 
 def _tokenizer(place: str, known: dict[str, Any]) -> PreTrainedTokenizerBase | None:
-    try:
-        return AutoTokenizer.from_pretrained(place, **known)
-    except (OSError, ValueError, ImportError, TypeError):
-        return None  # token ids still work; a request of text says what is missing
+    return tokenizer_if_any(place, _local(place, known.get("revision")), **known)
 
 
 def _cannot_load(name: str | os.PathLike[str], error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f"model {os.fspath(name)!r} cannot be loaded: {reason}\n"
+        f"model {os.fspath(name)!r} cannot be loaded: {reason_of(error)}\n"
         f"A model is one of: {', '.join(BUNDLED)} (bundled); a folder with config.json and "
         "*.safetensors; a hub id such as meta-llama/Llama-2-7b-hf."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from impasto.error import shown
 from impasto.plan.error import PlanError
 from impasto.plan.steps import (
     MAX_NESTING,
@@ -50,7 +51,7 @@ def read_json(text: str | bytes) -> tuple[Step, ...]:
     if not isinstance(document, dict) or document.keys() != {"plan", "steps"}:
         raise PlanError('a plan\'s JSON is an object {"plan": 1, "steps": […]}')
     if document["plan"] != VERSION or type(document["plan"]) is not int:
-        raise PlanError(f"this reads plans of version {VERSION}, not {document['plan']!r:.80}")
+        raise PlanError(f"this reads plans of version {VERSION}, not {shown(document['plan'], 80)}")
     return _decode_all(document["steps"], nesting=0)
 
 
@@ -71,7 +72,7 @@ def _encode(step: Step) -> dict[str, Any]:
 
 def _decode_all(entries: Any, nesting: int) -> tuple[Step, ...]:
     if not isinstance(entries, list):
-        raise PlanError(f"steps are a list, not {entries!r:.80}")
+        raise PlanError(f"steps are a list, not {shown(entries, 80)}")
     if nesting > MAX_NESTING:
         raise PlanError(f"brackets nest at most {MAX_NESTING} deep")
     if len(entries) > 2 * MAX_OCCURRENCES:
@@ -83,13 +84,15 @@ def _decode(entry: Any, nesting: int) -> Step:
     kind = next((kind for kind in _KINDS_OF_STEP if isinstance(entry, dict) and kind in entry), "")
     if not kind or entry.keys() != _KEYS[kind]:
         forms = "; ".join(", ".join(sorted(keys)) for keys in _KEYS.values())
-        raise PlanError(f"{entry!r:.80} is not a step: a step has the keys of one of {forms}")
+        raise PlanError(f"{shown(entry, 80)} is not a step: a step has the keys of one of {forms}")
     match kind:
         case "layer":
             return Layer(entry["layer"], entry["part"])
         case "parallel":
             if not isinstance(entry["parallel"], list):
-                raise PlanError(f"parallel holds a list of branches, not {entry['parallel']!r:.80}")
+                raise PlanError(
+                    f"parallel holds a list of branches, not {shown(entry['parallel'], 80)}"
+                )
             branches = tuple([_decode_all(branch, nesting + 1) for branch in entry["parallel"]])
             return Parallel(branches, entry["combine"])
         case "noise":
@@ -98,7 +101,7 @@ def _decode(entry: Any, nesting: int) -> Step:
             return Inject(entry["inject"])
         case _:
             if entry["freeze"] is not True:
-                raise PlanError(f"freeze is true or left out, not {entry['freeze']!r:.80}")
+                raise PlanError(f"freeze is true or left out, not {shown(entry['freeze'], 80)}")
             return Freeze()
 
 

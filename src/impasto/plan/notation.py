@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from impasto.error import shown
 from impasto.plan.error import PlanError
 from impasto.plan.hints import MARKERS, did_you_mean, no_bar, no_item, no_postfix
 from impasto.plan.steps import (
@@ -57,7 +58,9 @@ def read_plan(text: str, layers: int | None = None) -> tuple[Step, ...]:
     if not isinstance(text, str):
         raise PlanError(f"a plan is text such as '0-31', not {type(text).__name__}")
     if layers is not None and (type(layers) is not int or layers < 1):
-        raise PlanError(f"a model's number of layers is a whole number from 1, not {layers!r:.80}")
+        raise PlanError(
+            f"a model's number of layers is a whole number from 1, not {shown(layers, 80)}"
+        )
     if len(text) > MAX_TEXT:
         problem = f"a plan is at most {MAX_TEXT} characters, this text has {len(text)}"
         raise PlanError(problem, text, (MAX_TEXT, len(text)))

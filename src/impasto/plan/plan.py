@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from impasto.error import shown
 from impasto.plan.error import PlanError
 from impasto.plan.jsonform import read_json, write_json
 from impasto.plan.notation import read_plan
@@ -72,7 +73,7 @@ class Plan:
     def identity(cls, layers: int) -> Plan:
         """Return the plan that runs a model of ``layers`` layers as it is: the baseline."""
         if type(layers) is not int or not 1 <= layers <= MAX_OCCURRENCES:
-            raise PlanError(f"a model has 1 to {MAX_OCCURRENCES} layers, not {layers!r:.80}")
+            raise PlanError(f"a model has 1 to {MAX_OCCURRENCES} layers, not {shown(layers, 80)}")
         return cls.parse(f"0-{layers - 1}")
 
     @classmethod

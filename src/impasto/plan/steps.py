@@ -15,6 +15,7 @@ from functools import cache
 from itertools import repeat
 from typing import Literal, TypeAlias, get_args
 
+from impasto.error import shown
 from impasto.plan.error import PlanError
 
 Part: TypeAlias = Literal["block", "attention", "mlp"]
@@ -131,7 +132,7 @@ def _count(steps: tuple[object, ...], nesting: int) -> int:
             _check_parallel(step)
             count += sum(_count(branch, nesting + 1) for branch in step.branches)
         elif nesting:
-            raise PlanError(f"only layers can stand inside a branch, not {step!r:.80}")
+            raise PlanError(f"only layers can stand inside a branch, not {shown(step, 80)}")
         else:
             _check_marker(step)
         if count > MAX_OCCURRENCES:
@@ -141,14 +142,14 @@ def _count(steps: tuple[object, ...], nesting: int) -> int:
 
 def _check_layer(layer: Layer) -> None:
     if not _is_whole(layer.index, MAX_INDEX):
-        raise PlanError(f"a layer is a number from 0 to {MAX_INDEX}, not {layer.index!r:.80}")
+        raise PlanError(f"a layer is a number from 0 to {MAX_INDEX}, not {shown(layer.index, 80)}")
     if layer.part not in get_args(Part):
-        raise PlanError(f"a part is block, attention or mlp, not {layer.part!r:.80}")
+        raise PlanError(f"a part is block, attention or mlp, not {shown(layer.part, 80)}")
 
 
 def _check_parallel(parallel: Parallel) -> None:
     if parallel.combine not in get_args(Combine):
-        raise PlanError(f"branches combine by mean or sum, not {parallel.combine!r:.80}")
+        raise PlanError(f"branches combine by mean or sum, not {shown(parallel.combine, 80)}")
     branches = parallel.branches
     if not isinstance(branches, tuple) or not branches:
         raise PlanError("a Parallel holds a tuple of at least one branch")
@@ -159,14 +160,14 @@ def _check_parallel(parallel: Parallel) -> None:
 def _check_marker(marker: object) -> None:
     if isinstance(marker, Noise):
         if marker.kind not in get_args(NoiseKind):
-            raise PlanError(f"noise is shuffle or gaussian, not {marker.kind!r:.80}")
+            raise PlanError(f"noise is shuffle or gaussian, not {shown(marker.kind, 80)}")
         if not (_is_whole(marker.seed, MAX_OPTION) and _is_whole(marker.keep, MAX_OPTION)):
             raise PlanError("seed and keep are whole numbers from 0 to 2**63 - 1")
     elif isinstance(marker, Inject):
         if not isinstance(marker.name, str) or not INJECT_NAME.fullmatch(marker.name):
-            raise PlanError(f"{marker.name!r:.80} is no donor name: {INJECT_NAME_RULE}")
+            raise PlanError(f"{shown(marker.name, 80)} is no donor name: {INJECT_NAME_RULE}")
     elif not isinstance(marker, Freeze):
-        raise PlanError(f"{marker!r:.80} is not a step of a plan")
+        raise PlanError(f"{shown(marker, 80)} is not a step of a plan")
 
 
 def _is_whole(value: object, most: int) -> bool:

@@ -10,7 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from impasto.error import UserError, shown
 from impasto.figures.found import Found
+from impasto.paths import path_of
 from impasto.report.content import Content, content_of
 from impasto.study.folder.files import write_files
 
@@ -22,6 +24,9 @@ def write_report(found: Found, out: Path) -> Path:
 
     Raises UserError where there is no study or the file cannot be written.
     """
+    if not isinstance(found, Found):
+        raise UserError(f"a report is about what Found.of or Found.read return, not {shown(found)}")
+    out = path_of(out, "the report's folder")
     write_files(out, {REPORT: page(content_of(found))})
     return out / REPORT
 

@@ -35,6 +35,7 @@ from impasto.model.opened import Entered, Opened, OpenedModel, replayable
 from impasto.plan import Layer, Noise, Parallel, Plan, Step
 from impasto.plan.attending import attends, is_last_attention
 from impasto.run.abreast import Abreast
+from impasto.run.asked import asked_model, asked_plan
 from impasto.run.bundle import rows_per_call
 from impasto.run.calls import turns_of
 from impasto.run.encoder.applied import run_applied
@@ -62,7 +63,7 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
             take them).
         ModelError: when the model cannot be opened, or was loaded without a layer that is named.
     """
-    hf = _unwrapped(hf)
+    hf, plan = _unwrapped(asked_model(hf)), asked_plan(plan)
     turns = turns_of(hf)
     with turns.lock:
         turns.refuse_within_a_call("a plan cannot be applied")

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.plan import Plan
+from impasto.run.asked import asked_prompt, asked_span
 from impasto.run.passage import Transplant
 from impasto.run.text import Prompt, Reader
 from impasto.run.walk import Splice
@@ -36,6 +37,16 @@ class Donor:
     donor_span: Span
     target_span: Span
 
+    def __post_init__(self) -> None:
+        """Refuse what is no prompt and what is no span."""
+        given = {
+            "prompt": asked_prompt(self.prompt, "a donor's prompt"),
+            "donor_span": asked_span(self.donor_span, "donor_span"),
+            "target_span": asked_span(self.target_span, "target_span"),
+        }
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+
 
 Donors = Mapping[str, Donor] | Sequence[Mapping[str, Donor]] | None
 
@@ -50,8 +61,13 @@ def donors_by_request(
     """
     if donors is None or isinstance(donors, Mapping):
         each: list[Mapping[str, Donor]] = [donors or {}] * count
-    else:
+    elif isinstance(donors, Sequence) and all(isinstance(bound, Mapping) for bound in donors):
         each = list(donors)
+    else:
+        raise UserError(
+            f"donors is a mapping such as {{'donor': Donor(prompt, donor_span, target_span)}}, or "
+            f"a list with one for each request, not {shown(donors)}"
+        )
     if len(each) != count:
         raise UserError(f"{len(each)} mappings of donors for {count} requests; give one for each")
     for name in dict.fromkeys(name for plan in plans for name in plan.injections):
@@ -61,6 +77,11 @@ def donors_by_request(
                 raise UserError(
                     f"inject({name}) is bound to no donor for request {row} (bound: {known}); "
                     f"pass donors={{{name!r}: Donor(prompt, donor_span, target_span)}}"
+                )
+            if not isinstance(mapping[name], Donor):
+                raise UserError(
+                    f"{name} is bound to {shown(mapping[name])}, which is no donor; write "
+                    f"{{{name!r}: Donor(prompt, donor_span, target_span)}}"
                 )
     return each
 

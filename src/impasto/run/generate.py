@@ -20,7 +20,7 @@ from impasto.run.decode import Decoder
 from impasto.run.drafts import Known, Trust
 from impasto.run.limits import Limits
 from impasto.run.live import live_steps
-from impasto.run.memory import fitting, free_bytes
+from impasto.run.memory import allowed_bytes, fitting
 from impasto.run.meter import Meter
 from impasto.run.passage import Passage
 from impasto.run.schedule import labels, neighbourhood, way
@@ -42,7 +42,7 @@ def generate(
     Batches, and the keys and values of plans that decode together, take no more than ``memory``
     bytes each.
     """
-    memory = free_bytes(model.device) if memory is None else memory
+    memory = allowed_bytes(memory, model.device)
     meter = Meter(progress, len(plans) * len(prompts))
     lives = [live_steps(plan.steps) for plan in plans]
     routes = list(dict.fromkeys(lives))

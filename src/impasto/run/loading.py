@@ -5,9 +5,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.model.encoder import may_be_encoder
 from impasto.model.load import load_hf
+from impasto.model.unreadable import read_tokenizer
 from impasto.plan import Plan
 from impasto.run.encoder.model import Encoder
 from impasto.run.model import Model
@@ -15,7 +16,7 @@ from impasto.run.model import Model
 
 def load(
     model: str | os.PathLike[str] | PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase | str | None = None,
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
     **options: Any,
 ) -> Model | Encoder:
@@ -50,17 +51,19 @@ def load(
         raise UserError(
             f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
         )
-    if isinstance(tokenizer, str):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    if isinstance(tokenizer, (str, os.PathLike)):
+        tokenizer = read_tokenizer(os.fspath(tokenizer))
+    elif tokenizer is not None and not (
+        hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")
+    ):
+        raise UserError(f"a tokenizer is a name, a folder or a loaded one, not {shown(tokenizer)}")
     kind = Encoder if may_be_encoder(hf) else Model
     return kind(hf, found if tokenizer is None else tokenizer, name, plan)
 
 
 def load_decoder(
     model: str | os.PathLike[str] | PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase | str | None = None,
+    tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
     **options: Any,
 ) -> Model:

@@ -9,6 +9,7 @@ import torch
 
 from impasto.error import UserError
 from impasto.model.opened import OpenedModel
+from impasto.run.asked import asked_memory
 from impasto.run.bundle import Bundle, bundles
 from impasto.run.passage import Passage
 from impasto.run.tree import Node
@@ -41,6 +42,16 @@ def free_bytes(device: torch.device) -> int:
     else:
         free = psutil.virtual_memory().available
     return int(free * _SHARE_OF_FREE)
+
+
+def allowed_bytes(memory: int | None, device: torch.device) -> int:
+    """Return how much memory a batch may take: what the caller said, else half of what is free.
+
+    Raises:
+        UserError: when what the caller said is no number of bytes.
+    """
+    asked = asked_memory(memory)
+    return free_bytes(device) if asked is None else asked
 
 
 def bytes_per_row(model: OpenedModel, tree: Node, width: int) -> int:
@@ -88,7 +99,7 @@ def fitting(
     Raises:
         UserError: when a bundle of one trie does not fit.
     """
-    memory = free_bytes(model.device) if memory is None else memory
+    memory = allowed_bytes(memory, model.device)
     width = max((len(passage.ids) for passage in passages), default=1)
     each = bytes_per_row(model, tree, 2 * width)
     found = list(bundles(model, passages, max(memory // each, 1), merge))

@@ -14,6 +14,16 @@ from impasto.error import UserError
 from impasto.model.opened import OpenedModel
 from impasto.plan import Plan
 from impasto.run.apply import applied_alone
+from impasto.run.asked import (
+    asked_batch,
+    asked_pairs,
+    asked_plan,
+    asked_plans,
+    asked_prompt,
+    asked_prompts,
+    asked_stops,
+    asked_tokens,
+)
 from impasto.run.calls import one_call
 from impasto.run.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.depths import hidden_states
@@ -57,7 +67,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
 
     def token_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Return the token ids of a context and of its continuation, as lm-eval splits them."""
-        return self._reader.pair(context, continuation)
+        [pair] = asked_pairs([(context, continuation)])
+        return self._reader.pair(*pair)
 
     @one_call
     def next_logits(
@@ -76,11 +87,10 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or a row has no real token.
         """
-        self._check([plan])
+        self._check(asked_plan(plan))
+        input_ids, attention_mask = asked_batch(input_ids, attention_mask, self._opened.vocabulary)
         ids = input_ids.to(self._opened.device)
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
-        if mask.shape != ids.shape or not mask.any(1).all():
-            raise UserError("attention_mask has the shape of input_ids and a 1 in every row")
         if plan.injections:
             return self._next_logits_injected(plan, ids, mask.bool(), donors)
         given = {} if attention_mask is None else {"attention_mask": mask}
@@ -115,7 +125,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when a plan names a layer that the model lacks.
             UserError: when a request or a donor cannot be read.
         """
-        plans = self._check(plans)
+        plans, requests = self._check(plans), asked_pairs(requests)
         read = self._read(plans, requests, donors)
         return score(self._opened, plans, read, progress, self.memory)
 
@@ -146,9 +156,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when a plan names a layer that the model lacks.
             UserError: when a prompt or a donor cannot be read, or a prompt leaves no room.
         """
-        plans = self._check(plans)
-        if max_new_tokens < 1:
-            raise UserError(f"max_new_tokens is at least 1, not {max_new_tokens}")
+        plans, prompts, stop = self._check(plans), asked_prompts(prompts), asked_stops(stop)
+        max_new_tokens = asked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
         ends = self._ends()
 
@@ -175,7 +184,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`loglikelihood` would cost; donors' own runs are not counted."""
-        plans = self._check(plans)
+        plans, requests = self._check(plans), asked_pairs(requests)
         passages = [passage for passage, _ in self._read(plans, requests, donors)]
         return cost(self._opened, plans, passages, self.memory)
 
@@ -188,7 +197,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`generate` would cost at the most, as if nothing ended early."""
-        plans = self._check(plans)
+        plans, prompts = self._check(plans), asked_prompts(prompts)
+        max_new_tokens = asked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
         return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
 
@@ -213,7 +223,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what the final norm reads.
         """
-        self._check([plan])
+        self._check(asked_plan(plan))
+        texts = asked_prompts(texts, "texts")
         bound = donors_by_request(donors, len(texts), [plan])
         passages = []
         for text, mapping in zip(texts, bound, strict=True):
@@ -229,13 +240,11 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         Raises:
             ModelError: when the model's attention does not tell its weights.
         """
-        return attention_entropy(self._opened, self._reader.prompt(text))
+        return attention_entropy(self._opened, self._reader.prompt(asked_prompt(text)))
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = [plans] if isinstance(plans, Plan) else list(plans)
+        plans = asked_plans(plans)
         for plan in plans:
-            if not isinstance(plan, Plan):
-                raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
             admit(self._opened, plan)
         return plans
 

@@ -16,6 +16,7 @@ from impasto.model.encoder_check import check_encoder
 from impasto.model.idle import with_idle
 from impasto.model.opened import Opened, OpenedModel, open_model
 from impasto.model.snapshot import Snapshot
+from impasto.model.unreadable import refusing
 from impasto.plan import Freeze, Layer, Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.passage import Passage
@@ -57,7 +58,7 @@ def opening(hf: PreTrainedModel) -> Opening:
         return turns.opening
     known = _openings.get(hf)
     if known is None or not known.snapshot.is_of(hf):
-        with calling(hf):
+        with calling(hf), refusing(hf):
             model, found = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
             known = _openings[hf] = Opening(model, found, Snapshot.of(hf))
     if turns.is_own:

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 import yaml
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from impasto.error import UserError
 from impasto.model.anatomy import ModelError
+from impasto.model.unreadable import UNREADABLE, reason_of
 from impasto.run import Model
 from impasto.run.loading import load_decoder
 
@@ -102,8 +102,8 @@ def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> Model:
             hf = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     except torch.OutOfMemoryError as error:
         raise UserError(f"a model of the shape {shape} does not fit {device}: {error}") from None
-    except ValueError as error:
-        raise ModelError(f"{shape} is no shape of a decoder: {error}") from None
+    except UNREADABLE as error:
+        raise ModelError(f"{shape} is no shape of a decoder: {reason_of(error)}") from error
     model = load_decoder(hf)
     model.name = f"{shape} (random weights)"
     return model
@@ -123,11 +123,18 @@ def _config(shape: str) -> Any:
             near = get_close_matches(key.strip(), allowed, n=1)
             hint = f"; did you mean {near[0]}=?" if near else ""
             raise UserError(f"{each.strip()!r} is no setting of a {kind} configuration{hint}")
-        settings[key.strip()] = yaml.safe_load(value)
+        settings[key.strip()] = _value(value, each)
     try:
         return known(**settings)
-    except (TypeError, ValueError, StrictDataclassError) as error:
-        raise UserError(f"{shape}: {error}") from None
+    except UNREADABLE as error:
+        raise UserError(f"{shape}: {reason_of(error)}") from error
+
+
+def _value(text: str, setting: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{setting.strip()!r} has no value: {reason_of(error)}") from None
 
 
 def _settings(name: str) -> Mapping[str, Any]:

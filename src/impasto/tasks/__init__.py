@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from impasto.error import UserError, shown
 from impasto.tasks.arithmetic import arithmetic
 from impasto.tasks.capitals import capitals
 from impasto.tasks.cnn_dailymail import check_cnn_dailymail, cnn_dailymail
@@ -77,7 +78,7 @@ def load_suite(entry: str | Mapping[str, object]) -> Suite:
     """Return what a study's entry names: a task of ours or of lm-eval, or a group of lm-eval's.
 
     `capitals`, `{name: arithmetic, terms: 3}`, `{name: arc_easy, num_fewshot: 0}`. Raises
-    ValueError, saying what would be right, for an unknown task, an option that the task does not
+    UserError, saying what would be right, for an unknown task, an option that the task does not
     have, a value that the option cannot take, and data that are not there.
     """
     name, options = _read(entry)
@@ -95,7 +96,7 @@ def load_suite(entry: str | Mapping[str, object]) -> Suite:
 def check_entry(entry: str | Mapping[str, object]) -> str:
     """Return what results will call the entry's tasks as a whole.
 
-    Raises ValueError, as `load_suite` would, for what is wrong whatever the data are.
+    Raises UserError, as `load_suite` would, for what is wrong whatever the data are.
     """
     name, options = _read(entry)
     if name in TASKS | SUITES:
@@ -110,12 +111,16 @@ def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of an entry."""
     options = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
-        raise ValueError(f"a task is a name or a mapping with a name, not {entry!r}")
+        raise UserError(f"a task is a name or a mapping with a name, not {shown(entry)}")
     name = str(options["name"])
     given: dict[str, Any] = {str(key): value for key, value in options.items() if key != "name"}
     if name in TASKS | SUITES:
-        allowed = tuple(inspect.signature((TASKS | SUITES)[name]).parameters)
+        parameters = inspect.signature((TASKS | SUITES)[name]).parameters
+        allowed = tuple(parameters)
         for option in given:
             if option not in allowed:
-                raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+                raise UserError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+        for option, parameter in parameters.items():
+            if parameter.default is parameter.empty and option not in given:
+                raise UserError(f"{name} needs the option {option!r}; it has {', '.join(allowed)}")
     return name, given

@@ -8,6 +8,7 @@ solved exercise.
 from functools import cache
 from itertools import product
 
+from impasto.error import UserError, shown
 from impasto.tasks.questions import Question, SubjectQuestions
 
 TEMPLATE = "{exercise} ="
@@ -41,15 +42,15 @@ def arithmetic(
     same way, followed by its result. `shot` is the example, `2 + 3` for two terms and `2 + 3 - 1`
     for three unless given; where it is or contains the asked exercise, another stands in. Every
     exercise of a task has as many operands and signs as the others, so a donor's is as long. Raises
-    ValueError for other numbers of terms, a shot that is no exercise, and a template without
+    UserError for other numbers of terms, a shot that is no exercise, and a template without
     exactly one `{exercise}`.
     """
     if not isinstance(terms, int) or terms not in SHOTS:
-        raise ValueError(f"terms must be 2 or 3, not {terms!r}")
+        raise UserError(f"terms must be 2 or 3, not {shown(terms)}")
     if not isinstance(template, str) or template.count("{exercise}") != 1:
-        raise ValueError(f"template must contain {{exercise}} exactly once, not {template!r}")
+        raise UserError(f"template must contain {{exercise}} exactly once, not {shown(template)}")
     if shot is not None and (not isinstance(shot, str) or shot not in _all_exercises()):
-        raise ValueError(f"shot must be an exercise such as {SHOTS[terms][0]!r}, not {shot!r}")
+        raise UserError(f"shot must be an exercise such as {SHOTS[terms][0]!r}, not {shown(shot)}")
     shots = SHOTS[terms] if shot is None else (shot, *SHOTS[terms])
     questions = tuple(_question(exercise, terms, template, shots) for exercise in exercises(terms))
     name, title = f"arithmetic-{terms}", f"Arithmetic, {terms} terms"

@@ -9,6 +9,7 @@ import csv
 from functools import cache
 from importlib.resources import files
 
+from impasto.error import UserError, shown
 from impasto.tasks.questions import Question, SubjectQuestions
 
 TEMPLATE = "Q: What is the capital of {country}?\nA:"
@@ -30,13 +31,15 @@ def capitals(
 
     `template` is how one question is put, with `{country}` where the country goes; the example is
     put the same way, followed by its capital. `shot` is the example's country; where that is the
-    asked one, or contains it, another stands in. Raises ValueError for a country that is not among
+    asked one, or contains it, another stands in. Raises UserError for a country that is not among
     the 194 and for a template without exactly one `{country}`.
     """
     if not isinstance(template, str) or template.count("{country}") != 1:
-        raise ValueError(f"template must contain {{country}} exactly once, not {template!r}")
+        raise UserError(f"template must contain {{country}} exactly once, not {shown(template)}")
     if not isinstance(shot, str) or shot not in capital_of():
-        raise ValueError(f"shot must be one of the 194 countries, such as 'Spain', not {shot!r}")
+        raise UserError(
+            f"shot must be one of the 194 countries, such as 'Spain', not {shown(shot)}"
+        )
     questions = tuple(_question(country, template, shot) for country in capital_of())
     task = SubjectQuestions("capitals", "Capitals", questions, max_new_tokens=MAX_NEW_TOKENS)
     return task.sample(limit, seed)

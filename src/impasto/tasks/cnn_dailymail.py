@@ -18,7 +18,7 @@ from functools import cache
 from math import nan
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.data import HubSplit, check_data, load_rows, text
 from impasto.tasks.questions import Questions
 from impasto.tasks.request import Response
@@ -67,7 +67,7 @@ def cnn_dailymail(
 
     `template` is how an article is put, with `{article}` where it goes. `data` is {test: FILE} in
     the hub's columns (id, article, highlights), read in place of the hub's `abisee/cnn_dailymail`.
-    Raises ValueError for other values, and UserError where the package rouge-score is missing or,
+    Raises UserError for other values, and UserError where the package rouge-score is missing or,
     naming file, row and column, where the data are not right.
     """
     check_cnn_dailymail(template, data)
@@ -81,9 +81,9 @@ def cnn_dailymail(
 
 
 def check_cnn_dailymail(template: object = TEMPLATE, data: object = None, **sample: object) -> str:
-    """Return the task's name; raises ValueError for what no data can make right."""
+    """Return the task's name; raises UserError for what no data can make right."""
     if not isinstance(template, str) or template.count("{article}") != 1:
-        raise ValueError(f"template must contain {{article}} exactly once, not {template!r}")
+        raise UserError(f"template must contain {{article}} exactly once, not {shown(template)}")
     check_data(SPLIT, data)
     _scorer()
     return NAME

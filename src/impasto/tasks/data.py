@@ -1,7 +1,7 @@
 """The rows of a data set: from a file that the user has, or from the hub.
 
 A task says which columns it reads and how: a *reader* takes a column's value and returns what the
-task uses, or raises ValueError saying what the value should be. Whatever is wrong is answered with
+task uses, or raises UserError saying what the value should be. Whatever is wrong is answered with
 the file, the row and the column. Rows count from 1; in a JSONL file a row's number is its line.
 Nothing is sampled, shuffled or mended here.
 """
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
+from impasto.paths import path_of
 
 Row = dict[str, Any]
 Reader = Callable[[Any], Any]
@@ -52,9 +53,11 @@ def check_data(split: HubSplit, data: object) -> None:
     if data is None:
         return
     if not isinstance(data, Mapping) or set(data) != {split.split}:
-        raise UserError(f"the {split.split} split is what is read, so data is {form}, not {data!r}")
+        raise UserError(
+            f"the {split.split} split is what is read, so data is {form}, not {shown(data)}"
+        )
     if not isinstance(data[split.split], str | Path):
-        raise UserError(f"data gives the path of a file, {form}, not {data[split.split]!r}")
+        raise UserError(f"data gives the path of a file, {form}, not {shown(data[split.split])}")
 
 
 def read_rows(path: str | Path, columns: Mapping[str, Reader]) -> list[Row]:
@@ -76,7 +79,7 @@ def numbered_rows(path: str | Path) -> "list[Numbered]":
 
 def stream_rows(path: str | Path) -> "Iterator[Numbered]":
     """Yield what `numbered_rows` returns, row by row where the format allows it."""
-    path = Path(path)
+    path = path_of(path, "a data file")
     if path.suffix not in _FORMATS:
         raise UserError(f"{path}: data files end in {', '.join(_FORMATS)}")
     try:
@@ -97,7 +100,7 @@ def anything(value: Any) -> Any:
 def text(value: Any) -> str:
     """Read a column that holds text with something in it."""
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be text, not {_short(value)}")
+        raise UserError(f"must be text, not {_short(value)}")
     return value
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import exp, nan
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.data import read_rows, text
 from impasto.tasks.request import MaskedText, Request, Response
 from impasto.tasks.task import Estimate, Suite, Value
@@ -78,11 +78,11 @@ def masked_text(data: str, column: str = "text", limit: int | None = None) -> Su
 
 
 def check_masked_text(data: Any = None, column: Any = "text", limit: Any = None) -> str:
-    """Return the task's name; raises ValueError for what no data can make right."""
+    """Return the task's name; raises UserError for what no data can make right."""
     if not isinstance(data, str):
-        raise UserError(f"masked_text reads a file, data: FILE.jsonl, not {data!r}")
+        raise UserError(f"masked_text reads a file, data: FILE.jsonl, not {shown(data)}")
     if not isinstance(column, str):
-        raise ValueError(f"column is the name of a column, not {column!r}")
+        raise UserError(f"column is the name of a column, not {shown(column)}")
     if limit is not None and (type(limit) is not int or limit < 1):
-        raise ValueError(f"limit is a whole number from 1, not {limit!r}")
+        raise UserError(f"limit is a whole number from 1, not {shown(limit)}")
     return NAME

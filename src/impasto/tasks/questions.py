@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Self
 
+from impasto.error import UserError, shown
 from impasto.tasks.request import Generation, Response
 from impasto.tasks.task import Estimate, Value, mean
 
@@ -34,7 +35,7 @@ class Question:
 
     def __post_init__(self) -> None:
         if self.subject is not None and self.prompt.count(self.subject) != 1:
-            raise ValueError(
+            raise UserError(
                 f"the subject {self.subject!r} must occur exactly once in the prompt, "
                 f"and occurs {self.prompt.count(self.subject)} times in {self.prompt!r}"
             )
@@ -58,10 +59,10 @@ class Questions:
 
     def __post_init__(self) -> None:
         if not self.items:
-            raise ValueError(f"the task {self.name!r} has no questions")
+            raise UserError(f"the task {self.name!r} has no questions")
         repeated = [i for i, n in Counter(q.id for q in self.items).items() if n > 1]
         if repeated:
-            raise ValueError(f"the task {self.name!r} has several questions {repeated[0]!r}")
+            raise UserError(f"the task {self.name!r} has several questions {repeated[0]!r}")
         if not self.pool:
             object.__setattr__(self, "pool", self.items)
 
@@ -101,9 +102,9 @@ class Questions:
         if limit is None:
             return self
         if not _is_integer(limit) or limit < 1:
-            raise ValueError(f"limit must be a whole number from 1 on, not {limit!r}")
+            raise UserError(f"limit must be a whole number from 1 on, not {shown(limit)}")
         if not _is_integer(seed):
-            raise ValueError(f"seed must be a whole number, not {seed!r}")
+            raise UserError(f"seed must be a whole number, not {shown(seed)}")
         drawn = sorted(self.items, key=lambda q: _fingerprint(f"{seed} {q.id}"))[:limit]
         ids = {question.id for question in drawn}
         return replace(self, items=tuple(q for q in self.items if q.id in ids))
@@ -122,20 +123,20 @@ class SubjectQuestions(Questions):
         """Return the question whose states injection brings into this one (paper A, section 4).
 
         It has another answer, depends on the question's id alone, and comes from the whole pool,
-        so that a sample of a task has the donors that the whole task has. Raises ValueError where
+        so that a sample of a task has the donors that the whole task has. Raises UserError where
         the task offers none.
         """
         start = _fingerprint(f"donor of {question.id}") % len(self.pool)
         for candidate in self.pool[start:] + self.pool[:start]:
             if candidate.answer != question.answer and candidate.subject is not None:
                 return candidate
-        raise ValueError(f"the task {self.name!r} has no question to inject into {question.id!r}")
+        raise UserError(f"the task {self.name!r} has no question to inject into {question.id!r}")
 
     def donor(self, item: Question) -> Mapping[str, str]:
         """Return where the donor's states come from and where they go (paper A, Figure 5)."""
         donor = self.donor_of(item)
         if item.subject is None:
-            raise ValueError(f"{self.name} has no subject to replace in {item.id!r}")
+            raise UserError(f"{self.name} has no subject to replace in {item.id!r}")
         return {
             "prompt": donor.prompt,
             "donor_span": donor.subject,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from impasto.error import UserError, shown
 from impasto.tasks.data import HubSplit, check_data, load_rows, text
 from impasto.tasks.questions import EXACT_MATCH, Questions
 from impasto.tasks.request import Response
@@ -87,7 +88,7 @@ def squad(
 
     `template` is how a question is put, with `{context}` and `{question}` where they go; `shots` is
     1 for the solved example before it, or 0. `data` is {validation: FILE} in the hub's columns (id,
-    context, question, answers), read in place of the hub's `rajpurkar/squad`. Raises ValueError
+    context, question, answers), read in place of the hub's `rajpurkar/squad`. Raises UserError
     for other values, and UserError naming file, row and column where the data are not right.
     """
     check_squad(template, shots, data)
@@ -104,14 +105,15 @@ def squad(
 def check_squad(
     template: object = TEMPLATE, shots: object = 1, data: object = None, **sample: object
 ) -> str:
-    """Return the task's name; raises ValueError for what no data can make right."""
+    """Return the task's name; raises UserError for what no data can make right."""
     places = ("{context}", "{question}")
     if not isinstance(template, str) or any(template.count(place) != 1 for place in places):
-        raise ValueError(
-            f"template must contain {{context}} and {{question}} exactly once, not {template!r}"
+        raise UserError(
+            "template must contain {context} and {question} exactly once, not "
+            f"{shown(template)}"
         )
     if type(shots) is not int or shots not in (0, 1):
-        raise ValueError(f"shots must be 0 or 1, not {shots!r}")
+        raise UserError(f"shots must be 0 or 1, not {shown(shots)}")
     check_data(SPLIT, data)
     return NAME
 
@@ -158,5 +160,5 @@ def _answers(value: Any) -> tuple[str, ...]:
     """Read the column of answers: {text: [one or more], answer_start: …}."""
     texts = value.get("text") if isinstance(value, Mapping) else None
     if not isinstance(texts, list) or not texts:
-        raise ValueError('must be {"text": [one answer or more], …}')
+        raise UserError('must be {"text": [one answer or more], …}')
     return tuple(text(answer) for answer in texts)

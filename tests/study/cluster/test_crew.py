@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fake_workers import PATIENCE, FakePool, Fault, begun, hello
-from impasto.error import UserError
+from impasto.error import ImpastoError, UserError
 from impasto.study import Cluster, Results, Stopped, Study
 from impasto.study.following.status import status
 
@@ -215,7 +215,7 @@ def test_a_user_s_mistake_in_a_unit_ends_the_run_with_its_message(study, model, 
 
 def test_a_fault_on_a_worker_is_shown_with_its_traceback(study, model, run_on):
     pool = FakePool(model, {1: [Fault("answer", 2, "says", {"fault": "Traceback: here"})]})
-    with pytest.raises(RuntimeError, match=r"host1 .* failed:\nTraceback: here"):
+    with pytest.raises(ImpastoError, match=r"host1 .* failed:\nTraceback: here"):
         run_on(study, pool)
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from impasto.error import UserError
+
 
 class AttendingModel(Protocol):
     """What is asked of a model here; `impasto.load` returns one."""
@@ -48,7 +50,7 @@ class Entropy:
 def attention_entropy(model: AttendingModel, texts: Iterable[str]) -> Entropy:
     """Return the mean entropy of attention per layer and head over texts, one at a time.
 
-    Raises ValueError where no text has a second token.
+    Raises UserError where no text has a second token.
     """
     total: np.ndarray | float = 0.0
     even, count, tokens = 0.0, 0, 0
@@ -60,5 +62,5 @@ def attention_entropy(model: AttendingModel, texts: Iterable[str]) -> Entropy:
         even += float(np.log(np.arange(2, len(ids) + 1)).sum())
         count, tokens = count + 1, tokens + len(ids) - 1
     if not tokens:
-        raise ValueError("attention entropy takes at least one text with two tokens")
+        raise UserError("attention entropy takes at least one text with two tokens")
     return Entropy(np.asarray(total) / tokens, even / tokens, count, tokens)

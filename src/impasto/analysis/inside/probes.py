@@ -12,6 +12,7 @@ import numpy as np
 
 from impasto.analysis.confidence import wilson_interval
 from impasto.analysis.inside.states import TextStates
+from impasto.error import UserError
 
 FOLDS = 5
 STEPS = 2_000  # of the fit; standardised states take far fewer
@@ -47,7 +48,7 @@ def probe(
     """Return how well the labels are read off the states, (texts, depths, hidden), at each depth.
 
     Folds keep the labels' shares and are the same at all depths; states are standardised by what
-    the fitted texts show. Raises ValueError where there are other numbers of labels than texts,
+    the fitted texts show. Raises UserError where there are other numbers of labels than texts,
     fewer than two labels, or fewer than `folds` texts of one.
     """
     from sklearn.linear_model import LogisticRegression
@@ -56,13 +57,13 @@ def probe(
     from sklearn.preprocessing import StandardScaler
 
     if states.ndim != 3 or len(states) != len(labels):
-        raise ValueError(f"{len(labels)} labels are not one for each of {len(states)} texts")
+        raise UserError(f"{len(labels)} labels are not one for each of {len(states)} texts")
     names, counts = np.unique(labels, return_counts=True)
     if len(names) < 2:
-        raise ValueError("a probe tells labels apart, so there are two of them at least")
+        raise UserError("a probe tells labels apart, so there are two of them at least")
     if counts.min() < folds:
         few = names[counts.argmin()]
-        raise ValueError(
+        raise UserError(
             f"{folds} folds take {folds} texts of every label, and {str(few)!r} has {counts.min()}"
         )
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)

@@ -155,7 +155,7 @@ def _array(values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     if len(array.shape) != len(shape) or any(
         wanted not in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
     ):
-        raise ValueError(f"there are {array.shape} numbers")
+        raise UserError(f"there are {array.shape} numbers")
     return array
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from impasto.analysis.confidence import Z_95
 from impasto.analysis.inside.states import TextStates
+from impasto.error import UserError
 
 Measure: TypeAlias = Literal["tokens", "flattened"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -60,7 +61,7 @@ class Similarity:
 def similarities(texts: Iterable[TextStates]) -> dict[Measure, Similarity]:
     """Return the similarity of all depths by every measure, reading each text once.
 
-    Raises ValueError where there is no text, or none with a token besides BOS.
+    Raises UserError where there is no text, or none with a token besides BOS.
     """
     sums = {measure: _Sums() for measure in MEASURES}
     count = cut = tokens = 0
@@ -69,7 +70,7 @@ def similarities(texts: Iterable[TextStates]) -> dict[Measure, Similarity]:
         for measure in MEASURES:
             sums[measure].add(*_TERMS[measure](text))
     if not tokens:
-        raise ValueError("similarity takes at least one text with one token besides BOS")
+        raise UserError("similarity takes at least one text with one token besides BOS")
     return {
         measure: Similarity(measure, *sums[measure].mean(), count, tokens, cut)
         for measure in MEASURES

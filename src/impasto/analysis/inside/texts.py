@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.error import UserError
+from impasto.paths import path_of
 from impasto.tasks.data import Row, stream_rows, text
 
 COLUMN = "text"
@@ -20,13 +21,13 @@ def read_texts(path: str | Path, column: str = COLUMN) -> Iterator[str]:
 
     Raises UserError, with file, row and column, for what cannot be read, and where there are none.
     """
-    path = Path(path)
+    path = path_of(path, "a file of texts")
     return _some(_plain_texts(path) if path.suffix == ".txt" else _column(path, column), path)
 
 
 def read_labelled(path: str | Path, column: str, label: str) -> Iterator[tuple[str, str]]:
     """Yield the texts of a file with columns, each with its label; raises UserError as above."""
-    path = Path(path)
+    path = path_of(path, "a file of texts")
     if path.suffix == ".txt":
         raise UserError(f"{path} has no labels: give a file with columns, such as JSONL")
     pairs = ((_text(row, column, at), str(_value(row, label, at))) for at, row in _rows(path))

@@ -11,6 +11,13 @@ from impasto.error import UserError
 from impasto.model.encoder import OpenedEncoder
 from impasto.plan import Plan
 from impasto.run.apply import applied_alone
+from impasto.run.asked import (
+    asked_batch,
+    asked_mask_token,
+    asked_plan,
+    asked_plans,
+    asked_prompts,
+)
 from impasto.run.calls import one_call
 from impasto.run.donors import Donors, donors_by_request, read_donor
 from impasto.run.encoder.calibrating import seconds_per_layer_row
@@ -70,8 +77,9 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or the model was loaded without that head.
         """
-        self._check([plan])
+        self._check(asked_plan(plan))
         self._need_head()
+        input_ids, attention_mask = asked_batch(input_ids, attention_mask, self._opened.vocabulary)
         ids = input_ids.to(self._opened.device)
         if not plan.injections:
             given = {} if attention_mask is None else {"attention_mask": attention_mask}
@@ -119,7 +127,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             UserError: when a text or a donor cannot be read, or the model was loaded without the
                 head that predicts masked tokens.
         """
-        plans, mask = self._check(plans), self._mask()
+        plans, mask, texts = self._check(plans), self._mask(), asked_prompts(texts, "texts")
         special = set(getattr(self.tokenizer, "all_special_ids", ()))
 
         def wanted(ids: Sequence[int]) -> Sequence[int]:
@@ -143,7 +151,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         Returns:
             Per plan, per text, per mask: the token as text; its id where the text is token ids.
         """
-        plans, mask = self._check(plans), self._mask()
+        plans, mask, texts = self._check(plans), self._mask(), asked_prompts(texts, "texts")
         for text in texts:
             if mask not in self._reader.prompt(text):
                 told = getattr(self.tokenizer, "mask_token", None) or f"token {mask}"
@@ -175,15 +183,14 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what a final norm would read.
         """
-        self._check([plan])
+        self._check(asked_plan(plan))
+        texts = asked_prompts(texts, "texts")
         sentences = self._read(texts, [plan], donors, lambda ids: range(len(ids)))
         return depths(self._opened, plan, sentences)
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = [plans] if isinstance(plans, Plan) else list(plans)
+        plans = asked_plans(plans)
         for plan in plans:
-            if not isinstance(plan, Plan):
-                raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
             admit(self._opened, plan)
         return plans
 
@@ -194,7 +201,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
                 f"masking needs a mask token, and {self!r} has no tokenizer that names one; set "
                 "model.mask_token"
             )
-        return self.mask_token
+        return asked_mask_token(self.mask_token, self._opened.vocabulary)
 
     def _need_head(self) -> None:
         if not self._opened.predicts_tokens:

@@ -15,7 +15,7 @@ from impasto.error import UserError
 from impasto.model.encoder import OpenedEncoder, Sentences
 from impasto.run.donors import splice
 from impasto.run.encoder.walk import EncoderWalker
-from impasto.run.memory import free_bytes
+from impasto.run.memory import allowed_bytes
 from impasto.run.passage import Transplant
 from impasto.run.tree import DonorRun, Node
 
@@ -63,7 +63,7 @@ def shelves(
     Raises:
         UserError: when a sentence alone needs more than ``memory`` bytes (None: what is free).
     """
-    memory = free_bytes(model.device) if memory is None else memory
+    memory = allowed_bytes(memory, model.device)
     most = min(_AT_ONCE.get(model.device.type, _MOST), _MOST)
     order = sorted(range(len(sentences)), key=lambda index: -len(sentences[index].ids))
     found, begin = [], 0

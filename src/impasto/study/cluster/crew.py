@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import ImpastoError, UserError
 from impasto.study.cluster.joining import Order, Pool, RemoteModel, other_model, other_version
 from impasto.study.cluster.pool import Event
 from impasto.study.cluster.schedule import Patience, Schedule, TooManyTriesError
@@ -225,7 +225,7 @@ class Crew:
             return []
         reply = event.reply
         if "fault" in reply:
-            raise RuntimeError(f"a worker on {member.place} failed:\n{reply['fault']}")
+            raise ImpastoError(f"a worker on {member.place} failed:\n{reply['fault']}")
         if event.call == "hello":
             self._greeted(number, reply)
         elif event.call == "begin":

@@ -101,8 +101,14 @@ class RayPool:
     def kill(self, worker: int) -> None:
         """End a worker at once; nothing is heard of it any more."""
         self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
-        with suppress(Exception):  # it may be gone by itself
-            self._ray.kill(self._actors.pop(worker), no_restart=True)
+        actor = self._actors.pop(worker, None)
+        if actor is None:
+            return
+        import grpc
+
+        # It may be gone by itself, and so may the cluster.
+        with suppress(ConnectionError, grpc.RpcError, self._ray.exceptions.RayError):
+            self._ray.kill(actor, no_restart=True)
 
     def close(self) -> None:
         """End all workers."""
@@ -171,12 +177,12 @@ def connected(cluster: Cluster, log: logging.Logger) -> Iterator[list[Node]]:
         if not ray.is_initialized():
             try:
                 ray.init(**_options(cluster))
-            except Exception as error:
+            except Exception as error:  # Ray raises Exception itself where it does not start
                 raise UserError(
                     f"no Ray cluster can be reached at {cluster.address}: {_first_line(error)}"
                     if cluster.address != LOCAL
                     else f"Ray does not start on this machine: {_first_line(error)}"
-                ) from None
+                ) from error
             stack.callback(ray.shutdown)
         yield [_node(told) for told in ray.nodes() if told["Alive"]]
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from impasto.error import ImpastoError
 from impasto.study.work.units import Unit
 
 
@@ -51,7 +52,7 @@ class _Run:
     moved: float
 
 
-class TooManyTriesError(Exception):
+class TooManyTriesError(ImpastoError):
     """A unit ended one worker after the other."""
 
     def __init__(self, unit: Unit, tries: int) -> None:

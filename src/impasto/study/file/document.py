@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 
 MAX_CHARACTERS = 1_000_000
 MAX_NESTING = 20
@@ -46,6 +46,8 @@ def read_document(text: str, source: str) -> Document:
 
     Raises StudyError for anything that is not one plain YAML document.
     """
+    if not isinstance(text, str):
+        raise StudyError(f"{source}: a study is text, not {shown(text)}")
     if len(text) > MAX_CHARACTERS:
         raise StudyError(f"{source}: a study has at most {MAX_CHARACTERS:,} characters")
     try:

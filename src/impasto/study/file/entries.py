@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from impasto import strategies
+from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.study.file.document import StudyError
 from impasto.study.file.schema import near
@@ -135,15 +136,15 @@ def at(where: str) -> Iterator[None]:
 def _check_donors(plan: Plan) -> None:
     others = [name for name in plan.injections if name != DONOR]
     if others:
-        raise ValueError(
+        raise UserError(
             f"a study injects the task's own donor: write inject({DONOR}), not inject({others[0]})"
         )
 
 
 def _check_strategy(name: str, choices: Mapping[str, Any]) -> None:
-    """Raise ValueError for what no model's number of layers can make right."""
+    """Raise UserError for what no model's number of layers can make right."""
     if name not in strategies.STRATEGIES:
-        raise ValueError(
+        raise UserError(
             f"there is no strategy {name!r}{near(name, strategies.STRATEGIES)}\n"
             f"The strategies are {', '.join(strategies.STRATEGIES)}."
         )
@@ -156,10 +157,10 @@ def _check_strategy(name: str, choices: Mapping[str, Any]) -> None:
 
 
 def _check_numbers(key: str, choice: object) -> None:
-    """Raise ValueError unless the choice is a whole number, a share of the layers, several, all."""
+    """Raise UserError unless the choice is a whole number, a share of the layers, several, all."""
     for value in choice if isinstance(choice, list) else [choice]:
         if value != "all" and type(value) is not int and not strategies.is_share(value):
-            raise ValueError(
+            raise UserError(
                 f"{key} is a whole number, a share of the layers (25%), a list of them, or all; "
-                f"not {value!r:.80}"
+                f"not {shown(value)}"
             )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
 
+from impasto.error import UserError, shown
 from impasto.study.file.document import Document, StudyError
 
 FORMS = {
@@ -31,7 +32,7 @@ def _task(entry: object) -> dict[str, Any]:
     """Read `capitals` or `{name: arithmetic, terms: 2}` as a mapping with a name."""
     options = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-        raise ValueError("a task is a name, or a mapping such as {name: arithmetic, terms: 2}")
+        raise UserError("a task is a name, or a mapping such as {name: arithmetic, terms: 2}")
     return options
 
 
@@ -40,13 +41,13 @@ def _plan(entry: object) -> str | dict[str, Any]:
     if isinstance(entry, str):
         return entry
     if not isinstance(entry, dict) or len(entry) != 1:
-        raise ValueError(
+        raise UserError(
             'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, or one strategy with '
             "its choices (freeze: {k: all})"
         )
     [(strategy, choices)] = entry.items()
     if choices is not None and not isinstance(choices, dict):
-        raise ValueError(f"{strategy} takes choices by name, such as {strategy}: {{k: all}}")
+        raise UserError(f"{strategy} takes choices by name, such as {strategy}: {{k: all}}")
     return {strategy: choices or {}}
 
 
@@ -116,4 +117,4 @@ def _explain_loading(key: str, fault: Any) -> str:
     """Say what is wrong in how the model is to be loaded."""
     if fault["type"] == "extra_forbidden":
         return f"load has no {key!r}{near(key, LOADING)}\nIt has {', '.join(LOADING)}."
-    return f"{key} is {LOADING[key]}; not {fault['input']!r:.80}"
+    return f"{key} is {LOADING[key]}; not {shown(fault['input'])}"

@@ -5,13 +5,15 @@ every task that has not run yet, and returns the results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from impasto.error import UserError, shown
+from impasto.paths import path_of
 from impasto.study.file.document import StudyError, read_document
 from impasto.study.file.entries import (
     LabelledPlan,
@@ -68,6 +70,17 @@ class Running:
     progress: "Progress" = _unheard
     say: Callable[[str], None] = _unheard
 
+    def __post_init__(self) -> None:
+        """Refuse what no study can be run by."""
+        for name, least in (("limit", 1), ("memory", 1), ("bench", 2)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise UserError(f"{name} is a whole number from {least}, not {shown(value)}")
+        if not isinstance(self.save_every, int | float) or not self.save_every > 0:
+            raise UserError(f"save_every is a number of seconds, not {shown(self.save_every)}")
+        if isinstance(self.cluster, str):
+            raise UserError(f"cluster is Cluster({shown(self.cluster)}), not its address alone")
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
@@ -90,7 +103,7 @@ class Study:
         `checked` says that its tasks were checked before, so that it reads without their data.
         Raises StudyError, with the line and what is allowed there, for anything that cannot run.
         """
-        path = Path(path)
+        path = path_of(path, "a study file")
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -214,8 +227,12 @@ class Study:
         """
         from impasto.study.running.runner import run_study
 
+        known = [field.name for field in fields(Running)]
+        for name in more:
+            if name not in known:
+                raise UserError(f"a study is not run by {name!r}; there is {', '.join(known)}")
         running = Running(limit=limit, memory=memory, **more)
-        return run_study(self, None if out is None else Path(out), model, running)
+        return run_study(self, None if out is None else path_of(out, "out"), model, running)
 
 
 def _missing(path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from impasto.error import UserError
+from impasto.paths import path_of
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
 from impasto.study.database.reading import counts, last_run, study_row, task_counts, unit_times
 
@@ -66,7 +67,7 @@ class Status:
 
 def status(out: str | Path) -> Status:
     """Return how far the study that ran last in a folder is; raises UserError where none did."""
-    path = Path(out) / DATABASE
+    path = path_of(out, "a study's folder") / DATABASE
     with plainly(path):
         connection = open_to_read(path)
         try:

@@ -152,7 +152,10 @@ class Telling:
             tell(self._tracker)
         except Exception as error:
             self._tracker = None
-            self._say(f"the tracker failed and is told no more; the study goes on ({error})")
+            self._say(
+                "the tracker failed and is told no more; the study goes on "
+                f"({type(error).__name__}: {error})"
+            )
 
 
 @contextmanager
@@ -169,7 +172,9 @@ def tracked(
         try:
             made = TRACKERS[tracker](name, about, folder)
         except Exception as error:
-            raise UserError(f"{tracker} cannot be told of the run: {error}") from error
+            raise UserError(
+                f"{tracker} cannot be told of the run: {type(error).__name__}: {error}"
+            ) from error
     telling = Telling(made, say)
     try:
         yield telling

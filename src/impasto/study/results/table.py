@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from impasto.error import UserError
+from impasto.paths import path_of
 from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
 from impasto.study.database.reading import (
@@ -131,7 +132,7 @@ class Results:
         Where that is not finished they are what it has come to so far, and `gaps` says what is
         missing. Raises UserError where there is nothing yet.
         """
-        path = Path(out) / DATABASE
+        path = path_of(out, "a study's folder") / DATABASE
         connection = open_to_read(path)
         with plainly(path):
             found = study_row(connection)

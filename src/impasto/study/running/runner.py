@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
 from impasto.study.database.reading import Cells, study_row
@@ -59,6 +59,8 @@ def run_study(
             "a plan's cost is that of this machine: run on the cluster first, then the same "
             "command with --bench in the place of --cluster, which answers nothing anew"
         )
+    if not (model is None or isinstance(model, str) or hasattr(model, "num_layers")):
+        raise UserError(f"model is a name or what impasto.load returns, not {shown(model)}")
     name = model if isinstance(model, str) or model is None else model.name
     study = study.as_run(name, running.limit)
     if not (model is None or isinstance(model, str)):

@@ -7,7 +7,7 @@ plan in place. `sources` has GLUE's tasks, `metrics` its metrics, `task` what a 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.glue.sources import SOURCES, STANDARD, Source, check_files, read_split
 from impasto.tasks.glue.task import Asked, GlueAverage, GlueTask, SeedMean
 from impasto.tasks.problem import HEADS, PAIRS, POOLINGS, FineTuned, Frozen, Problem
@@ -56,7 +56,7 @@ def glue(
         limit: Ask the first so many of each validation split.
         data: Files in place of the hub, by task and split; of a single task, by split.
 
-    Raises ValueError for values that these cannot have, and UserError for data that are not right.
+    Raises UserError for values that these cannot have, and UserError for data that are not right.
     """
     check_glue(
         tasks, protocol, head, pooling, pairs, seed, epochs, batch, learning_rate, max_length,
@@ -112,7 +112,7 @@ def check_glue(
     limit: object = None,
     data: object = None,
 ) -> str:
-    """Return what results call the entry; raises ValueError for what no data can make right."""
+    """Return what results call the entry; raises UserError for what no data can make right."""
     for what, value, allowed in (
         ("protocol", protocol, PROTOCOLS),
         ("head", head, HEADS),
@@ -120,15 +120,17 @@ def check_glue(
         ("pairs", pairs, PAIRS),
     ):
         if value not in allowed:
-            raise ValueError(f"{what} is one of {', '.join(filter(None, allowed))}, not {value!r}")
+            raise UserError(
+                f"{what} is one of {', '.join(filter(None, allowed))}, not {shown(value)}"
+            )
     if head == "published" and (pooling not in (None, "pooler") or pairs != "together"):
-        raise ValueError("the published head reads the pooler, and pairs together")
+        raise UserError("the published head reads the pooler, and pairs together")
     names = _names(tasks)
     if not names or any(name not in SOURCES for name in names) or len(set(names)) < len(names):
-        raise ValueError(f"tasks are some of {', '.join(SOURCES)}, each once, not {tasks!r}")
+        raise UserError(f"tasks are some of {', '.join(SOURCES)}, each once, not {shown(tasks)}")
     seeds = _listed(seed)
     if not seeds or any(type(one) is not int or not 0 <= one <= MOST for one in seeds):
-        raise ValueError(f"seed is a whole number from 0, or a list of them, not {seed!r}")
+        raise UserError(f"seed is a whole number from 0, or a list of them, not {shown(seed)}")
     for what, value in (
         ("batch", batch),
         ("max_length", max_length),
@@ -136,10 +138,10 @@ def check_glue(
         ("limit", limit),
     ):
         if not (value is None and "limit" in what) and (type(value) is not int or value < 1):
-            raise ValueError(f"{what} is a whole number from 1, not {value!r}")
+            raise UserError(f"{what} is a whole number from 1, not {shown(value)}")
     for what, value in (("epochs", epochs), ("learning_rate", learning_rate)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-            raise ValueError(f"{what} is a number above 0, not {value!r}")
+            raise UserError(f"{what} is a number above 0, not {shown(value)}")
     for name in names:
         check_files(name, _files(data, tasks, name))
     return f"glue_{_variant(str(protocol), str(head))}"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.tasks.data import HubSplit, check_data, load_rows, text
 from impasto.tasks.problem import Example
 
@@ -75,7 +75,7 @@ def check_files(name: str, data: object) -> None:
         return
     if not isinstance(data, Mapping) or set(data) != set(splits):
         form = ", ".join(f"{split}: FILE.jsonl" for split in splits)
-        raise UserError(f"{name} reads its files as data: {{{form}}}, not {data!r}")
+        raise UserError(f"{name} reads its files as data: {{{form}}}, not {shown(data)}")
     for split in splits:
         check_data(HubSplit(HUB, split, name), {split: data[split]})
 
@@ -86,7 +86,7 @@ def _class(classes: int) -> Callable[[Any], int]:
             value = int(value)
         if type(value) is not int or not 0 <= value < classes:
             hidden = " (GLUE's test split has no labels)" if value == -1 else ""
-            raise ValueError(f"must be a class from 0 to {classes - 1}, not {value!r:.80}{hidden}")
+            raise UserError(f"must be a class from 0 to {classes - 1}, not {shown(value)}{hidden}")
         return value
 
     return read
@@ -98,5 +98,5 @@ def _similarity(value: Any) -> float:
     except (TypeError, ValueError):
         number = -1.0
     if isinstance(value, bool) or not 0 <= number <= 5:
-        raise ValueError(f"must be a similarity from 0 to 5, not {value!r:.80}")
+        raise UserError(f"must be a similarity from 0 to 5, not {shown(value)}")
     return number

@@ -238,7 +238,6 @@ class Benchmark:
 
     def _blamed(self, error: Exception) -> str:
         """Say which document a task cannot read, and why."""
-        reason = str(error) or type(error).__name__
         for number, item in enumerate(self.items):
             try:
                 self._task.doc_to_text(item.doc)
@@ -250,7 +249,7 @@ class Benchmark:
                 if self._local is not None:
                     where = self._local.place(self.name, self._task.config, number)
                 return f"{where}: {self.name} cannot read it: {type(fault).__name__}: {fault}"
-        return f"{self.name} cannot be asked: {reason}"
+        return f"{self.name} cannot be asked: {type(error).__name__}: {error}"
 
     def _aggregation(self, metric: str) -> Any:
         from lm_eval.api.metrics import mean

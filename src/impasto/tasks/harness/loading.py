@@ -22,12 +22,12 @@ FILES = "give a file with its columns: data: {{{split}: FILE.jsonl}}"
 
 
 def check_name(name: str, options: Options, ours: list[str]) -> None:
-    """Raise ValueError, with near names, where lm-eval knows no task, group or tag of this name.
+    """Raise UserError, with near names, where lm-eval knows no task, group or tag of this name.
 
     `ours` are the names of impasto's own tasks.
     """
     if name not in _index(options.include_path).all_tasks:
-        raise ValueError(
+        raise UserError(
             f"{unknown(name, options.include_path, ours)}\nThe tasks are {', '.join(ours)}, and "
             "those of lm-eval, which `impasto lm-eval ls tasks` lists."
         )
@@ -163,6 +163,6 @@ def missing_package(name: str, error: ImportError) -> str:
 
 
 def _short(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    text = str(error).strip().split("\n")[0]
+    """Return what an error says as one line, with its kind where that is little."""
+    text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if len(text) < 12 else text

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from impasto.error import UserError, shown
 from impasto.tasks.harness.quiet import OTHER_SEEDS
 
 Check = tuple[Callable[[Any], bool], str]
@@ -45,17 +46,17 @@ class Options:
 
     @classmethod
     def read(cls, name: str, options: Mapping[str, Any]) -> "Options":
-        """Return the options that a study gives; raises ValueError for what cannot be."""
+        """Return the options that a study gives; raises UserError for what cannot be."""
         allowed = [field.name for field in fields(cls)]
         for option, value in options.items():
             if option not in allowed:
-                raise ValueError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+                raise UserError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
             is_right, wanted = _CHECKS[option]
             if not is_right(value):
-                raise ValueError(f"{option} must be {wanted}, not {value!r}")
+                raise UserError(f"{option} must be {wanted}, not {shown(value)}")
         read = cls(**options)
         if read.subset_column is not None and read.data is None:
-            raise ValueError("subset_column is about the files that data gives, and there are none")
+            raise UserError("subset_column is about the files that data gives, and there are none")
         return read
 
 
