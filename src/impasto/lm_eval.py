@@ -85,13 +85,13 @@ class ImpastoLM(TemplateLM):
                 f"device, batch_size, {', '.join((*READING, *LOADING))}"
             )
         self.thinking = Thinking(enable_thinking, _whole(think_end_token))
-        reading = TextOptions(_whole(max_length), add_bos_token).given
+        reading = TextOptions.read(_whole(max_length), add_bos_token)
         if device is not None and not isinstance(pretrained, PreTrainedModel | Model):
             options = {"device_map": _present(device)} | options
         if not isinstance(pretrained, Model):
-            self.opened = load_decoder(pretrained, tokenizer, **reading, **options)
-        elif reading:
-            self.opened = pretrained.with_text_options(TextOptions(**reading))
+            self.opened = load_decoder(pretrained, tokenizer, **reading.given, **options)
+        elif reading.given:
+            self.opened = pretrained.with_text_options(reading)
         else:
             self.opened = pretrained
         self.plan = _read_plan(plan, self.opened.num_layers)

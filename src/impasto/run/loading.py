@@ -47,7 +47,7 @@ def load(
     """
     if plan is not None and not isinstance(plan, Plan):
         raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
-    text_options = TextOptions(max_length, add_bos_token)
+    text_options = TextOptions.read(max_length, add_bos_token)
     reading = {} if add_bos_token is None else {"add_bos_token": add_bos_token}
     if isinstance(model, PreTrainedModel):
         given = [*options, *(["plan"] if plan is not None else [])]

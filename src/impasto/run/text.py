@@ -39,13 +39,14 @@ class TextOptions:
     max_length: int | None = None
     add_bos_token: bool | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be; raises UserError."""
-        length, bos = self.max_length, self.add_bos_token
-        if length is not None and (type(length) is not int or length < 1):
-            raise UserError(f"max_length is a whole number of tokens from 1 on, not {length!r}")
-        if bos is not None and type(bos) is not bool:
-            raise UserError(f"add_bos_token is true or false, not {bos!r}")
+    @classmethod
+    def read(cls, max_length: Any = None, add_bos_token: Any = None) -> "TextOptions":
+        """Return the options that a user gives; raises UserError for values that cannot be."""
+        if max_length is not None and (type(max_length) is not int or max_length < 1):
+            raise UserError(f"max_length is a whole number of tokens from 1 on, not {max_length!r}")
+        if add_bos_token is not None and type(add_bos_token) is not bool:
+            raise UserError(f"add_bos_token is true or false, not {add_bos_token!r}")
+        return cls(max_length, add_bos_token)
 
     @property
     def given(self) -> dict[str, Any]:
