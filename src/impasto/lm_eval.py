@@ -91,7 +91,8 @@ class ImpastoLM(TemplateLM):
         if not isinstance(pretrained, Model):
             self.opened = load_decoder(pretrained, tokenizer, **reading.given, **options)
         elif reading.given:
-            self.opened = pretrained.with_text_options(reading)
+            both = pretrained.text_options.given | reading.given
+            self.opened = pretrained.with_text_options(TextOptions(**both))
         else:
             self.opened = pretrained
         self.plan = _read_plan(plan, self.opened.num_layers)

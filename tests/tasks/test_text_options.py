@@ -77,6 +77,8 @@ def test_a_model_that_is_loaded_already_takes_them_too(folder, tmp_path):
     lm = HFLM(model.hf, tokenizer=model.tokenizer, **options)
     wanted = theirs(lm, case, tmp_path)
     agree(theirs(ImpastoLM(model, **options), case, tmp_path), wanted)
+    limited = ImpastoLM(ImpastoLM(model, max_length=40).opened, add_bos_token=False)
+    assert (limited.max_length, limited.opened.text_options.given) == (40, options)
     assert model.max_positions == 192
     assert model.tokens("a")[0] == model.tokenizer.bos_token_id
 
