@@ -6,10 +6,13 @@ class Characters:
 
     max_positions = 100_000
 
-    def tokens(self, text):
+    def tokens(self, text, as_lm_eval=False):
         return [ord(character) for character in text]
 
-    def token_pair(self, context, continuation):
+    def scored_tokens(self, text):
+        return self.tokens(text)
+
+    def token_pair(self, context, continuation, as_lm_eval=False):
         return self.tokens(context), self.tokens(continuation)
 
     def texts(self, prompts):

@@ -320,7 +320,6 @@ RAISED = {
 CAUGHT = {
     ("exporting/roundtrip.py", "check"): "runs a folder's own code; raised again as ExportError",
     ("model/unreadable.py", "read_tokenizer"): "tokenizers raises Exception; others go on",
-    ("run/gathered.py", "_is_proved"): "a block that takes no stacked weights runs without",
     ("study/cluster/pool.py", "connected"): "Ray raises Exception; raised again as UserError",
     ("study/cluster/worker.py", "_replied"): "goes to the study's process with its traceback",
     ("study/database/opening.py", "open_to_write"): "closes the file and raises again",

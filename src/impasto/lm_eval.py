@@ -10,7 +10,9 @@ The numbers of the baseline are those of lm-eval's own model class `HFLM`.
 import json
 import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,11 +23,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, load_decoder
-from impasto.tasks.answering import answer, context_length, fitted
-from impasto.tasks.harness.prompting import chat_of, generation
+from impasto.run.text import AS_LM_EVAL, TextOptions, appending_notice
+from impasto.tasks.answering import RequestError, answer, context_length, fitted
+from impasto.tasks.harness.prompting import Thinking, chat_of, generation
 from impasto.tasks.request import Request, RollingLogLikelihood
 
 NAME = "impasto"
+READING = ("max_length", "add_bos_token", "enable_thinking", "think_end_token")
 LOADING = ("dtype", "device_map", "revision", "attn_implementation", "trust_remote_code")
 OPENING, CLOSING = "([{", ")]}"
 OWNER = "impasto"  # where a cache of answers says whose they are; requests have digests for keys
@@ -43,6 +47,10 @@ class ImpastoLM(TemplateLM):
         device: str | None = None,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
+        max_length: int | None = None,
+        add_bos_token: bool | None = None,
+        enable_thinking: bool | None = None,
+        think_end_token: str | int | None = None,
         **options: Any,
     ) -> None:
         """Open a model.
@@ -56,6 +64,12 @@ class ImpastoLM(TemplateLM):
                 `cuda:0` unless told otherwise; without CUDA that is the processor.
             batch_size: Accepted, `auto` too, and not needed: batches are made by length.
             max_batch_size: Likewise.
+            max_length: The most tokens of a request, at most the model's positions; what is longer
+                loses its left end. None: the model's positions.
+            add_bos_token: Whether texts get the tokenizer's special tokens. None: as it does it.
+            enable_thinking: What the chat template is told. True needs `think_end_token`.
+            think_end_token: What ends a model's thinking, a text or a token id; the reply is what
+                stands behind it.
             options: `dtype`, `device_map`, `revision`, `attn_implementation`,
                 `trust_remote_code`, as `impasto.load` takes them.
 
@@ -68,14 +82,19 @@ class ImpastoLM(TemplateLM):
         if unknown:
             raise UserError(
                 f"the model impasto takes no {unknown[0]!r}; it takes pretrained, plan, tokenizer, "
-                f"device, batch_size, {', '.join(LOADING)}"
+                f"device, batch_size, {', '.join((*READING, *LOADING))}"
             )
+        self.thinking = Thinking(enable_thinking, _whole(think_end_token))
+        reading = TextOptions.read(_whole(max_length), add_bos_token)
         if device is not None and not isinstance(pretrained, PreTrainedModel | Model):
             options = {"device_map": _present(device)} | options
-        if isinstance(pretrained, Model):
-            self.opened = pretrained
+        if not isinstance(pretrained, Model):
+            self.opened = load_decoder(pretrained, tokenizer, **reading.given, **options)
+        elif reading.given:
+            both = pretrained.text_options.given | reading.given
+            self.opened = pretrained.with_text_options(TextOptions(**both))
         else:
-            self.opened = load_decoder(pretrained, tokenizer, **options)
+            self.opened = pretrained
         self.plan = _read_plan(plan, self.opened.num_layers)
         self.tokenizer = self.opened.tokenizer
         if self.tokenizer is None:
@@ -84,6 +103,9 @@ class ImpastoLM(TemplateLM):
         self.revision = str(options.get("revision", "main"))
         self.truncated = 0  # requests so far that did not fit the context whole
         self._device = self.opened.hf.device
+        if self.opened.appended:
+            told = appending_notice(self.tokenizer, self.opened.appended, AS_LM_EVAL)
+            warnings.warn(told, stacklevel=2)
 
     @classmethod
     def create_from_arg_string(
@@ -117,8 +139,27 @@ class ImpastoLM(TemplateLM):
     ) -> list[int]:
         """Return a text's token ids; the special tokens are the tokenizer's own unless said."""
         if add_special_tokens is None:
-            return self.opened.tokens(string)
+            return self.opened.scored_tokens(string)
         return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+
+    def loglikelihood(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Return how likely continuations are after their contexts.
+
+        Raises UserError, with task, document and choice, for one that has no token of its own.
+        """
+        limit, read = self.max_length, []
+        for request in requests:
+            self.thinking.check_scored(request.task_name or "a task")
+            context, continuation = request.args
+            try:
+                pair = self.opened.token_pair(context, continuation, as_lm_eval=True)
+                fitted(pair, limit)
+            except UserError as error:
+                raise UserError(f"{_named(request)}, choice {request.idx}: {error}") from None
+            read.append((request.args, *pair))
+        return self._loglikelihood_tokens(read, disable_tqdm=disable_tqdm)
 
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
@@ -129,8 +170,9 @@ class ImpastoLM(TemplateLM):
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return the greedy continuations of prompts, each up to its own stops."""
+        think_end = self.thinking.think_end_token
         prompts = [
-            generation(request.task_name or "a task", prompt, options, self.tokenizer)
+            generation(request.task_name or "a task", prompt, options, self.tokenizer, think_end)
             for request in requests
             for prompt, options in [request.args]
         ]
@@ -140,7 +182,12 @@ class ImpastoLM(TemplateLM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Return a conversation as text, by the model's own template."""
-        return chat_of(self.tokenizer)(chat_history, add_generation_prompt)
+        return self._chat(chat_history, add_generation_prompt)
+
+    @cached_property
+    def _chat(self) -> Callable[..., str]:
+        """What puts a conversation into text."""
+        return chat_of(self.tokenizer, self.thinking)
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Take the file of answers that `--use_cache` names.
@@ -150,6 +197,9 @@ class ImpastoLM(TemplateLM):
         """
         kept: Any = cache_hook.dbdict
         mine = f"{self.opened.hf.name_or_path} ({self.opened.hf.dtype}) under {self.plan}"
+        reading = self.opened.text_options.given | self.thinking.given
+        if reading:
+            mine += f", read with {reading}"
         if kept is not None:
             whose = kept.get(OWNER, "another model" if len(kept) else mine)
             if whose != mine:
@@ -192,7 +242,10 @@ class ImpastoLM(TemplateLM):
 
     def _answered(self, kind: str, requests: Sequence[Any], asked: Sequence[Request]) -> list[Any]:
         items = [(request,) for request in asked]
-        answers = answer(self.opened, [self.plan], items)
+        try:
+            answers = answer(self.opened, [self.plan], items)
+        except RequestError as error:
+            raise UserError(error.told(_named(requests[error.item]))) from None
         self.truncated += answers.truncated
         responses = [response for (response,) in answers.responses[0]]
         for request, response in zip(requests, responses, strict=True):
@@ -218,6 +271,16 @@ def read_arguments(text: str) -> dict[str, Any]:
             raise UserError(f"model_args are key=value with commas between, and {part!r} is not")
         read[key.strip()] = _value(value.strip())
     return read
+
+
+def _named(request: Any) -> str:
+    """Return what task and document one of lm-eval's requests is of."""
+    return f"{request.task_name or 'a task'}, document {request.doc_id}"
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number that was written as text as a number, and anything else as it is."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _read_plan(plan: Any, layers: int) -> Plan:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner
 
+import impasto
 from characters import Characters
 from impasto.cli import app
 from impasto.error import UserError
+from special_tokens import random_model, tokenizer_of
 
 STUDY = """\
 model: demo
@@ -229,3 +231,14 @@ def test_lm_evals_command_line_gets_all_that_follows(cli, monkeypatch):
     words = ["--model_args", "pretrained=demo,plan=0-3", "--tasks", "a", "-f", "3", "--help"]
     assert cli("lm-eval", *words).exit_code == 0
     assert seen == words
+
+
+def test_generate_says_of_a_tokenizer_that_appends_special_tokens(monkeypatch):
+    tokenizer = tokenizer_of("BOS and EOS")
+    model = impasto.load(random_model(tokenizer), tokenizer)
+    monkeypatch.setattr("impasto.cli.generate.load_model", lambda name: model)
+    words = ["generate", "2 + 3 =", "--plan", "0-3", "--max-new-tokens", "1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("impasto: the tokenizer puts </s> behind every text")
+    assert result.stderr.count("behind every text") == 1

@@ -1,6 +1,6 @@
 """Answering: what a model makes of a prompt or of masks under a plan, beside the unchanged one."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +43,7 @@ def generate(
     parsed = Plan.parse(plan)
     donors = _donors(parsed, donor, donor_span, target_span)
     opened = load_model(model)
+    _tell_appending(opened)
     baseline = Plan.identity(opened.num_layers)
     stops = [text.replace(r"\n", "\n") for text in stop or []]
     [plain], [edited] = opened.generate(
@@ -84,6 +85,17 @@ def _donors(
 
     donor = Donor(prompt, donor_span=donor_span, target_span=target_span)
     return dict.fromkeys(plan.injections, donor)
+
+
+def _tell_appending(model: Any) -> None:
+    """Say, in place of the model's own warning, that its tokenizer appends special tokens."""
+    from impasto.run.text import LEFT_OUT, appending_notice
+
+    appended = getattr(model, "appended", ())
+    if appended:
+        notice = appending_notice(model.tokenizer, appended, LEFT_OUT)
+        typer.echo(f"impasto: {notice}", err=True)
+        model.appending_is_told = True
 
 
 def _show_answers(answers: "list[tuple[str, Plan, str]]") -> None:

@@ -49,6 +49,8 @@ _HEADS = {
 }
 # The options that say where a model's files lie, of whatever kind these are.
 _WHERE = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
+# The options that are the tokenizer's alone.
+_READING = ("add_bos_token",)
 
 
 class Loaded(NamedTuple):
@@ -71,13 +73,14 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
     Args:
         name: ``demo``, a folder, or a hub id.
         plan: Load only the layers that this plan runs; the others are neither read nor held.
-        options: Passed on to ``from_pretrained``.
+        options: Passed on to ``from_pretrained``; ``add_bos_token`` to the tokenizer's.
 
     Raises:
         ModelError: when there is no such model, or it cannot be read.
         PlanError: when the plan names a layer that the model lacks.
     """
     place = _place(name)
+    reading = {key: options.pop(key) for key in _READING if key in options}
     given = {"use_safetensors": True, "trust_remote_code": False, "dtype": _dtype(name)} | options
     try:
         told = {key: given[key] for key in _WHERE if key in given}
@@ -97,7 +100,7 @@ def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: A
     except UNREADABLE as error:
         raise ModelError(_cannot_load(name, error)) from error
     known = {name: given[name] for name in ("config", "trust_remote_code") if name in given}
-    return Loaded(hf.eval(), _tokenizer(place, known | told), plan)
+    return Loaded(hf.eval(), _tokenizer(place, known | told | reading), plan)
 
 
 @naming_the_model
@@ -112,7 +115,8 @@ def load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTo
     planned = _planned(place, told)
     known = {} if planned is None else {"config": planned.config}
     trust = options.get("trust_remote_code", False)
-    return _tokenizer(place, {"trust_remote_code": trust} | known | told)
+    reading = {key: options[key] for key in _READING if key in options}
+    return _tokenizer(place, {"trust_remote_code": trust} | known | told | reading)
 
 
 @naming_the_model

@@ -1,7 +1,8 @@
 """What decoders and encoders on which plans run have in common: what they are, not what they do."""
 
+import warnings
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from impasto.model.opened import Opened
 from impasto.model.shape import read_shape
@@ -9,7 +10,14 @@ from impasto.plan import Plan
 from impasto.plan.cost import Shape
 from impasto.run.calls import one_call
 from impasto.run.opening import opening
-from impasto.run.text import Reader
+from impasto.run.text import (
+    AS_GIVEN,
+    LEFT_OUT,
+    Prompt,
+    Reader,
+    TextOptions,
+    appending_notice,
+)
 
 M = TypeVar("M", bound=Opened)
 
@@ -24,14 +32,26 @@ class Loaded(ABC, Generic[M]):
         plan: The plan that it was loaded for, or that an exported folder holds; only plans of its
             layers run. None: all layers are there.
         memory: The most bytes that a batch may take; None for half of what is free.
+        text_options: How its texts are read.
+        appending_is_told: Whether the user knows already that the tokenizer appends special tokens;
+            who asks many questions says it once and sets this.
     """
 
     memory: int | None = None
+    appending_is_told: bool = False
+    _keeps_appended: ClassVar[bool] = False  # whether texts keep the special tokens behind them
 
-    def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
+    def __init__(
+        self,
+        hf: Any,
+        tokenizer: Any,
+        name: str,
+        plan: Plan | None = None,
+        text_options: TextOptions = AS_GIVEN,
+    ) -> None:
         self.hf, self.tokenizer, self.name, self.plan = hf, tokenizer, name, plan
         self._shape: tuple[M, Shape] | None = None
-        self._reader = Reader(tokenizer, self._opened.vocabulary, self._opened.max_positions)
+        self._read_texts(text_options)
 
     @property
     @abstractmethod
@@ -58,8 +78,8 @@ class Loaded(ABC, Generic[M]):
 
     @property
     def max_positions(self) -> int | None:
-        """The most tokens that the model can read, where its configuration says so."""
-        return self._opened.max_positions
+        """The most tokens of a request: the model's, where it says so, or a lower `max_length`."""
+        return self._reader.max_positions
 
     @property
     @one_call
@@ -69,6 +89,35 @@ class Loaded(ABC, Generic[M]):
             self._shape = self._opened, read_shape(self._opened)
         return self._shape[1]
 
-    def tokens(self, text: str) -> list[int]:
-        """Return a text's token ids, with the special tokens that the tokenizer adds."""
-        return self._reader.prompt(text)
+    @property
+    def appended(self) -> tuple[int, ...]:
+        """The special tokens that the tokenizer puts behind every text, and that are left out."""
+        return self._reader.appended
+
+    def tokens(self, text: str, as_lm_eval: bool = False) -> list[int]:
+        """Return a text's token ids, with the special tokens that the tokenizer adds.
+
+        A decoder's texts go on: what the tokenizer appends to whole texts is left out. With
+        `as_lm_eval` it stays, as lm-eval reads prompts.
+        """
+        return self._reader.prompt(text, as_lm_eval)
+
+    def _read_texts(self, options: TextOptions) -> None:
+        """Read texts by these options from now on."""
+        self.text_options = options
+        self._reader = Reader(
+            self.tokenizer,
+            self._opened.vocabulary,
+            options.positions(self._opened.max_positions),
+            options.add_bos_token,
+            self._keeps_appended,
+        )
+
+    def _tell_appending(self, *prompts: Prompt) -> None:
+        """Warn once of a tokenizer that appends special tokens, where a prompt is a text."""
+        if self.appending_is_told or not any(isinstance(prompt, str) for prompt in prompts):
+            return
+        self.appending_is_told = True
+        if self.tokenizer is not None and self.appended:
+            told = appending_notice(self.tokenizer, self.appended, LEFT_OUT)
+            warnings.warn(told, stacklevel=4)

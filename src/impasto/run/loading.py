@@ -12,12 +12,16 @@ from impasto.model.unreadable import read_tokenizer
 from impasto.plan import Plan
 from impasto.run.encoder.model import Encoder
 from impasto.run.model import Model
+from impasto.run.text import TextOptions
 
 
 def load(
     model: str | os.PathLike[str] | PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
+    *,
+    max_length: int | None = None,
+    add_bos_token: bool | None = None,
     **options: Any,
 ) -> Model | Encoder:
     """Open a decoder or an encoder so that plans can run on it.
@@ -30,35 +34,48 @@ def load(
         plan: Load for this plan: layers that it does not name are neither read nor held in memory,
             and only plans that name no other layer can run. None loads all layers; of a folder
             that was exported for a plan, those that it holds.
+        max_length: The most tokens of a request, at most the model's positions: a context that is
+            longer loses its left end when it is scored. None: the model's positions.
+        add_bos_token: Whether texts get special tokens, as lm-eval's model argument of this name
+            has it. None: as the tokenizer does it.
         options: Passed on to ``from_pretrained``: ``dtype``, ``device_map``, ``revision``,
             ``attn_implementation``, ``trust_remote_code``, …
 
     Raises:
         ModelError: when there is no such model, or plans cannot run on it; the message says why.
+        UserError: for an option that cannot be.
         PlanError: when ``plan`` names a layer that the model lacks.
     """
     if plan is not None and not isinstance(plan, Plan):
         raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
+    text_options = TextOptions.read(max_length, add_bos_token)
+    reading = {} if add_bos_token is None else {"add_bos_token": add_bos_token}
     if isinstance(model, PreTrainedModel):
         given = [*options, *(["plan"] if plan is not None else [])]
         if given:
             raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
         hf, found, name = model, None, model.config.name_or_path or type(model).__name__
     elif isinstance(model, (str, os.PathLike)):
-        hf, found, plan = load_hf(model, plan, **options)
+        hf, found, plan = load_hf(model, plan, **options, **reading)
         name = os.fspath(model)
     else:
         raise UserError(
             f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
         )
     if isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = read_tokenizer(os.fspath(tokenizer))
+        tokenizer = read_tokenizer(os.fspath(tokenizer), **reading)
     elif tokenizer is not None and not (
         hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")
     ):
         raise UserError(f"a tokenizer is a name, a folder or a loaded one, not {shown(tokenizer)}")
-    kind = Encoder if may_be_encoder(hf) else Model
-    return kind(hf, found if tokenizer is None else tokenizer, name, plan)
+    tokenizer = found if tokenizer is None else tokenizer
+    if not may_be_encoder(hf):
+        return Model(hf, tokenizer, name, plan, text_options)
+    if text_options.given:
+        raise UserError(
+            f"{', '.join(text_options.given)}: options are for decoders, and {name} is an encoder"
+        )
+    return Encoder(hf, tokenizer, name, plan)
 
 
 def load_decoder(

@@ -4,6 +4,7 @@ All of them take any plan; those that take several share what the plans begin wi
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from impasto.run.opening import admit, opened
 from impasto.run.passage import Passage
 from impasto.run.refusals import MasksNoToken
 from impasto.run.score import Score, score
-from impasto.run.text import Prompt
+from impasto.run.text import AS_GIVEN, Prompt, TextOptions, naming_request
 
 Progress = Callable[[float], None]
 
@@ -53,8 +54,15 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         memory: The most bytes that a batch may take; None for half of what is free.
     """
 
-    def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
-        super().__init__(hf, tokenizer, name, plan)
+    def __init__(
+        self,
+        hf: Any,
+        tokenizer: Any,
+        name: str,
+        plan: Plan | None = None,
+        text_options: TextOptions = AS_GIVEN,
+    ) -> None:
+        super().__init__(hf, tokenizer, name, plan, text_options)
 
     @property
     def _opened(self) -> OpenedModel:
@@ -65,10 +73,31 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         """The token that stands in for an empty context: BOS, else end of sequence."""
         return self._reader.prefix_token()
 
-    def token_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Return the token ids of a context and of its continuation, as lm-eval splits them."""
+    def token_pair(
+        self, context: str, continuation: str, as_lm_eval: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """Return the token ids of a context and of its continuation, as lm-eval splits them.
+
+        What the tokenizer appends to whole texts is left out, unless `as_lm_eval`.
+        """
         [pair] = asked_pairs([(context, continuation)])
-        return self._reader.pair(*pair)
+        return self._reader.pair(*pair, as_lm_eval)
+
+    def with_text_options(self, options: TextOptions) -> "Model":
+        """Return the same model, weights and all, that reads texts by other options.
+
+        Raises UserError for a `max_length` beyond the model's positions.
+        """
+        other = copy(self)
+        other._read_texts(options)
+        return other
+
+    def scored_tokens(self, text: str) -> list[int]:
+        """Return a text's token ids as lm-eval reads a text that is scored; none for an empty one.
+
+        What the tokenizer appends to whole texts is a part of it.
+        """
+        return self._reader.scored(text)
 
     @one_call
     def next_logits(
@@ -226,6 +255,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         self._check(asked_plan(plan))
         texts = asked_prompts(texts, "texts")
         bound = donors_by_request(donors, len(texts), [plan])
+        self._tell_appending(*texts)
         passages = []
         for text, mapping in zip(texts, bound, strict=True):
             ids = self._reader.prompt(text)
@@ -240,7 +270,9 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         Raises:
             ModelError: when the model's attention does not tell its weights.
         """
-        return attention_entropy(self._opened, self._reader.prompt(asked_prompt(text)))
+        text = asked_prompt(text)
+        self._tell_appending(text)
+        return attention_entropy(self._opened, self._reader.prompt(text))
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
         plans = asked_plans(plans)
@@ -254,9 +286,13 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         """Read requests to score: each a passage, and the tokens that it should predict."""
         read = []
         bound = donors_by_request(donors, len(requests), plans)
-        for (context, continuation), mapping in zip(requests, bound, strict=True):
-            first, second = self._reader.pair(context, continuation)
-            ids, rows = self._reader.fitted(first, second)
+        self._tell_appending(*(context for context, _ in requests))
+        for number, ((context, continuation), mapping) in enumerate(
+            zip(requests, bound, strict=True)
+        ):
+            with naming_request(number):
+                first, second = self._reader.pair(context, continuation)
+                ids, rows = self._reader.fitted(first, second)
             end = len(first) + len(second) - 1
             transplants = self._read_donors(plans, mapping, context, range(end - len(ids), end))
             read.append((Passage(ids, rows, transplants), second))
@@ -267,6 +303,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
     ) -> list[Passage]:
         """Read prompts to go on with."""
         bound = donors_by_request(donors, len(prompts), plans)
+        self._tell_appending(*prompts)
         return [
             self._prompt(plans, self._fitting(prompt, room), mapping, prompt)
             for prompt, mapping in zip(prompts, bound, strict=True)
@@ -296,7 +333,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         return {name: read_donor(self._reader, mapping[name], prompt, read) for name in names}
 
     def _fitting(self, prompt: Prompt, room: int) -> list[int]:
-        ids, limit = self._reader.prompt(prompt), self._opened.max_positions
+        ids, limit = self._reader.prompt(prompt), self.max_positions
         if limit is not None and len(ids) + room - 1 > limit:
             raise UserError(
                 f"a prompt of {len(ids)} tokens and {room} new ones exceed the model's "

@@ -15,6 +15,10 @@ class PredictsNoNextToken:
         """Refuse: nothing is predicted after an empty context."""
         raise _decoders(self, "prefix_token", "an encoder scores no continuations")
 
+    def scored_tokens(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: it is how lm-eval reads texts for a decoder."""
+        raise _decoders(self, "scored_tokens", "an encoder scores no continuations")
+
     def token_pair(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: a text has no continuation."""
         raise _decoders(self, "token_pair", "an encoder scores no continuations")

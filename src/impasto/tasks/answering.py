@@ -2,7 +2,8 @@
 
 All plans go in that call too, so that the engine computes once what plans, contexts and choices
 have in common. What is longer than the model's context is cut off on the left as lm-eval 0.4.13
-cuts it, and counted.
+cuts it, and counted. What cannot be asked at all, lm-eval cannot ask either: it raises
+`RequestError`, which says which request it is.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,11 +39,17 @@ class AskedModel(Protocol):
         """The most tokens that it can read, where that is known."""
         ...
 
-    def tokens(self, text: str) -> list[int]:
+    def tokens(self, text: str, as_lm_eval: bool = ...) -> list[int]:
         """Return a text's token ids, with the special tokens that the tokenizer adds."""
         ...
 
-    def token_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    def scored_tokens(self, text: str) -> list[int]:
+        """Return a text's token ids as lm-eval reads a text that is scored."""
+        ...
+
+    def token_pair(
+        self, context: str, continuation: str, as_lm_eval: bool = ...
+    ) -> tuple[list[int], list[int]]:
         """Return the token ids of a context and of its continuation."""
         ...
 
@@ -76,6 +83,34 @@ class AskedModel(Protocol):
         ...
 
 
+class RequestError(UserError):
+    """A request cannot be put to the model; the message says why.
+
+    Attributes:
+        item: The item's place among those asked.
+        number: The request's place among the item's.
+        request: The request.
+        of: How many requests the item has.
+    """
+
+    def __init__(self, reason: str, item: int, number: int, request: Request, of: int) -> None:
+        super().__init__(reason)
+        self.item, self.number, self.request, self.of = item, number, request, of
+
+    def told(self, item: str) -> str:
+        """Return the message with the item's name and, where it has several, which choice it is."""
+        choice = f", choice {self.number}" if self.of > 1 else ""
+        return f"{item}{choice}: {self}"
+
+
+class _RefusedError(UserError):
+    """A request of those that are asked in one call, by its index there, cannot be read."""
+
+    def __init__(self, reason: str, index: int) -> None:
+        super().__init__(reason)
+        self.index = index
+
+
 @dataclass(frozen=True)
 class Answers:
     """What a model said.
@@ -100,7 +135,8 @@ def answer(
     """Return what a model says under every plan to the requests of every item.
 
     `donors` binds what the plans inject, one mapping for each item. `keep` is the folder in which
-    heads that are fitted on the way are kept and found again.
+    heads that are fitted on the way are kept and found again. Raises RequestError for a request
+    that has nothing to score or leaves no room for its answer.
     """
     asked = [(row, request) for row, requests in enumerate(items) for request in requests]
     found: list[list[Response]] = [[0.0] * len(asked) for _ in plans]
@@ -110,7 +146,10 @@ def answer(
         requests = [asked[index][1] for index in batch]
         bound = None if donors is None else [donors[asked[index][0]] for index in batch]
         part = _part(progress, done / len(asked), len(batch) / len(asked))
-        said, cut = _ask(model, plans, requests, bound, part, keep)
+        try:
+            said, cut = _ask(model, plans, requests, bound, part, keep)
+        except _RefusedError as error:
+            raise _placed(error, batch[error.index], asked, items) from None
         for plan, responses in enumerate(said):
             for index, response in zip(batch, responses, strict=True):
                 found[plan][index] = response
@@ -119,13 +158,25 @@ def answer(
     return Answers([_by_item(row, items) for row in found], len(truncated))
 
 
+def _placed(
+    error: _RefusedError,
+    index: int,
+    asked: Sequence[tuple[int, Request]],
+    items: Sequence[Sequence[Request]],
+) -> RequestError:
+    """Say of which item the request at an index is, and which of its requests."""
+    row, request = asked[index]
+    number = sum(other == row for other, _ in asked[:index])
+    return RequestError(str(error), row, number, request, len(items[row]))
+
+
 def _batches(asked: Sequence[tuple[int, Request]]) -> Iterator[list[int]]:
     """Yield the indices of requests that go to the model in one call."""
     kinds: dict[Any, list[int]] = {}
     for index, (_, request) in enumerate(asked):
         alike: Any = None
         if isinstance(request, Generation):
-            alike = (request.stop, request.max_new_tokens)
+            alike = (request.stop, request.max_new_tokens, request.think_end)
         elif isinstance(request, Prediction):
             alike = request.problem
         kinds.setdefault((type(request), alike), []).append(index)
@@ -196,8 +247,12 @@ def _score(
 ) -> tuple[Sequence[Sequence[Response]], list[bool]]:
     """Return the log-likelihoods; donors' spans are found in text, so then it is passed on."""
     limit = context_length(model)
-    whole = [model.token_pair(request.context, request.continuation) for request in requests]
-    pairs: list[Pair] = [fitted(pair, limit) for pair in whole]
+
+    def read(request: LogLikelihood) -> tuple[Pair, Pair]:
+        pair = model.token_pair(request.context, request.continuation, request.as_lm_eval)
+        return pair, fitted(pair, limit)
+
+    whole, pairs = map(list, zip(*_read(requests, read), strict=True))
     cut = [len(left[0]) < len(pair[0]) for left, pair in zip(pairs, whole, strict=True)]
     if donors is not None:
         pairs = [(request.context, request.continuation) for request in requests]
@@ -218,11 +273,12 @@ def _generate(
     stop, room = requests[0].stop, requests[0].max_new_tokens
     left = context_length(model) - room
     if left < 1:
-        raise UserError(
+        raise _RefusedError(
             f"replies of up to {room} tokens leave no room for a prompt in the model's "
-            f"{context_length(model)} positions; ask for fewer tokens"
+            f"{context_length(model)} positions; ask for fewer tokens",
+            0,
         )
-    whole = [model.tokens(request.prompt) for request in requests]
+    whole = list(_read(requests, lambda one: model.tokens(one.prompt, one.as_lm_eval)))
     cut = [len(ids) > left for ids in whole]
     prompts = [
         ids[-left:] if donors is None or was_cut else request.prompt
@@ -231,19 +287,40 @@ def _generate(
     said = model.generate(
         plans, prompts, max_new_tokens=room, stop=list(stop), donors=donors, progress=progress
     )
-    return [[_text(model, reply, stop) for reply in row] for row in said], cut
+    think_end = requests[0].think_end
+    return [[_text(model, reply, stop, think_end) for reply in row] for row in said], cut
 
 
-def _text(model: AskedModel, reply: str | list[int], stop: Sequence[str]) -> str:
+def _text(
+    model: AskedModel, reply: str | list[int], stop: Sequence[str], think_end: str | int | None
+) -> str:
     """Return a reply as text up to its stops, which lm-eval looks for one after the other.
 
-    Where two overlap, as in `\nQ:` and `Q:`, their order decides which is seen.
+    Where two overlap, as in `\nQ:` and `Q:`, their order decides which is seen. What a model thinks
+    first, up to the last `think_end`, is left out.
     """
-    is_text = isinstance(reply, str)
-    text = reply if is_text else model.tokenizer.decode(reply, skip_special_tokens=True)
+    if isinstance(reply, str):
+        text = reply
+    else:
+        if isinstance(think_end, int) and think_end in reply:
+            reply = reply[len(reply) - reply[::-1].index(think_end) :]
+        text = model.tokenizer.decode(reply, skip_special_tokens=True)
+    if isinstance(think_end, str):
+        text = text.split(think_end)[-1]
+    if think_end is not None:
+        text = text.lstrip()
     for end in filter(None, stop):
         text = text.split(end)[0]
     return text
+
+
+def _read(requests: Sequence[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield what is read of each request; raises _RefusedError for one that cannot be."""
+    for index, request in enumerate(requests):
+        try:
+            yield read(request)
+        except UserError as error:
+            raise _RefusedError(str(error), index) from None
 
 
 def _rolling(
@@ -253,7 +330,7 @@ def _rolling(
     progress: Progress,
 ) -> tuple[list[list[Response]], list[bool]]:
     """Return the log-likelihood of whole texts, the sums over their windows."""
-    windows = [list(_windows(model, request.text)) for request in requests]
+    windows = list(_read(requests, lambda one: list(_windows(model, one.text))))
     flat = [window for some in windows for window in some]
     said = model.loglikelihood(plans, flat, progress=progress) if flat else [[] for _ in plans]
     sums: list[list[Response]] = []
@@ -267,7 +344,7 @@ def _windows(model: AskedModel, text: str) -> Iterator[Pair]:
     """Yield what is read and what is scored, window by window, as lm-eval cuts a text."""
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-    ids = model.tokens(text)
+    ids = model.scored_tokens(text)
     limit = context_length(model)
     rolling = get_rolling_token_windows(
         ids, prefix_token=model.prefix_token, max_seq_len=limit, context_len=1

@@ -2,9 +2,14 @@
 
 Three kinds are for decoders, with lm-evaluation-harness's meaning, and two for encoders. Nothing
 here knows models or tokenizers.
+
+`as_lm_eval` says that a text is read as lm-eval's `HFLM` reads it also where that is not as a text
+that goes on should be read: with the special tokens that some tokenizers append (see `run.text`).
+Requests of lm-eval's tasks have it. It follows from the task, so it is no part of what a request is
+told by (`repr`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from impasto.tasks.problem import Problem
 
@@ -18,13 +23,14 @@ class LogLikelihood:
 
     context: str
     continuation: str
+    as_lm_eval: bool = field(default=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RollingLogLikelihood:
     """How likely is the whole text, read in as few windows as the model's context allows?
 
-    Answered with the sum of log p in nats.
+    Answered with the sum of log p in nats. There is no other reading of it than lm-eval's.
     """
 
     text: str
@@ -32,11 +38,17 @@ class RollingLogLikelihood:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """How does the prompt go on, up to the first of the stops? Answered with the text before it."""
+    """How does the prompt go on, up to the first of the stops? Answered with the text before it.
+
+    `think_end`, where given, ends a model's thinking, as a text or as a token id: the answer is
+    what stands behind the last one.
+    """
 
     prompt: str
     stop: tuple[str, ...]
     max_new_tokens: int
+    think_end: str | int | None = field(default=None, repr=False)
+    as_lm_eval: bool = field(default=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ REQUESTS = [
 def test_work_comes_out_as_it_went_in():
     donors = [{"prompt": "p", "donor_span": "d", "target_span": "t"}] * 2
     for given in (donors, None):
-        work = Work(7, list(PLANS), REQUESTS, given, 2**30)
+        work = Work(7, list(PLANS), REQUESTS, given, 2**30, "t", ["0", "1"])
         assert Work.unpacked(work.packed()) == work
 
 
@@ -45,7 +45,7 @@ def test_answers_come_out_to_the_bit():
 
 
 def test_what_is_sent_is_json_and_nothing_else():
-    work = unpacked(Work(7, list(PLANS), REQUESTS, None, None).packed())
+    work = unpacked(Work(7, list(PLANS), REQUESTS, None, None, "t", ["0", "1"]).packed())
     assert json.loads(json.dumps(work)) == work
 
 
@@ -69,7 +69,9 @@ def test_a_worker_answers_as_this_process_does(worker):
     here = Here(model, {"capitals": asking})
     [expected] = here.run([unit], lambda unit, share: told.append(share), lambda: False)
     assert asking.donors is not None
-    work = Work(5, PLANS, asking.requests[2:10], asking.donors[2:10], None)
+    some = slice(2, 10)
+    requests, donors = asking.requests[some], asking.donors[some]
+    work = Work(5, PLANS, requests, donors, None, "capitals", asking.names(some))
     reply = worker[0].answer(work.packed())
     answered = unpacked_answer(reply["answer"])
     assert answered.responses == [[tuple(i) for i in plan] for plan in expected.responses]
@@ -80,7 +82,8 @@ def test_a_worker_answers_as_this_process_does(worker):
 def test_a_worker_foresees_what_work_costs(worker):
     asking = Asking.of(capitals().sample(8), worker[0]._model.tokenizer, PLANS[:1])
     works = [
-        Work(-1, plans, asking.requests, None, None).packed() for plans in (PLANS[:1], PLANS[::2])
+        Work(-1, plans, asking.requests, None, None, "capitals", asking.names()).packed()
+        for plans in (PLANS[:1], PLANS[::2])
     ]
     one, two = worker[0].expected(works)["seconds"]
     assert 0 < one < two
@@ -89,6 +92,13 @@ def test_a_worker_foresees_what_work_costs(worker):
 def test_a_mistake_is_an_answer_and_a_fault_has_its_traceback(worker):
     assert "no config.json" in Worker(1).begin("/", {}, 0.0)["refused"]
     assert "Traceback" in worker[0].answer(b"no work")["fault"]
+
+
+def test_a_request_that_cannot_be_asked_is_named_by_task_document_and_choice(worker):
+    requests = [[LogLikelihood("2 +", " 3")], [LogLikelihood("2", " +"), LogLikelihood("2 +", "")]]
+    work = Work(1, PLANS[:1], requests, None, None, "sums", ["8", "9"])
+    for reply in (worker[0].answer(work.packed()), worker[0].expected([work.packed()])):
+        assert reply["refused"].startswith("sums, document 9, choice 1: the continuation ''")
 
 
 def test_a_model_that_is_larger_than_the_free_memory_is_not_loaded(monkeypatch):

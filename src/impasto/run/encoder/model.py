@@ -44,6 +44,8 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         mask_token: The token that masks another: the tokenizer's; without one, set it.
     """
 
+    _keeps_appended = True  # an encoder reads whole sentences, both special tokens with them
+
     def __init__(self, hf: Any, tokenizer: Any, name: str, plan: Plan | None = None) -> None:
         super().__init__(hf, tokenizer, name, plan)
         self.mask_token: int | None = getattr(tokenizer, "mask_token_id", None)

@@ -176,7 +176,8 @@ class Crew:
 
     def _work(self, unit: int, asking: Asking, plans: Sequence[Any], items: slice) -> Work:
         donors = None if asking.donors is None else asking.donors[items]
-        return Work(unit, plans, asking.requests[items], donors, self._memory)
+        names, requests = asking.names(items), asking.requests[items]
+        return Work(unit, plans, requests, donors, self._memory, asking.task.name, names)
 
     def _turn(self) -> list[Answered]:
         """Hear what happens for a moment, and see to who should have been heard."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from impasto.model.load import BUNDLED, load_tokenizer, weight_bytes
 from impasto.study.cluster.crew import Crew, Order
@@ -16,7 +17,7 @@ from impasto.study.cluster.wanted import LOCAL, Cluster, Node, Room, gpus_each, 
 def hired(
     cluster: Cluster,
     model: str,
-    load: Mapping[str, str],
+    load: Mapping[str, Any],
     log: logging.Logger,
     say: Callable[[str], None],
     doing: Callable[[str], None],
@@ -45,7 +46,7 @@ def hired(
             pool.close()
 
 
-def _order(model: str, load: Mapping[str, str], room: Room, share: float) -> Order:
+def _order(model: str, load: Mapping[str, Any], room: Room, share: float) -> Order:
     """Return by which name, and how, a worker is to load the model.
 
     A folder is named as it is found from anywhere. With GPUs, the model goes to all that the worker

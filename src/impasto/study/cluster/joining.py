@@ -36,7 +36,7 @@ class Order:
     """
 
     name: str
-    options: Mapping[str, str]
+    options: Mapping[str, Any]
     gpus: float
     share: float
     takes: str
@@ -50,6 +50,14 @@ class RemoteModel:
     num_layers: int
     tokenizer: Any
     identity: Mapping[str, str]
+
+    @property
+    def appended(self) -> tuple[int, ...]:
+        """The special tokens that the tokenizer puts behind every text."""
+        from impasto.run.text import appended_tokens
+
+        bos = self.identity.get("add_bos_token")
+        return appended_tokens(self.tokenizer, None if bos is None else bos == str(True))
 
 
 def other_version(hello: Reply) -> str | None:

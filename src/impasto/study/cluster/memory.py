@@ -5,6 +5,7 @@ model that does not fit its GPUs would be put into slow memory instead.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import psutil
 import torch
@@ -14,7 +15,7 @@ from impasto.model.load import weight_bytes
 from impasto.run.memory import readable
 
 
-def check_room(name: str, options: Mapping[str, str], gpus: float) -> None:
+def check_room(name: str, options: Mapping[str, Any], gpus: float) -> None:
     """Raise UserError where a model's weights are known to take more memory than is free."""
     needed = weight_bytes(name, **options)
     if needed is None:

@@ -31,6 +31,8 @@ class Work:
         requests: By item.
         donors: One for each item, where a plan may inject.
         memory: The bytes that a batch may take; None leaves it to the model.
+        task: The task's name: what cannot be asked is named by it, and by
+        names: the items' names.
     """
 
     unit: int
@@ -38,6 +40,8 @@ class Work:
     requests: Sequence[Sequence[Request]]
     donors: Sequence[Mapping[str, Any]] | None
     memory: int | None
+    task: str
+    names: Sequence[str]
 
     def packed(self) -> bytes:
         """Return the work as bytes."""
@@ -48,6 +52,8 @@ class Work:
                 "requests": [[_told(request) for request in some] for some in self.requests],
                 "donors": self.donors if self.donors is None else [dict(d) for d in self.donors],
                 "memory": self.memory,
+                "task": self.task,
+                "names": list(self.names),
             }
         )
 
@@ -61,6 +67,8 @@ class Work:
             [[_request(told) for told in some] for some in content["requests"]],
             content["donors"],
             content["memory"],
+            content["task"],
+            content["names"],
         )
 
 

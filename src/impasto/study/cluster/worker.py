@@ -80,19 +80,26 @@ class Worker:
         }
 
     def _expected(self, works: list[Work]) -> list[float]:
+        from impasto.study.work.asking import naming
         from impasto.study.work.counting import cost_of
 
         each = self._model.seconds_per_layer_row
         self._model.memory = works[0].memory if works else None
-        return [each * cost_of(self._model, w.plans, w.requests, w.donors).rows for w in works]
+        seconds = []
+        for work in works:
+            with naming(work.task, work.names):
+                rows = cost_of(self._model, work.plans, work.requests, work.donors).rows
+            seconds.append(each * rows)
+        return seconds
 
     def _answered(self, work: Work) -> Answered:
-        from impasto.study.work.asking import device_of, put
+        from impasto.study.work.asking import device_of, naming, put
 
         self._unit, self._share = work.unit, 0.0
         self._model.memory = work.memory
         began, clock = time.time(), time.perf_counter()
-        said = put(self._model, work.plans, work.requests, work.donors, self._progressed)
+        with naming(work.task, work.names):
+            said = put(self._model, work.plans, work.requests, work.donors, self._progressed)
         return Answered(
             unit=work.unit,
             responses=said.responses,

@@ -8,7 +8,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from impasto.error import UserError, shown
 from impasto.study.file.document import Document, StudyError
@@ -25,7 +34,10 @@ LOADING = {
     "device_map": "auto (every GPU there is), or a device such as cuda:0 or cpu",
     "revision": "a branch, a tag or a commit of the model's repository, as text",
     "attn_implementation": "sdpa or eager",
+    "max_length": "the most tokens of a request, a whole number from 1 on",
+    "add_bos_token": "true or false: whether texts get the tokenizer's special tokens",
 }
+OF_TASKS = ("enable_thinking", "think_end_token", "apply_chat_template")  # not how a model loads
 
 
 def _task(entry: object) -> dict[str, Any]:
@@ -60,6 +72,8 @@ class Loading(BaseModel):
     device_map: Annotated[StrictStr, Field(min_length=1)] | None = None
     revision: Annotated[StrictStr, Field(min_length=1)] | None = None
     attn_implementation: Literal["sdpa", "eager"] | None = None
+    max_length: Annotated[StrictInt, Field(ge=1)] | None = None
+    add_bos_token: StrictBool | None = None
 
 
 class StudyFile(BaseModel):
@@ -115,6 +129,8 @@ def _explain(fault: Any) -> str:
 
 def _explain_loading(key: str, fault: Any) -> str:
     """Say what is wrong in how the model is to be loaded."""
+    if key in OF_TASKS:
+        return f"{key} is an option of a task: tasks: [{{name: gsm8k, {key}: …}}]"
     if fault["type"] == "extra_forbidden":
         return f"load has no {key!r}{near(key, LOADING)}\nIt has {', '.join(LOADING)}."
     return f"{key} is {LOADING[key]}; not {shown(fault['input'])}"

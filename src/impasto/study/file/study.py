@@ -86,14 +86,14 @@ class Running:
 class Study:
     """A model's name, the tasks and the plans to run on it; `name` labels the results.
 
-    `load` is how the model is loaded, options of `impasto.load`: dtype, device_map, and so on.
+    `load` is how the model is loaded, options of `impasto.load`: dtype, max_length, and so on.
     """
 
     name: str
     model: str
     tasks: tuple[TaskEntry, ...]
     plans: tuple[PlanEntry, ...]
-    load: Mapping[str, str] = field(default_factory=dict)
+    load: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 
     @classmethod

@@ -1,13 +1,16 @@
 """What a user is told in sentences: which cells are new and why, what has no score or was cut."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
 from impasto.study.database.reading import last_basis
 from impasto.study.database.register import Need
 from impasto.study.results.table import Results
+from impasto.study.work.asking import Asking
+from impasto.tasks import Generation, LogLikelihood, RollingLogLikelihood
 
 
 def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]) -> Iterator[str]:
@@ -31,6 +34,28 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
         ]
         why = ", ".join(reasons) or "its plans were not run here before"
         yield f"{name}: {fresh[name]} new cells: {why}"
+
+
+def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
+    """Yield that the model's tokenizer appends special tokens, if so, and how that is dealt with.
+
+    A model that warns of it by itself needs not any more.
+    """
+    appended = getattr(model, "appended", ())
+    if not appended:
+        return
+    from impasto.run.text import AS_LM_EVAL, LEFT_OUT, appending_notice
+
+    requests = [request for asking in asked for some in asking.requests for request in some]
+    theirs = [
+        isinstance(request, RollingLogLikelihood) or request.as_lm_eval
+        for request in requests
+        if isinstance(request, LogLikelihood | RollingLogLikelihood | Generation)
+    ]
+    rules = ([LEFT_OUT] if not all(theirs) else []) + ([AS_LM_EVAL] if any(theirs) else [])
+    if hasattr(model, "appending_is_told"):
+        model.appending_is_told = True
+    yield appending_notice(model.tokenizer, appended, *rules)
 
 
 def still_missing(results: Results) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from impasto.plan import Plan
 from impasto.run import Cost, Encoder, Model
 from impasto.study.database.register import NeededTask
-from impasto.study.work.asking import Asking, StudiedModel
+from impasto.study.work.asking import Asking, StudiedModel, naming
 from impasto.study.work.counting import cost_of
 from impasto.study.work.scoring import takes
 from impasto.tasks import Suite
@@ -75,4 +75,5 @@ def _cost(model: Model | Encoder, asking: Asking, plans: Sequence[Plan]) -> Cost
         from impasto.heads.cost import cost
 
         return cost(model, plans, [request for item in asking.requests for request in item])
-    return cost_of(model, plans, asking.requests, asking.donors)
+    with naming(asking.task.name, asking.names()):
+        return cost_of(model, plans, asking.requests, asking.donors)

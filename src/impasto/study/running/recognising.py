@@ -15,7 +15,7 @@ from impasto.study.work.identity import Identity, model_identity, weights_digest
 
 
 def recognised(
-    model: Any, connection: sqlite3.Connection, options: Mapping[str, str] | None
+    model: Any, connection: sqlite3.Connection, options: Mapping[str, Any] | None
 ) -> Identity:
     """Return what a model is.
 

@@ -30,7 +30,7 @@ from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
 from impasto.study.results.collecting import Collection
-from impasto.study.results.notices import about_items, why_new
+from impasto.study.results.notices import about_items, about_texts, why_new
 from impasto.study.results.table import Results, Seconds, read_results
 from impasto.study.running.answering import Answering, InProcess
 from impasto.study.running.budget import budget
@@ -158,6 +158,8 @@ class _Run:
 
     def results(self) -> Results:
         """Run what is not there yet, and return what the study comes to."""
+        for notice in about_texts(self._answering.model, self._asked.values()):
+            self._say(notice)
         before = study_row(self._place.connection, self._need.digest)
         own = self._running.memory or getattr(self._answering.model, "memory", None)
         memory, notice = budget(

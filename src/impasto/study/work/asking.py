@@ -6,16 +6,18 @@ So what plans, items and choices have in common is computed once.
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.study.file.entries import DONOR
 from impasto.study.work.units import Answered, Told, Unit
 from impasto.tasks import Injectable, Request, Task
-from impasto.tasks.answering import Answers, AskedModel, answer
+from impasto.tasks.answering import Answers, AskedModel, RequestError, answer
 
 
 class KnownModel(Protocol):
@@ -74,7 +76,21 @@ class Asking:
     ) -> Answers:
         """Return what a model says to some of the items, under every plan."""
         donors = None if self.donors is None else self.donors[items]
-        return put(model, plans, self.requests[items], donors, progress, self.keep)
+        with naming(self.task.name, self.names(items)):
+            return put(model, plans, self.requests[items], donors, progress, self.keep)
+
+    def names(self, items: slice = slice(None)) -> list[str]:
+        """Return what some of the items are called."""
+        return [item.id for item in self.task.items[items]]
+
+
+@contextmanager
+def naming(task: str, items: Sequence[str]) -> Iterator[None]:
+    """Have a request that cannot be asked in the block named by its task, document and choice."""
+    try:
+        yield
+    except RequestError as error:
+        raise UserError(f"{task}, {error.told(f'document {items[error.item]}')}") from None
 
 
 def put(

@@ -78,8 +78,16 @@ def model_identity(model: Any, weights: str | None = None) -> Identity:
             "tokenizer": tokenizer_digest(model.tokenizer),
             "numbers": str(model.hf.dtype).removeprefix("torch."),
             "attention": str(getattr(config, "_attn_implementation", None)),
+            **_text_options(model),
         }
     )
+
+
+def _text_options(model: Any) -> dict[str, str]:
+    """Return how a model reads texts, as far as that was said; nothing where it was not."""
+    options = getattr(model, "text_options", None)
+    given = {} if options is None else options.given
+    return {name: str(value) for name, value in given.items()}
 
 
 def weights_digest(hf: Any) -> str:
@@ -93,7 +101,7 @@ def weights_digest(hf: Any) -> str:
     return digest_of(sorted(zip(state, told, strict=True)))
 
 
-def weights_stamp(hf: Any, options: Mapping[str, str]) -> str | None:
+def weights_stamp(hf: Any, options: Mapping[str, Any]) -> str | None:
     """Return what changes whenever the files that a model was loaded from do, in no time.
 
     None where that cannot be told: then its weights are to be read.

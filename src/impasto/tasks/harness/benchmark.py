@@ -74,8 +74,7 @@ class Benchmark:
 
         Functions in the settings count by their source, and files by what they hold.
         """
-        options = replace(self._options, data=None, include_path=None)
-        content = [version("lm_eval"), self.name, self._task.dump_config(), repr(options)]
+        content = [version("lm_eval"), self.name, self._task.dump_config(), *self._options.told()]
         content.append([item.doc for item in self.items])
         told = ADDRESS.sub("", json.dumps(content, default=_source))
         return hashlib.sha256(told.encode()).hexdigest()
@@ -90,7 +89,10 @@ class Benchmark:
             self._requests = (
                 tokenizer,
                 [
-                    [read_request(self.name, asked, tokenizer) for asked in instances[item.id]]
+                    [
+                        read_request(self.name, asked, tokenizer, self._options.think_end_token)
+                        for asked in instances[item.id]
+                    ]
                     for item in self.items
                 ],
             )
@@ -208,7 +210,7 @@ class Benchmark:
         self._check_examples()
         task.set_fewshot_seed(options.seed)
         as_chat = options.apply_chat_template if as_chat is None else as_chat
-        chat = chat_of(tokenizer) if as_chat else None
+        chat = chat_of(tokenizer, options.thinking) if as_chat else None
         try:
             with quiet(), seeded():
                 task.build_all_requests(

@@ -18,6 +18,7 @@ from impasto.tasks.harness.options import Options
 from impasto.tasks.harness.quiet import keep_templates, quiet, seeded
 from impasto.tasks.task import Suite
 
+GENERATES, SCORES = "generate_until", ("loglikelihood", "multiple_choice")
 FILES = "give a file with its columns: data: {{{split}: FILE.jsonl}}"
 
 
@@ -62,8 +63,12 @@ def load_benchmark(name: str, options: Options) -> Suite:
     tasks: dict[str, Any] = loaded["tasks"]
     for task in tasks:
         _check_runnable(task, tasks[task], options)
+        if tasks[task].OUTPUT_TYPE in SCORES:
+            options.thinking.check_scored(task)
         if local is not None and task not in local.served:
             raise UserError(f"{task} reads its data by code of its own, so data cannot replace it")
+    if options.think_end_token is not None and not _generating(tasks):
+        raise UserError(f"{name} scores given answers, so think_end_token has nothing to end there")
     return _suite(tasks, loaded.get("groups") or {}, options, local)
 
 
@@ -117,6 +122,11 @@ def naming_what_is_missing(local: LocalData | None = None, instead: str = FILES)
                 "hub and keeps. It is not on this machine and could not be had: where there is a "
                 f"network, run python -c 'import evaluate; evaluate.load(\"{metric[1]}\")'"
             ) from None
+
+
+def _generating(tasks: dict[str, Any]) -> list[str]:
+    """Return the tasks that have the model write its answers."""
+    return [name for name, task in tasks.items() if task.OUTPUT_TYPE == GENERATES]
 
 
 def _check_runnable(name: str, task: Any, options: Options) -> None:
