@@ -26,7 +26,14 @@ from impasto.tasks.harness.prompting import chat_of, generation
 from impasto.tasks.request import Request, RollingLogLikelihood
 
 NAME = "impasto"
-LOADING = ("dtype", "device_map", "revision", "attn_implementation", "trust_remote_code")
+LOADING = (
+    "dtype",
+    "device_map",
+    "revision",
+    "attn_implementation",
+    "trust_remote_code",
+    "merge_adapter",
+)
 OPENING, CLOSING = "([{", ")]}"
 OWNER = "impasto"  # where a cache of answers says whose they are; requests have digests for keys
 
@@ -57,7 +64,7 @@ class ImpastoLM(TemplateLM):
             batch_size: Accepted, `auto` too, and not needed: batches are made by length.
             max_batch_size: Likewise.
             options: `dtype`, `device_map`, `revision`, `attn_implementation`,
-                `trust_remote_code`, as `impasto.load` takes them.
+                `trust_remote_code`, `merge_adapter`, as `impasto.load` takes them.
 
         Raises:
             UserError: for another option, a model that cannot be opened, and a plan that cannot run

@@ -23,14 +23,16 @@ def load(
 
     Args:
         model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model. A folder
-            may be one that :func:`impasto.export` wrote.
+            may be one that :func:`impasto.export` wrote. A folder or a hub id may be that of a
+            PEFT adapter, which is put into the base model that it names.
         tokenizer: Its tokenizer, where it does not come with the model. Without one, prompts are
             token ids.
         plan: Load for this plan: layers that it does not name are neither read nor held in memory,
             and only plans that name no other layer can run. None loads all layers; of a folder
             that was exported for a plan, those that it holds.
         options: Passed on to ``from_pretrained``: ``dtype``, ``device_map``, ``revision``,
-            ``attn_implementation``, ``trust_remote_code``, …
+            ``attn_implementation``, ``trust_remote_code``, …; and ``merge_adapter=True``: an
+            adapter's weights are merged into its base's, where otherwise its layers stay apart.
 
     Raises:
         ModelError: when there is no such model, or plans cannot run on it; the message says why.

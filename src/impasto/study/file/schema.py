@@ -8,7 +8,15 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+)
 
 from impasto.study.file.document import Document, StudyError
 
@@ -24,6 +32,7 @@ LOADING = {
     "device_map": "auto (every GPU there is), or a device such as cuda:0 or cpu",
     "revision": "a branch, a tag or a commit of the model's repository, as text",
     "attn_implementation": "sdpa or eager",
+    "merge_adapter": "true (merge an adapter's weights into its base's) or false (keep its layers)",
 }
 
 
@@ -59,6 +68,7 @@ class Loading(BaseModel):
     device_map: Annotated[StrictStr, Field(min_length=1)] | None = None
     revision: Annotated[StrictStr, Field(min_length=1)] | None = None
     attn_implementation: Literal["sdpa", "eager"] | None = None
+    merge_adapter: StrictBool | None = None
 
 
 class StudyFile(BaseModel):
