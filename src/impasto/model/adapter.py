@@ -37,6 +37,7 @@ TOKENIZERS = (
     "sentencepiece.bpe.model",
 )
 _NAME = "default"
+_SAVED = ".modules_to_save"  # PEFT writes resized embeddings with and without
 # What PEFT raises where an adapter does not fit its base, or where it cannot be merged.
 _UNFIT = (ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, OSError)
 
@@ -229,8 +230,16 @@ def _put_in(hf: PreTrainedModel, adapter: Adapter, weights: Path) -> Any:
     _make_room(hf, weights)
     wrapping = PeftModelForCausalLM if config.task_type == "CAUSAL_LM" else PeftModel
     adapted: Any = wrapping(hf, config, _NAME, autocast_adapter_dtype=False)
-    loaded = adapted.load_adapter(str(weights.parent), _NAME, torch_device="cpu")
-    unread = [key for key in loaded.unexpected_keys if not _is_of_absent(hf, key)]
+    loaded = adapted.load_adapter(
+        str(weights.parent), _NAME, torch_device="cpu", autocast_adapter_dtype=False
+    )
+    with safe_open(weights, "pt") as stored:
+        twice = {key for key in stored.keys() if key.replace(_SAVED, "") in stored.keys()}  # noqa: SIM118
+    unread = [
+        key
+        for key in loaded.unexpected_keys
+        if not _is_of_absent(hf, key) and not (_SAVED in key and key in twice)
+    ]
     if loaded.missing_keys or unread:
         lost = [*(f"{key} is not in its file" for key in loaded.missing_keys)]
         lost += [f"{key} has no place in the model" for key in unread]

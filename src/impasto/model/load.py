@@ -91,11 +91,10 @@ def load_hf(
         ModelError: when there is no such model, or it cannot be read.
         PlanError: when the plan names a layer that the model lacks.
     """
-    if not isinstance(merge_adapter, bool):
-        raise ModelError(f"merge_adapter is True or False, not {merge_adapter!r}")
     place = _place(name, options.get("subfolder"))
     given = {"use_safetensors": True, "trust_remote_code": False, "dtype": _dtype(name)} | options
     told = {key: given.pop(key) for key in _WHERE if key in given}
+    adapter: Adapter | None = None
     try:
         adapter = find_adapter(place, told)
         if adapter is None:
@@ -107,7 +106,7 @@ def load_hf(
     except UserError:
         raise
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise ModelError(_cannot_load(name, error)) from error
+        raise ModelError(_cannot_load(name, adapter, error)) from error
     known = {key: given[key] for key in ("config", "trust_remote_code") if key in given}
     return Loaded(hf.eval(), _find_tokenizer(place, adapter, known, told), plan)
 
@@ -323,10 +322,13 @@ def _tokenizer(
         return None  # token ids still work; a request of text says what is missing
 
 
-def _cannot_load(name: str | os.PathLike[str], error: Exception) -> str:
+def _cannot_load(name: str | os.PathLike[str], adapter: Adapter | None, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    what = f"model {os.fspath(name)!r}"
+    if adapter is not None:
+        what = f"the base model {adapter.base!r}, which the adapter {adapter.place!r} names,"
     return (
-        f"model {os.fspath(name)!r} cannot be loaded: {reason}\n"
+        f"{what} cannot be loaded: {reason}\n"
         f"A model is one of: {', '.join(BUNDLED)} (bundled); a folder with config.json and "
         f"*.safetensors, or with {CONFIG} and adapter_model.safetensors; a hub id such as "
         "meta-llama/Llama-2-7b-hf."

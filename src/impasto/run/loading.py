@@ -46,6 +46,8 @@ def load(
             raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
         hf, found, name = model, None, model.config.name_or_path or type(model).__name__
     elif isinstance(model, (str, os.PathLike)):
+        if not isinstance(options.get("merge_adapter", False), bool):
+            raise UserError(f"merge_adapter is True or False, not {options['merge_adapter']!r}")
         hf, found, plan = load_hf(model, plan, **options)
         name = os.fspath(model)
     else:

@@ -7,6 +7,7 @@ is told by what it holds, part by part: where two differ, `changes` can say in w
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -217,6 +218,10 @@ def _state(hf: Any) -> dict[str, Any]:
 def _tensor_digest(tensor: Any) -> list[Any]:
     import torch
 
+    if hasattr(tensor, "__tensor_flatten__"):  # one made of others: whole numbers and their scales
+        names, settings = tensor.__tensor_flatten__()
+        inner = [[name, *_tensor_digest(getattr(tensor, name))] for name in names]
+        return [type(tensor).__qualname__, re.sub(r" at 0x\w+", "", str(settings)), inner]
     plain = tensor.detach().to("cpu").contiguous()
     content = plain.reshape(-1).view(torch.uint8).numpy()
     return [str(plain.dtype), list(plain.shape), hashlib.sha256(content).hexdigest()]
