@@ -20,6 +20,7 @@ from adapters import LORA, adapter_folder, base_folder
 from families import family
 from impasto import Plan
 from impasto.exporting import ExportError
+from impasto.run import load_decoder
 from impasto.study.work.identity import weights_digest
 
 IDS = torch.tensor([[5, 17, 3, 88, 41, 2, 60, 9]])
@@ -76,7 +77,7 @@ def of_two(hf: Any) -> None:
 
 def whole_numbers(hf: Any) -> None:
     linear = hf.model.layers[3].mlp.up_proj
-    rounded = Rounded(linear)
+    rounded: Any = Rounded(linear)
     linear.weight = nn.Parameter(rounded.qweight, requires_grad=False)
     linear.forward = rounded.forward
 
@@ -180,7 +181,7 @@ def test_an_adapter_folder_is_exported_with_its_weights_merged(name, plan, form,
 def test_adapters_in_place_are_refused_with_what_to_do(form, tmp_path, monkeypatch):
     adapter_folder(tmp_path / "a", base_folder(tmp_path / "base"), LORA(target_modules=["q_proj"]))
     forbid_writing(monkeypatch)
-    kept = impasto.load(tmp_path / "a")
+    kept = load_decoder(tmp_path / "a")
     says = r"holds adapters.*merge_adapter=True"
     for model, options in ((kept, {}), (kept.hf, {}), (tmp_path / "a", {"merge_adapter": False})):
         with pytest.raises(ExportError, match=says):

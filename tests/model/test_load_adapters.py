@@ -171,11 +171,10 @@ def test_an_adapter_of_a_planned_folder_is_an_adapter_of_its_layers(tmp_path):
 def test_the_tokenizer_is_the_adapters_where_it_has_one_and_else_the_bases(base, tmp_path):
     words(base, "base")
     adapter_folder(tmp_path / "a", base, KINDS["lora"])
-    for load in (lambda place: impasto.load(place).tokenizer, load_tokenizer):
-        assert load(tmp_path / "a").eos_token == "base"
+    ways: list[Any] = [lambda place: impasto.load(place).tokenizer, load_tokenizer]
+    assert [way(tmp_path / "a").eos_token for way in ways] == ["base", "base"]
     words(tmp_path / "a", "adapter")
-    for load in (lambda place: impasto.load(place).tokenizer, load_tokenizer):
-        assert load(tmp_path / "a").eos_token == "adapter"
+    assert [way(tmp_path / "a").eos_token for way in ways] == ["adapter", "adapter"]
 
 
 def test_new_tokens_that_an_adapter_brings_have_room(base, tmp_path):

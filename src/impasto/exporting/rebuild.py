@@ -43,8 +43,8 @@ def check_configured(hf: Any) -> Any:
             raise ExportError(
                 f"{type(hf).__name__} cannot be built anew from its configuration: "
                 f"{name or 'the model'} {fault}. Both forms hold a model as its configuration "
-                "makes it; undo what was changed after it was loaded (of a quantised model, export the "
-                "unquantised one, and quantise the exported folder)"
+                "makes it; undo what was changed after it was loaded (of a quantised model, export "
+                "the unquantised one, and quantise the exported folder)"
             )
     return outline
 

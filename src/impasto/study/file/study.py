@@ -80,7 +80,7 @@ class Study:
     model: str
     tasks: tuple[TaskEntry, ...]
     plans: tuple[PlanEntry, ...]
-    load: Mapping[str, str] = field(default_factory=dict)
+    load: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 
     @classmethod
