@@ -250,7 +250,9 @@ def test_a_result_is_keyed_by_the_weights_of_base_and_adapter_and_by_how_it_acts
 def test_files_of_a_base_never_vouch_for_what_an_adapter_made_of_it(merge, base, tmp_path):
     adapter_folder(tmp_path / "a", base, KINDS["lora"])
     assert weights_stamp(impasto.load(base).hf, {}) is not None
-    assert weights_stamp(impasto.load(tmp_path / "a", merge_adapter=merge).hf, {}) is None
+    hf = impasto.load(tmp_path / "a", merge_adapter=merge).hf
+    assert weights_stamp(hf, {}) is None
+    assert hf.name_or_path == hf.config.name_or_path == str(tmp_path / "a")
 
 
 def drop(name: str) -> Any:

@@ -186,7 +186,7 @@ def with_adapter(hf: PreTrainedModel, adapter: Adapter, merge: bool) -> PreTrain
             parameter.requires_grad_(parameter.is_floating_point())
     else:
         hf._hf_peft_config_loaded = True  # so transformers' own switches for adapters work on it
-    hf.config.name_or_path = adapter.place
+    hf.config.name_or_path = hf.name_or_path = adapter.place  # what was made of the base is not it
     return hf
 
 
