@@ -30,7 +30,14 @@ from impasto.tasks.request import Request, RollingLogLikelihood
 
 NAME = "impasto"
 READING = ("max_length", "add_bos_token", "enable_thinking", "think_end_token")
-LOADING = ("dtype", "device_map", "revision", "attn_implementation", "trust_remote_code")
+LOADING = (
+    "dtype",
+    "device_map",
+    "revision",
+    "attn_implementation",
+    "trust_remote_code",
+    "merge_adapter",
+)
 OPENING, CLOSING = "([{", ")]}"
 OWNER = "impasto"  # where a cache of answers says whose they are; requests have digests for keys
 
@@ -71,7 +78,7 @@ class ImpastoLM(TemplateLM):
             think_end_token: What ends a model's thinking, a text or a token id; the reply is what
                 stands behind it.
             options: `dtype`, `device_map`, `revision`, `attn_implementation`,
-                `trust_remote_code`, as `impasto.load` takes them.
+                `trust_remote_code`, `merge_adapter`, as `impasto.load` takes them.
 
         Raises:
             UserError: for another option, a model that cannot be opened, and a plan that cannot run

@@ -37,9 +37,9 @@ class PlannedForCausalLM(Planned, {family}):
 {body}'''
 
 
-def check_family(model: OpenedModel) -> None:
+def check_family(hf: Any) -> None:
     """Raise ExportError unless the model's class comes with transformers."""
-    family = type(model.hf)
+    family = type(hf)
     if getattr(transformers, family.__name__, None) is not family:
         raise ExportError(
             f"{family.__name__} does not come with transformers: its code came with the "

@@ -2,11 +2,13 @@
 
 Nothing is copied: the rebuilt model's parameters are the source's. That it is what the plan asks
 for is compared, not assumed: each layer's attributes with those of the layer that it is to be, and
-what the model's own forward calls it with (masks, windows, rotary tables).
+what the model's own forward calls it with (masks, windows, rotary tables). That the source is what
+its own configuration describes comes first (:func:`check_configured`): whatever is found after that
+is about the order, and the planned form, which keeps the source's own, can hold the plan.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import ref
 
@@ -20,16 +22,38 @@ from impasto.model.anatomy import find_blocks
 from impasto.model.block import Block
 from impasto.model.opened import Entered, OpenedModel
 
-# How a module knows its place; it differs wherever the order does.
-LAYER_NUMBERS = ("layer_idx", "layer_id", "layer_number", "_layer_idx")
+# How a module knows its place, which differs wherever the order does; and a mode, no setting.
+NOT_COMPARED = ("layer_idx", "layer_id", "layer_number", "_layer_idx", "training")
 LONGEST_WINDOW = 8192
+
+
+def check_configured(hf: Any) -> Any:
+    """Return what a model's own configuration builds, without weights; its absent layers too.
+
+    Raises:
+        ExportError: when the model has other parts than that: modules that somebody put there, or
+            weights of another shape or kind.
+    """
+    blocks = find_blocks(hf)[1]
+    present = [place for place, block in enumerate(blocks) if not is_absent(block)]
+    outline = _outline(hf, hf.config, present)
+    for name, module, other in _pairs(outline, hf, lambda name: name):
+        fault = _misfit(module, other)
+        if fault is not None:
+            raise ExportError(
+                f"{type(hf).__name__} cannot be built anew from its configuration: "
+                f"{name or 'the model'} {fault}. Both forms hold a model as its configuration "
+                "makes it; undo what was changed after it was loaded (of a quantised model, export "
+                "the unquantised one, and quantise the exported folder)"
+            )
+    return outline
 
 
 def rebuilt(model: OpenedModel, config: Any, order: Sequence[int | None]) -> Any:
     """Return a model with the source's weights whose layer i is the source's ``order[i]``.
 
     Args:
-        model: The source.
+        model: The source, which is as its own configuration makes it (:func:`check_configured`).
         config: The configuration of the new one.
         order: The source's layers, in the new order; None for a layer that is to be absent.
 
@@ -37,22 +61,16 @@ def rebuilt(model: OpenedModel, config: Any, order: Sequence[int | None]) -> Any
         ExportError: when the two do not have the same parts.
     """
     source, path = model.hf, model.anatomy.path
-    with init_empty_weights(include_buffers=False):
-        hf: Any = type(source)(config)
-    blocks = find_blocks(hf)[1]
-    empty_blocks(blocks, [place for place, layer in enumerate(order) if layer is not None])
-    theirs = dict(source.named_modules(remove_duplicate=False))
-    for name, module in hf.named_modules(remove_duplicate=False):
-        if is_absent(module) and any(module is block for block in blocks):
-            continue
-        other = theirs.get(_source_name(name, path, order))
-        if other is None or not _has_room(module, other):
+    kept = [place for place, layer in enumerate(order) if layer is not None]
+    hf = _outline(source, config, kept)
+    for name, module, other in _pairs(hf, source, lambda name: _source_name(name, path, order)):
+        fault = _misfit(module, other)
+        if fault is not None:
             raise ExportError(
-                f"{type(source).__name__} cannot be built anew from its configuration: at {name!r} "
-                "it has other parts. Either a setting of this family cannot follow the order of "
-                "the plan's layers (then form='planned' can hold the plan), or the model holds "
-                "adapters (merge them) or quantised weights (export from those it was made of)"
+                f"a setting of {type(source).__name__} cannot follow the order of the plan's "
+                f"layers: in the new order, {name} {fault}; form='planned' can hold the plan"
             )
+        assert other is not None, "what fits is there"
         for leaf in module._parameters:
             module._parameters[leaf] = other._parameters[leaf]
         for leaf in module._buffers:
@@ -62,9 +80,16 @@ def rebuilt(model: OpenedModel, config: Any, order: Sequence[int | None]) -> Any
     return hf.eval()
 
 
-def compare(model: OpenedModel, hf: Any, order: Sequence[int]) -> None:
-    """Raise ExportError unless each layer of a rebuilt model is the source's of ``order``."""
-    blocks = find_blocks(hf)[1]
+def compare(model: OpenedModel, outline: Any, hf: Any, order: Sequence[int]) -> None:
+    """Raise ExportError unless each layer of a rebuilt model is the source's of ``order``.
+
+    Args:
+        model: The source.
+        outline: What its configuration builds.
+        hf: The rebuilt model.
+        order: The source's layers, in the new order.
+    """
+    blocks, configured = find_blocks(hf)[1], find_blocks(outline)[1]
     for place, layer in enumerate(order):
         pairs = zip(
             model.blocks[layer].module.named_modules(), blocks[place].named_modules(), strict=True
@@ -74,11 +99,14 @@ def compare(model: OpenedModel, hf: Any, order: Sequence[int]) -> None:
                 found = _attributes(new).get(what)
                 if found != value:
                     where = f"{name}.{what}" if name else what
+                    own = _attributes(configured[layer].get_submodule(name)).get(what)
+                    if own != value:
+                        raise _changed(layer, where, own, value)
                     raise _inexpressible(place, layer, f"{where} is {found!r}, not {value!r}")
-    outline = OpenedModel(
+    opened = OpenedModel(
         ref(hf), [Block(block, (), ()) for block in blocks], model.habits, model.anatomy
     )
-    its, new = _called_with(model), _called_with(outline)
+    its, new = _called_with(model), _called_with(opened)
     for place, layer in enumerate(order):
         for name, value in its.arguments[layer].items():
             if not _same(value, new.arguments[place].get(name)):
@@ -105,14 +133,61 @@ def _source_name(name: str, path: str, order: Sequence[int | None]) -> str:
     return f"{path}.{place if layer is None else layer}{dot}{rest}"
 
 
-def _has_room(module: nn.Module, other: nn.Module) -> bool:
-    """Whether a module takes another's weights, all of them; it may know fewer tables."""
+def _outline(source: Any, config: Any, kept: Sequence[int]) -> Any:
+    """Return what a configuration builds, without weights, all layers but those kept absent."""
+    with init_empty_weights(include_buffers=False):
+        hf = type(source)(config)
+    empty_blocks(find_blocks(hf)[1], kept)
+    return hf.eval()
 
-    def shapes(weights: Any) -> list[tuple[str, Any]]:
-        return [(name, None if each is None else each.shape) for name, each in weights.items()]
 
-    alike = shapes(module._parameters) == shapes(other._parameters)
-    return alike and module._buffers.keys() <= other._buffers.keys()
+def _pairs(
+    hf: Any, source: Any, named: Callable[[str], str]
+) -> Iterator[tuple[str, nn.Module, nn.Module | None]]:
+    """Give a model's modules by name, each with the source's that ``named`` says."""
+    blocks = find_blocks(hf)[1]
+    theirs = dict(source.named_modules(remove_duplicate=False))
+    for name, module in hf.named_modules(remove_duplicate=False):
+        if not (is_absent(module) and any(module is block for block in blocks)):
+            yield name, module, theirs.get(named(name))
+
+
+def _misfit(module: nn.Module, other: nn.Module | None) -> str | None:
+    """Say why a module cannot take all of another's weights; None where it can.
+
+    It may know fewer tables than the other.
+    """
+    if other is None:
+        return f"is to be a {type(module).__name__}, and is not there"
+    if type(module) is not type(other):
+        return f"is to be a {type(module).__name__}, and is of the class {_full_name(other)}"
+
+    def forms(weights: Any) -> dict[str, Any]:
+        return {
+            name: None if each is None else (tuple(each.shape), each.is_floating_point())
+            for name, each in weights.items()
+        }
+
+    ours, theirs = forms(module._parameters), forms(other._parameters)
+    for name in dict.fromkeys([*ours, *theirs]):
+        if ours.get(name) != theirs.get(name):
+            return (
+                f"has {name} as {_form(theirs.get(name))}, and is to have {_form(ours.get(name))}"
+            )
+    lacking = [name for name in module._buffers if name not in other._buffers]
+    return f"has no {lacking[0]}" if lacking else None
+
+
+def _full_name(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def _form(form: tuple[tuple[int, ...], bool] | None) -> str:
+    """Put a weight's shape and kind into words."""
+    if form is None:
+        return "none"
+    shape, is_floating = form
+    return f"{' × '.join(map(str, shape))} {'' if is_floating else 'whole '}numbers"
 
 
 def _refuse_offloaded(hf: Any) -> None:
@@ -129,7 +204,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     held = {
         name: value
         for name, value in vars(module).items()
-        if isinstance(value, plain) and name not in LAYER_NUMBERS
+        if isinstance(value, plain) and name not in NOT_COMPARED
     }
     return {"class": type(module).__name__} | held
 
@@ -157,6 +232,14 @@ def _same(one: Any, other: Any) -> bool:
         alike = isinstance(other, (tuple, list)) and len(one) == len(other)
         return alike and all(map(_same, one, other))
     return one == other
+
+
+def _changed(layer: int, where: str, own: Any, value: Any) -> ExportError:
+    return ExportError(
+        f"layer {layer} was changed after the model was built: its {where} is {value!r}, and its "
+        f"configuration makes that {own!r}, so the exported model would not have it; undo the "
+        "change, or say it in the configuration"
+    )
 
 
 def _inexpressible(place: int, layer: int, difference: str) -> ExportError:

@@ -4,17 +4,19 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from transformers import PreTrainedModel
 
 from impasto.exporting.card import Provenance, weights_digest, write_card
 from impasto.exporting.error import ExportError
 from impasto.exporting.folder import check_room, check_target, whole_folder
+from impasto.exporting.plain import check_plain
 from impasto.exporting.planned import check_family, write_code
-from impasto.exporting.rebuild import compare, rebuilt, separate
+from impasto.exporting.rebuild import check_configured, compare, rebuilt, separate
 from impasto.exporting.renumber import renumbered
 from impasto.exporting.roundtrip import RoundTrip, check, expected
+from impasto.model.opened import OpenedModel
 from impasto.paths import path_of
 from impasto.plan import Layer, Plan
 from impasto.run import Model, load_decoder
@@ -66,7 +68,8 @@ def export(
         dest: The folder; it must not exist. It is there whole or not at all.
         form: ``checkpoint`` or ``planned``; None takes the first wherever the plan allows.
         max_shard_size: The most that a file of weights holds: bytes, or text such as ``"5GB"``.
-        options: For a name: passed on to :func:`impasto.load` (``dtype``, ``revision``, …).
+        options: For a name: passed on to :func:`impasto.load` (``dtype``, ``revision``, …). An
+            adapter is merged into its base.
 
     Raises:
         ExportError: when the plan cannot be exported so (the message says what can), when the
@@ -80,20 +83,16 @@ def export(
     form = _form(plan, form)
     _check_size(max_shard_size)
     check_target(dest)
-    if not isinstance(model, Model):
-        named = isinstance(model, (str, os.PathLike))
-        model = load_decoder(model, plan=plan if named else None, **options)
-    elif options:
-        raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
+    model, outline = _loaded(model, plan, options)
     source = opened(model.hf)
     admit(source, plan)
-    check_family(source)
+    built = _checkpoint(source, outline, plan) if form == "checkpoint" else _planned(source, plan)
     wanted = expected(model, plan)
     digest = weights_digest(model.hf, source.anatomy.path, plan)
     with whole_folder(dest) as folder:
-        stored = (_write_checkpoint if form == "checkpoint" else _write_planned)(
-            model, plan, folder, dest, max_shard_size
-        )
+        _save(built, folder, dest, max_shard_size)
+        if form == "planned":
+            write_code(source, plan, folder)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(folder)
         found = check(folder, wanted, runs_code=form == "planned")
@@ -101,7 +100,7 @@ def export(
         about = Provenance(str(plan), plan.digest, form, model.name, digest, worst)
         write_card(folder, about, dest.name, options)
         size = sum(path.stat().st_size for path in folder.rglob("*"))
-    return Exported(dest, form, stored, size, found)
+    return Exported(dest, form, built.layers, size, found)
 
 
 def _form(plan: Plan, form: Form | None) -> Form:
@@ -133,39 +132,70 @@ def _check_size(size: int | str) -> None:
         )
 
 
-def _write_checkpoint(
-    model: Model, plan: Plan, folder: Path, dest: Path, max_shard_size: int | str
-) -> int:
-    """Write an ordinary checkpoint; return how many layers it stores."""
-    source = opened(model.hf)
+class _Built(NamedTuple):
+    """A model that is ready to be written.
+
+    Attributes:
+        hf: The model.
+        state: Its weights by name, as they are to be stored.
+        layers: How many layers it stores.
+        is_plain: Whether the weights are stored under the names that the family's checkpoints use.
+    """
+
+    hf: Any
+    state: dict[str, Any]
+    layers: int
+    is_plain: bool
+
+
+def _loaded(model: Any, plan: Plan, options: dict[str, Any]) -> tuple[Model, Any]:
+    """Return a model that can be exported, opened, and what its configuration builds.
+
+    A model that is loaded already is checked before it is opened, for that runs it.
+    """
+    if isinstance(model, Model) and options:
+        raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
+    if isinstance(model, PreTrainedModel):
+        outline = _checked(model)
+        return load_decoder(model, **options), outline
+    if not isinstance(model, Model):
+        loading: dict[str, Any] = {"merge_adapter": True} | options
+        model = load_decoder(model, plan=plan, **loading)
+    return model, _checked(model.hf)
+
+
+def _checked(hf: PreTrainedModel) -> Any:
+    """Return what a model's configuration builds; raises ExportError for what has no export."""
+    check_plain(hf)
+    check_family(hf)
+    return check_configured(hf)
+
+
+def _checkpoint(source: OpenedModel, outline: Any, plan: Plan) -> _Built:
+    """Build an ordinary model of the family whose layers are the plan's."""
     order = [step.index for step in plan.steps if isinstance(step, Layer)]
-    hf = rebuilt(source, renumbered(model.hf.config, order), order)
-    compare(source, hf, order)
-    _save(hf, separate(hf, source.anatomy.path, order), folder, dest, max_shard_size, plain=True)
-    return len(order)
+    hf = rebuilt(source, renumbered(source.hf.config, order), order)
+    compare(source, outline, hf, order)
+    return _Built(hf, separate(hf, source.anatomy.path, order), len(order), is_plain=True)
 
 
-def _write_planned(
-    model: Model, plan: Plan, folder: Path, dest: Path, max_shard_size: int | str
-) -> int:
-    """Write a folder that runs its plan; return how many layers it stores."""
-    source, named = opened(model.hf), plan.layers
-    order = [layer if layer in named else None for layer in range(source.num_layers)]
-    hf = rebuilt(source, model.hf.config, order)
+def _planned(source: OpenedModel, plan: Plan) -> _Built:
+    """Build the source anew with the layers that the plan names, each once."""
+    order = [layer if layer in plan.layers else None for layer in range(source.num_layers)]
+    hf = rebuilt(source, source.hf.config, order)
     hf.generation_config.cache_implementation = None  # a plan's keys and values need the usual one
-    _save(hf, dict(hf.state_dict()), folder, dest, max_shard_size, plain=False)
-    write_code(source, plan, folder)
-    return len(named)
+    return _Built(hf, dict(hf.state_dict()), len(plan.layers), is_plain=False)
 
 
-def _save(
-    hf: Any, state: dict[str, Any], folder: Path, dest: Path, max_shard_size: int | str, plain: bool
-) -> None:
+def _save(built: _Built, folder: Path, dest: Path, max_shard_size: int | str) -> None:
     """Write weights and configurations; a planned folder's weights stay as they are in memory."""
-    check_room(dest, sum(tensor.nbytes for tensor in state.values()))
+    check_room(dest, sum(tensor.nbytes for tensor in built.state.values()))
     try:
-        hf.save_pretrained(
-            folder, state_dict=state, max_shard_size=max_shard_size, save_original_format=plain
+        built.hf.save_pretrained(
+            folder,
+            state_dict=built.state,
+            max_shard_size=max_shard_size,
+            save_original_format=built.is_plain,
         )
     except ValueError as error:
         raise ExportError(f"transformers does not save this model: {error}") from error

@@ -32,6 +32,14 @@ from transformers import (
 
 from impasto.error import UserError
 from impasto.model.absent import empty_blocks, spans
+from impasto.model.adapter import (
+    CONFIG,
+    Adapter,
+    base_alone,
+    find_adapter,
+    looks_like_folder,
+    with_adapter,
+)
 from impasto.model.anatomy import ModelError, find_blocks
 from impasto.model.planned import PlannedFolder, read_planned
 from impasto.model.unreadable import UNREADABLE, naming_the_model, reason_of, tokenizer_if_any
@@ -67,40 +75,44 @@ class Loaded(NamedTuple):
     plan: Plan | None
 
 
-def load_hf(name: str | os.PathLike[str], plan: Plan | None = None, **options: Any) -> Loaded:
+def load_hf(
+    name: str | os.PathLike[str],
+    plan: Plan | None = None,
+    merge_adapter: bool = False,
+    **options: Any,
+) -> Loaded:
     """Load a Hugging Face decoder or encoder and, where there is one, its tokenizer.
 
     Args:
-        name: ``demo``, a folder, or a hub id.
+        name: ``demo``, a folder, or a hub id; of a model, or of a PEFT adapter that names its base.
         plan: Load only the layers that this plan runs; the others are neither read nor held.
+        merge_adapter: Merge an adapter's weights into its base's, rather than keep its layers.
         options: Passed on to ``from_pretrained``; ``add_bos_token`` to the tokenizer's.
 
     Raises:
         ModelError: when there is no such model, or it cannot be read.
         PlanError: when the plan names a layer that the model lacks.
     """
-    place = _place(name)
+    place = _place(name, options.get("subfolder"))
     reading = {key: options.pop(key) for key in _READING if key in options}
     given = {"use_safetensors": True, "trust_remote_code": False, "dtype": _dtype(name)} | options
+    told = {key: given.pop(key) for key in _WHERE if key in given}
+    adapter: Adapter | None = None
     try:
-        told = {key: given[key] for key in _WHERE if key in given}
-        planned = _planned(place, told)
-        if planned is not None:
-            plan = _within(planned.plan, plan)
-            given["config"] = planned.config
-        kind = _kind(place, given, told)
-        if plan is not None:
-            hf = _load_layers(place, plan, kind, given, told)
-        elif kind is AutoModelForMaskedLM:
-            hf = _load_encoder(place, given)
+        adapter = find_adapter(place, told)
+        if adapter is None:
+            hf, plan = _load_model(place, plan, given, told)
         else:
-            hf = kind.from_pretrained(place, **given)
+            with base_alone(adapter) as base:
+                hf, plan = _load_model(base, plan, given, adapter.base_where)
+            hf = with_adapter(hf, adapter, merge_adapter)
     except UserError:
         raise
-    except UNREADABLE as error:
-        raise ModelError(_cannot_load(name, error)) from error
-    known = {name: given[name] for name in ("config", "trust_remote_code") if name in given}
-    return Loaded(hf.eval(), _tokenizer(place, known | told | reading), plan)
+    except (*UNREADABLE, AssertionError) as error:
+        raise ModelError(_cannot_load(name, adapter, error)) from error
+    known = {key: given[key] for key in ("config", "trust_remote_code") if key in given}
+    tokenizer = _find_tokenizer(place, adapter, known | reading, told)
+    return Loaded(hf.eval(), tokenizer, plan)
 
 
 @naming_the_model
@@ -110,13 +122,11 @@ def load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTo
     Raises:
         ModelError: when there is no such folder.
     """
-    place = _place(name)
+    place = _place(name, options.get("subfolder"))
     told = {key: options[key] for key in _WHERE if key in options}
-    planned = _planned(place, told)
-    known = {} if planned is None else {"config": planned.config}
-    trust = options.get("trust_remote_code", False)
+    known = {"trust_remote_code": options.get("trust_remote_code", False)}
     reading = {key: options[key] for key in _READING if key in options}
-    return _tokenizer(place, {"trust_remote_code": trust} | known | told | reading)
+    return _find_tokenizer(place, find_adapter(place, told), known | reading, told)
 
 
 @naming_the_model
@@ -128,7 +138,19 @@ def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
     Raises:
         ModelError: when there is no such folder.
     """
-    folder = _local(_place(name), options.get("revision"))
+    place = _place(name, options.get("subfolder"))
+    told = {key: options[key] for key in _WHERE if key in options} | {"local_files_only": True}
+    dtype = options.get("dtype", _dtype(name))
+    adapter = find_adapter(place, told)
+    if adapter is None:
+        return _bytes_at(place, options.get("revision"), dtype)
+    base = _bytes_at(adapter.base, adapter.base_where.get("revision"), dtype)
+    return None if base is None else base + adapter.weights().stat().st_size
+
+
+def _bytes_at(place: str, revision: str | None, dtype: Any) -> int | None:
+    """Return the bytes of the weights at a place; None where they are not on this machine."""
+    folder = _local(place, revision)
     if folder is None:
         return None
     index = folder / "model.safetensors.index.json"
@@ -136,8 +158,7 @@ def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
         found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         files = [folder / file for file in sorted(set(found))]
     else:
-        files = sorted(folder.glob("*.safetensors"))
-    dtype = options.get("dtype", _dtype(name))
+        files = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter_"))
     wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
     total = 0
     for file in files:
@@ -152,11 +173,51 @@ def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
     return total or None
 
 
+def _load_model(
+    place: str, plan: Plan | None, given: dict[str, Any], told: dict[str, Any]
+) -> tuple[PreTrainedModel, Plan | None]:
+    """Load the model at a place; return it after the plan that it is loaded for."""
+    planned = _planned(place, told)
+    if planned is not None:
+        plan = _within(planned.plan, plan)
+        given = given | {"config": planned.config}
+    kind = _kind(place, given, told)
+    if plan is not None:
+        return _load_layers(place, plan, kind, given, told), plan
+    if kind is AutoModelForMaskedLM:
+        return _load_encoder(place, given | told), plan
+    return _whole(*kind.from_pretrained(place, output_loading_info=True, **given, **told)), plan
+
+
+def _whole(hf: PreTrainedModel, found: dict[str, Any]) -> PreTrainedModel:
+    """Return a model that was loaded, unless numbers of its layers were not stored.
+
+    Transformers draws at random what it does not find. An encoder's pooler and head may be missing:
+    whoever reads them looks for them.
+
+    Raises:
+        ModelError: when weights are missing, or are of another shape than the model's.
+    """
+    missing, mismatched = sorted(found["missing_keys"]), sorted(found["mismatched_keys"])
+    if not hf.can_generate():
+        prefix = f"{hf.base_model_prefix}." if hf.base_model is not hf else ""
+        missing = [name for name in missing if name.startswith(prefix) and "pooler." not in name]
+    for names, fault in ((missing, "are not stored"), (mismatched, "are stored in other shapes")):
+        if names:
+            first = names[0] if isinstance(names[0], str) else names[0][0]
+            raise ModelError(
+                f"the weights of {type(hf).__name__} are not all there: {len(names)} {fault} "
+                f"({first}, …), and random ones would stand in for them; is config.json that of "
+                "another model?"
+            )
+    return hf
+
+
 def _kind(place: str, given: dict[str, Any], told: dict[str, Any]) -> Any:
     """Return the class that opens a checkpoint: decoders with their head, encoders with theirs."""
     try:
         config = given.get("config") or _config(place, given, told)
-    except OSError:  # an adapter has none; of what is not there, loading says more
+    except OSError:  # of what is not there, loading says more
         return AutoModelForCausalLM
     named = next(iter(getattr(config, "architectures", None) or ()), "")
     is_decoder = getattr(config, "is_decoder", False) or named.endswith(("CausalLM", "LMHeadModel"))
@@ -175,7 +236,9 @@ def _load_encoder(place: str, given: dict[str, Any]) -> PreTrainedModel:
     hf, found = AutoModelForMaskedLM.from_pretrained(place, output_loading_info=True, **given)
     prefix = f"{hf.base_model_prefix}."
     lacking = [name for name in found["missing_keys"] if not name.startswith(prefix)]
-    return AutoModel.from_pretrained(place, **given) if lacking else hf
+    if lacking:
+        return _whole(*AutoModel.from_pretrained(place, output_loading_info=True, **given))
+    return _whole(hf, found)
 
 
 def _load_layers(
@@ -203,7 +266,10 @@ def _load_layers(
         "__module__": family.__module__,
         "_keys_to_ignore_on_load_unexpected": ignored,
     }
-    hf = type(family.__name__, (family,), own).from_pretrained(place, **given)
+    loaded = type(family.__name__, (family,), own).from_pretrained(
+        place, output_loading_info=True, **given, **told
+    )
+    hf = _whole(*loaded)
     hf.__class__ = family  # from here on it is a model of its family like any other
     return hf
 
@@ -212,7 +278,7 @@ def _planned(place: str, told: dict[str, Any]) -> PlannedFolder | None:
     """Return what an exported folder holds; None for any other, also where nothing can be read."""
     try:
         return read_planned(PreTrainedConfig.get_config_dict(place, **told)[0])
-    except OSError:  # an adapter has no config.json; of what is not there, loading says more
+    except OSError:  # of what is not there, loading says more
         return None
 
 
@@ -234,17 +300,20 @@ def bundled_folder(name: str | os.PathLike[str]) -> str:
     return str(files("impasto").joinpath(os.fspath(name)))
 
 
-def _place(name: str | os.PathLike[str]) -> str:
+def _place(name: str | os.PathLike[str], subfolder: str | None = None) -> str:
     """Return what a name stands for: a folder, or the id of a model on a hub."""
     if name in BUNDLED:
         return bundled_folder(name)
     name = os.fspath(name)
-    looks_like_folder = name.startswith((".", "/", "~")) or name.count("/") > 1
     folder = Path(name).expanduser()
-    if folder.exists() or looks_like_folder:
-        if not (folder / "config.json").is_file():
-            what = "has no config.json" if folder.is_dir() else "is not a folder"
-            raise ModelError(f"model {name!r}: {folder} {what}, so it holds no Hugging Face model")
+    if folder.exists() or looks_like_folder(name):
+        inner = folder / (subfolder or "")
+        if not any((inner / file).is_file() for file in ("config.json", CONFIG)):
+            what = f"has no config.json and no {CONFIG}" if inner.is_dir() else "is not a folder"
+            raise ModelError(
+                f"model {name!r}: {inner} {what}, so it holds neither a Hugging Face model nor an "
+                "adapter for one"
+            )
         return str(folder)
     return name
 
@@ -262,13 +331,37 @@ def _dtype(name: str | os.PathLike[str]) -> Any:
     return torch.float32 if name in BUNDLED else "auto"  # stored small, but run on any CPU
 
 
-def _tokenizer(place: str, known: dict[str, Any]) -> PreTrainedTokenizerBase | None:
-    return tokenizer_if_any(place, _local(place, known.get("revision")), **known)
+def _find_tokenizer(
+    place: str, adapter: Adapter | None, known: dict[str, Any], told: dict[str, Any]
+) -> PreTrainedTokenizerBase | None:
+    """Return a model's tokenizer; an adapter's own where it has one, else its base's."""
+    if adapter is None or (adapter.is_beside_base and adapter.has_tokenizer):
+        return _tokenizer(place, known, told)
+    if adapter.has_tokenizer:
+        try:
+            config = _config(adapter.base, known, adapter.base_where)
+        except OSError:
+            config = None
+        return _tokenizer(place, known if config is None else known | {"config": config}, told)
+    return _tokenizer(adapter.base, known, adapter.base_where)
 
 
-def _cannot_load(name: str | os.PathLike[str], error: Exception) -> str:
+def _tokenizer(
+    place: str, known: dict[str, Any], told: dict[str, Any]
+) -> PreTrainedTokenizerBase | None:
+    planned = _planned(place, told) if "config" not in known else None
+    if planned is not None:
+        known = known | {"config": planned.config}
+    return tokenizer_if_any(place, _local(place, told.get("revision")), **known, **told)
+
+
+def _cannot_load(name: str | os.PathLike[str], adapter: Adapter | None, error: Exception) -> str:
+    what = f"model {os.fspath(name)!r}"
+    if adapter is not None:
+        what = f"the base model {adapter.base!r}, which the adapter {adapter.place!r} names,"
     return (
-        f"model {os.fspath(name)!r} cannot be loaded: {reason_of(error)}\n"
+        f"{what} cannot be loaded: {reason_of(error)}\n"
         f"A model is one of: {', '.join(BUNDLED)} (bundled); a folder with config.json and "
-        "*.safetensors; a hub id such as meta-llama/Llama-2-7b-hf."
+        f"*.safetensors, or with {CONFIG} and adapter_model.safetensors; a hub id such as "
+        "meta-llama/Llama-2-7b-hf."
     )

@@ -28,7 +28,8 @@ def load(
 
     Args:
         model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model. A folder
-            may be one that :func:`impasto.export` wrote.
+            may be one that :func:`impasto.export` wrote. A folder or a hub id may be that of a
+            PEFT adapter, which is put into the base model that it names.
         tokenizer: Its tokenizer, where it does not come with the model. Without one, prompts are
             token ids.
         plan: Load for this plan: layers that it does not name are neither read nor held in memory,
@@ -39,7 +40,8 @@ def load(
         add_bos_token: Whether texts get special tokens, as lm-eval's model argument of this name
             has it. None: as the tokenizer does it.
         options: Passed on to ``from_pretrained``: ``dtype``, ``device_map``, ``revision``,
-            ``attn_implementation``, ``trust_remote_code``, …
+            ``attn_implementation``, ``trust_remote_code``, …; and ``merge_adapter=True``: an
+            adapter's weights are merged into its base's, where otherwise its layers stay apart.
 
     Raises:
         ModelError: when there is no such model, or plans cannot run on it; the message says why.
@@ -56,6 +58,8 @@ def load(
             raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
         hf, found, name = model, None, model.config.name_or_path or type(model).__name__
     elif isinstance(model, (str, os.PathLike)):
+        if not isinstance(options.get("merge_adapter", False), bool):
+            raise UserError(f"merge_adapter is True or False, not {options['merge_adapter']!r}")
         hf, found, plan = load_hf(model, plan, **options, **reading)
         name = os.fspath(model)
     else:

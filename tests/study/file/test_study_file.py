@@ -78,6 +78,9 @@ def test_how_the_model_is_loaded_is_part_of_the_study():
     assert "load" not in Study.from_text(GOOD).to_yaml()
     assert study.as_run("other").load == {"dtype": "bfloat16"}
     assert study.as_run("demo", limit=3).load == study.load
+    merged = Study.from_text(GOOD + "load: {merge_adapter: true}\n")
+    assert merged.load == {"merge_adapter": True}
+    assert Study.from_text(merged.to_yaml()) == merged
 
 
 def test_a_label_that_is_listed_twice_is_there_once():
@@ -102,6 +105,11 @@ BAD = {
         GOOD + "load: {attn_implementation: flash_attention_2}\n",
         10,
         "attn_implementation is sdpa or eager",
+    ),
+    "a merge that is no yes or no": (
+        GOOD + "load: {merge_adapter: 'yes'}\n",
+        10,
+        "merge_adapter is true .* or false",
     ),
     "a load that is no mapping": (GOOD + "load: float16\n", 10, "'load' cannot be 'float16'"),
     "a share of more than all layers": (GOOD.replace("all", "120%"), 7, r"a share .* \(25%\)"),

@@ -7,6 +7,7 @@ is told by what it holds, part by part: where two differ, `changes` can say in w
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ COMPUTING = ("plan", "model", "run", "heads", "tasks", *ASKING)
 LIBRARIES = ("torch", "transformers", "tokenizers")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNTOLD = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")  # no content
+ADAPTER_UNTOLD = ("base_model_name_or_path", "revision", "peft_version")  # none either
+# What PEFT's layers say of themselves beside their weights.
+ADAPTER_STATE = ("active_adapters", "merged_adapters", "disable_adapters", "scaling")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def model_identity(model: Any, weights: str | None = None) -> Identity:
             "numbers": str(model.hf.dtype).removeprefix("torch."),
             "attention": str(getattr(config, "_attn_implementation", None)),
             **_text_options(model),
+            **_adapter_parts(model.hf),
         }
     )
 
@@ -107,7 +112,11 @@ def weights_stamp(hf: Any, options: Mapping[str, Any]) -> str | None:
     None where that cannot be told: then its weights are to be read.
     """
     folder = _folder(hf)
-    if folder is None or (folder / "adapter_config.json").exists():
+    if (
+        folder is None
+        or getattr(hf, "peft_config", None)
+        or (folder / "adapter_config.json").exists()
+    ):
         return None
     found = sorted({*folder.glob("*.safetensors"), *folder.glob("*.json")})
     if not any(path.suffix == ".safetensors" for path in found):
@@ -181,6 +190,29 @@ def _told(config: Any) -> Any:
     return {key: _told(value) for key, value in config.items() if key not in UNTOLD}
 
 
+def _adapter_parts(hf: Any) -> dict[str, str]:
+    """Tell how a model's adapters act, where it has any: their weights are among the model's."""
+    adapters = getattr(hf, "peft_config", None)
+    if not adapters:
+        return {}
+    acting = [
+        [name, *(str(getattr(module, what, None)) for what in ADAPTER_STATE)]
+        for name, module in hf.named_modules()
+        if isinstance(getattr(module, "active_adapters", None), list)
+    ]
+    configs = {name: _adapter_told(config.to_dict()) for name, config in adapters.items()}
+    return {"adapter": digest_of([configs, acting])}
+
+
+def _adapter_told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an adapter's configuration without what says where it came from; sets in order."""
+    return {
+        key: sorted(value, key=str) if isinstance(value, (set, frozenset)) else value
+        for key, value in config.items()
+        if key not in ADAPTER_UNTOLD
+    }
+
+
 def _state(hf: Any) -> dict[str, Any]:
     """Return every weight of a model by name, also those that wait on a disk."""
     state = hf.state_dict()
@@ -194,6 +226,10 @@ def _state(hf: Any) -> dict[str, Any]:
 def _tensor_digest(tensor: Any) -> list[Any]:
     import torch
 
+    if hasattr(tensor, "__tensor_flatten__"):  # one made of others: whole numbers and their scales
+        names, settings = tensor.__tensor_flatten__()
+        inner = [[name, *_tensor_digest(getattr(tensor, name))] for name in names]
+        return [type(tensor).__qualname__, re.sub(r" at 0x\w+", "", str(settings)), inner]
     plain = tensor.detach().to("cpu").contiguous()
     content = plain.reshape(-1).view(torch.uint8).numpy()
     return [str(plain.dtype), list(plain.shape), hashlib.sha256(content).hexdigest()]
