@@ -25,14 +25,23 @@ def with_idle(model: OpenedModel) -> list[Block]:
     """
     ids = torch.arange(_TOKENS, device=model.device)[None] % model.vocabulary
     entered = model.enter(ids, torch.arange(_TOKENS, device=model.device)[None])
-    tried, arguments = model.first_block(), entered.arguments[model.present[0]]
+    layer = _with_both_parts(model)
+    if layer is None:
+        return model.blocks
+    tried, arguments = model.blocks[layer], entered.arguments[layer]
     names = {part: _idle(tried, part, entered.states, arguments) for part in ("attention", "mlp")}
     return [
         replace(block, idle={part: _named(block.module, found) for part, found in names.items()})
-        if block.attention
+        if block.attention and block.mlp
         else block
         for block in model.blocks
     ]
+
+
+def _with_both_parts(model: OpenedModel) -> int | None:
+    """Return the lowest layer that has an attention and an MLP."""
+    blocks = ((layer, model.blocks[layer]) for layer in model.present)
+    return next((layer for layer, block in blocks if block.attention and block.mlp), None)
 
 
 def _idle(block: Block, part: Part, states: Tensor, arguments: Arguments) -> list[str]:
