@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from impasto.model.absent import first_present, is_absent
+from impasto.model.absent import first_present, is_absent, spans
 from impasto.model.anatomy import Anatomy, ModelError
 from impasto.model.block import Arguments
+from impasto.model.failing import RAISED, is_out_of_memory
 from impasto.model.forwards import Forward, Forwards, arity, parameters
 
 
@@ -85,9 +86,16 @@ def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Obse
             or get no mask for each row, or no cache, or write to it more than once.
     """
     cache = _Watching()
-    calls = _calls(hf, anatomy, cache, device)
+    try:
+        calls = _calls(hf, anatomy, cache, device)
+    except RAISED as error:
+        if not is_out_of_memory(error):
+            _refuse_unlike(hf, anatomy)
+        raise
     name, layers = type(hf).__name__, [i for i, b in enumerate(anatomy.blocks) if not is_absent(b)]
     _refuse_other_order(name, anatomy, layers, calls)
+    if any(_mask_dimensions(call) != 4 for call in calls):
+        _refuse_unlike(hf, anatomy)
     for layer, call in zip(layers, calls, strict=True):
         _refuse_other_form(hf, layer, call)
     cached = {n for call in calls for n, value in call.given.items() if value is cache}
@@ -142,6 +150,25 @@ def _calls(
     return calls
 
 
+def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:
+    """Raise for a model of which some layers have another part where most have an attention."""
+    children = {
+        layer: {name for name, _ in block.named_children()}
+        for layer, block in enumerate(anatomy.blocks)
+        if not is_absent(block)
+    }
+    attention = anatomy.attention[0].partition(".")[0]
+    others = [layer for layer, names in children.items() if attention not in names]
+    if others:
+        shared = set.intersection(*children.values())
+        instead = sorted(set().union(*(children[index] for index in others)) - shared)
+        raise ModelError(
+            f"{type(hf).__name__} cannot be opened: layers {spans(others)} have "
+            f"{', '.join(instead) or 'nothing'} where others have {attention}; plans run on models "
+            "whose layers mix tokens by attention alone, with keys and values"
+        )
+
+
 def _uncached(anatomy: Anatomy, cache: _Watching) -> Forward:
     """Return the forward of a block that is there, to run without cache in an absent one's place.
 
@@ -182,9 +209,19 @@ def _times(count: int) -> str:
     return {0: "not at all", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
+def _mask_dimensions(call: Call) -> int:
+    mask = call.given.get("attention_mask")
+    return mask.ndim if isinstance(mask, Tensor) else 0
+
+
 def _refuse_other_form(hf: PreTrainedModel, layer: int, call: Call) -> None:
     """Raise unless a block reads states and a mask as plans can make them."""
     name, states = type(hf).__name__, call.given.get("hidden_states")
+    if states is None:
+        raise ModelError(
+            f"{name} cannot be opened: layer {layer} takes no hidden_states, as layers do, but "
+            f"{', '.join(parameters(type(call.module)))}"
+        )
     if not isinstance(states, Tensor) or states.ndim != 3:
         shape = tuple(states.shape) if isinstance(states, Tensor) else type(states).__name__
         raise ModelError(
@@ -196,8 +233,8 @@ def _refuse_other_form(hf: PreTrainedModel, layer: int, call: Call) -> None:
             f"{name} cannot be opened: layer {layer} writes keys and values {_times(call.writes)} "
             "in one call, and plans keep one pair of them for each layer"
         )
-    mask = call.given.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.ndim != 4:
+    mask: Any = call.given.get("attention_mask")
+    if _mask_dimensions(call) != 4:
         raise ModelError(
             f"{name} cannot be opened: layer {layer} is called without a mask for each row, which "
             "earlier and current tokens side by side need (attn_implementation="

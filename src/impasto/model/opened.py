@@ -171,13 +171,12 @@ class Opened(ABC):
 class OpenedModel(Opened):
     """A decoder whose blocks can be called one by one; made by :func:`open_model`."""
 
-    counts_places: bool = field(default=False, init=False)  # found out when it is checked
+    takes_positions: bool = field(init=False)  # whether the model's forward can be told positions
+    counts_places: bool = field(default=False, init=False)  # or goes by the place of a token
     _visibility: Visibility | None = field(default=None, init=False)
 
-    @cached_property
-    def takes_positions(self) -> bool:
-        """Whether the model's forward can be told positions."""
-        return "position_ids" in parameters(type(self.hf.base_model))
+    def __post_init__(self) -> None:
+        self.takes_positions = "position_ids" in parameters(type(self.hf.base_model))
 
     def enter(
         self,

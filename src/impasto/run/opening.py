@@ -13,11 +13,11 @@ from impasto.model.anatomy import ModelError
 from impasto.model.check import allowed
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.encoder_check import check_encoder
+from impasto.model.failing import failing
 from impasto.model.idle import with_idle
 from impasto.model.opened import Opened, OpenedModel, open_model
 from impasto.plan import Plan
 from impasto.run.checks import check_decoder
-from impasto.run.checks.failing import failing
 
 
 class Opening(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 
 from impasto.model.check import check, refuse_above, rows_differ
 from impasto.model.opened import OpenedModel
-from impasto.run.checks.failing import failing_as
+from impasto.model.failing import failing
 from impasto.run.checks.layers import check_layers
 from impasto.run.checks.places import settle_positions
 from impasto.run.checks.reasons import reason
@@ -39,12 +39,12 @@ def check_decoder(model: OpenedModel) -> Checked:
     Raises:
         ModelError: when a claim does not hold, with the reason.
     """
-    lengths = lengths_of(model)
-    with failing_as(model, f"reads {lengths.tokens} tokens"):
+    name, lengths = type(model.hf).__name__, lengths_of(model)
+    with failing(name, f"reads {lengths.tokens} tokens"):
         texts = read_texts(model, lengths.tokens)
-    with failing_as(model, "is told positions"):
+    with failing(name, "is told positions"):
         settle_positions(model, texts.long.ids)
-    with failing_as(model, "calls its blocks one by one"):
+    with failing(name, "calls its blocks one by one"):
         apart = check(model, texts.long)
     tokens = f"({lengths.tokens} tokens)"
     found = [
@@ -53,7 +53,7 @@ def check_decoder(model: OpenedModel) -> Checked:
         (f"a block is its two parts ({apart.wiring})", apart.parts),
     ]
     for way in WAYS:
-        with failing_as(model, way.doing):
+        with failing(name, way.doing):
             pairs = way.read(model, texts)
         worst = max(rows_differ(model, mine, own) for mine, own in pairs)
         refuse_above(model, way.refused, worst, lambda way=way: reason(model, texts, way, lengths))

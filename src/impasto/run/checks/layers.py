@@ -13,7 +13,7 @@ from impasto.model.check import refuse_above, rows_differ
 from impasto.model.opened import Entered, OpenedModel
 from impasto.model.wide import are_alike
 from impasto.plan import Layer
-from impasto.run.checks.failing import failing_as
+from impasto.model.failing import failing
 from impasto.run.checks.texts import BEYOND, Lengths, draw
 from impasto.run.passage import Passage
 from impasto.run.rows import first_batch
@@ -39,7 +39,7 @@ def check_layers(model: OpenedModel, lengths: Lengths) -> Iterator[tuple[str, in
     reached = {name: n for name, n in lengths.beyond.items() if lengths.shown(n) <= most}
     if reached:
         tokens = lengths.shown(max(reached.values()))
-        with failing_as(model, f"runs single layers on {tokens} tokens"):
+        with failing(type(model.hf).__name__, f"runs single layers on {tokens} tokens"):
             _check(model, kinds, tokens)
     for name, value in lengths.beyond.items():
         if name in reached:

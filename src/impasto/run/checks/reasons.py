@@ -5,7 +5,7 @@ import torch
 from impasto.model.anatomy import ModelError
 from impasto.model.check import Reason, allowed, difference, read_bare, rows_differ
 from impasto.model.opened import OpenedModel
-from impasto.run.checks.failing import RAISED
+from impasto.model.failing import RAISED
 from impasto.run.checks.texts import Lengths, Texts, read_texts
 from impasto.run.checks.ways import Way
 

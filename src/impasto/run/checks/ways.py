@@ -18,11 +18,10 @@ from impasto.plan import Layer
 from impasto.run.attention import Scores, few_row_attention
 from impasto.run.begun import Text, going
 from impasto.run.bundle import rows_per_call
-from impasto.run.checks.failing import RAISED
+from impasto.model.failing import RAISED, is_out_of_memory
 from impasto.run.checks.texts import Texts
 from impasto.run.drafts import Known, Trust
 from impasto.run.lockstep import next_batch
-from impasto.run.memory import is_out_of_memory
 from impasto.run.passage import Passage
 from impasto.run.reading import read
 from impasto.run.rooms import Rooms
@@ -113,7 +112,7 @@ def _each_held(model: OpenedModel, own: Reading, tail: int) -> list[Pair]:
     scored = range(count - tail, count)
     walker = Walker(model, first_batch([chain(0, Passage(own.ids, scored, {}))], model.device))
     pairs = []
-    for layer in model.present:
+    for layer in reversed(model.present):  # so that none finds what one before it left behind
         states = own.before[layer]
         state = State(states, walker.batch.pick(states), held=True)
         found = walker.finish(walker.step(Layer(layer), state))
@@ -169,7 +168,7 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     assert begun is not None, "no text is done"
     length = max(ends) + 2 * tail
     rooms, span = Rooms.furnished([begun], length), slice(0, 2)
-    one = schedule([path], [span], [False], rows_per_call(model))
+    one = schedule([path], [span], [False], float(rows_per_call(model)))
     for operations, begin, count in ((one, 0, 1), (_as_both(path, span), 1, tail - 1)):
         before = [end + begin for end in ends]
         tokens = [

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from impasto.error import UserError
 from impasto.model.anatomy import ModelError
-from impasto.model.opened import Opened
-from impasto.run.memory import is_out_of_memory
 
 RAISED = (
     RuntimeError,
@@ -21,19 +21,16 @@ RAISED = (
 
 
 @contextmanager
-def failing_as(model: Opened, doing: str) -> Iterator[None]:
-    """Return a context in which a failure of the model's code is a reason to refuse the model.
+def failing(name: str, doing: str) -> Iterator[None]:
+    """Return a context in which a failure of a model's code is a reason to refuse the model.
+
+    Args:
+        name: The model's class.
+        doing: What it does in the context.
 
     Raises:
         ModelError: when something fails in it, unless it was for want of memory.
     """
-    with failing(type(model.hf).__name__, doing):
-        yield
-
-
-@contextmanager
-def failing(name: str, doing: str) -> Iterator[None]:
-    """Return the same for a model of a class, before it is opened."""
     try:
         yield
     except UserError:
@@ -46,3 +43,10 @@ def failing(name: str, doing: str) -> Iterator[None]:
             f"{name} cannot be opened: its own code fails when it {doing}: "
             f"{type(error).__name__}: {first}"
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
