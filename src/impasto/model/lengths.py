@@ -6,13 +6,17 @@ such a model says of a prefix then depends on how much is read after it, and pla
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
+from torch import nn
+
 _SPEAKS = frozenset(
-    "window windows chunk chunks topk floor block blocks local span spans segment stride".split()
+    "window windows chunk chunks topk floor block blocks local span spans segment stride context "
+    "distance radius horizon memory buckets lookback sinks sink".split()
 )
-_COUNTS = frozenset("layers layer pattern num n size_feed_forward".split())  # of other things
+_COUNTS = frozenset("layers layer pattern num n group groups feed".split())  # of other things
 _ELSEWHERE = re.compile(r"vision|audio|image|video|quantization|encoder_config|mamba|conv|rope")
 _CHANGING = ("dynamic", "longrope")
 
@@ -46,15 +50,21 @@ def _ropes(parameters: Any) -> Iterator[dict[str, Any]]:
             yield from _ropes(value)
 
 
-def named_lengths(config: Any, most: int | None) -> dict[str, int]:
-    """Return the lengths that a text may exceed, by their names in the configuration.
+def named_lengths(
+    config: Any, layers: Iterable[nn.Module], most: int | None
+) -> dict[str, int]:
+    """Return the lengths that a text may exceed, by their names in configuration and layers.
 
     Args:
         config: The configuration of the language model.
+        layers: Its layers, whose modules may have been given others.
         most: How many tokens the model can read; longer lengths never show.
     """
     found: dict[str, int] = {}
-    for name, value in _numbers("", config.to_dict()):
+    inside = (vars(module) for layer in layers for module in layer.modules())
+    attributes = (item for each in inside for item in each.items() if type(item[1]) is int)
+    own = (pair for name, value in attributes for pair in _numbers(name, value))
+    for name, value in chain(_numbers("", config.to_dict()), own):
         if most is None or value < most:
             found[name] = max(value, found.get(name, 0))
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))

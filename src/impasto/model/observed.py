@@ -114,19 +114,27 @@ def _calls(
 ) -> list[Call]:
     """Return the calls of the blocks that are there, in order."""
     calls: list[Call] = []
+    running: list[Call] = []  # none while a block stands in for an absent one
 
     def begins(module: nn.Module, args: tuple[Any, ...], given: Arguments) -> None:
         names = parameters(type(module))
-        calls.append(Call(module, dict(zip(names, args, strict=False)) | given))
-        calls[-1].writes, calls[-1].asks = -cache.writes, -cache.asks
+        call = Call(module, dict(zip(names, args, strict=False)) | given)
+        call.writes, call.asks = -cache.writes, -cache.asks
+        calls.append(call)
+        running.append(call)
 
     def ends(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        calls[-1].output = output
-        calls[-1].writes += cache.writes
-        calls[-1].asks += cache.asks
+        call = running.pop()
+        call.output = output
+        call.writes += cache.writes
+        call.asks += cache.asks
 
     def told(name: str) -> Any:
-        return lambda module, args, output: calls[-1].parts.__setitem__(name, output)
+        def tell(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if running:
+                running[-1].parts[name] = output
+
+        return tell
 
     hooks = []
     for block in {id(b): b for b in anatomy.blocks if not is_absent(b)}.values():

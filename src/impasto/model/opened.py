@@ -30,6 +30,7 @@ from impasto.model.anatomy import (
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.counted import Counted, compare_calls
 from impasto.model.forwards import Forward, Forwards, arity, as_output, parameters
+from impasto.model.in_place import Lines, join, laid_out, may_be_picked, pick
 from impasto.model.lengths import Limit, length_limit
 from impasto.model.observed import Call, observe
 from impasto.model.tail import Tail, find_tail
@@ -211,28 +212,53 @@ class OpenedModel(Opened):
     def _entered_in_place(
         self, ids: Int[Tensor, "batch rows"], positions: Int[Tensor, "batch rows"]
     ) -> Entered:
-        """Do so where the model counts positions by a token's place: put each token at its own.
+        """Do so where the model counts positions by a token's place: put each token at its own."""
+        layouts = laid_out(ids.flatten(), positions.flatten())
+        found: list[Entered] = []
+        for lines in layouts:
+            given: Arguments = {"input_ids": lines.ids, "use_cache": False}
+            if lines.first:
+                given["past_key_values"] = _Holding(lines.first)
+            entered = self._entered(given, positions)
+            picked = [self._picked(layer, entered, lines) for layer in range(self.num_layers)]
+            found.append(Entered(entered.states[lines.line, lines.column][None], picked))
+        order = torch.cat([lines.rows for lines in layouts]).argsort()
 
-        Tokens are laid out on as many sequences as any position has rows, behind a cache that says
-        it holds the tokens before the first of them. Blocks of such a model are handed nothing that
-        has an entry for each row, but masks.
+        def back(rows: Tensor) -> Tensor:
+            return rows[order.to(rows.device)].unflatten(0, positions.shape)
+
+        states = back(torch.cat([each.states[0] for each in found]))
+        layers = zip(*(each.arguments for each in found), strict=True)
+        return Entered(states, [join(each, back) for each in layers])
+
+    def _picked(self, layer: int, entered: Entered, lines: Lines) -> Arguments:
+        """Return what a layer would be called with for rows that were laid out, but masks."""
+        known = self.counted_in_place
+        assert known is not None, "positions were settled"
+        arguments = entered.arguments[layer]
+        return {
+            name: pick(value, known.layers[layer].get(name), lines)
+            for name, value in arguments.items()
+        } | {self.habits.cache_argument: None}
+
+    @cached_property
+    def counted_in_place(self) -> Counted | None:
+        """Where blocks' arguments count rows that are laid out; None where they cannot be picked.
+
+        What counts rows must count sequences first, or not at all.
         """
-        flat = positions.flatten()
-        first, width = int(flat.min()), int(flat.max() - flat.min()) + 1
-        order = flat.argsort(stable=True)
-        ascending = flat[order]
-        rank = torch.arange(len(flat), device=flat.device)
-        rank = rank - torch.searchsorted(ascending, ascending)  # among rows of one position
-        lines = torch.empty_like(flat).scatter_(0, order, rank)
-        laid_out = ids.new_zeros(int(lines.max()) + 1, width)
-        laid_out[lines, flat - first] = ids.flatten()
-        given: Arguments = {"input_ids": laid_out, "use_cache": False}
-        if first:
-            given["past_key_values"] = _Holding(first)
-        entered = self._entered(given, positions)
-        states = entered.states[lines, flat - first].unflatten(0, positions.shape)
-        name = self.habits.cache_argument
-        return Entered(states, [arguments | {name: None} for arguments in entered.arguments])
+
+        def plain(batch: int, rows: int) -> list[Arguments]:
+            ids = torch.zeros(batch, rows, dtype=torch.long, device=self.device)
+            given: Arguments = {"input_ids": ids, "use_cache": False}
+            return self._entered(given, torch.arange(rows, device=ids.device)[None]).arguments
+
+        rows = compare_calls(plain(1, 2), plain(1, 3), _MASKS)
+        sequences = compare_calls(plain(2, 3), plain(4, 3), _MASKS)
+        if rows is None or sequences is None:
+            return None
+        pairs = zip(rows.layers, sequences.layers, strict=True)
+        return rows if all(may_be_picked(*each) for each in pairs) else None
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply the final norm and the head to states of depth T."""

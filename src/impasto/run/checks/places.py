@@ -36,6 +36,7 @@ def settle_positions(model: OpenedModel, ids: list[int]) -> None:
         model.takes_positions = False
     model.counts_places = True
     if _fault(model, tokens) is not None:
+        model.counts_places = False
         raise ModelError(f"{type(model.hf).__name__} cannot be opened: {first}")
 
 
@@ -50,6 +51,8 @@ def _fault(model: OpenedModel, tokens: Tensor) -> str | None:
     plain = model.enter(tokens, order[None])
     moved = torch.cat([order[2:].flip(0), order[2:3]])  # one of them twice, the first ones not
     try:
+        if model.counts_places and model.counted_in_place is None:
+            return _by_row("what its layers are called with")
         there = model.enter(tokens[:, moved], moved[None])
         counted = model.rowwise
     except RAISED as error:
@@ -64,9 +67,7 @@ def _fault(model: OpenedModel, tokens: Tensor) -> str | None:
             "read apart from those before them"
         )
     if counted is None:
-        return _by_row("what its layers are called with") if model.counts_places else None
-    if model.counts_places and any(_holds_rows(each) for each in counted.layers):
-        return _by_row("what its layers are called with")
+        return None
     picked = PickedRows(counted, moved)
     for layer in model.present:
         wanted = picked.of(layer, plain.arguments[layer])
@@ -81,16 +82,6 @@ def _by_row(what: str) -> str:
         f"{what} goes by the place of a row, whatever position the row is told to have, so earlier "
         "and current tokens cannot stand side by side"
     )
-
-
-def _holds_rows(known: Any) -> bool:
-    """Whether anything in a tree of :class:`impasto.model.counted.Counted` counts rows."""
-    match known:
-        case dict():
-            return any(map(_holds_rows, known.values()))
-        case tuple():
-            return any(map(_holds_rows, known))
-    return known is not None
 
 
 def _alike(one: Any, other: Any, limit: float) -> bool:

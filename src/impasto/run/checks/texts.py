@@ -14,7 +14,7 @@ from impasto.model.check import Reading, read_bare
 from impasto.model.lengths import named_lengths
 from impasto.model.opened import OpenedModel
 
-USUAL, LEAST = 24, 16  # tokens
+USUAL, LEAST = 40, 16  # tokens
 BEYOND = 8  # tokens that are read beyond the longest length
 LONGEST = 4096
 _TOWARDS = 512
@@ -72,7 +72,8 @@ class Texts:
 def lengths_of(model: OpenedModel) -> Lengths:
     """Return how long a text a model is checked on."""
     config = model.hf.config.get_text_config(decoder=True)
-    named = named_lengths(config, model.max_positions)
+    layers = [model.blocks[layer].module for layer in model.present]
+    named = named_lengths(config, layers, model.max_positions)
     products = MOST.get(model.device.type, _MOST_ELSEWHERE)
     parameters = sum(weight.numel() for weight in model.hf.parameters())
     most = min(LONGEST, max(LEAST, int(products / max(parameters, 1))))
