@@ -22,8 +22,8 @@ def models(
         typer.echo(f"{opened.name}: {opened.family}, {opened.num_layers} layers; plans run on it")
         typer.echo("relative differences that the opening check found:")
         for claim, found in opened.checked:
-            told = f"{claim}" if found is None else f"{found:8.1e}  {claim}"
-            typer.echo(f"  not checked: {told}" if found is None else f"  {told}")
+            told = f"not checked: {claim}" if found is None else f"{found:8.1e}  {claim}"
+            typer.echo(f"  {told}")
         return
     for kind, families in (("Decoders", FAMILIES), ("Encoders", ENCODERS)):
         typer.echo(f"{kind}")
