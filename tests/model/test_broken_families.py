@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama import modeling_llama
+from transformers.models.llama import modeling_llama as llama_code
 
 import impasto
 import reference
@@ -21,8 +21,9 @@ from families import weighted
 from impasto import Plan
 from impasto.model.anatomy import ModelError
 
+modeling_llama: Any = llama_code
 LAYERS = 4
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": LAYERS,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
     "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
@@ -35,8 +36,8 @@ TEXT = torch.randint(97, (1, 44), generator=torch.Generator().manual_seed(5))[0]
 
 
 def llama(kind: Any = LlamaForCausalLM, attention: str = "sdpa", **special: Any) -> Any:
-    config = LlamaConfig(**CONFIG | special, attn_implementation=attention)
-    return weighted(kind(config))
+    settings: dict[str, Any] = CONFIG | special | {"attn_implementation": attention}
+    return weighted(kind(LlamaConfig(**settings)))
 
 
 def changed(module: nn.Module, **methods: Any) -> None:
@@ -330,10 +331,11 @@ def takes_values_from_another_layers_last_call():
 class _Model(modeling_llama.LlamaModel):
     """A Llama whose own forward goes through its layers in another way."""
 
-    def forward(self, input_ids=None, attention_mask=None, position_ids=None, **arguments):
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, **arguments: Any):
         arguments |= {"attention_mask": attention_mask, "position_ids": position_ids}
-        layers = self.layers
-        self.layers = _Sliced(self.way(list(layers)))
+        layers: Any = self.layers
+        way: Any = self.way
+        self.layers = _Sliced(way(list(layers)))
         try:
             return super().forward(input_ids=input_ids, **arguments)
         finally:
@@ -381,7 +383,7 @@ def adds_the_tokens_to_the_logits():
     hf = llama()
     own = type(hf).forward
 
-    def forward(self, input_ids=None, **arguments):
+    def forward(self, input_ids: Any = None, **arguments):
         found = own(self, input_ids=input_ids, **arguments)
         found.logits = found.logits + nn.functional.one_hot(input_ids, 97)
         return found
@@ -491,7 +493,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("build", "reason"), REFUSED, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("build", "reason"), REFUSED, ids=lambda value: getattr(value, "__name__", "")
+)
 def test_it_is_refused_with_the_reason(build, reason):
     hf = build()
     with pytest.raises(ModelError, match=reason) as refused:
@@ -597,10 +601,12 @@ def has_fewer_heads_in_a_layer():
 def counts_positions_by_place_in_its_embedding():
     hf = llama()
     table = torch.randn(128, 32, generator=torch.Generator().manual_seed(1))
-    own, rotary = type(hf.model).forward, type(hf.model.rotary_emb).forward
+    own: Any = type(hf.model).forward
+    rotary = type(hf.model.rotary_emb).forward
 
-    def forward(self, input_ids=None, past_key_values=None, **arguments):
-        arguments = {n: v for n, v in arguments.items() if "position" not in n and "embeds" not in n}
+    def forward(self, input_ids: Any = None, past_key_values: Any = None, **arguments):
+        for name in ("position_ids", "inputs_embeds"):
+            arguments.pop(name, None)
         begin = 0 if past_key_values is None else past_key_values.get_seq_length()
         states = self.embed_tokens(input_ids) + table[begin : begin + input_ids.shape[1]]
         return own(self, inputs_embeds=states, past_key_values=past_key_values, **arguments)
@@ -707,6 +713,7 @@ UNUSUAL = [
     has_fewer_heads_in_a_layer,
     counts_positions_by_place_in_its_embedding,
     hands_layers_something_of_each_token,
+    has_a_bias_in_its_masks,
     sees_the_likeliest_keys_only,
     runs_its_parts_side_by_side,
 ]

@@ -1,7 +1,10 @@
 """How long the texts are that a model is checked on, and what is told of what they cannot show."""
 
+from typing import Any
+
 import pytest
 import torch
+from test_broken_families import windows_by_index_inside_attention
 from transformers import LlamaConfig, MistralForCausalLM
 
 import impasto
@@ -11,7 +14,6 @@ from impasto.model.lengths import length_limit, named_lengths
 from impasto.model.opened import open_model
 from impasto.run.checks import texts
 from impasto.run.checks.texts import draw, lengths_of
-from test_broken_families import windows_by_index_inside_attention
 
 
 def mistral(window):
@@ -27,13 +29,14 @@ def bounded(monkeypatch, tokens, hf):
 
 
 def test_lengths_are_found_by_what_their_names_speak_of():
-    config = LlamaConfig(
-        sliding_window=9, sparse={"block_size": 12, "index_topk": [3, 7]}, max_window_layers=5,
-        num_local_experts=8, chunk_scale=True, vision={"window": 3}, local_window=4096,
-    )  # fmt: skip
-    layer = torch.nn.Linear(2, 2)
+    settings: dict[str, Any] = {
+        "sliding_window": 9, "sparse": {"block_size": 12, "index_topk": [3, 7]},
+        "max_window_layers": 5, "num_local_experts": 8, "chunk_scale": True,
+        "vision": {"window": 3}, "local_window": 4096,
+    }  # fmt: skip
+    layer: Any = torch.nn.Linear(2, 2)
     layer.attention_span = 5
-    found = named_lengths(config, [layer], most=2048)
+    found = named_lengths(LlamaConfig(**settings), [layer], most=2048)
     assert found == {"attention_span": 5, "index_topk": 7, "sliding_window": 9, "block_size": 12}
 
 

@@ -1,4 +1,4 @@
-"""Families beside the listed ones: what works is right, what does not is refused with the reason."""
+"""Families beside the listed ones: what opens is right, the others are refused with the reason."""
 
 from typing import Any
 
@@ -25,7 +25,8 @@ _BART = {
 
 
 def made(kind: Any, **special: Any) -> Any:
-    return weighted(small(kind, **{"num_hidden_layers": 4} | special))
+    settings: dict[str, Any] = {"num_hidden_layers": 4} | special
+    return weighted(small(kind, **settings))
 
 
 def mbart():
@@ -96,6 +97,12 @@ _OF_BART = Spelling(
     attention=("self_attn_layer_norm", attend("self_attn")),
     mlp=("final_layer_norm", "fc1", "activation_fn", "fc2"),
 )
+
+
+def _fed_to_experts(block: Any, states: torch.Tensor, call: spellings.Call) -> torch.Tensor:
+    return block.feed_forward(states)[0].view(states.shape)
+
+
 _SPELLINGS = {
     "mbart": _OF_BART,
     "xglm": Spelling("model.layers", _OF_BART.attention, _OF_BART.mlp),
@@ -108,10 +115,7 @@ _SPELLINGS = {
     "llama4_text": Spelling(
         "model.layers",
         attention=("input_layernorm", attend("self_attn")),
-        mlp=(
-            "post_attention_layernorm",
-            lambda block, states, call: block.feed_forward(states)[0].view(states.shape),
-        ),
+        mlp=("post_attention_layernorm", _fed_to_experts),
     ),
 }
 
@@ -259,7 +263,7 @@ def test_where_rotary_tables_change_with_the_length_plans_end(build):
     assert model.max_positions == 64
     ids = torch.randint(97, (1, 65), generator=torch.Generator().manual_seed(0))
     model.next_logits(plan, ids[:, 1:])
-    with pytest.raises(ModelError, match="a text of 65 tokens is too long.*beyond 64 tokens"):
+    with pytest.raises(ModelError, match=r"a text of 65 tokens is too long.*beyond 64 tokens"):
         model.next_logits(plan, ids)
     padded = torch.ones_like(ids)
     padded[:, 0] = 0

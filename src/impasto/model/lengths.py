@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-_SPEAKS = frozenset(
-    "window windows chunk chunks topk floor block blocks local span spans segment stride context "
-    "distance radius horizon memory buckets lookback sinks sink".split()
+_SPEAKS = re.compile(
+    r"window|chunk|topk|floor|block|local|span|segment|stride|context|distance|radius|horizon|"
+    r"memory|buckets|lookback|sink"
 )
-_COUNTS = frozenset("layers layer pattern num n group groups feed".split())  # of other things
+_COUNTS = re.compile(r"(^|_)(layers?|pattern|num|n|groups?|feed)(_|$)")  # of other things
 _ELSEWHERE = re.compile(r"vision|audio|image|video|quantization|encoder_config|mamba|conv|rope")
 _CHANGING = ("dynamic", "longrope")
 
@@ -50,9 +50,7 @@ def _ropes(parameters: Any) -> Iterator[dict[str, Any]]:
             yield from _ropes(value)
 
 
-def named_lengths(
-    config: Any, layers: Iterable[nn.Module], most: int | None
-) -> dict[str, int]:
+def named_lengths(config: Any, layers: Iterable[nn.Module], most: int | None) -> dict[str, int]:
     """Return the lengths that a text may exceed, by their names in configuration and layers.
 
     Args:
@@ -79,7 +77,9 @@ def _numbers(name: str, value: Any) -> Iterator[tuple[str, int]]:
     elif isinstance(value, (list, tuple)):
         for each in value:
             yield from _numbers(name, each)
-    elif isinstance(value, int) and not isinstance(value, bool) and value > 1:
-        words = set(name.lower().split("_"))
-        if words & _SPEAKS and not words & _COUNTS:
-            yield name, value
+    elif type(value) is int and value > 1 and _speaks(name.lower()):
+        yield name, value
+
+
+def _speaks(name: str) -> bool:
+    return bool(_SPEAKS.search(name)) and not _COUNTS.search(name)

@@ -192,9 +192,7 @@ def _uncached(anatomy: Anatomy, cache: _Watching) -> Forward:
     return uncached
 
 
-def _refuse_other_order(
-    name: str, anatomy: Anatomy, layers: list[int], calls: list[Call]
-) -> None:
+def _refuse_other_order(name: str, anatomy: Anatomy, layers: list[int], calls: list[Call]) -> None:
     """Raise unless every block was called once for each of its places, upwards."""
     wanted = [id(anatomy.blocks[layer]) for layer in layers]
     called = [id(call.module) for call in calls]

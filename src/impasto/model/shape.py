@@ -1,9 +1,9 @@
 """What a model's parts weigh, read off an outline of it that holds no numbers.
 
 The outline is the model's own class without memory behind its weights, so that layers which were
-not loaded are counted, too; layers that were changed since they were built are as they are now. What a token leaves in the cache, and what runs for that alone, is not
-computed from a configuration: each block of the outline is asked for its keys and values. Encoders
-leave none.
+not loaded are counted, too; layers that were changed since they were built are as they are now.
+What a token leaves in the cache, and what runs for that alone, is not computed from a
+configuration: each block of the outline is asked for its keys and values. Encoders leave none.
 """
 
 import copy
@@ -97,9 +97,7 @@ def _without_numbers(value: Any) -> Any:
     return value
 
 
-def _layer(
-    model: Opened, layer: int, block: nn.Module, asked: "_Asked | None"
-) -> LayerShape:
+def _layer(model: Opened, layer: int, block: nn.Module, asked: "_Asked | None") -> LayerShape:
     config, anatomy = model.hf.config.get_text_config(decoder=True), model.anatomy
     inside, own = dict(block.named_modules()), model.blocks[layer]
     is_there = layer in model.present

@@ -132,8 +132,8 @@ class Walker:
         length = int(batch.positions[batch.is_real].max()) + 1
         if length > limit.tokens:
             raise ModelError(
-                f"a text of {length} tokens is too long for plans on {type(self.model.hf).__name__}: "
-                f"beyond {limit.tokens} tokens its rotary tables change with the length of the text "
+                f"a text of {length} tokens is too long for plans on this model: beyond "
+                f"{limit.tokens} tokens its rotary tables change with the length of the text "
                 f"(rope_type {limit.rope_type!r}), so what it makes of a token depends on how many "
                 "follow; shorten the text"
             )

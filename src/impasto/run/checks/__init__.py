@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from impasto.model.check import check, refuse_above, rows_differ
-from impasto.model.opened import OpenedModel
 from impasto.model.failing import failing
+from impasto.model.opened import OpenedModel
 from impasto.run.checks.layers import check_layers
 from impasto.run.checks.places import settle_positions
 from impasto.run.checks.reasons import reason

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from impasto.model.anatomy import ModelError
 from impasto.model.check import refuse_above, rows_differ
+from impasto.model.failing import failing
 from impasto.model.opened import Entered, OpenedModel
 from impasto.model.wide import are_alike
 from impasto.plan import Layer
-from impasto.model.failing import failing
 from impasto.run.checks.texts import BEYOND, Lengths, draw
 from impasto.run.passage import Passage
 from impasto.run.rows import first_batch

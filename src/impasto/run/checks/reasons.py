@@ -4,8 +4,8 @@ import torch
 
 from impasto.model.anatomy import ModelError
 from impasto.model.check import Reason, allowed, difference, read_bare, rows_differ
-from impasto.model.opened import OpenedModel
 from impasto.model.failing import RAISED
+from impasto.model.opened import OpenedModel
 from impasto.run.checks.texts import Lengths, Texts, read_texts
 from impasto.run.checks.ways import Way
 
@@ -43,16 +43,12 @@ def _mixes_texts(model: OpenedModel, texts: Texts) -> Reason | None:
     return _unless(model, claim, rows_differ(model, beside, texts.other.logits))
 
 
-def _in_longer_texts(
-    model: OpenedModel, texts: Texts, way: Way, lengths: Lengths
-) -> Reason | None:
+def _in_longer_texts(model: OpenedModel, texts: Texts, way: Way, lengths: Lengths) -> Reason | None:
     """Say so where texts of a few tokens are read right: then something goes by length or place."""
     found = _worst(model, texts, way)
     if len(texts.long.ids) <= _SHORT or not _is_right(model, way):
         return None
-    names = [
-        f"{name}={value}" for name, value in lengths.named.items() if value < lengths.tokens
-    ]
+    names = [f"{name}={value}" for name, value in lengths.named.items() if value < lengths.tokens]
     named = f"; its configuration names {', '.join(names)}" if names else ""
     claim = (
         f"{way.refused} in a text of {len(texts.long.ids)} tokens, though they do in one of "

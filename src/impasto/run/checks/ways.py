@@ -13,12 +13,12 @@ from torch import Tensor
 
 from impasto.model.block import Block
 from impasto.model.check import Reading, allowed, rows_differ
+from impasto.model.failing import RAISED, is_out_of_memory
 from impasto.model.opened import OpenedModel
 from impasto.plan import Layer
 from impasto.run.attention import Scores, few_row_attention
 from impasto.run.begun import Text, going
 from impasto.run.bundle import rows_per_call
-from impasto.model.failing import RAISED, is_out_of_memory
 from impasto.run.checks.texts import Texts
 from impasto.run.drafts import Known, Trust
 from impasto.run.lockstep import next_batch
@@ -171,9 +171,7 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     one = schedule([path], [span], [False], float(rows_per_call(model)))
     for operations, begin, count in ((one, 0, 1), (_as_both(path, span), 1, tail - 1)):
         before = [end + begin for end in ends]
-        tokens = [
-            own.ids[at : at + count] for own, at in zip(readings, before, strict=True)
-        ]
+        tokens = [own.ids[at : at + count] for own, at in zip(readings, before, strict=True)]
         batch = next_batch(model, tokens, before, total, length)
         with few_row_attention(Scores()):
             states = read(Walker(model, batch), operations, rooms, [span])
