@@ -30,7 +30,7 @@ class SilentModel(Characters):
     name: str = "demo"
     num_layers: int = 4
     family: str = "silent"
-    checked: tuple = (("it says what it says", 1e-7), ("allowed", 1e-4))
+    checked: tuple = (("it says what it says", 1e-7), ("allowed", 1e-4), ("the window of 9", None))
     tokenizer: None = None
     identity: tuple = (("weights", "silent"),)
 
@@ -222,6 +222,7 @@ def test_models_lists_the_families_and_checks_one_model(cli):
     checked = cli("models", "demo")
     assert "demo: silent, 4 layers" in checked.stdout
     assert "1.0e-07  it says what it says" in checked.stdout
+    assert "not checked: the window of 9" in checked.stdout
     assert cli("models", "nothing").exit_code == 2
 
 

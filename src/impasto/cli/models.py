@@ -20,9 +20,10 @@ def models(
     if model is not None:
         opened = load_model(model)
         typer.echo(f"{opened.name}: {opened.family}, {opened.num_layers} layers; plans run on it")
-        typer.echo("relative differences that the opening check found, on six tokens:")
+        typer.echo("relative differences that the opening check found:")
         for claim, found in opened.checked:
-            typer.echo(f"  {found:8.1e}  {claim}")
+            told = f"not checked: {claim}" if found is None else f"{found:8.1e}  {claim}"
+            typer.echo(f"  {told}")
         return
     for kind, families in (("Decoders", FAMILIES), ("Encoders", ENCODERS)):
         typer.echo(f"{kind}")

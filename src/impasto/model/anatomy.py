@@ -14,7 +14,12 @@ from impasto.model.absent import first_present
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
 QUERY_NAMES = ("q_proj",)  # where queries are a module apart, which keys and values can do without
 KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for every key
-MLP_NAMES = (("mlp",), ("block_sparse_moe",), ("feed_forward",), ("ffn",), ("fc1", "fc2"))
+MLP_NAMES = (
+    ("mlp",),
+    ("block_sparse_moe", "shared_mlp"),
+    *((name,) for name in ("block_sparse_moe", "shared_mlp", "feed_forward", "ffn")),
+    ("fc1", "fc2"),
+)
 # In encoders a part may hold its own residual and norm: then the modules are those before these.
 ENCODER_ATTENTION = (
     ("attention.self", "attention.output.dense"),
@@ -64,7 +69,9 @@ def find_convolution(hf: nn.Module, anatomy: Anatomy) -> nn.Module | None:
 
 def _anatomy(hf: nn.Module, attentions: Names, mlps: Names) -> Anatomy:
     path, blocks = find_blocks(hf)
-    modules = {name for name, _ in _present(hf, blocks).named_modules()}
+    if first_present(blocks) is None:
+        raise ModelError(f"{type(hf).__name__} was loaded without any of its layers")
+    modules = {name for block in blocks for name, _ in block.named_modules()}
     attention = next((names for names in attentions if modules.issuperset(names)), None)
     mlp = next((names for names in mlps if modules.issuperset(names)), None)
     if attention is None or mlp is None:
@@ -82,30 +89,37 @@ def _anatomy(hf: nn.Module, attentions: Names, mlps: Names) -> Anatomy:
 def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
     """Return the list of a model's blocks, after its name.
 
+    Where a model has several that would do (an image encoder beside a language model, say), it is
+    the decoder's.
+
     Raises:
         ModelError: when no list of ``num_hidden_layers`` blocks with an attention is there.
     """
     depth = hf.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
-    for path, module in hf.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth > 0:
-            children = {name for block in module for name, _ in block.named_children()}
-            if children.intersection(ATTENTION_NAMES):
-                return path, module
+    found = [
+        (path, module)
+        for path, module in hf.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth > 0 and _attend(module)
+    ]
+    if len(found) > 1:
+        decoder = {id(module) for module in hf.get_decoder().modules()}  # type: ignore[operator]
+        found.sort(key=lambda pair: id(pair[1]) not in decoder)
+    if found:
+        return found[0]
     raise ModelError(
         f"{type(hf).__name__}: no list of {depth} transformer blocks was found, so there are no "
         "layers for a plan to name"
     )
 
 
-def _present(hf: nn.Module, blocks: nn.ModuleList) -> nn.Module:
-    block = first_present(blocks)
-    if block is None:
-        raise ModelError(f"{type(hf).__name__} was loaded without any of its layers")
-    return block
+def _attend(blocks: nn.ModuleList) -> bool:
+    """Whether any of some blocks has an attention."""
+    children = {name for block in blocks for name, _ in block.named_children()}
+    return not children.isdisjoint(ATTENTION_NAMES)
 
 
 def find_queries(block: nn.Module, anatomy: Anatomy) -> tuple[nn.Module, ...]:
     """Return the modules that make a block's queries and nothing else."""
-    attention = block.get_submodule(anatomy.attention[0])
-    children = dict(attention.named_children())
+    attention = dict(block.named_modules()).get(anatomy.attention[0])
+    children = dict(attention.named_children()) if attention is not None else {}
     return tuple(children[n] for n in QUERY_NAMES if hasattr(children.get(n), "out_features"))

@@ -48,6 +48,8 @@ class Block:
         module: The block.
         attention: The components of its attention.
         mlp: Those of its MLP.
+        leaves_keys: Whether it hands keys and values to a cache. One whose attention was taken out
+            does not.
         queries: The modules that make its queries and nothing else.
         least_queries: How wide queries are made that nobody reads: one head, where the block takes
             that; None for as wide as ever.
@@ -57,6 +59,7 @@ class Block:
     module: nn.Module
     attention: tuple[Component, ...]
     mlp: tuple[Component, ...]
+    leaves_keys: bool = True
     queries: tuple[nn.Module, ...] = ()
     least_queries: int | None = None
     idle: Mapping[Part, tuple[nn.Module, ...]] = field(default_factory=dict)

@@ -14,25 +14,34 @@ from impasto.model.block import Arguments, Block, Part
 from impasto.model.opened import OpenedModel
 
 _TOKENS = 3
+_PARTS: tuple[Part, ...] = ("attention", "mlp")
 
 
 @torch.no_grad()
 def with_idle(model: OpenedModel) -> list[Block]:
     """Return a model's blocks, each with what is idle while a part of it is left out.
 
-    One block is tried. The others are wired alike, which the opening check
+    One block of each kind is tried. The others of a kind are wired alike, which the opening check
     (:mod:`impasto.model.check`) proves of each.
     """
     ids = torch.arange(_TOKENS, device=model.device)[None] % model.vocabulary
     entered = model.enter(ids, torch.arange(_TOKENS, device=model.device)[None])
-    tried, arguments = model.first_block(), entered.arguments[model.present[0]]
-    names = {part: _idle(tried, part, entered.states, arguments) for part in ("attention", "mlp")}
-    return [
-        replace(block, idle={part: _named(block.module, found) for part, found in names.items()})
-        if block.attention
-        else block
-        for block in model.blocks
-    ]
+    known: dict[Any, dict[Part, list[str]]] = {}
+    blocks = list(model.blocks)
+    for layer in model.present:
+        block, arguments = blocks[layer], entered.arguments[layer]
+        kind = _kind(block)
+        if kind not in known:
+            known[kind] = {part: _idle(block, part, entered.states, arguments) for part in _PARTS}
+        idle = {part: _named(block.module, found) for part, found in known[kind].items()}
+        blocks[layer] = replace(block, idle=idle)
+    return blocks
+
+
+def _kind(block: Block) -> Any:
+    """Return what blocks of one kind have in common: the classes of all that is in them."""
+    modules = tuple((name, type(module)) for name, module in block.module.named_modules())
+    return modules, block.leaves_keys, len(block.attention), len(block.mlp)
 
 
 def _idle(block: Block, part: Part, states: Tensor, arguments: Arguments) -> list[str]:

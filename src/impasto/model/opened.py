@@ -9,7 +9,7 @@ Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``voca
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from weakref import ref
@@ -17,9 +17,9 @@ from weakref import ref
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
-from impasto.model.absent import first_present, is_absent
+from impasto.model.absent import is_absent
 from impasto.model.anatomy import (
     KEY_ARGUMENTS,
     Anatomy,
@@ -30,6 +30,9 @@ from impasto.model.anatomy import (
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.counted import Counted, compare_calls
 from impasto.model.forwards import Forward, Forwards, arity, as_output, parameters
+from impasto.model.in_place import Lines, join, laid_out, may_be_picked, pick
+from impasto.model.lengths import Limit, length_limit
+from impasto.model.observed import Call, observe
 from impasto.model.tail import Tail, find_tail
 from impasto.model.visibility import Visibility, read_visibility
 
@@ -51,6 +54,7 @@ class Habits:
 
     block_outputs: int  # arity of a block's output
     cache_argument: str  # the name under which a block receives the cache; empty where it gets none
+    asks_length: tuple[int, ...] = ()  # the layers that ask the cache how many tokens it holds
 
 
 @dataclass(eq=False)
@@ -109,7 +113,14 @@ class Opened(ABC):
     def max_positions(self) -> int | None:
         """The most tokens that the model can read, where its configuration says so."""
         config = self.hf.config.get_text_config(decoder=True)
-        return getattr(config, "max_position_embeddings", None)
+        most = getattr(config, "max_position_embeddings", None)
+        limit = self.length_limit
+        return most if limit is None else min(limit.tokens, most or limit.tokens)
+
+    @cached_property
+    def length_limit(self) -> Limit | None:
+        """Where rotary tables begin to change with the length of the text, if they do."""
+        return length_limit(self.hf.config.get_text_config(decoder=True))
 
     def position(self, wanted: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
         """Return positions, the last that the model has in the place of those beyond."""
@@ -178,12 +189,12 @@ class OpenedModel(Opened):
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
+    takes_positions: bool = field(init=False)  # whether the model's forward can be told positions
+    counts_places: bool = field(default=False, init=False)  # or goes by the place of a token
     _visibility: Visibility | None = field(default=None, init=False)
 
-    @cached_property
-    def takes_positions(self) -> bool:
-        """Whether the model's forward can be told positions."""
-        return "position_ids" in parameters(type(self.hf.base_model))
+    def __post_init__(self) -> None:
+        self.takes_positions = "position_ids" in parameters(type(self.hf.base_model))
 
     def enter(
         self,
@@ -198,9 +209,14 @@ class OpenedModel(Opened):
             positions: Their positions; ignored by families that have none.
             present: 0 where a token is padding.
         """
+        if self.counts_places and present is None:
+            return self._entered_in_place(ids, positions)
         given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
         if self.takes_positions:
             given["position_ids"] = positions
+        return self._entered(given, positions)
+
+    def _entered(self, given: Arguments, positions: Int[Tensor, "batch rows"]) -> Entered:
         try:
             calls = self.noted(given)
         except IndexError as error:
@@ -209,6 +225,57 @@ class OpenedModel(Opened):
                 f"has {self.max_positions} positions; shorten the text"
             ) from error
         return Entered(calls[0]["hidden_states"], [replayable(call) for call in calls])
+
+    def _entered_in_place(
+        self, ids: Int[Tensor, "batch rows"], positions: Int[Tensor, "batch rows"]
+    ) -> Entered:
+        """Do so where the model counts positions by a token's place: put each token at its own."""
+        layouts = laid_out(ids.flatten(), positions.flatten())
+        found: list[Entered] = []
+        for lines in layouts:
+            given: Arguments = {"input_ids": lines.ids, "use_cache": False}
+            if lines.first:
+                given["past_key_values"] = _Holding(lines.first)
+            entered = self._entered(given, positions)
+            picked = [self._picked(layer, entered, lines) for layer in range(self.num_layers)]
+            found.append(Entered(entered.states[lines.line, lines.column][None], picked))
+        order = torch.cat([lines.rows for lines in layouts]).argsort()
+
+        def back(rows: Tensor) -> Tensor:
+            return rows[order.to(rows.device)].unflatten(0, positions.shape)
+
+        states = back(torch.cat([each.states[0] for each in found]))
+        layers = zip(*(each.arguments for each in found), strict=True)
+        return Entered(states, [join(each, back) for each in layers])
+
+    def _picked(self, layer: int, entered: Entered, lines: Lines) -> Arguments:
+        """Return what a layer would be called with for rows that were laid out, but masks."""
+        known = self.counted_in_place
+        assert known is not None, "positions were settled"
+        arguments = entered.arguments[layer]
+        return {
+            name: pick(value, known.layers[layer].get(name), lines)
+            for name, value in arguments.items()
+        } | {self.habits.cache_argument: None}
+
+    @cached_property
+    def counted_in_place(self) -> Counted | None:
+        """Where blocks' arguments count rows that are laid out; None where they cannot be picked.
+
+        What counts rows must count sequences first, or not at all.
+        """
+
+        def plain(batch: int, rows: int) -> list[Arguments]:
+            ids = torch.zeros(batch, rows, dtype=torch.long, device=self.device)
+            given: Arguments = {"input_ids": ids, "use_cache": False}
+            return self._entered(given, torch.arange(rows, device=ids.device)[None]).arguments
+
+        rows = compare_calls(plain(1, 2), plain(1, 3), _MASKS)
+        sequences = compare_calls(plain(2, 3), plain(4, 3), _MASKS)
+        if rows is None or sequences is None:
+            return None
+        pairs = zip(rows.layers, sequences.layers, strict=True)
+        return rows if all(may_be_picked(*each) for each in pairs) else None
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply the final norm and the head to states of depth T."""
@@ -275,6 +342,20 @@ class OpenedModel(Opened):
         return compare_calls(arguments(*few), arguments(*many), _MASKS)
 
 
+class _Holding(Cache):
+    """A cache that says how many tokens it holds, and holds none."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(layers=[])
+        self._tokens = tokens
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self._tokens
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return self._tokens + query_length, 0
+
+
 def input_device(hf: PreTrainedModel) -> torch.device:
     """Return where a model's embeddings run; offloaded weights are elsewhere until then."""
     embeddings = hf.get_input_embeddings()
@@ -303,12 +384,33 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
             "AutoModelForCausalLM"
         )
     anatomy = find_anatomy(hf)
-    habits, arities = _observe(hf, anatomy)
+    observed = observe(hf, anatomy, input_device(hf))
     blocks = [
-        replace(block, queries=find_queries(block.module, anatomy)) if block.attention else block
-        for block in take_apart(anatomy, arities)
+        Block(module, (), ()) if call is None else _block(anatomy, call)
+        for module, call in zip(anatomy.blocks, observed.calls, strict=True)
     ]
+    asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
+    habits = Habits(observed.outputs, observed.cache_argument, asks)
     return OpenedModel(ref(hf), blocks, habits, anatomy)
+
+
+def _block(anatomy: Anatomy, call: Call) -> Block:
+    """Return a block with those of its parts that ran when it was called."""
+
+    def components(names: tuple[str, ...]) -> tuple[Component, ...]:
+        return tuple(
+            Component(call.module.get_submodule(name), arity(call.parts[name]))
+            for name in names
+            if name in call.parts
+        )
+
+    return Block(
+        call.module,
+        components(anatomy.attention),
+        components(anatomy.mlp),
+        leaves_keys=call.writes > 0,
+        queries=find_queries(call.module, anatomy) if call.writes else (),
+    )
 
 
 def take_apart(anatomy: Anatomy, arities: dict[str, int]) -> list[Block]:
@@ -323,54 +425,6 @@ def take_apart(anatomy: Anatomy, arities: dict[str, int]) -> list[Block]:
         else Block(block, components(block, anatomy.attention), components(block, anatomy.mlp))
         for block in anatomy.blocks
     ]
-
-
-@torch.no_grad()
-def _observe(hf: PreTrainedModel, anatomy: Anatomy) -> tuple[Habits, dict[str, int]]:
-    """Watch the first block that is there during one ordinary forward over two tokens."""
-    block = first_present(anatomy.blocks)
-    assert block is not None, "find_anatomy found one"
-    outputs: dict[str, Any] = {}
-    call: Arguments = {}
-
-    def see_call(module: nn.Module, args: tuple[Any, ...], kwargs: Arguments) -> None:
-        call.update(dict(zip(parameters(type(module)), args, strict=False)) | kwargs)
-
-    def see_output(name: str) -> Any:
-        return lambda module, args, output: outputs.__setitem__(name, output)
-
-    names = (*anatomy.attention, *anatomy.mlp)
-    hooks = [block.register_forward_pre_hook(see_call, with_kwargs=True)]
-    hooks.append(block.register_forward_hook(see_output("")))
-    hooks += [block.get_submodule(n).register_forward_hook(see_output(n)) for n in names]
-    cache = DynamicCache(config=hf.config)
-    ids = torch.zeros(1, 3, dtype=torch.long, device=input_device(hf))
-    present = torch.tensor([[0, 1, 1]], device=ids.device)
-
-    def uncached(*args: Any, **kwargs: Any) -> Any:
-        """Run the watched block in the place of an absent one: what comes out is of its form."""
-        kwargs = {name: None if value is cache else value for name, value in kwargs.items()}
-        return block.forward(*(None if value is cache else value for value in args), **kwargs)
-
-    absent = [other for other in anatomy.blocks if is_absent(other)]
-    try:
-        with Forwards([(other, uncached) for other in absent]):
-            hf(input_ids=ids, attention_mask=present, past_key_values=cache, use_cache=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    mask = call.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.ndim != 4:
-        raise ModelError(
-            f"{type(hf).__name__} runs with attn_implementation="
-            f"{hf.config._attn_implementation!r}, which takes no mask for each row; load it with "
-            "attn_implementation='sdpa' or 'eager'"
-        )
-    cache_argument = next((name for name, value in call.items() if value is cache), None)
-    if cache_argument is None:
-        raise ModelError(f"{type(hf).__name__} does not hand its cache to its blocks")
-    habits = Habits(arity(outputs[""]), cache_argument)
-    return habits, {name: arity(outputs[name]) for name in names}
 
 
 def replayable(call: Arguments) -> Arguments:

@@ -1,9 +1,9 @@
 """What a model's parts weigh, read off an outline of it that holds no numbers.
 
 The outline is the model's own class without memory behind its weights, so that layers which were
-not loaded are counted, too. What a token leaves in the cache, and what runs for that alone, is not
-computed from a configuration: each block of the outline is asked for its keys and values. Encoders
-leave none.
+not loaded are counted, too; layers that were changed since they were built are as they are now.
+What a token leaves in the cache, and what runs for that alone, is not computed from a
+configuration: each block of the outline is asked for its keys and values. Encoders leave none.
 """
 
 import copy
@@ -31,7 +31,10 @@ def read_shape(model: Opened) -> Shape:
     outline = _outline(model)
     blocks = outline.get_submodule(model.anatomy.path)
     asked = _ask_all(model, blocks) if isinstance(model, OpenedModel) else [None] * len(blocks)
-    layers = tuple(_layer(model, *each) for each in zip(blocks, asked, strict=True))
+    layers = tuple(
+        _layer(model, layer, block, told)
+        for layer, (block, told) in enumerate(zip(blocks, asked, strict=True))
+    )
     head = outline.get_output_embeddings()
     in_layers = sum(layer.parameters for layer in layers)
     return Shape(
@@ -46,7 +49,40 @@ def _outline(model: Opened) -> Any:
     with torch.device("meta"):
         outline: Any = type(model.hf)(copy.deepcopy(model.hf.config))
     outline.tie_weights()
-    return outline.to(model.hf.dtype).eval()
+    outline.to(model.hf.dtype).eval()
+    if not getattr(model.hf, "is_quantized", False):  # there, weights are not of their own shapes
+        blocks = outline.get_submodule(model.anatomy.path)
+        for layer in model.present:
+            if not _is_of_one_form(model.blocks[layer].module, blocks[layer]):
+                blocks[layer] = _copied(model.blocks[layer].module)
+    return outline
+
+
+def _is_of_one_form(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two blocks have modules of the same classes, and weights of the same shapes."""
+    forms = (
+        (
+            [(name, type(module)) for name, module in block.named_modules()],
+            [(name, weight.shape) for name, weight in block.named_parameters()],
+        )
+        for block in (one, other)
+    )
+    return next(forms) == next(forms)
+
+
+def _copied(block: nn.Module) -> nn.Module:
+    """Return a copy of a block without numbers, and without what others hung onto it."""
+    memo: dict[int, Any] = {}
+    for weight in block.parameters():
+        memo[id(weight)] = nn.Parameter(weight.detach().to("meta"), requires_grad=False)
+    for buffer in block.buffers():
+        memo[id(buffer)] = buffer.to("meta")
+    copied = copy.deepcopy(block, memo)
+    for module in copied.modules():
+        module.__dict__.pop("forward", None)
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return copied
 
 
 def _without_numbers(value: Any) -> Any:
@@ -61,10 +97,20 @@ def _without_numbers(value: Any) -> Any:
     return value
 
 
-def _layer(model: Opened, block: nn.Module, asked: "_Asked | None") -> LayerShape:
+def _layer(model: Opened, layer: int, block: nn.Module, asked: "_Asked | None") -> LayerShape:
     config, anatomy = model.hf.config.get_text_config(decoder=True), model.anatomy
-    attention = sum(_weights(block.get_submodule(name)).every for name in anatomy.attention)
-    mlp = [_weights(block.get_submodule(name)) for name in anatomy.mlp]
+    inside, own = dict(block.named_modules()), model.blocks[layer]
+    is_there = layer in model.present
+    attention = sum(
+        _weights(inside[name]).every
+        for name in anatomy.attention
+        if name in inside and (own.attention or not is_there)
+    )
+    mlp = [
+        _weights(inside[name])
+        for name in anatomy.mlp
+        if name in inside and (own.mlp or not is_there)
+    ]
     experts = [each.experts for each in mlp if each.experts is not None]
     active = next((n for n in (getattr(config, a, None) for a in ACTIVE_EXPERTS) if n), 1)
     wide = 2 * config.hidden_size
@@ -106,19 +152,21 @@ class _Asking(Cache):
         return 0
 
 
-def _ask_all(model: OpenedModel, blocks: Iterable[nn.Module]) -> list[_Asked]:
+def _ask_all(model: OpenedModel, blocks: Iterable[nn.Module]) -> "list[_Asked | None]":
     """Ask every block of an outline for what a token leaves there."""
     ids = torch.zeros(1, _ROWS, dtype=torch.long, device=model.device)
     entered = model.enter(ids, torch.arange(_ROWS, device=ids.device)[None])
     states, name = entered.states.to("meta"), model.habits.cache_argument
     return [
         _ask(
-            Block(block, (), (), find_queries(block, model.anatomy)),
+            Block(block, (), (), queries=find_queries(block, model.anatomy)),
             states,
             _without_numbers(arguments),
             name,
         )
-        for block, arguments in zip(blocks, entered.arguments, strict=True)
+        if model.blocks[layer].leaves_keys
+        else None
+        for layer, (block, arguments) in enumerate(zip(blocks, entered.arguments, strict=True))
     ]
 
 
@@ -133,7 +181,7 @@ def _ask(block: Block, states: Tensor, arguments: Arguments, cache_argument: str
             block(states, given)
     except _Ready:
         pass
-    assert asking.told is not None, "every block that was opened keeps keys and values"
+    assert asking.told is not None, "a block that was opened so leaves keys and values"
     return _Asked(*asking.told, counter.get_total_flops() // (2 * _ROWS))
 
 

@@ -7,8 +7,7 @@ again as a ``ModelError`` that names the model, or, for a tokenizer, told in a w
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,24 +63,6 @@ def naming_the_model(read: Callable[..., T]) -> Callable[..., T]:
             ) from error
 
     return reading
-
-
-@contextmanager
-def refusing(hf: object) -> Iterator[None]:
-    """Have whatever goes wrong while a model is opened in the block be a reason to refuse it.
-
-    Raises:
-        ModelError: with the reason; the error itself is its cause.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except (*UNREADABLE, AssertionError) as error:
-        raise ModelError(
-            f"{type(hf).__name__} cannot be opened: its blocks do not run one by one, as plans "
-            f"run them ({reason_of(error)})"
-        ) from error
 
 
 def read_tokenizer(place: str, **options: Any) -> PreTrainedTokenizerBase:

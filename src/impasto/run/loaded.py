@@ -62,8 +62,11 @@ class Loaded(ABC, Generic[M]):
         return f"{type(self).__name__}({self.name!r}, {self.family}, {self.num_layers} layers)"
 
     @property
-    def checked(self) -> list[tuple[str, float]]:
-        """What the opening check found: claims, each with a relative difference, and the limit."""
+    def checked(self) -> list[tuple[str, float | None]]:
+        """What the opening check found: claims, each with a relative difference, and the limit.
+
+        Behind these comes what was not checked (None), for the check's texts are too short.
+        """
         return opening(self.hf).told()
 
     @property

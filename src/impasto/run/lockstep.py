@@ -93,7 +93,8 @@ class Lockstep:
         rows = torch.cat([torch.arange(place.start, place.stop) for place in places])
         rows = rows.to(self._total.device)
         tokens = _tokens(texts, drafts, count)
-        batch = self._batch(tokens, [text.read for text in texts], self._total[rows])
+        read_before = [text.read for text in texts]
+        batch = next_batch(self._model, tokens, read_before, self._total[rows], self._length)
         operations = self._schedule(chosen, count)
         states = read(Walker(self._model, batch), operations, self._rooms, places)
         every = likeliest(self._model, states.flatten(0, 1)).tolist()
@@ -108,31 +109,6 @@ class Lockstep:
             last = torch.tensor(written, device=rows.device).sub(1).clamp(min=0)
             self._total[rows] = batch.hashed[1].gather(1, last[:, None])[:, 0]
 
-    def _batch(
-        self, tokens: Sequence[list[int]], before: Sequence[int], total: Int[Tensor, "batch"]
-    ) -> Batch:
-        """Return the next tokens of each text, behind so many that have been read.
-
-        Texts that are done only wait for the others.
-        """
-        count = len(tokens[0])
-        last = self._length - 2 * count
-        ids = torch.tensor(tokens, device=self._total.device)
-        filled = torch.tensor(before, device=ids.device).clamp(max=last)
-        every = torch.arange(count, device=ids.device).expand_as(ids)
-        return Batch(
-            ids=ids,
-            positions=self._model.position(filled[:, None] + every),
-            is_real=torch.ones_like(ids, dtype=torch.bool),
-            scored=every,
-            is_scored=torch.ones_like(ids, dtype=torch.bool),
-            past=ids[:, :0],
-            has_past=ids[:, :0].bool(),
-            total=total,
-            filled=filled,
-            room=min(max(before), last) + 2 * count,
-        )
-
     def _schedule(self, chosen: Sequence[int], count: int) -> list[Operation]:
         key = (count, *chosen)
         if key not in self._schedules:
@@ -141,6 +117,43 @@ class Lockstep:
             spans = spans_of(len(self.plans[at].texts) for at in chosen)
             self._schedules[key] = schedule(ways, spans, follows, self._call / count)
         return self._schedules[key]
+
+
+def next_batch(
+    model: OpenedModel,
+    tokens: Sequence[list[int]],
+    before: Sequence[int],
+    total: Int[Tensor, "batch"],
+    length: int,
+) -> Batch:
+    """Return the next tokens of each text, behind so many that have been read.
+
+    Texts that are done only wait for the others.
+
+    Args:
+        model: The model.
+        tokens: The tokens, equally many of each text.
+        before: How many of each text have been read.
+        total: The noise sums over those.
+        length: The slots of the rooms that keys and values lie in.
+    """
+    count = len(tokens[0])
+    last = length - 2 * count
+    ids = torch.tensor(tokens, device=total.device)
+    filled = torch.tensor(before, device=ids.device).clamp(max=last)
+    every = torch.arange(count, device=ids.device).expand_as(ids)
+    return Batch(
+        ids=ids,
+        positions=model.position(filled[:, None] + every),
+        is_real=torch.ones_like(ids, dtype=torch.bool),
+        scored=every,
+        is_scored=torch.ones_like(ids, dtype=torch.bool),
+        past=ids[:, :0],
+        has_past=ids[:, :0].bool(),
+        total=total,
+        filled=filled,
+        room=min(max(before), last) + 2 * count,
+    )
 
 
 def _tokens(

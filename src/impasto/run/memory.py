@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from impasto.error import UserError
+from impasto.model.failing import is_out_of_memory
 from impasto.model.opened import OpenedModel
 from impasto.run.asked import asked_memory
 from impasto.run.bundle import Bundle, bundles
@@ -161,13 +162,6 @@ def _too_large(rows: int, each: int, memory: int | None) -> str:
         f"a batch of one sequence of {rows} tokens needs about {readable(rows * each)}{given}; "
         "allow more memory, shorten the text, run fewer plans at once, or load the model in half "
         "precision"
-    )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 

@@ -1,28 +1,24 @@
 """Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from impasto.model.absent import spans
 from impasto.model.anatomy import ModelError
-from impasto.model.check import allowed, check, demand
+from impasto.model.check import allowed
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.encoder_check import check_encoder
+from impasto.model.failing import failing
 from impasto.model.idle import with_idle
 from impasto.model.opened import Opened, OpenedModel, open_model
 from impasto.model.snapshot import Snapshot
-from impasto.model.unreadable import refusing
-from impasto.plan import Freeze, Layer, Plan
+from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
-from impasto.run.passage import Passage
-from impasto.run.rows import first_batch
-from impasto.run.trie import chain
-from impasto.run.walk import Walker
+from impasto.run.checks import Checked, check_decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +28,19 @@ class Opening:
     Attributes:
         model: The model.
         found: Each claim, with the relative difference that was found.
+        not_checked: What the check's texts were too short to show.
         snapshot: What the model consisted of then; what was found holds as long as it does.
     """
 
     model: Opened
     found: list[tuple[str, float]]
+    not_checked: Sequence[str]
     snapshot: Snapshot
 
-    def told(self) -> list[tuple[str, float]]:
-        """Return what was found, and how large a difference may be."""
-        return [*self.found, ("allowed", allowed(self.model))]
+    def told(self) -> list[tuple[str, float | None]]:
+        """Return what was found, how large a difference may be, and what was not checked (None)."""
+        missing = [(claim, None) for claim in self.not_checked]
+        return [*self.found, ("allowed", allowed(self.model)), *missing]
 
 
 _openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()  # go with their models
@@ -58,9 +57,9 @@ def opening(hf: PreTrainedModel) -> Opening:
         return turns.opening
     known = _openings.get(hf)
     if known is None or not known.snapshot.is_of(hf):
-        with calling(hf), refusing(hf):
-            model, found = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
-            known = _openings[hf] = Opening(model, found, Snapshot.of(hf))
+        with calling(hf), failing(type(hf).__name__, "is opened"):
+            model, checked = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
+            known = _openings[hf] = Opening(model, *checked, Snapshot.of(hf))
     if turns.is_own:
         turns.opening = known
     return known
@@ -107,65 +106,23 @@ def admit(model: Opened, plan: Plan) -> None:
         )
 
 
-def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, list[tuple[str, float]]]:
-    model = open_model(hf)
-    model.blocks = with_idle(model)
-    found, rows = check(model), _check_rows(model)
-    return model, [
-        ("the identity plan gives the model's own logits", found.logits),
-        ("a block without attention and MLP returns its input", found.silence),
-        (f"a block is its two parts ({found.wiring})", found.parts),
-        ("packed rows give the model's own logits", rows),
-    ]
+def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
+    with failing(type(hf).__name__, "reads three tokens"):
+        model = open_model(hf)
+    with failing(type(hf).__name__, "is asked for a block without one of its parts"):
+        model.blocks = with_idle(model)
+    return model, check_decoder(model)
 
 
-def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, list[tuple[str, float]]]:
+def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
     model = open_encoder(hf)
     found = check_encoder(model)
-    return model, [
-        ("the identity plan gives the model's own states", found.states),
-        ("attention adds to a block's input", found.attention),
-        (f"the MLP adds to what attention left (norms {found.norms} the parts)", found.mlp),
-        ("a sentence beside a longer one gets the states that it gets alone", found.padding),
-    ]
-
-
-@torch.no_grad()
-def _check_rows(model: OpenedModel) -> float:
-    """Prove that rows may stand side by side: as earlier and as current tokens, packed or apart.
-
-    All tokens run as earlier ones, every other one also as a current one, and nothing is edited; so
-    the predictions of the current rows must be the model's own. What stands beside a current row
-    is not what stood before its token, so a block that mixes rows by their place is found out.
-    """
-    ids = [token % model.vocabulary for token in (3, 1, 4, 1, 5, 9)]
-    current = range(1, len(ids), 2)
-    own = model.own_logits(torch.tensor([ids], device=model.device))[0]
-    own = own[current.start :: current.step]
-    walker = Walker(model, first_batch([chain(0, Passage(ids, current, {}))], model.device))
-    start = walker.start()
-    packed = walker.fork(start)
-    for index in model.present:
-        packed = walker.step(Layer(index), packed)
-    claim = "packed rows do not give its own logits"
-    worst = demand(model, claim, model.leave(walker.finish(packed)), own)
-    claim = "held rows do not give its own keys and values"
-    first = Layer(model.present[0])
-    after = walker.finish(walker.step(first, start))
-    return max(worst, demand(model, claim, _held(model, walker, first), after))
-
-
-def _held(model: OpenedModel, walker: Walker, layer: Layer) -> Float[Tensor, "predictions hidden"]:
-    """Run a layer on held rows, whose queries are made as narrow as the model takes them."""
-    heads = model.hf.config.get_text_config(decoder=True).num_attention_heads
-    wide = list(model.blocks)
-    model.blocks = [
-        replace(b, least_queries=b.queries[0].out_features // heads) if b.queries else b
-        for b in wide
-    ]
-    start = walker.step(Freeze(), walker.start())
-    try:
-        return walker.finish(walker.step(layer, start))
-    except RuntimeError:  # some families count heads, or norm them all at once
-        model.blocks = wide
-        return walker.finish(walker.step(layer, start))
+    return model, Checked(
+        [
+            ("the identity plan gives the model's own states", found.states),
+            ("attention adds to a block's input", found.attention),
+            (f"the MLP adds to what attention left (norms {found.norms} the parts)", found.mlp),
+            ("a sentence beside a longer one gets the states that it gets alone", found.padding),
+        ],
+        [],
+    )

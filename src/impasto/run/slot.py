@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
+from impasto.model.anatomy import ModelError
 from impasto.run.returned import returned_zeros
 
 
@@ -50,6 +51,12 @@ class KeysValues(NamedTuple):
             return KeysValues(self.keys[:, :, :length], self.values[:, :, :length])
         batch = batch.to(self.keys.device)
         return KeysValues(*(each[:, :, :length].index_select(0, batch) for each in self))
+
+
+def nothing(states: Float[Tensor, "batch rows hidden"], slots: int) -> KeysValues:
+    """Return what a layer leaves that has no keys and values: so many slots of nothing."""
+    empty = states.new_zeros(states.shape[0], 0, slots, 0)
+    return KeysValues(empty, empty)
 
 
 def put_by(parts: Sequence[KeysValues]) -> KeysValues:
@@ -227,6 +234,8 @@ class Slot(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Join new keys and values to the past ones."""
         new = KeysValues(key_states, value_states)
+        if self._seen is not None:
+            raise ModelError("a block writes keys and values twice in one call")
         if self._only:
             self.new = new
             raise KeysAndValuesReady

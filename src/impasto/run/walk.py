@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from impasto.model.anatomy import ModelError
 from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
@@ -26,7 +27,7 @@ from impasto.run.abreast import Abreast, Branch, columns
 from impasto.run.merge import Merge
 from impasto.run.noise import NoiseSource, noise
 from impasto.run.rows import Batch, Frame, Frames
-from impasto.run.slot import KeysAndValuesReady, KeysValues, Past, Pasts, Place, Slot
+from impasto.run.slot import KeysAndValuesReady, KeysValues, Past, Pasts, Place, Slot, nothing
 
 _T = TypeVar("_T")
 
@@ -119,8 +120,23 @@ class Walker:
 
     def start(self) -> State:
         """Return the state at depth 0: the embeddings."""
+        self._refuse_changing_tables()
         before = None if self.prefix is None else self.prefix.start()
         return State(self.frames.trunk.entered.states, prefix=before)
+
+    def _refuse_changing_tables(self) -> None:
+        """Raise where a model's rotary tables would be others than for the beginning of a text."""
+        limit, batch = self.model.length_limit, self.batch
+        if limit is None or batch.ids.shape[1] + batch.past.shape[1] <= limit.tokens:
+            return
+        length = int(batch.positions[batch.is_real].max()) + 1
+        if length > limit.tokens:
+            raise ModelError(
+                f"a text of {length} tokens is too long for plans on this model: beyond "
+                f"{limit.tokens} tokens its rotary tables change with the length of the text "
+                f"(rope_type {limit.rope_type!r}), so what it makes of a token depends on how many "
+                "follow; shorten the text"
+            )
 
     @property
     def shared(self) -> int:
@@ -256,6 +272,9 @@ class Walker:
             arguments = abreast.arguments(column, frame)
             if column[0].part == "mlp" or not (self.past or self.records):
                 rows = abreast.call(column, rows, arguments)
+            elif not self.model.blocks[column[0].index].leaves_keys:
+                rows = abreast.call(column, rows, arguments)
+                kept.append(nothing(held, self._slots(begins[0] + len(kept), new)))
             else:
                 slot = Slot(self._past_abreast([begin + len(kept) for begin in begins]), new)
                 rows = abreast.call(column, rows, self._cached(arguments, slot))
@@ -298,6 +317,9 @@ class Walker:
         block = self.model.blocks[step.index]
         if step.part == "mlp":
             return state._replace(current=self._on_current(step, current, None))
+        if not block.leaves_keys:
+            current = self._on_current(step, current, None)
+            return self._noted(state._replace(current=current), None)
         past, count = self._past(state), state.earlier.shape[1]
         slot = Slot(past, count, only=True)
         with suppress(KeysAndValuesReady), block.without_queries():
@@ -322,6 +344,8 @@ class Walker:
     def _call(self, step: Layer, rows: Tensor, frame: Frame, state: State) -> tuple[Tensor, State]:
         """Run a block on all rows of a frame."""
         block, arguments = self.model.blocks[step.index], frame.arguments(step.index)
+        if step.part != "mlp" and not block.leaves_keys:
+            return block(rows, arguments, step.part), self._noted(state, None)
         past = self._past(state) if step.part != "mlp" else None
         if step.part == "mlp" or (past is None and not self.records):
             return block(rows, arguments, step.part), state
@@ -336,9 +360,22 @@ class Walker:
         size = self.batch.ids.shape[0]
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
-    def _noted(self, state: State, slot: Slot) -> State:
-        kept = (*state.kept, slot.kept) if self.records else ()
+    def _noted(self, state: State, slot: Slot | None) -> State:
+        """Go on to the next occurrence, with what this one left where that is recorded."""
+        kept = state.kept
+        if self.records:
+            new = state.earlier.shape[1]
+            if slot is None:
+                left = nothing(state.earlier, self._slots(state.occurrences, new))
+            else:
+                left = slot.kept
+            kept = (*kept, left)
         return state._replace(occurrences=state.occurrences + 1, kept=kept)
+
+    def _slots(self, occurrence: int, new: int) -> int:
+        """Return how many tokens an occurrence has seen, so many new ones with them."""
+        before = self.past[occurrence].taken if self.past else self.shared
+        return before + new
 
     def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
         name = self.model.habits.cache_argument

@@ -1,0 +1,105 @@
+"""Layers one by one, on texts longer than the whole model is checked on.
+
+A window that is longer than the check's text shows in any layer of its kind. So one layer of each
+kind is run on states of a longer text: whole, packed, and behind held rows.
+"""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from impasto.model.anatomy import ModelError
+from impasto.model.check import refuse_above, rows_differ
+from impasto.model.failing import failing
+from impasto.model.opened import Entered, OpenedModel
+from impasto.model.wide import are_alike
+from impasto.plan import Layer
+from impasto.run.checks.texts import BEYOND, Lengths, draw
+from impasto.run.passage import Passage
+from impasto.run.rows import first_batch
+from impasto.run.trie import chain
+from impasto.run.walk import State, Walker
+
+_LONGEST = 8200  # tokens
+_SCORES = 2**28  # that eager attention may hold at once
+
+
+def check_layers(model: OpenedModel, lengths: Lengths) -> Iterator[tuple[str, int, int]]:
+    """Check the lengths that the whole model was not checked at; yield those that cannot be.
+
+    They are yielded with their name, and the tokens that were read.
+
+    Raises:
+        ModelError: when a layer gives something else, or what cannot be checked may well go wrong.
+    """
+    if not lengths.beyond:
+        return
+    kinds = _kinds(model)
+    most = _most(model, kinds, lengths)
+    reached = {name: n for name, n in lengths.beyond.items() if lengths.shown(n) <= most}
+    if reached:
+        tokens = lengths.shown(max(reached.values()))
+        with failing(type(model.hf).__name__, f"runs single layers on {tokens} tokens"):
+            _check(model, kinds, tokens)
+    for name, value in lengths.beyond.items():
+        if name in reached:
+            continue
+        if model.habits.asks_length:
+            _refuse_unseen(model, name, value, lengths)
+        yield name, value, lengths.tokens
+
+
+def _refuse_unseen(model: OpenedModel, name: str, value: int, lengths: Lengths) -> None:
+    """Raise for layers that count tokens by themselves, if nobody can see what they do then."""
+    layer = model.habits.asks_length[0]
+    raise ModelError(
+        f"{type(model.hf).__name__} cannot be opened: layer {layer} asks its cache how many tokens "
+        f"there are, so it counts positions by itself, and its {name}={value} is longer than the "
+        f"{lengths.tokens} tokens that the check reads: plans might be wrong there"
+    )
+
+
+def _kinds(model: OpenedModel) -> list[int]:
+    """Return a layer of each kind: those of one kind differ in nothing but their weights."""
+    found: list[int] = []
+    for layer in model.present:
+        block = model.blocks[layer].module
+        if not any(
+            block is model.blocks[other].module
+            or are_alike({other: model.blocks[other].module, layer: block})
+            for other in found
+        ):
+            found.append(layer)
+    return found
+
+
+def _most(model: OpenedModel, kinds: list[int], lengths: Lengths) -> int:
+    """Return how many tokens these layers can be checked on."""
+    config = model.hf.config.get_text_config(decoder=True)
+    weights = sum(w.numel() for layer in kinds for w in model.blocks[layer].module.parameters())
+    most = min(_LONGEST, int(lengths.products / max(weights, 1)))
+    pairs = len(kinds) * model.hidden * 4
+    most = min(most, int((lengths.products / pairs) ** 0.5))
+    if config._attn_implementation == "eager":
+        most = min(most, int((_SCORES / config.num_attention_heads) ** 0.5))
+    return most
+
+
+def _check(model: OpenedModel, kinds: list[int], tokens: int) -> None:
+    ids = draw(model, tokens)
+    scored = range(tokens - BEYOND, tokens)
+    walker = Walker(model, first_batch([chain(0, Passage(ids, scored, {}))], model.device))
+    entered: Entered = walker.frames.trunk.entered
+    states: Tensor = entered.states
+    current = walker.batch.pick(states)
+    for layer in kinds:
+        own = model.blocks[layer](states, entered.arguments[layer])[0, scored.start :]
+        for held, what in ((False, "packed rows"), (True, "rows behind held ones")):
+            state = State(states, current, held=held)
+            found = walker.finish(walker.step(Layer(layer), state))
+            refuse_above(
+                model,
+                f"{what} do not give what layer {layer} gives in a text of {tokens} tokens: it "
+                "goes by the place of a row, or by how many there are",
+                rows_differ(model, found, own),
+            )

@@ -1,0 +1,99 @@
+"""How a model can be told at which position a token stands: by number, or only by its place."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from impasto.model.anatomy import ModelError
+from impasto.model.check import allowed, difference
+from impasto.model.counted import PickedRows
+from impasto.model.failing import RAISED, is_out_of_memory
+from impasto.model.opened import OpenedModel
+
+_TOKENS = 9
+
+
+def settle_positions(model: OpenedModel, ids: list[int]) -> None:
+    """Find out how a model can be told positions, and have the opened model do it so.
+
+    Tokens in another order, told where they stand, must begin as they do in order, and their rows
+    must be called with the same.
+
+    Raises:
+        ModelError: when there is no way to tell it.
+    """
+    count = min(_TOKENS, len(ids))
+    tokens = torch.tensor([ids[:count]], device=model.device)
+    first = _fault(model, tokens)
+    if first is None:
+        return
+    if not model.takes_positions and _takes_anything(model):
+        model.takes_positions = True  # under a name that its forward only passes on
+        if _fault(model, tokens) is None:
+            return
+        model.takes_positions = False
+    model.counts_places = True
+    if _fault(model, tokens) is not None:
+        model.counts_places = False
+        raise ModelError(f"{type(model.hf).__name__} cannot be opened: {first}")
+
+
+def _takes_anything(model: OpenedModel) -> bool:
+    found = inspect.signature(type(model.hf.base_model).forward).parameters.values()
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in found)
+
+
+def _fault(model: OpenedModel, tokens: Tensor) -> str | None:
+    """Say what goes wrong where tokens stand in another order and are told their positions."""
+    order = torch.arange(tokens.shape[1], device=model.device)
+    plain = model.enter(tokens, order[None])
+    moved = torch.cat([order[2:].flip(0), order[2:3]])  # one of them twice, the first ones not
+    try:
+        if model.counts_places and model.counted_in_place is None:
+            return _by_row("what its layers are called with")
+        there = model.enter(tokens[:, moved], moved[None])
+        counted = model.rowwise
+    except RAISED as error:
+        if is_out_of_memory(error):
+            raise
+        return f"its own code fails when it is told positions: {error}".splitlines()[0]
+    found = difference(there.states, plain.states[:, moved])
+    if not found <= allowed(model):
+        return (
+            f"the state that a token begins with depends on more than the token and its position "
+            f"(relative difference {found:.1e}, allowed {allowed(model):.0e}), so tokens cannot be "
+            "read apart from those before them"
+        )
+    if counted is None:
+        return None
+    picked = PickedRows(counted, moved)
+    for layer in model.present:
+        wanted = picked.of(layer, plain.arguments[layer])
+        for argument, value in there.arguments[layer].items():
+            if argument in wanted and not _alike(value, wanted[argument], allowed(model)):
+                return _by_row(f"{argument}, which its layers are called with,")
+    return None
+
+
+def _by_row(what: str) -> str:
+    return (
+        f"{what} goes by the place of a row, whatever position the row is told to have, so earlier "
+        "and current tokens cannot stand side by side"
+    )
+
+
+def _alike(one: Any, other: Any, limit: float) -> bool:
+    match one, other:
+        case Tensor(), Tensor():
+            if one.shape != other.shape:
+                return False
+            if one.is_complex():
+                one, other = torch.view_as_real(one), torch.view_as_real(other)
+            return one.numel() == 0 or difference(one, other) <= limit
+        case tuple(), tuple():
+            return all(_alike(a, b, limit) for a, b in zip(one, other, strict=True))
+        case dict(), dict():
+            return all(_alike(value, other[name], limit) for name, value in one.items())
+    return True

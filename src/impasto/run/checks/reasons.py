@@ -1,0 +1,72 @@
+"""Why a way of reading gives other logits, where the bare model itself shows it."""
+
+import torch
+
+from impasto.model.anatomy import ModelError
+from impasto.model.check import Reason, allowed, difference, read_bare, rows_differ
+from impasto.model.failing import RAISED
+from impasto.model.opened import OpenedModel
+from impasto.run.checks.texts import Lengths, Texts, read_texts
+from impasto.run.checks.ways import Way
+
+_SHORT = 8  # tokens
+
+
+def reason(model: OpenedModel, texts: Texts, way: Way, lengths: Lengths) -> Reason | None:
+    """Return the claim that does not hold of the bare model, or for which texts a way fails."""
+    return (
+        _changes(model, texts)
+        or _looks_ahead(model, texts)
+        or _mixes_texts(model, texts)
+        or _in_longer_texts(model, texts, way, lengths)
+    )
+
+
+def _changes(model: OpenedModel, texts: Texts) -> Reason | None:
+    again = read_bare(model, texts.long.ids).logits
+    claim = "its own forward gives other logits when it reads the same text again"
+    return _unless(model, claim, difference(again, texts.long.logits))
+
+
+def _looks_ahead(model: OpenedModel, texts: Texts) -> Reason | None:
+    count = len(texts.long.ids) - 2
+    shorter = read_bare(model, texts.long.ids[:count]).logits
+    claim = "its own logits after a token depend on the tokens behind it"
+    return _unless(model, claim, rows_differ(model, shorter, texts.long.logits[:count]))
+
+
+def _mixes_texts(model: OpenedModel, texts: Texts) -> Reason | None:
+    count = len(texts.other.ids)
+    ids = [texts.long.ids[:count], texts.other.ids]
+    beside = model.own_logits(torch.tensor(ids, device=model.device))[1]
+    claim = "its own logits for a text depend on the texts beside it"
+    return _unless(model, claim, rows_differ(model, beside, texts.other.logits))
+
+
+def _in_longer_texts(model: OpenedModel, texts: Texts, way: Way, lengths: Lengths) -> Reason | None:
+    """Say so where texts of a few tokens are read right: then something goes by length or place."""
+    found = _worst(model, texts, way)
+    if len(texts.long.ids) <= _SHORT or not _is_right(model, way):
+        return None
+    names = [f"{name}={value}" for name, value in lengths.named.items() if value < lengths.tokens]
+    named = f"; its configuration names {', '.join(names)}" if names else ""
+    claim = (
+        f"{way.refused} in a text of {len(texts.long.ids)} tokens, though they do in one of "
+        f"{_SHORT}: its layers go by the place of a row, or by how many there are{named}"
+    )
+    return Reason(claim, found)
+
+
+def _worst(model: OpenedModel, texts: Texts, way: Way) -> float:
+    return max(rows_differ(model, mine, own) for mine, own in way.read(model, texts))
+
+
+def _is_right(model: OpenedModel, way: Way) -> bool:
+    try:
+        return _worst(model, read_texts(model, _SHORT), way) <= allowed(model)
+    except (ModelError, *RAISED):
+        return False
+
+
+def _unless(model: OpenedModel, claim: str, found: float) -> Reason | None:
+    return None if found <= allowed(model) else Reason(claim, found)
