@@ -22,3 +22,12 @@ def _quick_index():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("impasto.tasks.harness.loading._index", harness_index.index)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache_of_code(tmp_path_factory):
+    """Keep what transformers copies of an exported folder's code out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        where = str(tmp_path_factory.mktemp("modules"))
+        patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", where)
+        yield
