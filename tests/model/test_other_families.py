@@ -10,7 +10,7 @@ from torch import nn
 import impasto
 import reference
 import spellings
-from families import small, weighted
+from families import FAMILIES, small, weighted
 from impasto import Plan
 from impasto.model.anatomy import ModelError
 from spellings import Spelling, attend, scaled
@@ -282,3 +282,12 @@ def test_a_removed_attention_costs_nothing():
     assert shapes[1].layers[:2] == shapes[0].layers[:2]
     assert shapes[1].layers[2].attention == shapes[1].layers[2].kept == 0
     assert shapes[1].layers[2].mlp == shapes[0].layers[2].mlp
+
+
+@pytest.mark.parametrize("name", ["opt", "llama", "olmo2"])
+def test_held_texts_of_any_number_are_right(name):
+    model = impasto.load(weighted(FAMILIES[name]()))
+    plan = Plan.parse("0-1 freeze 2-5", layers=6)
+    requests = [([token, 5, *TEXT[:9]], [7]) for token in range(4)]
+    for request, (log_p, _) in zip(requests, model.loglikelihood(plan, requests)[0], strict=True):
+        assert log_p == pytest.approx(reference.score(model.hf, plan, *request)[0], abs=1e-3)

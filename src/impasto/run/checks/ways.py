@@ -86,7 +86,8 @@ def _held(model: OpenedModel, texts: Texts) -> list[Pair]:
     for blocks in ways[:-1]:
         model.blocks = blocks
         try:
-            pairs = _each_held(model, texts.long, texts.tail)
+            pairs = _each_held(model, _beginning(texts.long), 1)  # which no number of heads divides
+            pairs += _each_held(model, texts.long, texts.tail)
         except RAISED as error:  # some families count heads, or norm them all at once
             if is_out_of_memory(error):
                 raise
@@ -105,6 +106,13 @@ def _narrow(model: OpenedModel) -> list[Block]:
         else block
         for block in model.blocks
     ]
+
+
+def _beginning(own: Reading) -> Reading:
+    """Return what the model made of a text's first token."""
+    before = {layer: states[:, :1] for layer, states in own.before.items()}
+    after = {layer: states[:, :1] for layer, states in own.after.items()}
+    return Reading(own.ids[:1], own.logits[:1], before, after)
 
 
 def _each_held(model: OpenedModel, own: Reading, tail: int) -> list[Pair]:
