@@ -27,11 +27,12 @@ from impasto.model.anatomy import (
     find_anatomy,
     find_queries,
 )
+from impasto.model.asked import WHOLE, Read, Rows, longer, whole_table
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.counted import Counted, compare_calls
 from impasto.model.forwards import Forward, Forwards, arity, as_output, parameters
 from impasto.model.tail import Tail, find_tail
-from impasto.model.visibility import Visibility, read_visibility
+from impasto.model.visibility import Visibility
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
 _AHEAD = 64  # positions; the model's masks are asked for so many at a time
@@ -161,12 +162,15 @@ class Opened(ABC):
 class OpenedModel(Opened):
     """A decoder whose blocks can be called one by one; made by :func:`open_model`.
 
-    ``attention_modules`` are those whose attention can be chosen for a call, once they have been
-    found (:mod:`impasto.run.attention`).
+    ``attention_modules`` are those whose attention can be chosen for a call, and ``takes_unmade``
+    says whether blocks hand masks on to it unread, once that was found out
+    (:mod:`impasto.run.attention`).
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
+    takes_unmade: bool | None = field(default=None, init=False)
     _visibility: Visibility | None = field(default=None, init=False)
+    _shows_rules: bool = field(default=True, init=False)  # as far as single rows were asked for
 
     @cached_property
     def takes_positions(self) -> bool:
@@ -178,6 +182,7 @@ class OpenedModel(Opened):
         ids: Int[Tensor, "batch rows"],
         positions: Int[Tensor, "batch rows"],
         present: Int[Tensor, "batch rows"] | None = None,
+        read: Read | None = None,
     ) -> Entered:
         """Embed ``ids`` and collect what each block would be called with, running none of them.
 
@@ -185,8 +190,11 @@ class OpenedModel(Opened):
             ids: The tokens.
             positions: Their positions; ignored by families that have none.
             present: 0 where a token is padding.
+            read: What the model is told about the tokens before these; None: there are none.
         """
         given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
+        if read is not None:
+            given["past_key_values"] = read
         if self.takes_positions:
             given["position_ids"] = positions
         try:
@@ -196,7 +204,11 @@ class OpenedModel(Opened):
                 f"{type(self.hf).__name__} cannot read {int(positions.max()) + 1} tokens: it "
                 f"has {self.max_positions} positions; shorten the text"
             ) from error
-        return Entered(calls[0]["hidden_states"], [replayable(call) for call in calls])
+        arguments = [replayable(call) for call in calls]
+        if read is not None:
+            name = self.habits.cache_argument
+            arguments = [call | {name: None} for call in arguments]
+        return Entered(calls[0]["hidden_states"], arguments)
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply the final norm and the head to states of depth T."""
@@ -227,18 +239,30 @@ class OpenedModel(Opened):
 
     def visibility(self, length: int) -> Visibility:
         """Return which position may see which among the first ``length``, as the model masks."""
-        if self._visibility is None or self._visibility.length < length:
-            ahead = -(-length // _AHEAD) * _AHEAD  # lest it be asked at every token
-            ahead = min(ahead, self.max_positions or ahead)
-            self._visibility = self._ask_visibility(max(length, ahead))
-        return self._visibility
+        known = self._visibility
+        if known is None or known.length < length:
+            known = self._visibility = self._rules(length)
+        return known
 
-    def _ask_visibility(self, length: int) -> Visibility:
+    def _rules(self, length: int) -> Visibility:
+        """Ask the model how it masks so many positions, and some more, lest it be asked again."""
+        ahead = -(-length // _AHEAD) * _AHEAD
+        if length > WHOLE and self._shows_rules:
+            known = self._whole_table(min(WHOLE, self.max_positions or WHOLE))
+            further = 1 << (length - 1).bit_length()
+            longest = max(length, min(further, self.max_positions or further))
+            found = longer(known, Rows(self, KEY_ARGUMENTS), longest)
+            if found is not None:
+                return found
+            self._shows_rules = False
+        return self._whole_table(max(length, min(ahead, self.max_positions or ahead)))
+
+    def _whole_table(self, length: int) -> Visibility:
         ids = torch.zeros(1, length + 1, dtype=torch.long, device=self.device)
         present = torch.ones_like(ids)
         present[:, 0] = 0
         positions = (present.cumsum(-1) - 1).clamp(min=0)
-        return read_visibility(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
+        return whole_table(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
 
     @cached_property
     def rowwise(self) -> Counted | None:

@@ -8,9 +8,6 @@ in its own passage. Nothing else has to know: a passage alone is a trie without 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from impasto.run.passage import Passage
 
 
@@ -74,15 +71,17 @@ class Trie:
         return self.depths[-1] == len(self.depths) - 1
 
     @property
-    def sees(self) -> NDArray[np.bool_]:
-        """Which row sees which: its ancestors and itself (rows × rows)."""
-        count = len(self.ids)
-        seen = np.zeros((count, count), dtype=bool)
-        for row, parent in enumerate(self.parents):
+    def ends(self) -> list[int]:
+        """Where each row's descendants end: row k is an ancestor of row r if k < r < ends[k].
+
+        That holds where passages were added in the order of their tokens.
+        """
+        ends = list(range(1, len(self.ids) + 1))
+        for row in range(len(ends) - 1, 0, -1):
+            parent = self.parents[row]
             if parent >= 0:
-                seen[row] = seen[parent]
-            seen[row, row] = True
-        return seen
+                ends[parent] = max(ends[parent], ends[row])
+        return ends
 
 
 def chain(index: int, passage: Passage) -> Trie:
