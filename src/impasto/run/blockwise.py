@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from impasto.run.geometry import Geometry, Piece, Run
 
 NUMBERS_AT_ONCE = 2**22  # of a mask; rows are taken at once as far as that goes
-_FEWEST, _MOST = 64, 512  # rows at once, all heads that share a key counted
+FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
 
 
 class UnmadeError(TypeError):
@@ -145,7 +145,7 @@ class _Blocks:
 
     def _masked(
         self, rows: Float[Tensor, "groups heads rows width"], piece: Piece
-    ) -> Float[Tensor, "rows keys"]:
+    ) -> Float[Tensor, "heads_rows keys"]:
         """Return the mask of a block, in memory that the next one's is written over."""
         height, width = rows.shape[1] * rows.shape[2], sum(end - begin for begin, end in piece.runs)
         if self._mask is None or self._mask.shape[0] < height or self._mask.shape[1] < width:
@@ -164,7 +164,7 @@ class _Blocks:
     def _height(self, query: Tensor, key: Tensor) -> int:
         """Return how many rows to take at once."""
         shared = query.shape[1] // key.shape[1]
-        height = min(max(NUMBERS_AT_ONCE // key.shape[2], _FEWEST), _MOST)
+        height = min(max(NUMBERS_AT_ONCE // key.shape[2], FEWEST), MOST)
         return max(height // shared, 1)
 
 

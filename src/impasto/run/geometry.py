@@ -22,7 +22,7 @@ from torch import Tensor
 
 from impasto.model.visibility import Interval
 
-_TILE = 64  # keys of which it is said together whether rows see all, some or none of them
+TILE = 64  # keys of which it is said together whether rows see all, some or none of them
 
 Run = tuple[int, int]
 Ints = NDArray[np.int64]
@@ -224,7 +224,7 @@ class _Tiles(NamedTuple):
     @classmethod
     def of(cls, geometry: Geometry, entry: int, edges: Sequence[int]) -> "_Tiles":
         """Cut a sequence's keys, at these edges and everywhere between."""
-        cuts = [range(begin, end, _TILE) for begin, end in pairwise(edges)]
+        cuts = [range(begin, end, TILE) for begin, end in pairwise(edges)]
         begin = np.array([at for cut in cuts for at in cut], dtype=np.int64)
         end = np.append(begin[1:], edges[-1])
         keys = geometry.keys[entry].cpu().numpy()

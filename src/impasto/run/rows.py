@@ -23,6 +23,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -120,13 +121,20 @@ class Batch:
         return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
 
 
+def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
+    """Whether a model can go without masks that are too large, for texts of so many tokens."""
+    is_table = (isinstance(rule, Table) for rule in model.visibility(length).rules)
+    return takes_unmade(model) and not any(is_table)
+
+
 def first_batch(tries: Sequence[Trie], device: torch.device) -> Batch:
     """Return the batch of some tries that follow nothing."""
 
-    def padded(rows: list[list[int]]) -> Int[Tensor, "batch width"]:
-        width = max(map(len, rows))
-        filled = [[*row, *[0] * (width - len(row))] for row in rows]
-        return torch.tensor(filled, dtype=torch.long, device=device)
+    def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch width"]:
+        filled = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+        for into, row in zip(filled, rows, strict=True):
+            into[: len(row)] = row
+        return torch.from_numpy(filled).to(device)
 
     def real(counts: list[int]) -> Bool[Tensor, "batch width"]:
         index = torch.arange(max(counts), device=device)
@@ -234,8 +242,7 @@ class Frame:
         numbers = size * (new * self.earlier + current) * (batch.past.shape[1] + new + current)
         if batch.filled is not None or numbers <= NUMBERS_OF_A_MASK:
             return False
-        is_run = all(not isinstance(rule, Table) for rule in self._seen.rules)
-        return is_run and takes_unmade(self.model)
+        return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
 
     def arguments(self, layer: int) -> Arguments:
         """Return what block ``layer`` is to be called with, its own mask among it.
@@ -264,9 +271,10 @@ class Frame:
 
     def _made(self, layer: int) -> Arguments:
         given = self._given(layer)
-        if self._is_plain and (self.is_given or not self.is_long):
-            if self.is_long or given["attention_mask"] is None:
-                return given  # the model itself calls a plain sequence so
+        if self._is_plain and not self.is_long and given["attention_mask"] is None:
+            return given  # the model itself calls a plain causal sequence so
+        if self._is_plain and self.is_long and self.is_given:
+            return given  # it has made its masks, and what it computes is the same to the last bit
         kind = self._seen.kinds[layer]
         if self._is_plain and self.is_long and self._seen.rules[kind] == Causal():
             return given | {"attention_mask": None}
@@ -371,12 +379,12 @@ class Frame:
         batch = self.batch
         size, past, new, scored = *batch.past.shape, batch.ids.shape[1], batch.scored.shape[1]
         real = torch.cat([batch.has_past, batch.is_real], 1)
-        own = torch.eye(new, dtype=torch.bool, device=real.device)
         blocks = []
         if self.earlier:
             seen = real[:, None, :].repeat(1, new, 1)
             if batch.end is not None:
                 seen[:, :, past:] &= batch.are_ancestors(torch.arange(new, device=real.device))
+            own = torch.eye(new, dtype=torch.bool, device=real.device)
             seen[:, :, past:] |= own  # padding sees itself, lest its softmax be empty
             none = real.new_zeros(size, new, scored * self.current)
             blocks.append(torch.cat([seen, none], 2))
