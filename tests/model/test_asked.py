@@ -82,6 +82,7 @@ def test_every_family_shows_its_rule_in_whole_tables_and_in_single_rows(name):
             assert all(isinstance(rule, Table) for rule in rules)
         else:
             assert rules == expected
+            assert model._shows_rules
         assert found.length >= length
 
 
@@ -109,7 +110,7 @@ def test_a_model_that_makes_no_single_rows_is_asked_for_the_whole():
 
     def refusing(ids, positions, present, read=None):
         if read is not None:
-            raise TypeError("what is this?")
+            raise AttributeError("what is this?")
         return whole(ids, positions, present)
 
     model.enter = refusing

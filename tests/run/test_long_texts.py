@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaForCausalLM, MistralForCausalLM
 
 import impasto
 import reference
@@ -22,7 +23,8 @@ from plans import PLANS, spread
 from reference import Graft
 
 ATOL = 1e-4
-NAMES = [name for name in FAMILIES if name not in ("falcon_alibi", "bloom", "falcon", "gemma2")]
+READ = ("bloom", "falcon", "falcon_alibi", "falcon_new", "gemma2", "gptj")  # by the blocks
+NAMES = [name for name in FAMILIES if name not in READ]
 CONTEXT = [5, 17, 3, 88, 41, 2, 60, 9, 33]  # longer than the windows of four
 FREEZE = Plan.parse("0-2 freeze 3-5")
 
@@ -237,8 +239,9 @@ def test_a_mask_that_was_not_made_cannot_be_read():
     assert isinstance(unmade, Unmade)
 
 
-def test_models_that_read_their_masks_get_whole_ones(by_blocks):
-    hf, request = family("bloom"), (CONTEXT, [2, 7])
+@pytest.mark.parametrize("name", READ)
+def test_models_that_read_their_masks_get_whole_ones(name, by_blocks):
+    hf, request = family(name), (CONTEXT, [2, 7])
     assert not takes_unmade(opened(hf))
     [[(log_p, _)]] = impasto.load(hf).loglikelihood(FREEZE, [request])
     assert log_p == near(reference.score(hf, FREEZE, *request)[0])
@@ -275,30 +278,14 @@ LONG = 3000
 
 @pytest.fixture(scope="module", params=["llama", "mistral"])
 def long_model(request):
-    kinds = {"llama": impasto_llama, "mistral": impasto_mistral}
-    return kinds[request.param]()
+    if request.param == "mistral":
+        return reading_far(MistralForCausalLM, sliding_window=40)
+    return reading_far(LlamaForCausalLM)
 
 
-def impasto_llama():
-    import transformers
-
-    return weighted(
-        small(
-            transformers.LlamaForCausalLM, num_key_value_heads=2, hidden_size=16,
-            intermediate_size=16, max_position_embeddings=2 * LONG,
-        )
-    )  # fmt: skip
-
-
-def impasto_mistral():
-    import transformers
-
-    return weighted(
-        small(
-            transformers.MistralForCausalLM, num_key_value_heads=2, hidden_size=16,
-            intermediate_size=16, max_position_embeddings=2 * LONG, sliding_window=40,
-        )
-    )  # fmt: skip
+def reading_far(kind, **special):
+    shape = {"num_key_value_heads": 2, "hidden_size": 16, "intermediate_size": 16}
+    return weighted(small(kind, max_position_embeddings=2 * LONG, **shape, **special))
 
 
 def text():
@@ -327,7 +314,7 @@ def test_nothing_as_large_as_tokens_by_tokens_is_made(name, plan, long_model, mo
 def test_nor_under_apply(plan, monkeypatch):
     monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)
     monkeypatch.setattr(blockwise, "NUMBERS_AT_ONCE", 2**18)
-    hf, ids = impasto_llama(), torch.tensor([text()])
+    hf, ids = reading_far(LlamaForCausalLM), torch.tensor([text()])
     with impasto.apply(hf, Plan.parse(plan)), torch.no_grad(), no_larger_than(LONG * LONG // 8):
         hf(ids)
         hf.generate(ids, max_new_tokens=2, do_sample=False, pad_token_id=0)

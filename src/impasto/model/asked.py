@@ -95,7 +95,7 @@ class Rows:
             calls = self._model.enter(
                 ids, torch.full_like(ids, position), present, Read(position + 1)
             ).arguments
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        except (AttributeError, LookupError, RuntimeError, ValueError):
             return None  # its forward asks more of a cache than this one can say
         masks = [call.get("attention_mask") for call in calls]
         if not all(isinstance(m, Tensor) and m.shape == (1, 1, 1, position + 2) for m in masks):

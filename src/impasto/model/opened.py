@@ -177,11 +177,16 @@ class OpenedModel(Opened):
         """Whether the model's forward can be told positions."""
         return "position_ids" in parameters(type(self.hf.base_model))
 
+    @cached_property
+    def takes_cache(self) -> bool:
+        """Whether the model's forward can be told what has been read, as by a cache."""
+        return "past_key_values" in parameters(type(self.hf.base_model))
+
     def enter(
         self,
         ids: Int[Tensor, "batch rows"],
         positions: Int[Tensor, "batch rows"],
-        present: Int[Tensor, "batch rows"] | None = None,
+        present: Int[Tensor, "batch seen"] | None = None,
         read: Read | None = None,
     ) -> Entered:
         """Embed ``ids`` and collect what each block would be called with, running none of them.
@@ -189,7 +194,7 @@ class OpenedModel(Opened):
         Args:
             ids: The tokens.
             positions: Their positions; ignored by families that have none.
-            present: 0 where a token is padding.
+            present: 0 where a token is padding, those before these included.
             read: What the model is told about the tokens before these; None: there are none.
         """
         given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
@@ -247,7 +252,7 @@ class OpenedModel(Opened):
     def _rules(self, length: int) -> Visibility:
         """Ask the model how it masks so many positions, and some more, lest it be asked again."""
         ahead = -(-length // _AHEAD) * _AHEAD
-        if length > WHOLE and self._shows_rules:
+        if length > WHOLE and self._shows_rules and self.takes_cache:
             known = self._whole_table(min(WHOLE, self.max_positions or WHOLE))
             further = 1 << (length - 1).bit_length()
             longest = max(length, min(further, self.max_positions or further))

@@ -99,7 +99,7 @@ def takes_unmade(model: OpenedModel) -> bool:
 @torch.no_grad()
 def _takes_unmade(model: OpenedModel) -> bool:
     """Call each block with a mask, and with one that was not made and says the same."""
-    if not attention_modules(model):
+    if not attention_modules(model) or not model.takes_cache:
         return False
     positions = torch.arange(4, device=model.device)[None]
     ids = positions % model.vocabulary

@@ -25,7 +25,7 @@ NUMBERS_AT_ONCE = 2**22  # of a mask; rows are taken at once as far as that goes
 FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
 
 
-class UnmadeError(TypeError):
+class UnmadeError(RuntimeError):
     """Raised where somebody wants to read the numbers of a mask that was not made."""
 
 
