@@ -38,7 +38,7 @@ def test_choices_share_the_rows_of_their_question():
     for index, predictions in zip(trie.passages, trie.predictions, strict=True):
         rows = [trie.scored[place] for place in predictions]
         assert [trie.ids[row] for row in rows] == choices[index].ids[19:]
-        seen = trie.sees[rows[-1]].nonzero()[0]
+        seen = [row for row in range(rows[-1] + 1) if rows[-1] < trie.ends[row]]
         assert [trie.ids[row] for row in seen] == choices[index].ids
 
 

@@ -17,7 +17,7 @@ from weakref import ref
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from impasto.model.absent import is_absent
 from impasto.model.anatomy import (
@@ -27,6 +27,7 @@ from impasto.model.anatomy import (
     find_anatomy,
     find_queries,
 )
+from impasto.model.asked import WHOLE, Read, Rows, longer, whole_table
 from impasto.model.block import Arguments, Block, Component
 from impasto.model.counted import Counted, compare_calls
 from impasto.model.forwards import Forward, Forwards, arity, as_output, parameters
@@ -34,7 +35,7 @@ from impasto.model.in_place import Lines, join, laid_out, may_be_picked, pick
 from impasto.model.lengths import Limit, length_limit
 from impasto.model.observed import Call, observe
 from impasto.model.tail import Tail, find_tail
-from impasto.model.visibility import Visibility, read_visibility
+from impasto.model.visibility import Visibility
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
 _AHEAD = 64  # positions; the model's masks are asked for so many at a time
@@ -184,37 +185,53 @@ class Opened(ABC):
 class OpenedModel(Opened):
     """A decoder whose blocks can be called one by one; made by :func:`open_model`.
 
-    ``attention_modules`` are those whose attention can be chosen for a call, once they have been
-    found (:mod:`impasto.run.attention`).
+    ``attention_modules`` are those whose attention can be chosen for a call, and ``takes_unmade``
+    says whether blocks hand masks on to it unread, once that was found out
+    (:mod:`impasto.run.attention`).
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
     takes_positions: bool = field(init=False)  # whether the model's forward can be told positions
     counts_places: bool = field(default=False, init=False)  # or goes by the place of a token
+    takes_unmade: bool | None = field(default=None, init=False)
     _visibility: Visibility | None = field(default=None, init=False)
+    _shows_rules: bool = field(default=True, init=False)  # as far as single rows were asked for
 
     def __post_init__(self) -> None:
         self.takes_positions = "position_ids" in parameters(type(self.hf.base_model))
+
+    @cached_property
+    def takes_cache(self) -> bool:
+        """Whether the model's forward can be told what has been read, as by a cache."""
+        return "past_key_values" in parameters(type(self.hf.base_model))
 
     def enter(
         self,
         ids: Int[Tensor, "batch rows"],
         positions: Int[Tensor, "batch rows"],
-        present: Int[Tensor, "batch rows"] | None = None,
+        present: Int[Tensor, "batch seen"] | None = None,
+        read: Read | None = None,
     ) -> Entered:
         """Embed ``ids`` and collect what each block would be called with, running none of them.
 
         Args:
             ids: The tokens.
             positions: Their positions; ignored by families that have none.
-            present: 0 where a token is padding.
+            present: 0 where a token is padding, those before these included.
+            read: What the model is told about the tokens before these; None: there are none.
         """
-        if self.counts_places and present is None:
+        if self.counts_places and present is None and read is None:
             return self._entered_in_place(ids, positions)
         given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
+        if read is not None:
+            given["past_key_values"] = read
         if self.takes_positions:
             given["position_ids"] = positions
-        return self._entered(given, positions)
+        entered = self._entered(given, positions)
+        if read is None:
+            return entered
+        name = self.habits.cache_argument
+        return Entered(entered.states, [call | {name: None} for call in entered.arguments])
 
     def _entered(self, given: Arguments, positions: Int[Tensor, "batch rows"]) -> Entered:
         try:
@@ -235,7 +252,7 @@ class OpenedModel(Opened):
         for lines in layouts:
             given: Arguments = {"input_ids": lines.ids, "use_cache": False}
             if lines.first:
-                given["past_key_values"] = _Holding(lines.first)
+                given["past_key_values"] = Read(lines.first)
             entered = self._entered(given, positions)
             picked = [self._picked(layer, entered, lines) for layer in range(self.num_layers)]
             found.append(Entered(entered.states[lines.line, lines.column][None], picked))
@@ -306,18 +323,30 @@ class OpenedModel(Opened):
 
     def visibility(self, length: int) -> Visibility:
         """Return which position may see which among the first ``length``, as the model masks."""
-        if self._visibility is None or self._visibility.length < length:
-            ahead = -(-length // _AHEAD) * _AHEAD  # lest it be asked at every token
-            ahead = min(ahead, self.max_positions or ahead)
-            self._visibility = self._ask_visibility(max(length, ahead))
-        return self._visibility
+        known = self._visibility
+        if known is None or known.length < length:
+            known = self._visibility = self._rules(length)
+        return known
 
-    def _ask_visibility(self, length: int) -> Visibility:
+    def _rules(self, length: int) -> Visibility:
+        """Ask the model how it masks so many positions, and some more, lest it be asked again."""
+        ahead = -(-length // _AHEAD) * _AHEAD
+        if length > WHOLE and self._shows_rules and self.takes_cache:
+            known = self._whole_table(min(WHOLE, self.max_positions or WHOLE))
+            further = 1 << (length - 1).bit_length()
+            longest = max(length, min(further, self.max_positions or further))
+            found = longer(known, Rows(self, KEY_ARGUMENTS), longest)
+            if found is not None:
+                return found
+            self._shows_rules = False
+        return self._whole_table(max(length, min(ahead, self.max_positions or ahead)))
+
+    def _whole_table(self, length: int) -> Visibility:
         ids = torch.zeros(1, length + 1, dtype=torch.long, device=self.device)
         present = torch.ones_like(ids)
         present[:, 0] = 0
         positions = (present.cumsum(-1) - 1).clamp(min=0)
-        return read_visibility(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
+        return whole_table(self.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
 
     @cached_property
     def rowwise(self) -> Counted | None:
@@ -340,20 +369,6 @@ class OpenedModel(Opened):
             return self.enter(ids, positions).arguments
 
         return compare_calls(arguments(*few), arguments(*many), _MASKS)
-
-
-class _Holding(Cache):
-    """A cache that says how many tokens it holds, and holds none."""
-
-    def __init__(self, tokens: int) -> None:
-        super().__init__(layers=[])
-        self._tokens = tokens
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._tokens
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        return self._tokens + query_length, 0
 
 
 def input_device(hf: PreTrainedModel) -> torch.device:

@@ -1,8 +1,10 @@
-"""Which position may see which, and how much: a layer's own rule, as a table that rows look up.
+"""Which position may see which: a layer's own rule, looked up by the positions of rows and keys.
 
-The table is not computed here. It is what the model's own forward handed to its blocks for a plain
-sequence, so that a sliding window, a chunk or an ALiBi slope needs no code of ours; rows of any
-batch, packed in any order, find their entries by position.
+A rule is not written down for any family. It is what the model's own forward hands to its blocks
+(:mod:`impasto.model.asked`), so that a sliding window, a chunk or an ALiBi slope needs no code of
+ours. Where a row sees one run of keys that ends at its own, the rule says where that run begins
+(:class:`Causal`, :class:`Window`, :class:`Chunk`) and takes no memory. Whatever else a model does
+is kept as a :class:`Table` of tokens × tokens.
 """
 
 from dataclasses import dataclass, field
@@ -16,22 +18,73 @@ from torch.nn import functional
 from impasto.model.block import Arguments
 
 
-@dataclass(frozen=True)
-class Visibility:
-    """What a model's blocks were told about who sees whom in a sequence of ``length`` tokens.
+@dataclass(frozen=True, slots=True)
+class Causal:
+    """A row sees every key up to its own."""
+
+    def first_seen(self, rows: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+        """Return the lowest position that rows at these positions see."""
+        return torch.zeros_like(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A row sees so many keys, the last of which is its own."""
+
+    size: int
+
+    def first_seen(self, rows: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+        """Return the lowest position that rows at these positions see."""
+        return (rows - (self.size - 1)).clamp(min=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A row sees the keys up to its own that lie in the same chunk of so many."""
+
+    size: int
+
+    def first_seen(self, rows: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+        """Return the lowest position that rows at these positions see."""
+        return rows - rows % self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What each row sees of each key, one by one.
 
     Attributes:
-        length: How many positions the tables hold.
-        kinds: For each layer, which of ``masks`` is its own. Layers with and without a sliding
-            window, for instance, are of two kinds.
-        masks: heads × query position × key position: True and False, or numbers that are added to
+        seen: heads × query position × key position: True and False, or numbers that are added to
             attention scores. ``heads`` is 1 where all heads see alike.
+    """
+
+    seen: Tensor
+
+
+Interval = Causal | Window | Chunk
+"""A rule by which a row sees one run of keys that ends at its own."""
+
+Rule = Interval | Table
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """What a model's blocks are told about who sees whom in a sequence of ``length`` tokens.
+
+    Attributes:
+        length: For how many positions the rules are known.
+        kinds: For each layer, which of ``rules`` is its own. Layers with and without a sliding
+            window, for instance, are of two kinds.
+        rules: The rules, each once.
+        numbers: The type of the numbers that the model itself adds to scores, the lowest where a
+            key is not seen; None where it says True and False.
         by_key: Further arguments of a block, by name, whose last index is the key's position.
     """
 
     length: int
     kinds: list[int]
-    masks: list[Tensor]
+    rules: list[Rule]
+    numbers: torch.dtype | None
     by_key: Arguments
     _in_order: "dict[torch.dtype, InOrder]" = field(default_factory=dict)
 
@@ -48,16 +101,19 @@ class Visibility:
         A row sees a key where the layer's rule and ``allowed`` both say so. The mask is numbers to
         be added to attention scores, which attention would else make of it at every call.
         """
-        seen = self.masks[kind][:, rows[:, :, None], keys[:, None, :]].transpose(0, 1)
+        rule = self.rules[kind]
+        if not isinstance(rule, Table):
+            seen = _is_seen(rule, rows, keys[:, None, :]) & allowed
+            return _added(~seen[:, None], dtype, self.numbers)
+        seen = rule.seen[:, rows[:, :, None], keys[:, None, :]].transpose(0, 1)
         if seen.dtype == torch.bool:
-            hidden = ~(seen & allowed[:, None])
-            return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -torch.inf)
+            return _added(~(seen & allowed[:, None]), dtype, None)
         return seen.masked_fill(~allowed[:, None], torch.finfo(seen.dtype).min)
 
     def in_order(self, dtype: torch.dtype) -> "InOrder":
-        """Return the tables for keys that lie in the order of their positions, made once."""
+        """Return the rules for keys that lie in the order of their positions, made once."""
         if dtype not in self._in_order:
-            self._in_order[dtype] = InOrder([_numbers(table, dtype) for table in self.masks])
+            self._in_order[dtype] = InOrder(self.rules, dtype, self.numbers)
         return self._in_order[dtype]
 
     def further(self, keys: Int[Tensor, "batch keys"]) -> Arguments:
@@ -70,21 +126,28 @@ class Visibility:
 
 @dataclass(frozen=True)
 class InOrder:
-    """Masks for keys that lie in the order of their positions: whole rows of the tables.
+    """Masks for keys that lie in the order of their positions.
 
     Attributes:
-        tables: One for each kind of layer: heads × query position × key position, to be added to
-            attention scores.
+        rules: One for each kind of layer.
+        dtype: The type of a mask that is made of True and False.
+        numbers: As in :class:`Visibility`.
     """
 
-    tables: list[Tensor]
+    rules: list[Rule]
+    dtype: torch.dtype
+    numbers: torch.dtype | None
 
     def mask(self, kind: int, rows: Int[Tensor, "batch rows"], count: int) -> Tensor:
         """Return the mask (batch × heads × rows × keys) of ``count`` keys for rows at positions.
 
         A row sees, as the layer's rule has it, the keys before its own and its own.
         """
-        return _rows(self.tables[kind], rows, count)
+        rule = self.rules[kind]
+        if isinstance(rule, Table):
+            return _rows(self._tables[kind], rows, count)
+        seen = _is_seen(rule, rows, torch.arange(count, device=rows.device))
+        return _added(~seen[:, None], self.dtype, self.numbers)
 
     def mask_apart(
         self,
@@ -94,16 +157,50 @@ class InOrder:
         count: int,
     ) -> Tensor:
         """Return the same for rows whose own keys lie elsewhere: each at index ``own``."""
-        table = self.tables[kind]
+        rule = self.rules[kind]
+        if not isinstance(rule, Table):
+            keys = torch.arange(count, device=rows.device)
+            seen = _is_seen(rule, rows, keys) & (keys < rows[..., None])
+            seen |= keys == own[..., None]
+            return _added(~seen[:, None], self.dtype, self.numbers)
+        table = self._tables[kind]
         itself = table.diagonal(dim1=1, dim2=2)[:, rows.to(table.device)].transpose(0, 1)
         own = own.to(table.device)[:, None, :, None].expand_as(itself[..., None])
         return _rows(self._before[kind], rows, count).scatter_(3, own, itself[..., None])
 
     @cached_property
-    def _before(self) -> list[Tensor]:
+    def _tables(self) -> dict[int, Tensor]:
+        """The tables, by kind, as numbers to be added to attention scores."""
+        return {
+            kind: _added(~rule.seen, self.dtype, None)
+            if rule.seen.dtype == torch.bool
+            else rule.seen
+            for kind, rule in enumerate(self.rules)
+            if isinstance(rule, Table)
+        }
+
+    @cached_property
+    def _before(self) -> dict[int, Tensor]:
         """The tables, with nobody seeing itself."""
-        itself = torch.eye(self.tables[0].shape[-1], dtype=torch.bool)
-        return [table.masked_fill(itself.to(table.device), -torch.inf) for table in self.tables]
+        found = {}
+        for kind, table in self._tables.items():
+            itself = torch.eye(table.shape[-1], dtype=torch.bool, device=table.device)
+            found[kind] = table.masked_fill(itself, -torch.inf)
+        return found
+
+
+def _is_seen(
+    rule: Interval, rows: Int[Tensor, "batch rows"], keys: Int[Tensor, "*keys"]
+) -> Bool[Tensor, "batch rows keys"]:
+    """Return whether rows see keys at these positions, by a layer's rule alone."""
+    seen = keys <= rows[..., None]
+    return seen if rule == Causal() else seen & (keys >= rule.first_seen(rows)[..., None])
+
+
+def _added(hidden: Tensor, dtype: torch.dtype, numbers: torch.dtype | None) -> Tensor:
+    """Return what is added to scores where keys are hidden: −∞, or what the model itself adds."""
+    lowest = -torch.inf if numbers is None else torch.finfo(numbers).min
+    return torch.zeros_like(hidden, dtype=numbers or dtype).masked_fill_(hidden, lowest)
 
 
 def _rows(table: Tensor, rows: Int[Tensor, "batch rows"], count: int) -> Tensor:
@@ -111,30 +208,3 @@ def _rows(table: Tensor, rows: Int[Tensor, "batch rows"], count: int) -> Tensor:
     found = table[:, :, :count].index_select(1, rows.flatten().to(table.device))
     found = functional.pad(found, (0, count - found.shape[2]), value=-torch.inf)
     return found.unflatten(1, rows.shape).transpose(0, 1)
-
-
-def read_visibility(calls: list[Arguments], by_key: tuple[str, ...]) -> Visibility:
-    """Read the tables from what the blocks were called with.
-
-    Args:
-        calls: One for each layer, from a batch of one sequence that begins with one pad (which
-            keeps a model from leaving a plain causal mask out).
-        by_key: The names of further arguments whose last index is the key.
-    """
-    kinds: list[int] = []
-    masks: list[Tensor] = []
-    for call in calls:
-        mask = call["attention_mask"][0, :, 1:, 1:].to(calls[0]["attention_mask"].device)
-        kind = next((k for k, known in enumerate(masks) if torch.equal(known, mask)), len(masks))
-        if kind == len(masks):
-            masks.append(mask)
-        kinds.append(kind)
-    further = {name: calls[0][name][..., 1:] for name in by_key if calls[0].get(name) is not None}
-    return Visibility(masks[0].shape[-1], kinds, masks, further)
-
-
-def _numbers(table: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what a table says as numbers to be added to attention scores."""
-    if table.dtype != torch.bool:
-        return table
-    return torch.zeros_like(table, dtype=dtype).masked_fill_(~table, -torch.inf)

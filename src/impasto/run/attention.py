@@ -7,7 +7,8 @@ which function it stands for is this thread's own choice (:func:`chosen_attentio
 has chosen none, and calls the same model meanwhile, gets the attention that it had.
 
 What can be chosen is :mod:`impasto.run.seen` (scoring), :func:`few_row_attention` (decoding) and
-the watching of weights (:mod:`impasto.run.entropy`).
+the watching of weights (:mod:`impasto.run.entropy`). A mask that was not made
+(:mod:`impasto.run.blockwise`) is understood in any case.
 """
 
 import copy
@@ -22,7 +23,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from impasto.model.asked import Read
+from impasto.model.block import Arguments
+from impasto.model.check import allowed, difference
 from impasto.model.opened import OpenedModel
+from impasto.model.visibility import Window
+from impasto.run import blockwise
+from impasto.run.blockwise import Unmade, UnmadeError
+from impasto.run.geometry import Geometry
 
 FEW_ROWS = 8
 
@@ -36,12 +44,22 @@ _CONFIGURED = "_attn_implementation_internal"  # the attribute that holds the na
 _chosen: ContextVar[Attention | None] = ContextVar("the attention of this call", default=None)
 
 
-def _dispatch(module: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
-    """Attend as this thread has chosen; as transformers does where it has not."""
+def _dispatch(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **further: Any
+) -> tuple[Tensor, Any]:
+    """Attend as this thread has chosen; as transformers does where it has not.
+
+    A mask that was not made asks for attention by blocks, whatever was chosen.
+    """
     stock, attend = ALL_ATTENTION_FUNCTIONS[STOCK], _chosen.get()
-    if attend is None:
-        return stock(module, *args, **kwargs)
-    return attend(stock, module, *args, **kwargs)
+    if attend is not None:
+        stock = partial(attend, stock)
+    if isinstance(attention_mask, Unmade):
+        dropout, scaling = further.get("dropout", 0.0), further.get("scaling")
+        if is_plain(0.0, further):
+            return blockwise.attend(attention_mask, query, key, value, scaling, dropout), None
+        attention_mask = attention_mask.geometry.dense().to(query.device)
+    return stock(module, query, key, value, attention_mask, **further)
 
 
 ALL_ATTENTION_FUNCTIONS.register(_NAME, _dispatch)
@@ -62,6 +80,47 @@ def chosen_attention(model: OpenedModel, attend: Attention | None) -> Iterator[N
             yield
     finally:
         _chosen.reset(token)
+
+
+@contextmanager
+def own_attention(model: OpenedModel) -> Iterator[None]:
+    """Return a context in which blocks may be called with masks that were not made."""
+    with _named(attention_modules(model)):
+        yield
+
+
+def takes_unmade(model: OpenedModel) -> bool:
+    """Whether all blocks hand a mask on to attention unread: found out by trying, once."""
+    if model.takes_unmade is None:
+        model.takes_unmade = _takes_unmade(model)
+    return model.takes_unmade
+
+
+@torch.no_grad()
+def _takes_unmade(model: OpenedModel) -> bool:
+    """Call each block with a mask, and with one that was not made and says the same."""
+    if not attention_modules(model) or not model.takes_cache:
+        return False
+    positions = torch.arange(4, device=model.device)[None]
+    ids = positions % model.vocabulary
+    entered, bare = model.enter(ids, positions), model.enter(ids, positions, read=Read(0, 1))
+    real = torch.ones_like(positions, dtype=torch.bool)
+    geometry = Geometry(Window(2), positions, positions, real, positions, real, None, 0, 4)
+    mask: Arguments = {"attention_mask": geometry.dense()}
+    unmade: Arguments = {"attention_mask": Unmade.of(geometry)}
+    states = entered.states
+    for layer in model.present:
+        block = model.blocks[layer]
+        after = block(states, entered.arguments[layer] | mask)
+        try:
+            with own_attention(model):
+                found = block(states, bare.arguments[layer] | unmade)
+        except UnmadeError:
+            return False
+        if not difference(found, after) <= allowed(model):
+            return False
+        states = after
+    return torch.equal(entered.states, bare.states)
 
 
 def attention_modules(model: OpenedModel) -> Sequence[nn.Module]:

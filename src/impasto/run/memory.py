@@ -13,6 +13,7 @@ from impasto.model.opened import OpenedModel
 from impasto.run.asked import asked_memory
 from impasto.run.bundle import Bundle, bundles
 from impasto.run.passage import Passage
+from impasto.run.rows import NUMBERS_OF_A_MASK, makes_no_large_masks
 from impasto.run.tree import Node
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -60,13 +61,16 @@ def bytes_per_row(model: OpenedModel, tree: Node, width: int) -> int:
 
     States of a row are kept where plans part and it may stand there twice, earlier and current; one
     block works on it (its MLP's inner units, its mask and, in eager attention, its scores against
-    ``width`` keys).
+    ``width`` keys). A mask that would be too large is not made where the model's rule allows that.
     """
     config = model.hf.config.get_text_config(decoder=True)
     inner = getattr(config, "intermediate_size", None) or 4 * model.hidden
     numbers = 2 * (8 * model.hidden + 3 * inner)
     heads = config.num_attention_heads if config._attn_implementation == "eager" else 1
-    worked_on = numbers * model.hf.dtype.itemsize + 2 * width * (1 + 4 * heads)
+    masked = width
+    if width * width > NUMBERS_OF_A_MASK and makes_no_large_masks(model, width):
+        masked = NUMBERS_OF_A_MASK // width
+    worked_on = numbers * model.hf.dtype.itemsize + 2 * masked * (1 + 4 * heads)
     return kept_per_row(model, tree) + worked_on
 
 

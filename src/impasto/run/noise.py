@@ -47,7 +47,7 @@ def prefix_keys(
     is_real: Bool[Tensor, "batch rows"],
     seen: Int[Tensor, "batch"],
     total: Int[Tensor, "batch"],
-    sees: Bool[Tensor, "batch rows rows"] | None = None,
+    end: Int[Tensor, "batch rows"] | None = None,
 ) -> tuple[Int[Tensor, "batch rows"], Int[Tensor, "batch rows"]]:
     """Hash every prefix t₁…tⱼ of token sequences.
 
@@ -56,19 +56,32 @@ def prefix_keys(
         is_real: Where they are no padding; padding leaves no trace in a key.
         seen: How many tokens came before them.
         total: The running sum over those earlier tokens (zeros when there are none).
-        sees: Which new tokens each one's prefix consists of, where they are no plain sequence.
+        end: Where the descendants of each new token end, where they are a trie and no plain
+            sequence (:func:`along`).
 
     Returns:
         A key for every row, and the running sums after every row.
     """
-    counts = is_real.cumsum(1) if sees is None else sees.sum(2)
-    index = seen[:, None] + counts
+    index = seen[:, None] + along(is_real.long(), end)
     terms = torch.where(is_real, _mix(_mix(index * _GOLDEN) ^ ids), 0)
-    if sees is None:
-        sums = total[:, None] + terms.cumsum(1)
-    else:
-        sums = total[:, None] + (terms[:, None, :] * sees).sum(2)
+    sums = total[:, None] + along(terms, end)
     return _mix(sums), sums
+
+
+def along(
+    numbers: Int[Tensor, "batch rows"], end: Int[Tensor, "batch rows"] | None
+) -> Int[Tensor, "batch rows"]:
+    """Return the sum over each token and those before it; in a trie, over it and its ancestors.
+
+    Args:
+        numbers: What is summed.
+        end: The descendants of token k are the tokens behind it up to, not including, ``end[k]``;
+            None where all tokens behind it are.
+    """
+    if end is not None:
+        past = numbers.new_zeros(len(numbers), numbers.shape[1] + 1)
+        numbers = numbers - past.scatter_add_(1, end, numbers)[:, :-1]
+    return numbers.cumsum(1)
 
 
 def noise(

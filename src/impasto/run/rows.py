@@ -28,12 +28,18 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from impasto.model.asked import Read
 from impasto.model.block import Arguments
 from impasto.model.counted import PickedRows
 from impasto.model.opened import Entered, OpenedModel
-from impasto.model.visibility import InOrder, Visibility
-from impasto.run.noise import prefix_keys
+from impasto.model.visibility import Causal, InOrder, Table, Visibility
+from impasto.run.attention import takes_unmade
+from impasto.run.blockwise import Unmade
+from impasto.run.geometry import Geometry
+from impasto.run.noise import along, prefix_keys
 from impasto.run.trie import Trie
+
+NUMBERS_OF_A_MASK = 2**23  # above which no mask of all rows × all keys is made
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class Batch:
         past: The positions of the past keys.
         has_past: Where a past key is no padding's.
         total: The running sums of :func:`impasto.run.noise.prefix_keys` over the past.
-        sees: Which new token sees which, itself included, where they are a trie
-            (:mod:`impasto.run.trie`); None where each follows the one before it.
+        end: Where, among the new tokens, the descendants of each end, where they are a trie
+            (:attr:`impasto.run.trie.Trie.ends`); None where each follows the one before it.
         filled: How many slots of a room each sequence has filled, where the past lies in rooms
             (:class:`impasto.run.slot.Room`). Then ``past`` is empty and every new token is scored.
         room: How many slots are there to be seen then.
@@ -64,7 +70,7 @@ class Batch:
     past: Int[Tensor, "batch past"]
     has_past: Bool[Tensor, "batch past"]
     total: Int[Tensor, "batch"]
-    sees: Bool[Tensor, "batch new new"] | None = None
+    end: Int[Tensor, "batch new"] | None = None
     filled: Int[Tensor, "batch"] | None = None
     room: int = 0
 
@@ -76,14 +82,18 @@ class Batch:
     @cached_property
     def index(self) -> Int[Tensor, "batch new"]:
         """How many tokens came before each new one."""
-        if self.sees is not None:
-            return self.seen[:, None] + self.sees.sum(2) - 1
-        return self.seen[:, None] + self.is_real.cumsum(1) - 1
+        return self.seen[:, None] + along(self.is_real.long(), self.end) - 1
 
     @cached_property
     def hashed(self) -> tuple[Int[Tensor, "batch new"], Int[Tensor, "batch new"]]:
         """A noise key for every new token, and the running sums after it."""
-        return prefix_keys(self.ids, self.is_real, self.seen, self.total, self.sees)
+        return prefix_keys(self.ids, self.is_real, self.seen, self.total, self.end)
+
+    def are_ancestors(self, rows: Int[Tensor, "*batch rows"]) -> Bool[Tensor, "batch rows new"]:
+        """Return which new tokens of a trie are ancestors of others, or they themselves."""
+        assert self.end is not None, "it is a trie"
+        keys, rows = torch.arange(self.ids.shape[1], device=rows.device), rows[..., None]
+        return (keys <= rows) & (rows < self.end[:, None])
 
     @cached_property
     def slots(self) -> Int[Tensor, "batch rows"]:
@@ -111,13 +121,20 @@ class Batch:
         return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
 
 
+def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
+    """Whether a model can go without masks that are too large, for texts of so many tokens."""
+    is_table = (isinstance(rule, Table) for rule in model.visibility(length).rules)
+    return takes_unmade(model) and not any(is_table)
+
+
 def first_batch(tries: Sequence[Trie], device: torch.device) -> Batch:
     """Return the batch of some tries that follow nothing."""
 
-    def padded(rows: list[list[int]]) -> Int[Tensor, "batch width"]:
-        width = max(map(len, rows))
-        filled = [[*row, *[0] * (width - len(row))] for row in rows]
-        return torch.tensor(filled, dtype=torch.long, device=device)
+    def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch width"]:
+        filled = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+        for into, row in zip(filled, rows, strict=True):
+            into[: len(row)] = row
+        return torch.from_numpy(filled).to(device)
 
     def real(counts: list[int]) -> Bool[Tensor, "batch width"]:
         index = torch.arange(max(counts), device=device)
@@ -125,22 +142,19 @@ def first_batch(tries: Sequence[Trie], device: torch.device) -> Batch:
 
     ids = padded([trie.ids for trie in tries])
     none = ids.new_zeros(len(tries), 0)
-    sees = None
+    is_real, end = real([len(trie.ids) for trie in tries]), None
     if not all(trie.is_chain for trie in tries):
-        seen = np.zeros((*ids.shape, ids.shape[1]), dtype=bool)
-        for each, trie in zip(seen, tries, strict=True):
-            each[: len(trie.ids), : len(trie.ids)] = trie.sees
-        sees = torch.from_numpy(seen).to(device)
+        end = padded([trie.ends for trie in tries]).masked_fill(~is_real, ids.shape[1])
     return Batch(
         ids=ids,
         positions=padded([trie.depths for trie in tries]),
-        is_real=real([len(trie.ids) for trie in tries]),
+        is_real=is_real,
         scored=padded([trie.scored for trie in tries]),
         is_scored=real([len(trie.scored) for trie in tries]),
         past=none,
         has_past=none.bool(),
         total=none.sum(1),
-        sees=sees,
+        end=end,
     )
 
 
@@ -167,6 +181,7 @@ class Frame:
         earlier: Whether new tokens run as earlier rows.
         current: Whether scored tokens run as current rows.
         trunk: The frame of the new tokens alone, whose arguments serve these rows, too.
+        is_given: Whether a forward that is under way has prepared what blocks are called with.
     """
 
     model: OpenedModel
@@ -174,11 +189,12 @@ class Frame:
     earlier: bool
     current: bool
     trunk: "Frame | None" = None
+    is_given: bool = False
 
     @classmethod
     def given(cls, model: OpenedModel, batch: Batch, entered: Entered) -> "Frame":
         """Return the trunk of a forward that the model itself has prepared, masks and all."""
-        frame = cls(model, batch, earlier=True, current=False)
+        frame = cls(model, batch, earlier=True, current=False, is_given=True)
         frame.__dict__.update(entered=entered, arguments=entered.arguments.__getitem__)
         return frame
 
@@ -215,7 +231,18 @@ class Frame:
         """The rows' embeddings and what each block is called with."""
         batch = self.batch
         parts = [batch.ids] * self.earlier + [batch.pick(batch.ids)] * self.current
-        return self.model.enter(torch.cat(parts, 1), self.rows)
+        unread = Read(0, masked=1) if self.is_long else None  # the model makes no masks then
+        return self.model.enter(torch.cat(parts, 1), self.rows, read=unread)
+
+    @cached_property
+    def is_long(self) -> bool:
+        """Whether masks of all rows × all keys would be too large, and need not be made."""
+        batch = self.batch
+        (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
+        numbers = size * (new * self.earlier + current) * (batch.past.shape[1] + new + current)
+        if batch.filled is not None or numbers <= NUMBERS_OF_A_MASK:
+            return False
+        return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
 
     def arguments(self, layer: int) -> Arguments:
         """Return what block ``layer`` is to be called with, its own mask among it.
@@ -234,7 +261,8 @@ class Frame:
     def _is_alike(self, one: int, other: int) -> bool:
         """Whether the model's own forward calls two blocks with the same."""
         given = (self.trunk or self).entered.arguments
-        first, second, kinds = given[one], given[other], self.model.visibility(1).kinds
+        first, second = given[one], given[other]
+        kinds = (self._seen if self.is_long else self.model.visibility(1)).kinds
         return (
             kinds[one] == kinds[other]
             and first.keys() == second.keys()
@@ -242,12 +270,23 @@ class Frame:
         )
 
     def _made(self, layer: int) -> Arguments:
-        given, batch = self._given(layer), self.batch
-        follows = batch.past.shape[1] or batch.filled is not None
-        is_plain = not (self.current or follows or batch.sees is not None)
-        if is_plain and given["attention_mask"] is None:
+        given = self._given(layer)
+        if self._is_plain and not self.is_long and given["attention_mask"] is None:
             return given  # the model itself calls a plain causal sequence so
-        return given | self._further | {"attention_mask": self._masks[self._seen.kinds[layer]]}
+        if self._is_plain and self.is_long and self.is_given:
+            return given  # it has made its masks, and what it computes is the same to the last bit
+        kind = self._seen.kinds[layer]
+        if self._is_plain and self.is_long and self._seen.rules[kind] == Causal():
+            return given | {"attention_mask": None}
+        masks = self._unmade if self.is_long else self._masks
+        return given | self._further | {"attention_mask": masks[kind]}
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether rows are tokens one after the other, with none before them."""
+        batch = self.batch
+        follows = batch.past.shape[1] or batch.filled is not None
+        return not (self.current or follows or batch.end is not None)
 
     def _given(self, layer: int) -> Arguments:
         """Return what the model's own forward hands to a block for these rows."""
@@ -289,10 +328,36 @@ class Frame:
     @cached_property
     def _masks(self) -> list[Tensor]:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
-        kinds, dtype = range(len(self._seen.masks)), (self.trunk or self).entered.states.dtype
+        kinds, dtype = range(len(self._seen.rules)), (self.trunk or self).entered.states.dtype
         if self.batch.filled is not None:
             return [self._in_order(self._seen.in_order(dtype), kind) for kind in kinds]
         return [self._seen.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds]
+
+    @cached_property
+    def _unmade(self) -> Sequence[Tensor]:
+        """What stands in for these masks where they would be too large."""
+        batch = self.batch
+        index = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
+        new, scored = [(index, batch.is_real)], [(batch.scored, batch.is_scored)]
+        parts = new * self.earlier + scored * self.current
+        rows = [torch.cat(vectors, 1) for vectors in zip(*parts, strict=True)]
+        return [
+            Unmade.of(
+                Geometry(
+                    rule,
+                    rows=self.rows,
+                    index=rows[0],
+                    is_row=rows[1],
+                    keys=self._keys,
+                    is_key=torch.cat([batch.has_past, batch.is_real], 1),
+                    end=batch.end,
+                    past=batch.past.shape[1],
+                    earlier=batch.ids.shape[1] * self.earlier,
+                )
+            )
+            for rule in self._seen.rules
+            if not isinstance(rule, Table)
+        ]
 
     def _in_order(self, seen: InOrder, kind: int) -> Tensor:
         """Return the mask for keys that lie in a room: each in the slot of its position."""
@@ -314,19 +379,19 @@ class Frame:
         batch = self.batch
         size, past, new, scored = *batch.past.shape, batch.ids.shape[1], batch.scored.shape[1]
         real = torch.cat([batch.has_past, batch.is_real], 1)
-        own = torch.eye(new, dtype=torch.bool, device=real.device)
         blocks = []
         if self.earlier:
             seen = real[:, None, :].repeat(1, new, 1)
-            if batch.sees is not None:
-                seen[:, :, past:] &= batch.sees
+            if batch.end is not None:
+                seen[:, :, past:] &= batch.are_ancestors(torch.arange(new, device=real.device))
+            own = torch.eye(new, dtype=torch.bool, device=real.device)
             seen[:, :, past:] |= own  # padding sees itself, lest its softmax be empty
             none = real.new_zeros(size, new, scored * self.current)
             blocks.append(torch.cat([seen, none], 2))
         if self.current:
             before = self._keys[:, None, : past + new] < batch.pick(batch.positions)[:, :, None]
-            if batch.sees is not None:
-                before[:, :, past:] &= batch.pick(batch.sees)
+            if batch.end is not None:
+                before[:, :, past:] &= batch.are_ancestors(batch.scored)
             itself = torch.eye(scored, dtype=torch.bool, device=real.device)
             itself = itself.expand(size, -1, -1)
             blocks.append(torch.cat([before & real[:, None, :], itself], 2))
@@ -348,6 +413,13 @@ class Frames:
     batch: Batch
     given: Entered | None = None
     whole: "tuple[Frames, slice] | None" = None
+
+    @cached_property
+    def are_long(self) -> bool:
+        """Whether some of them have masks that are not made."""
+        if self.whole is not None or self.batch.filled is not None:
+            return False
+        return any(frame.is_long for frame in (self.trunk, self.packed, self.current))
 
     @cached_property
     def trunk(self) -> Frame:

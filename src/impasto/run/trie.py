@@ -3,13 +3,14 @@
 The answers to a question share its text, so their tokens form a tree. A trie is read as one
 sequence of rows in which each row sees its ancestors and itself, which is what it would have seen
 in its own passage. Nothing else has to know: a passage alone is a trie without branches.
+
+Rows stand in the order of a walk that goes down first: behind a row come all its descendants, then
+the next branch. So where they end says who sees whom.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
-from numpy.typing import NDArray
 
 from impasto.run.passage import Passage
 
@@ -29,27 +30,26 @@ class Trie:
     """
 
     ids: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
+    parents: "array[int]" = field(default_factory=lambda: array("q"))
+    depths: "array[int]" = field(default_factory=lambda: array("q"))
     scored: list[int] = field(default_factory=list)
     passages: list[int] = field(default_factory=list)
     predictions: list[list[int]] = field(default_factory=list)
     common: int = 0
-    _rows: dict[tuple[int, int], int] = field(default_factory=dict)
+    _path: "array[int]" = field(default_factory=lambda: array("q"))  # the last passage's rows
+    _last: list[int] = field(default_factory=list)
     _asked: dict[int, int] = field(default_factory=dict)
 
     def add(self, index: int, passage: Passage) -> None:
-        """Take in a passage."""
-        row, path = -1, []
-        for depth, token in enumerate(passage.ids):
-            known = self._rows.get((row, token))
-            if known is None:
-                known = self._rows[row, token] = len(self.ids)
-                self.ids.append(token)
-                self.parents.append(row)
-                self.depths.append(depth)
-            row = known
-            path.append(row)
+        """Take in a passage; what it shares with the one before it, it shares."""
+        shared = alike([self._last, passage.ids], len(passage.ids)) if self._path else 0
+        first, count = len(self.ids), len(passage.ids) - shared
+        path = self._path = self._path[:shared] + array("q", range(first, first + count))
+        self._last = passage.ids
+        self.ids += passage.ids[shared:]
+        self.parents += array("q", [path[shared - 1] if shared else -1] * bool(count))
+        self.parents += array("q", range(first, first + count - 1))
+        self.depths += array("q", range(shared, shared + count))
         for asked in passage.scored:
             if path[asked] not in self._asked:
                 self._asked[path[asked]] = len(self.scored)
@@ -63,8 +63,8 @@ class Trie:
         return replace(
             self,
             ids=self.ids[length:],
-            parents=[max(-1, parent - length) for parent in self.parents[length:]],
-            depths=[depth - length for depth in self.depths[length:]],
+            parents=array("q", (max(-1, parent - length) for parent in self.parents[length:])),
+            depths=array("q", (depth - length for depth in self.depths[length:])),
             scored=[row - length for row in self.scored],
         )
 
@@ -74,15 +74,14 @@ class Trie:
         return self.depths[-1] == len(self.depths) - 1
 
     @property
-    def sees(self) -> NDArray[np.bool_]:
-        """Which row sees which: its ancestors and itself (rows × rows)."""
-        count = len(self.ids)
-        seen = np.zeros((count, count), dtype=bool)
-        for row, parent in enumerate(self.parents):
+    def ends(self) -> list[int]:
+        """Where each row's descendants end: row k is an ancestor of row r if k < r < ends[k]."""
+        ends = list(range(1, len(self.ids) + 1))
+        for row in range(len(ends) - 1, 0, -1):
+            parent = self.parents[row]
             if parent >= 0:
-                seen[row] = seen[parent]
-            seen[row, row] = True
-        return seen
+                ends[parent] = max(ends[parent], ends[row])
+        return ends
 
 
 def chain(index: int, passage: Passage) -> Trie:

@@ -8,7 +8,7 @@ DESIGN's section 3 is the specification; ``tests/reference.py`` is the same in i
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -24,6 +24,7 @@ from impasto.model.opened import Entered, OpenedModel
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
 from impasto.plan.attending import attentions
 from impasto.run.abreast import Abreast, Branch, columns
+from impasto.run.attention import own_attention
 from impasto.run.merge import Merge
 from impasto.run.noise import NoiseSource, noise
 from impasto.run.rows import Batch, Frame, Frames
@@ -157,7 +158,8 @@ class Walker:
         """Run a step that the prefix has run already."""
         match step:
             case Layer() | Parallel():
-                return self._advance(step, state)._replace(depth=state.depth + 1)
+                with own_attention(self.model) if self.frames.are_long else nullcontext():
+                    return self._advance(step, state)._replace(depth=state.depth + 1)
             case Freeze():
                 return self.fork(state)._replace(held=True)
             case Noise():

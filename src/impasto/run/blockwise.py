@@ -1,0 +1,185 @@
+"""Attention by blocks of rows, where a mask of all rows × all keys would be too large.
+
+A block's argument for its mask is then an :class:`Unmade` mask, which holds no numbers but says who
+sees whom (:mod:`impasto.run.geometry`). Attention that finds one takes some rows at a time, with
+the keys that any of them sees, and makes the mask of these alone. Rows that see just the keys up to
+their own need none: torch knows that case. What rows see is the same, and so are the sums.
+
+Query heads that share a key stand as further rows of one product, so keys are never copied for
+each of them. Where gradients are wanted, a block of rows is computed once more on the way back,
+so that no mask is kept until then.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+
+from impasto.run.geometry import Geometry, Piece, Run
+
+NUMBERS_AT_ONCE = 2**22  # of a mask; rows are taken at once as far as that goes
+FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
+
+
+class UnmadeError(RuntimeError):
+    """Raised where somebody wants to read the numbers of a mask that was not made."""
+
+
+class Unmade(Tensor):
+    """A mask that was not made: it has a shape, a type and a geometry, but no numbers.
+
+    It may be handed on; whoever reads it gets an error, not numbers that say nothing.
+    """
+
+    geometry: Geometry
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> "Unmade":
+        """Return the mask that a geometry stands in for."""
+        nothing = torch.zeros((), dtype=torch.bool, device=geometry.rows.device)
+        mask = nothing.expand(geometry.shape).as_subclass(cls)
+        mask.geometry = geometry
+        return mask
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.to:
+            return args[0]  # the geometry goes wherever attention runs
+        if func in _OUTWARD:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        raise UnmadeError(f"{func} reads a mask that was not made, for it would be too large")
+
+
+_OUTWARD = {
+    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim")),
+    *(getattr(Tensor, name).__get__ for name in ("layout", "requires_grad", "is_sparse")),
+    *(Tensor.size, Tensor.dim, Tensor.is_floating_point, Tensor.__len__, Tensor.__repr__),
+}
+
+
+def attend(
+    mask: Unmade,
+    query: Float[Tensor, "batch heads rows width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys value_width"],
+    scaling: float | None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch rows heads value_width"]:
+    """Return attention under a mask that was not made."""
+    given = (query, key, value)
+    blocks = _Blocks(mask.geometry, scaling, dropout)
+    if torch.is_grad_enabled() and any(each.requires_grad for each in given):
+        return blocks.with_gradients(*given)
+    return blocks.written(*given)
+
+
+class _Blocks:
+    """Attention of a call, block of rows by block of rows."""
+
+    def __init__(self, geometry: Geometry, scaling: float | None, dropout: float) -> None:
+        self._geometry, self._scaling, self._dropout = geometry, scaling, dropout
+        self._mask: Tensor | None = None  # zeros but for what the last block needed
+        self._used: list[slice] = []  # its columns that are not zeros
+
+    def written(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return attention, each block's written where it belongs."""
+        batch, heads, rows = query.shape[:3]
+        attended = query.new_empty(batch, rows, heads, value.shape[3])
+        if leading := self._geometry.causal:
+            attended[:, :leading] = self._leading(query, key, value)
+        for piece in self._geometry.pieces(self._height(query, key)):
+            attended[piece.entry, piece.rows] = self._attended(query, key, value, piece)
+        return attended
+
+    def with_gradients(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return the same, in a way that gradients find back."""
+        parts: list[list[Tensor]] = [[] for _ in query]
+        if self._geometry.causal:
+            for entry, own in zip(parts, self._leading(query, key, value), strict=True):
+                entry.append(own)
+        for piece in self._geometry.pieces(self._height(query, key)):
+            attended = checkpoint(
+                self._afresh, query, key, value, piece,
+                use_reentrant=False, preserve_rng_state=bool(self._dropout),
+            )  # fmt: skip
+            parts[piece.entry].append(attended)
+        return torch.stack([torch.cat(each) for each in parts])
+
+    def _leading(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return attention of the rows that see just the keys up to their own."""
+        first = (each[:, :, : self._geometry.causal] for each in (query, key, value))
+        attended = scaled_dot_product_attention(
+            *first,
+            dropout_p=self._dropout,
+            is_causal=True,
+            scale=self._scaling,
+            enable_gqa=key.shape[1] < query.shape[1],
+        )
+        return attended.transpose(1, 2)
+
+    def _afresh(self, query: Tensor, key: Tensor, value: Tensor, piece: Piece) -> Tensor:
+        """Return a block's attention, under a mask of its own."""
+        return _Blocks(self._geometry, self._scaling, self._dropout)._attended(
+            query, key, value, piece
+        )
+
+    def _attended(
+        self, query: Tensor, key: Tensor, value: Tensor, piece: Piece
+    ) -> Float[Tensor, "rows heads value_width"]:
+        heads, groups = query.shape[1], key.shape[1]
+        rows = query[piece.entry, :, piece.rows].unflatten(0, (groups, heads // groups))
+        attended = scaled_dot_product_attention(
+            rows.flatten(1, 2)[None],
+            _of_runs(key[piece.entry], piece)[None],
+            _of_runs(value[piece.entry], piece)[None],
+            attn_mask=self._masked(rows, piece)[None, None],
+            dropout_p=self._dropout,
+            scale=self._scaling,
+        )
+        return attended[0].unflatten(1, rows.shape[1:3]).flatten(0, 1).transpose(0, 1)
+
+    def _masked(
+        self, rows: Float[Tensor, "groups heads rows width"], piece: Piece
+    ) -> Float[Tensor, "heads_rows keys"]:
+        """Return the mask of a block, in memory that the next one's is written over."""
+        height, width = rows.shape[1] * rows.shape[2], sum(end - begin for begin, end in piece.runs)
+        if self._mask is None or self._mask.shape[0] < height or self._mask.shape[1] < width:
+            self._mask, self._used = rows.new_zeros(height, width), []
+        for columns in self._used:
+            self._mask[:, columns] = 0
+        self._used.clear()
+        mask = self._mask[:height, :width]
+        each = mask.unflatten(0, rows.shape[1:3])
+        for part, columns in _columns(piece):
+            seen = self._geometry.seen(piece.entry, piece.rows, part).to(mask.device)
+            each[:, :, columns].masked_fill_(~seen, -torch.inf)
+            self._used.append(columns)
+        return mask
+
+    def _height(self, query: Tensor, key: Tensor) -> int:
+        """Return how many rows to take at once."""
+        shared = query.shape[1] // key.shape[1]
+        height = min(max(NUMBERS_AT_ONCE // key.shape[2], FEWEST), MOST)
+        return max(height // shared, 1)
+
+
+def _of_runs(every: Float[Tensor, "groups keys width"], piece: Piece) -> Tensor:
+    """Return the keys, or values, that a block of rows sees."""
+    runs = [every[:, begin:end] for begin, end in piece.runs]
+    return runs[0] if len(runs) == 1 else torch.cat(runs, 1)
+
+
+def _columns(piece: Piece) -> Iterator[tuple[Run, slice]]:
+    """Yield the runs that not all rows of a block see, with where they stand among its keys."""
+    before, runs = 0, iter(piece.runs)
+    begin, end = next(runs)
+    for part in piece.partial:
+        while part[0] >= end:
+            before += end - begin
+            begin, end = next(runs)
+        yield part, slice(before + part[0] - begin, before + part[1] - begin)
