@@ -105,7 +105,7 @@ def test_it_is_said_once_however_much_is_asked(template):
     assert str(warning.message).startswith(f"the tokenizer puts {APPENDING[template]} behind")
 
 
-@pytest.mark.parametrize("template", TEMPLATES.keys() - APPENDING.keys())
+@pytest.mark.parametrize("template", sorted(TEMPLATES.keys() - APPENDING.keys()))
 def test_nothing_is_said_of_other_tokenizers(template, opened):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -120,8 +120,9 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         input_ids, attention_mask = asked_batch(input_ids, attention_mask, self._opened.vocabulary)
         ids = input_ids.to(self._opened.device)
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
-        if plan.injections:
-            return self._next_logits_injected(plan, ids, mask.bool(), donors)
+        is_moved = self._opened.counts_places and not mask[:, 0].all()  # by padding on the left
+        if plan.injections or is_moved:
+            return self._next_logits_apart(plan, ids, mask.bool(), donors)
         given = {} if attention_mask is None else {"attention_mask": mask}
         if not mask[:, 0].all() and self._opened.takes_positions:
             given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
@@ -309,7 +310,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             for prompt, mapping in zip(prompts, bound, strict=True)
         ]
 
-    def _next_logits_injected(
+    def _next_logits_apart(
         self, plan: Plan, ids: Tensor, is_real: Tensor, donors: Donors
     ) -> Float[Tensor, "batch vocab"]:
         prompts = [row[real].tolist() for row, real in zip(ids, is_real, strict=True)]
