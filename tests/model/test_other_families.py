@@ -293,13 +293,13 @@ def test_held_texts_of_any_number_are_right(name):
         assert log_p == pytest.approx(reference.score(model.hf, plan, *request)[0], abs=1e-3)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("make", [mbart, xglm, biogpt])
-def test_padding_on_the_left_moves_no_position_where_models_count_places(make, line):
-    model, plan = impasto.load(make()), Plan.parse(line)
+def test_padding_on_the_left_moves_no_position_where_models_count_places(make):
+    model = impasto.load(make())
     texts, width = [TEXT[:5], TEXT[3:12]], 9
     rows = torch.tensor([[0] * (width - len(ids)) + ids for ids in texts])
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in texts])
-    for found, ids in zip(model.next_logits(plan, rows, mask), texts, strict=True):
-        wanted = reference.next_logits(model.hf, plan, ids)
-        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    for plan in map(Plan.parse, LINES):
+        for found, ids in zip(model.next_logits(plan, rows, mask), texts, strict=True):
+            wanted = reference.next_logits(model.hf, plan, ids)
+            torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)

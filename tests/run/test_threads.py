@@ -106,7 +106,7 @@ def left_behind(hf: Any) -> list[Any]:
 
 
 def test_calls_of_every_kind_mixed_over_threads_and_models_are_those_of_one_thread():
-    check_mixed_calls(100)
+    check_mixed_calls(48)
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_a_thousand_calls_mixed_over_threads_and_models_are_those_of_one_thread(
     check_mixed_calls(1000)
 
 
-@pytest.mark.parametrize("name", ["bloom", "gpt2", "falcon", "gemma2", "phi3"])
+@pytest.mark.parametrize("name", ["bloom", "gpt2", "gemma2"])
 def test_threads_on_one_model_of_a_family(name: str):
     model = load_decoder(weighted(FAMILIES[name]()))
     plans = [Plan.parse(line) for line in PLANS]
@@ -127,9 +127,9 @@ def test_threads_on_one_model_of_a_family(name: str):
             model.generate(plan, [[2, 7, 1]], max_new_tokens=4),
         ]
 
-    alone = [job(at) for at in range(14)]
+    alone = [job(at) for at in range(7)]
     with ThreadPoolExecutor(THREADS) as pool:
-        assert all(map(are_close, pool.map(job, range(14)), alone))
+        assert all(map(are_close, pool.map(job, range(7)), alone))
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
@@ -186,7 +186,7 @@ def test_the_bare_model_may_be_called_while_another_thread_runs_plans_on_it():
 
     def sweep() -> None:
         stop.wait()
-        for _ in range(6):
+        for _ in range(3):
             model.loglikelihood([Plan.parse(line) for line in PLANS], [([3, 1, 4], [1, 5])])
             model.generate(Plan.parse("0-5.mlp"), [[3, 1]], max_new_tokens=3)
         done.append(1)
