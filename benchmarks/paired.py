@@ -42,7 +42,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--most", type=float, default=1.03)
     given = parser.parse_args()
-    return 0 if all([_compared(name, given) for name in given.only.split(",")]) else 1
+    good = [_compared(name, given) for name in given.only.split(",")]
+    return 0 if all(good) else 1
 
 
 def _compared(name: str, given: argparse.Namespace) -> bool:
