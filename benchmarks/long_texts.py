@@ -3,6 +3,7 @@
     python benchmarks/long_texts.py                 # all cases
     python benchmarks/long_texts.py --only freeze   # those whose name has this in it
     python benchmarks/long_texts.py --growth        # how time grows from 8,192 tokens to 16,384
+    python benchmarks/long_texts.py --masks         # masks made against masks that are not
 
 Random models (fp32, 2 threads): a Llama of 16 layers and one with sliding windows. Each case runs
 in a fresh process, once on impasto and once on the bare model, and what memory rises by while it
@@ -24,6 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 import impasto
 from impasto import Plan
+from impasto.run import rows
 from impasto.speed.memory import peak_memory
 
 LAYERS, WINDOW, VOCABULARY = 16, 1024, 97
@@ -123,7 +125,9 @@ CASES = [
     Case("score 64, noise", 16384, scored("0-7 noise(gaussian) 8-15"), forward, 2),
     Case("score 64, parallel", 16384, scored("0-3 [4-11] 12-15"), forward, 2),
     Case("score 64 four times, windows, freeze", 16384, scored(FREEZE, 4), forward, 2, "mistral"),
-    Case("apply and forward, windows, freeze", 16384, applied(FREEZE, forward), forward, 2, "mistral"),
+    Case(
+        "apply and forward, windows, freeze", 16384, applied(FREEZE, forward), forward, 2, "mistral"
+    ),
 ]  # fmt: skip
 
 GROWING = ("apply and forward, bare", "apply and forward, freeze", "score 64, freeze",
@@ -175,6 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="See the head of this file.")
     parser.add_argument("--only", default="")
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--masks", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -183,6 +188,9 @@ def main() -> int:
         case = next(case for case in CASES if case.name == name)
         print(json.dumps(measured(case, who, tokens, threads)))
         return 0
+    if given.masks:
+        torch.set_num_threads(given.threads)
+        return both_ways()
     chosen = [case for case in CASES if given.only in case.name]
     print(f"{LAYERS} layers, {given.threads} threads, torch {torch.__version__}")
     kept = [(grown if given.growth else beside)(case, given.threads) for case in chosen]
@@ -218,6 +226,27 @@ def grown(case: Case, threads: int) -> bool:
         flush=True,
     )
     return is_kept
+
+
+def both_ways() -> int:
+    """Time scoring with whole masks and with none, for `rows.NUMBERS_OF_A_MASK`."""
+    hf = model("llama")
+    for tokens in (256, 512, 1024, 2048, 4096):
+        ids = torch.randint(3, VOCABULARY, (tokens,)).tolist()
+        told = []
+        for name in ("score 64, freeze", "score 64 four times, freeze"):
+            case = next(case for case in CASES if case.name == name)
+            seconds: dict[int, list[float]] = {0: [], 2**40: []}
+            for _ in range(5):
+                for numbers, took in seconds.items():
+                    rows.NUMBERS_OF_A_MASK = numbers
+                    begun = time.perf_counter()
+                    case.ours(hf, ids)
+                    took.append(time.perf_counter() - begun)
+            blocks, whole = (min(took[1:]) for took in seconds.values())
+            told.append(f"{name}: {blocks:.3f} s by blocks, {whole:.3f} s with whole masks")
+        print(f"{tokens:5} tokens ({tokens**2 / 2**20:5.2f} Mi numbers): {'; '.join(told)}")
+    return 0
 
 
 if __name__ == "__main__":

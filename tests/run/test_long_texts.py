@@ -324,8 +324,10 @@ def test_a_long_text_is_scored_as_the_whole_mask_scores_it(long_model, monkeypat
     requests = [(text(), [n, 2, 3]) for n in range(2)]
     plans = [Plan.parse(plan) for plan in ("0-2 freeze 3-5", "0 noise(gaussian) [1|2] 3-5")]
     monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)
-    found = impasto.load(long_model).loglikelihood(plans, requests)
+    model = impasto.load(long_model)
+    found = model.loglikelihood(plans, requests)
     monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**30)
-    for one, other in zip(found, impasto.load(long_model).loglikelihood(plans, requests), strict=True):
+    whole = model.loglikelihood(plans, requests)
+    for one, other in zip(found, whole, strict=True):
         for (log_p, _), (expected, _) in zip(one, other, strict=True):
             assert log_p == near(expected)

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward as stock
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import impasto
 import reference

@@ -103,8 +103,8 @@ class Visibility:
         """
         rule = self.rules[kind]
         if not isinstance(rule, Table):
-            seen = _is_seen(rule, rows, keys[:, None, :]) & allowed
-            return _added(~seen[:, None], dtype, self.numbers)
+            hidden = _is_hidden(rule, rows, keys[:, None, :]) | ~allowed
+            return _added(hidden.unsqueeze(1), dtype, self.numbers)
         seen = rule.seen[:, rows[:, :, None], keys[:, None, :]].transpose(0, 1)
         if seen.dtype == torch.bool:
             return _added(~(seen & allowed[:, None]), dtype, None)
@@ -146,8 +146,8 @@ class InOrder:
         rule = self.rules[kind]
         if isinstance(rule, Table):
             return _rows(self._tables[kind], rows, count)
-        seen = _is_seen(rule, rows, torch.arange(count, device=rows.device))
-        return _added(~seen[:, None], self.dtype, self.numbers)
+        hidden = _is_hidden(rule, rows, torch.arange(count, device=rows.device))
+        return _added(hidden.unsqueeze(1), self.dtype, self.numbers)
 
     def mask_apart(
         self,
@@ -160,9 +160,9 @@ class InOrder:
         rule = self.rules[kind]
         if not isinstance(rule, Table):
             keys = torch.arange(count, device=rows.device)
-            seen = _is_seen(rule, rows, keys) & (keys < rows[..., None])
-            seen |= keys == own[..., None]
-            return _added(~seen[:, None], self.dtype, self.numbers)
+            hidden = _is_hidden(rule, rows, keys, itself=True)
+            hidden &= keys != own.unsqueeze(-1)
+            return _added(hidden.unsqueeze(1), self.dtype, self.numbers)
         table = self._tables[kind]
         itself = table.diagonal(dim1=1, dim2=2)[:, rows.to(table.device)].transpose(0, 1)
         own = own.to(table.device)[:, None, :, None].expand_as(itself[..., None])
@@ -189,18 +189,23 @@ class InOrder:
         return found
 
 
-def _is_seen(
-    rule: Interval, rows: Int[Tensor, "batch rows"], keys: Int[Tensor, "*keys"]
+def _is_hidden(
+    rule: Interval,
+    rows: Int[Tensor, "batch rows"],
+    keys: Int[Tensor, "*keys"],
+    itself: bool = False,
 ) -> Bool[Tensor, "batch rows keys"]:
-    """Return whether rows see keys at these positions, by a layer's rule alone."""
-    seen = keys <= rows[..., None]
-    return seen if rule == Causal() else seen & (keys >= rule.first_seen(rows)[..., None])
+    """Return whether keys at positions are hidden from rows by a layer's rule, each from itself."""
+    rows = rows.unsqueeze(-1)
+    hidden = keys >= rows if itself else keys > rows
+    return hidden if isinstance(rule, Causal) else hidden | (keys < rule.first_seen(rows))
 
 
 def _added(hidden: Tensor, dtype: torch.dtype, numbers: torch.dtype | None) -> Tensor:
     """Return what is added to scores where keys are hidden: −∞, or what the model itself adds."""
     lowest = -torch.inf if numbers is None else torch.finfo(numbers).min
-    return torch.zeros_like(hidden, dtype=numbers or dtype).masked_fill_(hidden, lowest)
+    zeros = torch.zeros(hidden.shape, dtype=numbers or dtype, device=hidden.device)
+    return zeros.masked_fill_(hidden, lowest)
 
 
 def _rows(table: Tensor, rows: Int[Tensor, "batch rows"], count: int) -> Tensor:

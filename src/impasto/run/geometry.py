@@ -44,6 +44,11 @@ class Piece(NamedTuple):
     runs: list[Run]
     partial: list[Run]
 
+    @property
+    def width(self) -> int:
+        """How many keys the runs hold."""
+        return sum(end - begin for begin, end in self.runs)
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
@@ -147,7 +152,7 @@ class Geometry:
         return leading
 
     def pieces(self, height: int) -> list[Piece]:
-        """Return what the rows behind the ``causal`` ones are cut into, ``height`` or fewer each."""
+        """Return what rows behind the ``causal`` ones are cut into, ``height`` or fewer each."""
         if height not in self._pieces:
             bounds = ((self.causal, self.earlier), (self.earlier, self.rows.shape[1]))
             self._pieces[height] = [
@@ -165,7 +170,7 @@ class Geometry:
         own = (begin, begin + rows.stop - rows.start)
         every = self._rows
         real = every.is_row[entry, rows]
-        spans = [each[entry, rows][real] for each in (every.position, every.first, every.index)]
+        spans = [each[entry, rows][real] for each in (every.position, every.first, every.place)]
         some = all_of_them = np.zeros(len(tiles.begin), dtype=bool)
         if real.any():
             some, all_of_them = tiles.seen(spans[0] - is_current, *spans[1:])
@@ -193,7 +198,7 @@ class _Rows(NamedTuple):
 
     position: Ints
     first: Ints
-    index: Ints
+    place: Ints
     is_row: Flags
 
 

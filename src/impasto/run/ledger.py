@@ -17,10 +17,12 @@ from transformers.cache_utils import DynamicLayer
 
 from impasto.error import UserError
 from impasto.plan import Plan
+from impasto.run.returned import give_back
 from impasto.run.rows import Batch
 from impasto.run.slot import KeysValues, Past, Pasts, Room, Tail
 
 _LEAST_ROOM = 64  # slots; a room is an eighth larger than what it holds, but not less than this
+_LARGE = 2**20  # bytes of keys whose memory is worth being given back at once
 
 
 class Ledger(DynamicLayer):
@@ -82,6 +84,7 @@ class Occurrence(DynamicLayer):
         length, room = kept.taken, self._room
         if room is None or not self._is_in(room, length + rows):
             room = Room.like(kept, len(kept.keys), _roomy(length, rows), transposed=False)
+            del kept  # lest it stay while it moves
             self._move(room)
         return Tail(room, length)
 
@@ -110,6 +113,10 @@ class Occurrence(DynamicLayer):
         room.fill(0, kept)
         self._room, self._part = room, None
         self.keys, self.values = room.first(kept.taken)
+        size = kept.keys.nbytes
+        del kept
+        if size > _LARGE:
+            give_back()  # lest what lay in the heap stays there beside the room
 
     def keep(self, kept: KeysValues) -> None:
         """Hold what earlier tokens, new ones included, have left now."""
