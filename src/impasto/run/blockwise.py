@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from impasto.run.geometry import Geometry, Piece, Run
 
-NUMBERS_AT_ONCE = 2**22  # of a mask; rows are taken at once as far as that goes
+NUMBERS_AT_ONCE = 2**21  # of a mask; rows are taken at once as far as that goes
 FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
 
 
@@ -83,8 +83,10 @@ class _Blocks:
 
     def __init__(self, geometry: Geometry, scaling: float | None, dropout: float) -> None:
         self._geometry, self._scaling, self._dropout = geometry, scaling, dropout
+        self._widest = 0  # how many keys a block sees at the most, where blocks share memory
         self._mask: Tensor | None = None  # zeros but for what the last block needed
         self._used: list[slice] = []  # its columns that are not zeros
+        self._beside: list[_Beside] = []
 
     def written(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return attention, each block's written where it belongs."""
@@ -92,7 +94,10 @@ class _Blocks:
         attended = query.new_empty(batch, rows, heads, value.shape[3])
         if leading := self._geometry.causal:
             attended[:, :leading] = self._leading(query, key, value)
-        for piece in self._geometry.pieces(self._height(query, key)):
+        pieces = self._geometry.pieces(self._height(query, key))
+        self._widest = max((piece.width for piece in pieces), default=0)
+        self._beside = [_Beside(key, self._widest), _Beside(value, self._widest)]
+        for piece in pieces:
             attended[piece.entry, piece.rows] = self._attended(query, key, value, piece)
         return attended
 
@@ -133,10 +138,13 @@ class _Blocks:
     ) -> Float[Tensor, "rows heads value_width"]:
         heads, groups = query.shape[1], key.shape[1]
         rows = query[piece.entry, :, piece.rows].unflatten(0, (groups, heads // groups))
+        if self._beside:
+            seen = [beside.of(piece) for beside in self._beside]
+        else:
+            seen = [_of_runs(each[piece.entry], piece) for each in (key, value)]
         attended = scaled_dot_product_attention(
             rows.flatten(1, 2)[None],
-            _of_runs(key[piece.entry], piece)[None],
-            _of_runs(value[piece.entry], piece)[None],
+            *(each[None] for each in seen),
             attn_mask=self._masked(rows, piece)[None, None],
             dropout_p=self._dropout,
             scale=self._scaling,
@@ -147,9 +155,9 @@ class _Blocks:
         self, rows: Float[Tensor, "groups heads rows width"], piece: Piece
     ) -> Float[Tensor, "heads_rows keys"]:
         """Return the mask of a block, in memory that the next one's is written over."""
-        height, width = rows.shape[1] * rows.shape[2], sum(end - begin for begin, end in piece.runs)
-        if self._mask is None or self._mask.shape[0] < height or self._mask.shape[1] < width:
-            self._mask, self._used = rows.new_zeros(height, width), []
+        height, width = rows.shape[1] * rows.shape[2], piece.width
+        if self._mask is None or len(self._mask) < height:
+            self._mask, self._used = rows.new_zeros(height, max(width, self._widest)), []
         for columns in self._used:
             self._mask[:, columns] = 0
         self._used.clear()
@@ -166,6 +174,36 @@ class _Blocks:
         shared = query.shape[1] // key.shape[1]
         height = min(max(NUMBERS_AT_ONCE // key.shape[2], FEWEST), MOST)
         return max(height // shared, 1)
+
+
+class _Beside:
+    """Keys, or values, of blocks of rows, laid side by side in memory that blocks share.
+
+    Blocks one behind the other often see the same keys first, which stay where they lie.
+    """
+
+    def __init__(self, every: Float[Tensor, "batch groups keys width"], widest: int) -> None:
+        self._every, self._widest = every, widest
+        self._room: Tensor | None = None
+        self._first = (-1, 0, 0)  # the sequence and the run of keys that the room begins with
+
+    def of(self, piece: Piece) -> Float[Tensor, "groups keys width"]:
+        """Return those that a block of rows sees."""
+        every = self._every[piece.entry]
+        (begin, end), *others = piece.runs
+        if not others:
+            return every[:, begin:end]
+        if self._room is None:
+            self._room = every.new_empty(len(every), self._widest, every.shape[2])
+        entry, known, until = self._first
+        there = min(until, end) - begin if (entry, known) == (piece.entry, begin) else 0
+        self._room[:, there : end - begin] = every[:, begin + there : end]
+        self._first = (piece.entry, begin, end)
+        at = end - begin
+        for run in others:
+            self._room[:, at : at + run[1] - run[0]] = every[:, run[0] : run[1]]
+            at += run[1] - run[0]
+        return self._room[:, :at]
 
 
 def _of_runs(every: Float[Tensor, "groups keys width"], piece: Piece) -> Tensor:

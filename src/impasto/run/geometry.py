@@ -44,6 +44,11 @@ class Piece(NamedTuple):
     runs: list[Run]
     partial: list[Run]
 
+    @property
+    def width(self) -> int:
+        """How many keys the runs hold."""
+        return sum(end - begin for begin, end in self.runs)
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
