@@ -104,7 +104,14 @@ def test_the_published_head_is_drawn_from_its_seed_and_learns():
     assert np.mean(np.array(one(features)) == labels) > 0.8
 
 
-@pytest.mark.parametrize("options", [{}, {"head": "published"}, {"pairs": "apart"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": "published"},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"pairs": "apart"}, marks=pytest.mark.slow),
+    ],
+)
 def test_plans_together_say_what_each_says_alone_and_heads_are_found_again(
     model, data, options, tmp_path, monkeypatch
 ):

@@ -195,5 +195,5 @@ def test_masked_texts_come_to_perplexity_and_accuracy(tmp_path):
     found = judged(task, [(-2.0, 1, 2), (-4.0, 0, 1)])
     assert found["pseudo_perplexity"].value == pytest.approx(np.exp(2))
     assert found["acc"].value == pytest.approx(1 / 3)
-    with pytest.raises(UserError, match="reads a file"):
+    with pytest.raises(UserError, match="needs the option 'data'"):
         check_entry("masked_text")

@@ -19,13 +19,14 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from impasto.error import ImpastoError
 from impasto.run.geometry import Geometry, Piece, Run
 
 NUMBERS_AT_ONCE = 2**21  # of a mask; rows are taken at once as far as that goes
 FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
 
 
-class UnmadeError(RuntimeError):
+class UnmadeError(ImpastoError, RuntimeError):
     """Raised where somebody wants to read the numbers of a mask that was not made."""
 
 

@@ -6,6 +6,7 @@ kind is run on states of a longer text: whole, packed, and behind held rows.
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from impasto.model.anatomy import ModelError
@@ -89,8 +90,9 @@ def _check(model: OpenedModel, kinds: list[int], tokens: int) -> None:
     ids = draw(model, tokens)
     scored = range(tokens - BEYOND, tokens)
     walker = Walker(model, first_batch([chain(0, Passage(ids, scored, {}))], model.device))
-    entered: Entered = walker.frames.trunk.entered
-    states: Tensor = entered.states
+    places = torch.arange(tokens, device=model.device)[None]
+    entered: Entered = model.enter(torch.tensor([ids], device=model.device), places)
+    states: Tensor = entered.states  # with the masks that the model itself makes
     current = walker.batch.pick(states)
     for layer in kinds:
         own = model.blocks[layer](states, entered.arguments[layer])[0, scored.start :]

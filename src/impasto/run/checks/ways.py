@@ -30,8 +30,8 @@ from impasto.run.schedule import Call, Operation, Parted, labels, schedule, way
 from impasto.run.trie import Trie, chain
 from impasto.run.walk import State, Walker
 
-Pair = tuple[Float[Tensor, "rows width"], Float[Tensor, "rows width"]]
-"""What the engine found, and what the bare model says."""
+Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
+"""What the engine found, and what the bare model says: rows × width, both."""
 
 
 @dataclass(frozen=True, slots=True)
