@@ -3,9 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 FILE = Path(__file__).parents[2] / "benchmarks" / "paper_c.py"
 
 
+@pytest.mark.slow
 def test_the_check_for_a_gpu_prints_paper_cs_tables_beside_the_papers(tmp_path, capsys):
     spec = importlib.util.spec_from_file_location("paper_c", FILE)
     assert spec is not None
