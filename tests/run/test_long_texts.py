@@ -29,6 +29,13 @@ CONTEXT = [5, 17, 3, 88, 41, 2, 60, 9, 33]  # longer than the windows of four
 FREEZE = Plan.parse("0-2 freeze 3-5")
 
 
+@pytest.fixture(params=["run by run", "under a mask"])
+def both_ways(request, monkeypatch):
+    """As a processor attends, and as any other device does."""
+    if request.param == "under a mask":
+        monkeypatch.setattr(blockwise, "_WITH_SHARES", None)
+
+
 @pytest.fixture
 def by_blocks(monkeypatch):
     """Masks of any size are too large, and blocks and tiles so small that there are several."""
@@ -49,12 +56,12 @@ def near(log_p):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_are_the_reference(name, by_blocks):
+def test_scores_are_the_reference(name, both_ways, by_blocks):
     """Contexts alone and shared, of several lengths, behind a common prefix or not."""
     hf = family(name)
     requests = [(CONTEXT, [2, n, 6]) for n in (7, 8)]
     requests += [([7, 1, 8], [2, 8, 1, 8]), ([7, 1, 8, 2], [9])]
-    plans = spread(name, NAMES, core=7, others=11)
+    plans = spread(name, NAMES, core=11, others=23)
     for plan, scores in zip(plans, impasto.load(hf).loglikelihood(plans, requests), strict=True):
         for request, (log_p, is_greedy) in zip(requests, scores, strict=True):
             expected = reference.score(hf, plan, *request)
@@ -74,7 +81,7 @@ def test_texts_are_written_as_the_reference_writes_them(name, by_blocks):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "mistral", "qwen2"])
-def test_padded_batches_under_apply(name, side, by_blocks):
+def test_padded_batches_under_apply(name, side, both_ways, by_blocks):
     hf = family(name)
     texts = [CONTEXT, CONTEXT[:6]]
     pads = [0] * 3
@@ -162,7 +169,7 @@ def test_gradients_are_those_of_the_whole_mask(name, by_blocks, monkeypatch):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_half_precision_is_as_near_as_with_the_whole_mask(by_blocks, monkeypatch):
+def test_half_precision_is_as_near_as_with_the_whole_mask(both_ways, by_blocks, monkeypatch):
     exact = family("llama")
     half = FAMILIES["llama"]()
     half.load_state_dict(exact.state_dict())
@@ -320,7 +327,7 @@ def test_nor_under_apply(plan, monkeypatch):
         hf.generate(ids, max_new_tokens=2, do_sample=False, pad_token_id=0)
 
 
-def test_a_long_text_is_scored_as_the_whole_mask_scores_it(long_model, monkeypatch):
+def test_a_long_text_is_scored_as_the_whole_mask_scores_it(long_model, both_ways, monkeypatch):
     requests = [(text(), [n, 2, 3]) for n in range(2)]
     plans = [Plan.parse(plan) for plan in ("0-2 freeze 3-5", "0 noise(gaussian) [1|2] 3-5")]
     monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)

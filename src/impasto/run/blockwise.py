@@ -5,12 +5,17 @@ sees whom (:mod:`impasto.run.geometry`). Attention that finds one takes some row
 the keys that any of them sees, and makes the mask of these alone. Rows that see just the keys up to
 their own need none: torch knows that case. What rows see is the same, and so are the sums.
 
+On a processor a block attends to each run of keys by itself, to those that all of its rows see
+without any mask, and the results are merged by their shares of the softmax, which torch's own
+kernel returns beside them. Elsewhere, and where gradients are wanted (which those shares have not),
+a block attends to all runs at once under a mask. Then it is computed once more on the way back, so
+that no mask is kept until then.
+
 Query heads that share a key stand as further rows of one product, so keys are never copied for
-each of them. Where gradients are wanted, a block of rows is computed once more on the way back,
-so that no mask is kept until then.
+each of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +29,10 @@ from impasto.run.geometry import Geometry, Piece, Run
 
 NUMBERS_AT_ONCE = 2**21  # of a mask; rows are taken at once as far as that goes
 FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
+
+# Attention, and the logarithm of what its softmax divides by. It is torch's own kernel for `sdpa`
+# on a processor, which does not hand that out; `--masks` of benchmarks/long_texts.py compares.
+_WITH_SHARES = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 
 
 class UnmadeError(ImpastoError, RuntimeError):
@@ -74,9 +83,20 @@ def attend(
     """Return attention under a mask that was not made."""
     given = (query, key, value)
     blocks = _Blocks(mask.geometry, scaling, dropout)
+    if _WITH_SHARES and _can_be_merged(given, dropout):
+        return blocks.merged(*given)
     if torch.is_grad_enabled() and any(each.requires_grad for each in given):
         return blocks.with_gradients(*given)
     return blocks.written(*given)
+
+
+def _can_be_merged(given: tuple[Tensor, Tensor, Tensor], dropout: float) -> bool:
+    """Whether a processor's kernel tells what is needed for merging what it returns."""
+    query, key, value = given
+    if torch.is_grad_enabled() and any(each.requires_grad for each in given):
+        return False
+    is_alike = key.shape[3] == value.shape[3] and query.dtype == key.dtype == value.dtype
+    return query.device.type == "cpu" and is_alike and not dropout
 
 
 class _Blocks:
@@ -88,6 +108,45 @@ class _Blocks:
         self._mask: Tensor | None = None  # zeros but for what the last block needed
         self._used: list[slice] = []  # its columns that are not zeros
         self._beside: list[_Beside] = []
+
+    def merged(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return attention, run of keys by run of keys."""
+        batch, heads, rows = query.shape[:3]
+        attended = query.new_empty(batch, rows, heads, value.shape[3])
+        if leading := self._geometry.causal:
+            attended[:, :leading] = self._leading(query, key, value)
+        shared = heads // key.shape[1]
+        for piece in self._geometry.pieces(max(MOST // shared, 1)):
+            own = query[piece.entry, :, piece.rows].unflatten(0, (-1, shared))
+            found = self._over_runs(own, key[piece.entry], value[piece.entry], piece)
+            attended[piece.entry, piece.rows] = found.flatten(0, 1).transpose(0, 1)
+        return attended
+
+    def _over_runs(
+        self,
+        query: Float[Tensor, "groups heads rows width"],
+        key: Float[Tensor, "groups keys width"],
+        value: Float[Tensor, "groups keys width"],
+        piece: Piece,
+    ) -> Float[Tensor, "groups heads rows width"]:
+        """Return a block's attention, merged from that to each run of keys."""
+        assert _WITH_SHARES is not None, "it was asked before"
+        rows, outputs, logs = query.flatten(1, 2)[None], [], []
+        for (begin, end), is_partial in piece.parts():
+            mask = seen = None
+            if is_partial:
+                seen = self._geometry.seen(piece.entry, piece.rows, (begin, end)).to(query.device)
+                hidden = ~seen.repeat(query.shape[1], 1)
+                mask = rows.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[None, None]
+            output, log = _WITH_SHARES(
+                rows, key[None, :, begin:end], value[None, :, begin:end],
+                attn_mask=mask, scale=self._scaling,
+            )  # fmt: skip
+            if seen is not None:  # of no key at all the kernel says 0
+                log = log.masked_fill(~seen.any(1).repeat(query.shape[1]), -torch.inf)
+            outputs.append(output)
+            logs.append(log)
+        return _together(outputs, logs)[0].unflatten(1, query.shape[1:3])
 
     def written(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return attention, each block's written where it belongs."""
@@ -175,6 +234,20 @@ class _Blocks:
         shared = query.shape[1] // key.shape[1]
         height = min(max(NUMBERS_AT_ONCE // key.shape[2], FEWEST), MOST)
         return max(height // shared, 1)
+
+
+def _together(
+    outputs: Sequence[Float[Tensor, "1 groups rows width"]],
+    logs: Sequence[Float[Tensor, "1 groups rows"]],
+) -> Float[Tensor, "1 groups rows width"]:
+    """Merge attention to several runs of keys, by the logarithms of what each was divided by."""
+    if len(outputs) == 1:
+        return outputs[0]
+    shares = torch.stack(list(logs)).softmax(0)[..., None]
+    merged = outputs[0] * shares[0]
+    for output, share in zip(outputs[1:], shares[1:], strict=True):
+        merged += output * share
+    return merged.to(outputs[0].dtype)
 
 
 class _Beside:

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.plan import Step
-from impasto.run.returned import give_back
 from impasto.run.slot import KeysValues, put_by
 from impasto.run.walk import Splice, State, Walker
 
@@ -51,8 +50,6 @@ class Flock:
             left.append(after.kept)
             each.append(after._replace(kept=()))
         kept = tuple(put_by(parts) for parts in zip(*left, strict=True))
-        if any(walker.frames.are_long for walker in self.walkers):
-            give_back()  # what a block worked on, lest the heap grow around what stays
         return States(tuple(each), (*state.kept, *kept))
 
     def retire(self, state: States) -> States:

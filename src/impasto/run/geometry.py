@@ -8,7 +8,7 @@ itself, if k ≤ r < end[k]. So a few numbers for each row and key say it all, a
 :mod:`impasto.run.blockwise` attends without ever making a mask of all rows × all keys.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +23,8 @@ from torch import Tensor
 from impasto.model.visibility import Interval
 
 TILE = 64  # keys of which it is said together whether rows see all, some or none of them
+
+_FAR = int(np.iinfo(np.int64).max)  # a position that no row has
 
 Run = tuple[int, int]
 Ints = NDArray[np.int64]
@@ -43,6 +45,20 @@ class Piece(NamedTuple):
     rows: slice
     runs: list[Run]
     partial: list[Run]
+
+    def parts(self) -> Iterator[tuple[Run, bool]]:
+        """Yield the runs cut at where ``partial`` ones begin and end, and whether each is one."""
+        partial = iter([*self.partial, (_FAR, _FAR)])
+        begin, end = next(partial)
+        for at, last in self.runs:
+            while at < last:
+                if at < begin:
+                    yield (at, min(begin, last)), False
+                    at = min(begin, last)
+                else:
+                    yield (begin, end), True
+                    at = end
+                    begin, end = next(partial)
 
     @property
     def width(self) -> int:
@@ -270,6 +286,3 @@ class _Tiles(NamedTuple):
         edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).tolist()
         pairs = zip(edges[::2], edges[1::2], strict=True)
         return [(int(self.begin[one]), int(self.end[other - 1])) for one, other in pairs]
-
-
-_FAR = np.iinfo(np.int64).max  # a position that no row has

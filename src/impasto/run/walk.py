@@ -8,7 +8,7 @@ DESIGN's section 3 is the specification; ``tests/reference.py`` is the same in i
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -27,6 +27,7 @@ from impasto.run.abreast import Abreast, Branch, columns
 from impasto.run.attention import own_attention
 from impasto.run.merge import Merge
 from impasto.run.noise import NoiseSource, noise
+from impasto.run.returned import give_back
 from impasto.run.rows import Batch, Frame, Frames
 from impasto.run.slot import KeysAndValuesReady, KeysValues, Past, Pasts, Place, Slot, nothing
 
@@ -158,7 +159,10 @@ class Walker:
         """Run a step that the prefix has run already."""
         match step:
             case Layer() | Parallel():
-                with own_attention(self.model) if self.frames.are_long else nullcontext():
+                if not self.frames.are_long:
+                    return self._advance(step, state)._replace(depth=state.depth + 1)
+                give_back()  # what the last block worked on, lest the heap grow around what stays
+                with own_attention(self.model):
                     return self._advance(step, state)._replace(depth=state.depth + 1)
             case Freeze():
                 return self.fork(state)._replace(held=True)
