@@ -10,6 +10,7 @@ import impasto
 from families import family
 from impasto import Plan, UserError, strategies
 from impasto.model.block import Part
+from impasto.plan.program import lower
 from impasto.run import bundle, memory
 from impasto.run.bundle import bundles
 from impasto.run.cost import cost, shares
@@ -149,7 +150,7 @@ def test_less_memory_makes_smaller_batches_and_the_same_answers():
     model = impasto.load(family("llama"))
     prompts = [[n, 2, 3, 5] for n in range(12)]
     expected = model.generate(PLANS[::7], prompts, max_new_tokens=3)
-    each = memory.bytes_per_row(MODEL, plant([plan.steps for plan in PLANS[::7]]), 14)
+    each = memory.bytes_per_row(MODEL, plant([lower(plan).instructions for plan in PLANS[::7]]), 14)
     model.memory = 30 * each
     assert model.generate(PLANS[::7], prompts, max_new_tokens=3) == expected
 

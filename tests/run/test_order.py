@@ -1,35 +1,34 @@
-"""In what order plans end, and how the steps of plans that decode together are put in order."""
+"""In what order plans end, and how what plans run is put in order when they decode together."""
 
 from impasto import Plan
-from impasto.plan import Layer
+from impasto.plan.program import RunLayer, layers, lower
 from impasto.run.rooms import spans_of
-from impasto.run.schedule import Call, labels, neighbourhood, schedule, way
+from impasto.run.schedule import Call, neighbourhood, schedule
 from impasto.run.tree import plant, trunk_first, walk
 
 
 class Counting:
-    """Walks nowhere: a state is the steps so far. Knows how many states were made."""
+    """Runs nothing: a state is the instructions so far."""
 
     def start(self):
         return ()
 
-    def step(self, step, state):
-        return (*state, step)
+    def step(self, instruction, state):
+        return (*state, instruction)
 
-    def inject(self, state, splice, donor, given):
+    def inject(self, instruction, state, splice, donor, given):
         raise AssertionError
 
-    def retire(self, state):
-        return state
+
+def run(instructions):
+    return [(each.layer, each.part) for one in instructions for each in layers(one)]
 
 
 def ended(lines, kinds=()):
-    plans = [Plan.parse(line) for line in lines]
-    found = list(
-        walk(trunk_first(plant([plan.steps for plan in plans])), Counting(), {}, kinds=kinds)
-    )
-    assert sorted(index for index, _ in found) == list(range(len(plans)))
-    assert all(state == plans[index].steps for index, state in found)
+    programs = [lower(Plan.parse(line)).instructions for line in lines]
+    found = list(walk(trunk_first(plant(programs)), Counting(), {}, kinds=kinds))
+    assert sorted(index for index, _ in found) == list(range(len(programs)))
+    assert all(run(state) == run(programs[index]) for index, state in found)
     return [lines[index] for index, _ in found]
 
 
@@ -37,7 +36,7 @@ LINES = [f"0-{k} freeze {k + 1}-5" for k in range(5)] + [f"0-{k} {k + 1}-5.mlp" 
 
 
 def test_plans_of_one_kind_end_one_after_the_other():
-    kinds = [neighbourhood(way(Plan.parse(line).steps))[0] for line in LINES]
+    kinds = [neighbourhood(lower(Plan.parse(line)))[0] for line in LINES]
     in_turn = [line for line in ended(LINES, kinds) if "freeze" in line]
     places = [ended(LINES, kinds).index(line) for line in in_turn]
     assert max(places) - min(places) == len(in_turn) - 1
@@ -55,11 +54,11 @@ def test_a_branch_that_parts_again_waits_for_its_turn():
 
 
 def calls(*lines):
-    ways = [way(Plan.parse(line).steps) for line in lines]
-    spans = spans_of([3] * len(ways))
-    made = schedule(ways, spans, [at > 0 for at in range(len(ways))], call=100.0)
-    steps = [(call.step, len(call.plans)) for call in made if isinstance(call, Call)]
-    return [(step.index, step.part, count) for step, count in steps if isinstance(step, Layer)]
+    programs = [lower(Plan.parse(line)) for line in lines]
+    spans = spans_of([3] * len(programs))
+    made = schedule(programs, spans, [at > 0 for at in range(len(programs))], call=100.0)
+    runs = [(call.instruction, len(call.plans)) for call in made if isinstance(call, Call)]
+    return [(each.layer, each.part, count) for each, count in runs if isinstance(each, RunLayer)]
 
 
 def test_a_step_waits_for_plans_that_are_still_to_come_to_it():
@@ -75,4 +74,4 @@ def test_a_step_waits_for_plans_that_are_still_to_come_to_it():
 def test_plans_that_wait_for_each_other_go_on_all_the_same():
     found = calls("0.mlp 1.mlp", "1.mlp 0.mlp")
     assert sum(count for _, _, count in found) == 4
-    assert labels(way(Plan.parse("0 0").steps)) == [(0, 0), (0, 1)]
+    assert lower(Plan.parse("0 0")).occurrences == ((0, 0), (0, 1))

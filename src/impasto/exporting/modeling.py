@@ -25,7 +25,8 @@ KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for 
 class Planned:
     """Comes before a family's own class: ``class PlannedForCausalLM(Planned, Family)``.
 
-    ``config.impasto`` says where the blocks are, what their parts return, and the plan's steps.
+    ``config.impasto`` says where the blocks are, what their parts return, and what runs: the plan's
+    program (:mod:`impasto.plan.program`), in which nothing is left to decide.
     """
 
     _supports_flash_attn = _can_compile_fullgraph = False
@@ -39,7 +40,7 @@ class Planned:
         self._told = config.impasto
         path = self._told["blocks"]
         self._blocks = list(self.get_submodule(path))
-        named = set(_layers(self._told["steps"]))
+        named = set(_layers(self._told["program"]))
         for index, block in enumerate(self._blocks):
             if index not in named:
                 for contents in (block._modules, block._parameters, block._buffers):
@@ -100,18 +101,17 @@ class Run:
         self.blocks, self.told, self.draws = model._blocks, model._told, model.draws
         self.noted, self.entered = noted, states
         self.cache: Any = next((v for v in noted[0].values() if isinstance(v, Cache)), None)
-        self.steps = self.told["steps"]
+        self.program = self.told["program"]
         self.ledger = None if self.cache is None else Ledger.of(self.cache)
         self.past = iter([] if self.cache is None else self.cache.layers[1:])
         self.kept: list[Any] = []
-        self.is_held, self.noises = False, 0
         self._read(call)
 
     def _read(self, call: Any) -> None:
         """Read which tokens there are, where the cache or the noise wants to know."""
         ids, size, new = call.get("input_ids"), *self.entered.shape[:2]
         if ids is None:
-            if any("noise" in step for step in self.steps):
+            if any("noise" in each for each in self.program):
                 raise ValueError("noise depends on the tokens read: call the model with input_ids")
             ids = torch.zeros(size, new, dtype=torch.long, device=self.entered.device)
         read = None if self.ledger is None else self.ledger.keys
@@ -125,29 +125,25 @@ class Run:
 
     def states(self) -> Any:
         """Return the states that the final norm reads."""
-        earlier, current, depth = self.entered, None, 0
-        for step in self.steps:
-            if "layer" in step or "parallel" in step:
-                earlier, current = self._step(step, earlier, current)
-                depth += 1
-                continue
-            current = earlier if current is None else current
-            if "noise" in step:
-                earlier = earlier if self.is_held else self._noised(step, earlier, depth)
-                self.noises += 1
+        earlier, current = self.entered, None
+        for each in self.program:
+            if "split" in each:
+                current = earlier
+            elif "noise" in each:
+                earlier = self._noised(each, earlier)
             else:
-                self.is_held = True
+                earlier, current = self._step(each, earlier, current)
         if self.ledger is not None:
             self.ledger.record(self.cache, self.ids[:, -self.new :], self.kept)
         return earlier if current is None else current
 
-    def _step(self, step: Any, earlier: Any, current: Any) -> Any:
-        if "layer" in step:
-            return self._layer(step["layer"], step["part"], earlier, current)
-        is_mean, count = step["combine"] == "mean", len(step["parallel"])
+    def _step(self, run: Any, earlier: Any, current: Any) -> Any:
+        if "run" in run:
+            return self._layer(run, earlier, current)
+        is_mean, count = run["combine"] == "mean", len(run["branches"])
         merged: list[Any] = [torch.zeros_like(earlier) if is_mean else earlier]
         merged.append(None if current is None else merged[0] if is_mean else current)
-        for branch in step["parallel"]:
+        for branch in run["branches"]:
             ends = (earlier, current)
             for inner in branch:
                 ends = self._step(inner, *ends)
@@ -158,16 +154,17 @@ class Run:
                     merged[k] = merged[k] + (end if is_mean else end - begun)
         if is_mean:
             merged = [None if each is None else each / count for each in merged]
-        return (earlier if self.is_held else merged[0]), merged[1]
+        return (earlier if run["rows"] == "kv-only" else merged[0]), merged[1]
 
-    def _layer(self, index: int, part: str, earlier: Any, current: Any) -> Any:
+    def _layer(self, run: Any, earlier: Any, current: Any) -> Any:
         """Run a layer: on the rows as earlier tokens, then as current ones."""
+        index, part, is_kv_only = run["run"], run["part"], run["rows"] == "kv-only"
         attends = part != "mlp"
         slot = None
         if attends and (self.ledger is not None or current is not None):
-            slot = Slot(next(self.past, None), ends=self.is_held)
+            slot = Slot(next(self.past, None), ends=is_kv_only)
         call = self.noted[index]
-        if not self.is_held:
+        if not is_kv_only:
             earlier = self._block(index, part, earlier, call, slot)
         elif attends:
             with suppress(KeysAndValuesReady):
@@ -226,12 +223,12 @@ class Run:
                 call[name] = torch.cat([call[name], call[name][..., -rows:]], -1)
         return call
 
-    def _noised(self, marker: Any, states: Any, depth: int) -> Any:
+    def _noised(self, marker: Any, states: Any) -> Any:
         """Return noise in the place of earlier tokens' states."""
         start = self.ids.new_zeros(len(self.ids))
         prefix_keys, source_of, noise = self.draws
         keys, _ = prefix_keys(self.ids, self.is_real, start, start)
-        source = source_of(marker["noise"], marker["seed"], depth, self.noises)
+        source = source_of(marker["noise"], marker["seed"], marker["depth"], marker["number"])
         drawn = noise(states, keys[:, -self.new :].to(states.device), source)
         spared = (self.is_real.cumsum(1) - 1 < marker["keep"])[:, -self.new :, None]
         return torch.where(spared.to(states.device), states, drawn)
@@ -296,12 +293,12 @@ class Ledger(DynamicLayer):
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
 
 
-def _layers(steps: Any) -> Any:
-    """Yield every layer that steps name."""
-    for step in steps:
-        if "layer" in step:
-            yield step["layer"]
-        for branch in step.get("parallel", ()):
+def _layers(program: Any) -> Any:
+    """Yield every layer that a program runs."""
+    for each in program:
+        if "run" in each:
+            yield each["run"]
+        for branch in each.get("branches", ()):
             yield from _layers(branch)
 
 

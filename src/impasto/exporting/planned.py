@@ -18,7 +18,8 @@ from impasto.exporting import modeling
 from impasto.exporting.error import ExportError
 from impasto.model.opened import OpenedModel
 from impasto.model.planned import SECTION, TYPE_PREFIX
-from impasto.plan import Noise, Plan
+from impasto.plan import Plan
+from impasto.plan.program import lower
 
 BOUND = '''\
 """{family} under the plan {plan}, as impasto exported it."""
@@ -50,18 +51,20 @@ def check_family(hf: Any) -> None:
 def write_code(model: OpenedModel, plan: Plan, folder: Path) -> None:
     """Put the code beside saved weights, and say in ``config.json`` that it is there."""
     family, kind = type(model.hf), TYPE_PREFIX + model.hf.config.model_type
-    has_noise = any(isinstance(step, Noise) for step in plan.steps)
+    is_noisy = lower(plan).is_noisy
     bound = BOUND.format(
         plan=plan,
         kind=kind,
         family=family.__name__,
         config=type(model.hf.config).__name__,
-        imports="from .noise_impasto import NoiseSource, noise, prefix_keys\n" if has_noise else "",
-        body="    draws = (prefix_keys, NoiseSource, noise)\n" if has_noise else "",
+        imports="from .noise_impasto import NoiseSource, noise, prefix_keys\n"
+        if is_noisy
+        else "",
+        body="    draws = (prefix_keys, NoiseSource, noise)\n" if is_noisy else "",
     )
     (folder / "modeling_impasto.py").write_text(bound, encoding="utf-8")
     (folder / "planned_impasto.py").write_text(inspect.getsource(modeling), encoding="utf-8")
-    if has_noise:
+    if is_noisy:
         (folder / "noise_impasto.py").write_text(_noise_source(), encoding="utf-8")
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -85,7 +88,7 @@ def _section(model: OpenedModel, plan: Plan) -> dict[str, Any]:
         "plan": str(plan),
         "digest": plan.digest,
         "json": plan.to_json(),
-        "steps": json.loads(plan.to_json())["steps"],
+        "program": lower(plan).to_data(),
         "architecture": type(model.hf).__name__,
         "blocks": anatomy.path,
         "outputs": model.habits.block_outputs,

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from impasto.error import UserError
 from impasto.heads.reading import Text, tokenized
-from impasto.plan import Layer, Parallel, Plan, Step
+from impasto.plan import Plan
+from impasto.plan.program import layers, lower
 from impasto.run.cost import Cost, Shares, shares
 from impasto.run.encoder.model import Encoder
 from impasto.run.tree import Node, plant
@@ -21,8 +22,8 @@ def cost(model: Encoder, plans: Sequence[Plan], requests: Sequence[Request]) -> 
         UserError: for a request that only a decoder can answer.
     """
     each = shares(model._opened)
-    alone = sum(_layers(plant([plan.steps]), each) for plan in plans)
-    shared = _layers(plant([plan.steps for plan in plans]), each)
+    alone = sum(_layers(plant([lower(plan).instructions]), each) for plan in plans)
+    shared = _layers(plant([lower(plan).instructions for plan in plans]), each)
     whole = together = 0.0
     for problem, rows in _predictions(model, requests):
         texts: list[Text] = [(one.first, one.second) for one in problem.examples]
@@ -62,16 +63,10 @@ def _rows(model: Encoder, texts: Sequence[Text], max_length: int) -> int:
 
 
 def _layers(root: Node, each: Shares) -> float:
-    """Return how many whole layers the steps of a tree are."""
+    """Return how many whole layers a tree runs."""
     total, pending = 0.0, [root]
     while pending:
         node = pending.pop()
-        total += sum(_step(step, each) for step in node.branches)
+        total += sum(each.of(run.part) for one in node.branches for run in layers(one))
         pending.extend(node.branches.values())
     return total
-
-
-def _step(step: Step, each: Shares) -> float:
-    if isinstance(step, Parallel):
-        return sum(_step(inner, each) for branch in step.branches for inner in branch)
-    return each.of(step.part) if isinstance(step, Layer) else 0.0

@@ -24,7 +24,7 @@ from impasto.model.anatomy import ModelError, find_convolution, find_encoder_ana
 from impasto.model.block import Arguments
 from impasto.model.forwards import Forward, Forwards, arity, as_output
 from impasto.model.opened import Habits, Opened, input_device, replayable, take_apart
-from impasto.plan import Layer
+from impasto.plan.steps import Part
 
 _CONVOLVED = ("hidden_states", "residual_states", "input_mask")
 
@@ -108,11 +108,15 @@ class OpenedEncoder(Opened):
         return Prepared(calls[0]["hidden_states"], arguments, noted.get("input_mask"))
 
     def run(
-        self, layer: Layer, states: Float[Tensor, "batch rows hidden"], prepared: Prepared
+        self,
+        layer: int,
+        part: Part,
+        states: Float[Tensor, "batch rows hidden"],
+        prepared: Prepared,
     ) -> Float[Tensor, "batch rows hidden"]:
         """Run a layer, or a part of it, on states of a prepared batch."""
-        after = self.blocks[layer.index](states, prepared.arguments[layer.index], layer.part)
-        if self.convolution is None or layer.index:
+        after = self.blocks[layer](states, prepared.arguments[layer], part)
+        if self.convolution is None or layer:
             return after
         mask: Any = prepared.convolved  # padding is zero where the model itself runs this layer
         return self.convolution(states * mask[..., None].to(states.dtype), after, mask)

@@ -16,7 +16,6 @@ from impasto.model.block import Arguments, Block
 from impasto.model.check import demand, difference, refuse_above
 from impasto.model.encoder import OpenedEncoder, Sentences
 from impasto.model.forwards import Forwards, as_output, first_tensor
-from impasto.plan import Layer
 
 _IDS = (3, 1, 4, 1, 5, 9)
 _UNSEEN = 1e-6  # a difference that no token made
@@ -57,7 +56,7 @@ def check_encoder(model: OpenedEncoder) -> EncoderCheck:
         found = _taken_apart(model.blocks[layer], states, prepared.arguments[layer])
         for differences, one in zip((attention, before, after), found, strict=True):
             differences.append(one)
-        states = model.run(Layer(layer), states, prepared)
+        states = model.run(layer, "block", states, prepared)
     mlp = min(max(before), max(after))
     claim = "the identity plan does not give its own states"
     return EncoderCheck(
@@ -132,7 +131,7 @@ def _padded(model: OpenedEncoder, sentences: Sentences, own: Tensor) -> float:
     prepared = model.prepare(Sentences(ids, is_real))
     states = prepared.states
     for layer in model.present:
-        states = model.run(Layer(layer), states, prepared)
+        states = model.run(layer, "block", states, prepared)
     states, claim = model.end(states), "a sentence's states depend on what stands beside it"
     return max(
         demand(model, claim, states[1, :short], alone[0]), demand(model, claim, states[0], own[0])

@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from impasto.plan.attending import attends, is_last_attention
 from impasto.plan.plan import Plan
-from impasto.plan.steps import Freeze, Layer, Noise, Parallel, Step, walk
+from impasto.plan.program import RowMode, RunLayer, layers, lower
 
 CostPart: TypeAlias = Literal["attention", "mlp", "head"]
-_Mode: TypeAlias = Literal["trunk", "packed", "held"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +89,7 @@ class Shape:
 
     def kept_bytes(self, plan: Plan) -> int:
         """Return the bytes of keys and values that a token leaves under a plan."""
-        layers = (step for step in walk(plan.steps) if isinstance(step, Layer))
-        return self.itemsize * sum(
-            self.layers[layer.index].kept for layer in layers if layer.part != "mlp"
-        )
+        return self.itemsize * sum(self.layers[each.layer].kept for each in lower(plan).occurrences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +135,12 @@ def forward_work(
     Rows run that logits asked for can tell. Under ``impasto.apply`` the identity plan runs every
     row through every layer, as the model itself does; in the ``engine`` it is a plan like any.
     """
-    counted = _Counted(shape, call)
-    steps = plan.steps
-    last = max((at for at, step in enumerate(steps) if attends(step)), default=0)
-    drops = call.scored < call.new and (engine or plan != Plan.identity(len(shape.layers)))
-    mode: _Mode = "trunk"
-    for at, step in enumerate(steps):
-        match step:
-            case Freeze():
-                mode = "held"
-            case Noise():
-                mode = "held" if mode == "held" else "packed"
-            case Layer() | Parallel():
-                if drops and at >= last and is_last_attention(step):
-                    mode = "held"
-                counted.step(step, mode)
+    counted, program = _Counted(shape, call), lower(plan)
+    if call.scored < call.new and (engine or plan != Plan.identity(len(shape.layers))):
+        program = program.released()
+    for instruction in program.instructions:
+        for each in layers(instruction):
+            counted.layer(each)
     counted.head()
     return counted.work
 
@@ -171,31 +157,26 @@ class _Counted:
         self._shape, self._call = shape, call
         self.work: dict[CostPart, Work] = dict.fromkeys(("attention", "mlp", "head"), Work())
 
-    def step(self, step: Step, mode: _Mode) -> None:
-        """Add a step that runs in a mode."""
-        if isinstance(step, Parallel):
-            for branch in step.branches:
-                for inner in branch:
-                    self.step(inner, mode)
-        elif isinstance(step, Layer):
-            layer = self._shape.layers[step.index]
-            if step.part != "mlp":
-                self._attention(layer, mode)
-            if step.part != "attention":
-                packs = self._call.packs and step.part == "block"
-                self._mlp(layer, self._rows(mode, packs))
+    def layer(self, run: RunLayer) -> None:
+        """Add a layer's run."""
+        layer = self._shape.layers[run.layer]
+        if run.part != "mlp":
+            self._attention(layer, run.rows)
+        if run.part != "attention":
+            packs = self._call.packs and run.part == "block"
+            self._mlp(layer, self._count(run.rows, packs))
 
     def head(self) -> None:
         """Add the logits."""
         rows = self._call.batch * self._call.scored
         self._add("head", 2.0 * rows * self._shape.head, self._shape.head)
 
-    def _attention(self, layer: LayerShape, mode: _Mode) -> None:
-        call, rows = self._call, self._rows(mode, self._call.packs)
-        keys = call.past + call.new + (0 if mode == "trunk" else call.scored)
+    def _attention(self, layer: LayerShape, mode: RowMode) -> None:
+        call, rows = self._call, self._count(mode, self._call.packs)
+        keys = call.past + call.new + (0 if mode == "joint" else call.scored)
         flops = 2.0 * rows * layer.attention + 2.0 * rows * keys * layer.pair
         numbers = layer.attention + (call.past + 2 * call.new) * call.batch * layer.kept
-        if mode == "held" and not call.packs:
+        if mode == "kv-only" and not call.packs:
             flops += 2.0 * call.batch * call.new * layer.keys_values
             numbers += layer.keys_values
         self._add("attention", flops, numbers)
@@ -204,11 +185,11 @@ class _Counted:
         experts = layer.experts.touched(rows) * layer.experts.weights if layer.experts else 0
         self._add("mlp", 2.0 * rows * layer.mlp_per_row, layer.mlp + experts)
 
-    def _rows(self, mode: _Mode, packs: bool) -> int:
+    def _count(self, mode: RowMode, packs: bool) -> int:
         """Return how many rows run, those apart that give keys and values only."""
         call = self._call
-        new = 0 if mode == "held" and not packs else call.new
-        return call.batch * (new + (0 if mode == "trunk" else call.scored))
+        new = 0 if mode == "kv-only" and not packs else call.new
+        return call.batch * (new + (0 if mode == "joint" else call.scored))
 
     def _add(self, part: CostPart, flops: float, numbers: float) -> None:
         self.work[part] += Work(flops, numbers * self._shape.itemsize)

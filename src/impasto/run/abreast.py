@@ -14,11 +14,11 @@ from torch import Tensor
 from impasto.model.block import Arguments
 from impasto.model.counted import Counted, Differ, side_by_side
 from impasto.model.wide import WideBlocks
-from impasto.plan import Layer, Step
+from impasto.plan.program import Run, RunLayer
 from impasto.run.rows import Frame
 
-Branch = tuple[Step, ...]
-Column = tuple[Layer, ...]  # what chains side by side run at the same place
+Branch = tuple[Run, ...]
+Column = tuple[RunLayer, ...]  # what chains side by side run at the same place
 
 
 def alike(branches: Sequence[Branch], may_run: Callable[[Column], bool]) -> list[list[int]]:
@@ -37,13 +37,13 @@ def alike(branches: Sequence[Branch], may_run: Callable[[Column], bool]) -> list
 
 def columns(chains: Sequence[Branch]) -> Iterator[Column]:
     """Yield what chains of layers run at the same place, of one after the other."""
-    for steps in zip(*chains, strict=True):
-        yield tuple(step for step in steps if isinstance(step, Layer))
+    for column in zip(*chains, strict=True):
+        yield tuple(each for each in column if isinstance(each, RunLayer))
 
 
 def _are_chains(branches: Sequence[Branch]) -> bool:
     """Whether branches are as many layers one after the other, and the same parts of them."""
-    if any(not isinstance(step, Layer) for branch in branches for step in branch):
+    if any(not isinstance(each, RunLayer) for branch in branches for each in branch):
         return False
     if len({len(branch) for branch in branches}) > 1:
         return False
@@ -79,7 +79,7 @@ class Abreast:
         self, column: Column, states: Float[Tensor, "batch rows hidden"], arguments: Arguments
     ) -> Float[Tensor, "batch rows hidden"]:
         """Run layers on states, the first layer's batch entries first."""
-        layers = [layer.index for layer in column]
+        layers = [each.layer for each in column]
         return self.kinds[layers[0]](layers, states, arguments, column[0].part)
 
     def arguments(self, column: Column, frame: Frame) -> Arguments:
@@ -90,17 +90,17 @@ class Abreast:
         """
         key = (id(frame), column)
         if key not in self._made:
-            calls = [frame.arguments(layer.index) for layer in column]
-            counted = self.counted.layers[column[0].index]
+            calls = [frame.arguments(each.layer) for each in column]
+            counted = self.counted.layers[column[0].layer]
             self._made[key] = side_by_side(calls, counted, len(frame.batch.ids))
         return self._made[key]
 
     def _may_run(self, column: Column) -> bool:
-        kinds = [self.kinds.get(layer.index) for layer in column]
+        kinds = [self.kinds.get(each.layer) for each in column]
         first = kinds[0]
         if first is None or any(kind is not first for kind in kinds):
             return False
-        return first.may_run([layer.index for layer in column])
+        return first.may_run([each.layer for each in column])
 
     def _is_one_call(self, chains: Sequence[Branch], frame: Frame) -> bool:
         """Whether chains' layers can be called together with what each is called with."""

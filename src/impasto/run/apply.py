@@ -32,8 +32,8 @@ from impasto.model.block import Arguments
 from impasto.model.encoder import OpenedEncoder, Prepared
 from impasto.model.forwards import Forward, Forwards, as_output, parameters
 from impasto.model.opened import Entered, Opened, OpenedModel, replayable
-from impasto.plan import Layer, Noise, Parallel, Plan, Step
-from impasto.plan.attending import attends, is_last_attention
+from impasto.plan import Plan
+from impasto.plan.program import Program, lower, runs_layers
 from impasto.run.abreast import Abreast
 from impasto.run.asked import asked_model, asked_plan
 from impasto.run.bundle import rows_per_call
@@ -128,10 +128,10 @@ class Applied:
         self._model, self._hf = model, model.hf
         self._owner = None if in_every_thread else get_ident()
         self._own = local()  # each thread's call, and whether it is to run without the plan
-        attending = [at for at, step in enumerate(plan.steps) if attends(step)]
-        self._last_attention = attending[-1] if attending else 0
-        self._gathered = Gathered(model, plan.steps) if isinstance(model, OpenedModel) else None
-        self._is_identity = plan == Plan.identity(model.num_layers)
+        self._program = self._of_last_rows = lower(plan)
+        if plan != Plan.identity(model.num_layers):  # which runs as the model itself does
+            self._of_last_rows = self._program.released()
+        self._gathered = Gathered(model, self._program) if isinstance(model, OpenedModel) else None
         # The outer model is what users call; some call the inner one, and some families skip it.
         self._hooks = []
         self._called = {model.hf, model.hf.base_model}
@@ -286,7 +286,7 @@ class Applied:
             arguments = [replayable(each) for each in call.noted]
             prepared = Prepared(states, arguments, call.outside.pop("input_mask", None))
             call.outside.clear()
-            return run_applied(self._model, self.plan, prepared, call.watch)
+            return run_applied(self._model, self._program, prepared, call.watch)
         assert isinstance(self._model, OpenedModel)
         return self._run_decoder(self._model, call, states)
 
@@ -295,14 +295,16 @@ class Applied:
         cache = first.get(name)
         ledger = Ledger.of(cache, self.plan)
         new, scored = states.shape[1], _scored(call, states.shape[1])
-        batch = _batch(call.given, first, states, scored, ledger, self.plan)
+        batch = _batch(call.given, first, states, scored, ledger, self._program)
         arguments = [replayable(each) | {name: None} for each in call.noted]
-        past = None if ledger is None else CachePast(cache, 2 * new)
+        past = None
+        if ledger is not None:
+            past = CachePast(cache, self._program.occurrences, 2 * new)
         with call.watch as watch:
             walker = Walker(
                 model,
                 batch,
-                past=past or (),
+                past=past or {},
                 records=ledger is not None,
                 given=Entered(states, arguments),
                 packs_held=states.shape[0] * new <= rows_per_call(model),
@@ -310,14 +312,14 @@ class Applied:
             )
             state = walker.start()
             watch.passed(state.latest)
-            for at, step in enumerate(self.plan.steps):
-                if scored < new and self._can_retire(at, step):
-                    state = walker.retire(state)
-                before, state = state, walker.step(step, state)
-                if isinstance(step, (Layer, Parallel)):
+            program = self._of_last_rows if scored < new else self._program
+            for instruction in program.instructions:
+                state = walker.step(instruction, state)
+                if runs_layers(instruction):
                     watch.passed(state.latest)
                 if past is not None:
-                    past.record(state.kept, since=before.occurrences)
+                    past.record(state.kept)
+                    state = state._replace(kept={})
         if ledger is not None:
             ledger.read(batch)
         if state.current is None or scored == new:
@@ -329,9 +331,6 @@ class Applied:
         if self._gathered is None or watch.wants_attentions:
             return None
         return self._gathered.for_rows(states.shape[0] * states.shape[1])
-
-    def _can_retire(self, at: int, step: Step) -> bool:
-        return not self._is_identity and at >= self._last_attention and is_last_attention(step)
 
 
 def _scored(call: "_Call", new: int) -> int:
@@ -351,13 +350,12 @@ def _batch(
     states: Tensor,
     scored: int,
     ledger: Ledger | None,
-    plan: Plan,
+    program: Program,
 ) -> Batch:
     """Return the batch that a Hugging Face call describes; its last rows are scored."""
     size, new = states.shape[:2]
     ids = call.get("input_ids")
-    noisy = any(isinstance(step, Noise) for step in plan.steps)
-    if ids is None and noisy:
+    if ids is None and program.is_noisy:
         raise UserError("noise depends on the tokens read: call the model with input_ids")
     if ids is None:
         ids = torch.zeros(size, new, dtype=torch.long, device=states.device)
@@ -374,7 +372,7 @@ def _batch(
     has_past = real[:, :length]
     nothing = before.new_zeros(size)
     total = nothing
-    if length and noisy:
+    if length and program.is_noisy:
         total = prefix_keys(before, has_past, nothing, nothing)[1][:, -1]
     last = torch.arange(new - scored, new, device=ids.device).expand(size, -1)
     return Batch(

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from impasto.plan.program import Occurrence, Program
 from impasto.run.drafts import Known, Trust
 from impasto.run.limits import Limits
-from impasto.run.schedule import Label, Way
 from impasto.run.slot import KeysValues
 
 
@@ -57,20 +57,20 @@ class Begun:
     """A plan under way.
 
     Attributes:
-        way: Its steps.
+        program: What it runs.
         texts: What it writes, one for each batch entry.
         trust: How well guesses of its texts did.
         total: The noise sums over the tokens read.
-        kept: What earlier tokens left at each attention occurrence, until it moves into a room.
+        kept: What earlier tokens left at each attention, until it moves into a room.
         rows: Where the batch entries stand in what is kept.
         slot_bytes: How much memory a token's keys and values take.
     """
 
-    way: Way
+    program: Program
     texts: list[Text]
     trust: Trust
     total: Int[Tensor, "batch"]
-    kept: dict[Label, KeysValues]
+    kept: dict[Occurrence, KeysValues]
     rows: Int[Tensor, "batch"]
     slot_bytes: int
 
@@ -96,17 +96,17 @@ class Begun:
         """Return how many tokens are to come, at the most."""
         return max_new_tokens - min(len(text.written) for text in self.texts if not text.is_done)
 
-    def moved(self, label: Label) -> KeysValues:
+    def moved(self, occurrence: Occurrence) -> KeysValues:
         """Give away what was left at an occurrence."""
-        return self.kept.pop(label).of(self.rows, self.slots)
+        return self.kept.pop(occurrence).of(self.rows, self.slots)
 
 
 def going(
-    way: Way,
+    program: Program,
     texts: Sequence[Text],
     trust: Trust,
     total: Int[Tensor, "batch"],
-    kept: dict[Label, KeysValues],
+    kept: dict[Occurrence, KeysValues],
 ) -> Begun | None:
     """Return a plan with those of its texts that are not done; None if all are."""
     rows = [row for row, text in enumerate(texts) if not text.is_done]
@@ -115,4 +115,6 @@ def going(
     index = torch.tensor(rows, device=total.device)
     entries = [one for each in kept.values() for one in each]
     slot_bytes = sum(one.shape[1] * one.shape[3] * one.itemsize for one in entries)
-    return Begun(way, [texts[row] for row in rows], trust, total[index], kept, index, slot_bytes)
+    return Begun(
+        program, [texts[row] for row in rows], trust, total[index], kept, index, slot_bytes
+    )

@@ -14,8 +14,8 @@ import torch
 
 from impasto.model.opened import Opened, OpenedModel
 from impasto.model.shape import read_shape
-from impasto.plan import Freeze, Layer, Noise, Parallel, Plan, Step
-from impasto.plan.attending import is_last_attention
+from impasto.plan import Plan
+from impasto.plan.program import RunLayer, layers, lower
 from impasto.run.bundle import Bundle
 from impasto.run.memory import fitting, peak_bytes
 from impasto.run.passage import Passage
@@ -97,10 +97,11 @@ def cost(
             a plan agrees with cost less.
     """
     each = shares(model)
-    tree = plant([plan.steps for plan in plans])
+    programs = [lower(plan).instructions for plan in plans]
+    tree = plant(programs)
     queue = fitting(model, tree, passages, memory, merge=not new_tokens)
     found = list(queue)
-    singly = [plant([plan.steps]) for plan in plans]
+    singly = [plant([program]) for program in programs]
     new = sum(len(passage.ids) for passage in passages)
     scored = sum(len(passage.scored) for passage in passages)
     fewer_new = sum(bundle.rows for bundle in found)
@@ -141,40 +142,25 @@ def seconds_per_layer_row(model: OpenedModel) -> float:
 def _rates(root: Node, each: Shares, drops_rows: bool) -> tuple[float, float]:
     """Return what a tree costs for each new row, and for each scored row beside them."""
     new = scored = 0.0
-    pending: list[tuple[Node, str]] = [(root, "trunk")]
+    pending = [root]
     while pending:
-        node, mode = pending.pop()
-        for step, branch in node.branches.items():
-            after = _mode(step, mode, drops_rows)
-            here = after
-            if drops_rows and not branch.attends and is_last_attention(step):
-                here = after = "held"
-            a, b = _step_rates(step, here, each)
-            new, scored = new + a, scored + b
-            pending.append((branch, after))
+        node = pending.pop()
+        for instruction, branch in node.branches.items():
+            for one in branch.runs if drops_rows else (instruction,):
+                for run in layers(one):
+                    a, b = _layer_rates(run, each, drops_rows)
+                    new, scored = new + a, scored + b
+            pending.append(branch)
     return new, scored
 
 
-def _mode(step: Step, mode: str, drops_rows: bool) -> str:
-    if isinstance(step, Freeze):
-        return "held" if drops_rows else "packed"
-    if isinstance(step, Noise):
-        return "held" if mode == "held" else "packed"
-    return mode
-
-
-def _step_rates(step: Step, mode: str, each: Shares) -> tuple[float, float]:
-    if isinstance(step, Parallel):
-        inner = [_step_rates(part, mode, each) for branch in step.branches for part in branch]
-        return sum(a for a, _ in inner), sum(b for _, b in inner)
-    if not isinstance(step, Layer):
-        return 0.0, 0.0
-    whole = each.of(step.part)
-    if mode == "trunk":
+def _layer_rates(run: RunLayer, each: Shares, drops_rows: bool) -> tuple[float, float]:
+    whole = each.of(run.part)
+    if run.rows == "joint":
         return whole, 0.0
-    if mode == "packed":
+    if run.rows == "split" or not drops_rows:
         return whole, whole
-    return (0.0 if step.part == "mlp" else each.keys_and_values), whole
+    return (0.0 if run.occurrence is None else each.keys_and_values), whole
 
 
 def _scored(bundle: Bundle) -> int:

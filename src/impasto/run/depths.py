@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.model.opened import OpenedModel
-from impasto.plan import Layer, Parallel, Plan
+from impasto.plan import Plan
+from impasto.plan.program import lower
 from impasto.run.bundle import bundles, open_flock
 from impasto.run.passage import Passage
 from impasto.run.tree import plant, walk
@@ -18,8 +19,7 @@ def hidden_states(
     model: OpenedModel, plan: Plan, passages: Sequence[Passage]
 ) -> list[Float[Tensor, "depths tokens hidden"]]:
     """Return, per passage (every token scored), its states at depth 0 and after each layer step."""
-    ends = [i for i, step in enumerate(plan.steps, 1) if isinstance(step, (Layer, Parallel))]
-    tree = plant([plan.steps[:end] for end in (0, *ends)])
+    tree = plant(lower(plan).beginnings)
     found: list[Tensor] = [torch.empty(0)] * len(passages)
     for bundle in bundles(model, passages, merge=False):
         flock, donors = open_flock(model, passages, bundle, tree.injects)

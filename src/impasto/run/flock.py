@@ -5,15 +5,16 @@ block. At every step the prefix goes first, then each batch, which finds its key
 Only the states of all batches are there at once; what a block works on is one batch's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from impasto.plan import Step
+from impasto.plan.program import InjectDonor, Instruction, Occurrence
 from impasto.run.slot import KeysValues, put_by
 from impasto.run.walk import Splice, State, Walker
 
@@ -23,12 +24,12 @@ class States(NamedTuple):
 
     Attributes:
         each: The state of each batch.
-        kept: What earlier tokens of all batches left at each attention occurrence, where that is
-            recorded; the first batch's entries come first.
+        kept: What earlier tokens of all batches left at each attention, where that is recorded;
+            the first batch's entries come first.
     """
 
     each: tuple[State, ...]
-    kept: tuple[KeysValues, ...] = ()
+    kept: Mapping[Occurrence, KeysValues] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -41,29 +42,30 @@ class Flock:
         """Return the state at depth 0."""
         return States(tuple(walker.start() for walker in self.walkers))
 
-    def step(self, step: Step, state: States) -> States:
-        """Run one step of a plan, on the prefix once."""
-        before = self.walkers[0].ahead(step, state.each[0]).prefix
+    def step(self, instruction: Instruction, state: States) -> States:
+        """Run one instruction, on the prefix once."""
+        before = self.walkers[0].ahead(instruction, state.each[0]).prefix
         each, left = [], []
         for walker, own in self._each(state):
-            after = walker.follow(step, own._replace(prefix=before))
+            after = walker.follow(instruction, own._replace(prefix=before))
             left.append(after.kept)
-            each.append(after._replace(kept=()))
-        kept = tuple(put_by(parts) for parts in zip(*left, strict=True))
-        return States(tuple(each), (*state.kept, *kept))
-
-    def retire(self, state: States) -> States:
-        """Let earlier tokens go no further than the next attention; see `Walker.retire`."""
-        each = tuple(walker.retire(own) for walker, own in self._each(state))
-        return state._replace(each=each)
+            each.append(after._replace(kept={}))
+        kept = {occurrence: put_by([one[occurrence] for one in left]) for occurrence in left[0]}
+        return States(tuple(each), {**state.kept, **kept})
 
     def inject(
-        self, state: States, splice: Sequence[Splice], donor: "Flock", given: States
+        self,
+        instruction: InjectDonor,
+        state: States,
+        splice: Sequence[Splice],
+        donor: "Flock",
+        given: States,
     ) -> States:
         """Set target rows of each batch to its donors' rows at the same depth."""
         parts = zip(self._each(state), splice, donor.walkers, given.each, strict=True)
         each = tuple(
-            walker.inject(own, rows, other, theirs) for (walker, own), rows, other, theirs in parts
+            walker.inject(instruction, own, rows, other, theirs)
+            for (walker, own), rows, other, theirs in parts
         )
         return state._replace(each=each)
 

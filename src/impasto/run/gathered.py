@@ -20,8 +20,14 @@ from impasto.model.block import Block
 from impasto.model.check import allowed, difference
 from impasto.model.opened import OpenedModel
 from impasto.model.wide import WideBlocks, are_alike, are_watched
-from impasto.plan import Layer, Parallel, Step
-from impasto.plan.steps import walk
+from impasto.plan.program import (
+    Instruction,
+    Occurrence,
+    Program,
+    RunBranches,
+    RunLayer,
+    Split,
+)
 from impasto.run.abreast import Abreast, Branch, alike, columns
 from impasto.run.bundle import rows_per_call
 from impasto.run.memory import is_out_of_memory
@@ -42,13 +48,13 @@ class Gathered:
 
     Args:
         model: The model.
-        steps: The plan's steps.
+        program: What runs.
     """
 
-    def __init__(self, model: OpenedModel, steps: Sequence[Step]) -> None:
+    def __init__(self, model: OpenedModel, program: Program) -> None:
         self._model = model
         self._few = max(_FEW, rows_per_call(model) // 2)
-        self._layers = _side_by_side(steps)
+        self._layers = sorted(_side_by_side(program.instructions))
         blocks = (model.blocks[layer].module for layer in self._layers)
         self._modules = [module for block in blocks for module in block.modules()]
         self._waits = _PAYS
@@ -126,9 +132,14 @@ class Gathered:
             return False
         try:
             for part in ("block", "attention", "mlp"):
-                step = Parallel(tuple((Layer(layer, part),) for layer in pair))
-                for start in (apart.start(), apart.fork(apart.start())):
-                    expected, found = apart.step(step, start), together.step(step, start)
+                for start in (apart.start(), apart.step(Split(), apart.start())):
+                    rows = "joint" if start.current is None else "split"
+                    layers = [
+                        RunLayer(each, part, None if part == "mlp" else Occurrence(each, 0), rows)
+                        for each in pair
+                    ]
+                    branches = RunBranches(tuple((each,) for each in layers), "mean", rows)
+                    expected, found = apart.step(branches, start), together.step(branches, start)
                     if not self._are_equal(expected, found):
                         return False
         except _UNKNOWN:
@@ -140,8 +151,8 @@ class Gathered:
     def _are_equal(self, expected: State, found: State) -> bool:
         """Whether two walks stand at the same states and have left the same keys and values."""
         pairs = [(expected.earlier, found.earlier), (expected.latest, found.latest)]
-        for one, other in zip(expected.kept, found.kept, strict=True):
-            pairs += zip(one, other, strict=True)
+        for occurrence, one in expected.kept.items():
+            pairs += zip(one, found.kept[occurrence], strict=True)
         limit = allowed(self._model)
         return all(difference(other, one) <= limit for one, other in pairs)
 
@@ -163,16 +174,18 @@ def _gather(kind: WideBlocks) -> bool:
     return True
 
 
-def _side_by_side(steps: Sequence[Step]) -> list[int]:
-    """Return the layers that stand beside others in a plan's branches."""
+def _side_by_side(instructions: Sequence[Instruction]) -> set[int]:
+    """Return the layers that stand beside others in a program's branches."""
     found: set[int] = set()
-    for step in walk(steps):
-        if isinstance(step, Parallel):
-            for run in alike(step.branches, _are_different):
-                chains = [step.branches[place] for place in run] if len(run) > 1 else []
-                found |= {layer.index for column in columns(chains) for layer in column}
-    return sorted(found)
+    for each in instructions:
+        if isinstance(each, RunBranches):
+            for run in alike(each.branches, _are_different):
+                chains = [each.branches[place] for place in run] if len(run) > 1 else []
+                found |= {one.layer for column in columns(chains) for one in column}
+            for branch in each.branches:
+                found |= _side_by_side(branch)
+    return found
 
 
-def _are_different(column: Sequence[Layer]) -> bool:
-    return len({layer.index for layer in column}) == len(column)
+def _are_different(column: Sequence[RunLayer]) -> bool:
+    return len({each.layer for each in column}) == len(column)

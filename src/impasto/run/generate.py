@@ -2,7 +2,7 @@
 
 Prompts are read once per trunk of the plan tree. What each plan read is gone on with by
 :mod:`impasto.run.decode`, together with what others have read; the tree is walked on as there is
-room for more. Plans that no prediction can tell apart (:mod:`impasto.run.live`) are one.
+room for more. Plans that are lowered to the same program are one.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.model.opened import OpenedModel
-from impasto.plan import Plan, Step
+from impasto.plan import Plan
+from impasto.plan.program import Program, lower
 from impasto.run.begun import Text, going
 from impasto.run.bundle import Bundle, bundles, open_flock
 from impasto.run.decode import Decoder
 from impasto.run.drafts import Known, Trust
 from impasto.run.limits import Limits
-from impasto.run.live import live_steps
 from impasto.run.memory import allowed_bytes, fitting
 from impasto.run.meter import Meter
 from impasto.run.passage import Passage
-from impasto.run.schedule import labels, neighbourhood, way
+from impasto.run.schedule import neighbourhood
 from impasto.run.score import likeliest
 from impasto.run.tree import Node, plant, trunk_first, walk
 
@@ -44,30 +44,31 @@ def generate(
     """
     memory = allowed_bytes(memory, model.device)
     meter = Meter(progress, len(plans) * len(prompts))
-    lives = [live_steps(plan.steps) for plan in plans]
-    routes = list(dict.fromkeys(lives))
-    job = _Job(model, routes, trunk_first(plant(routes)), prompts, limits, memory)
-    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in routes]
+    lowered = [lower(plan) for plan in plans]
+    programs = list(dict.fromkeys(lowered))
+    tree = trunk_first(plant([program.instructions for program in programs]))
+    job = _Job(model, programs, tree, prompts, limits, memory)
+    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in programs]
     queue = fitting(model, job.tree, prompts, memory, merge=False)
     for bundle in queue:
         try:
-            for route, texts in _continued(job, bundle).items():
+            for place, texts in _continued(job, bundle).items():
                 for index, text in zip(bundle.passages, texts, strict=True):
-                    written[route][index] = text.written
+                    written[place][index] = text.written
         except (RuntimeError, MemoryError) as error:
             queue.failed(bundle, error)
         else:
             meter.add(len(bundle.passages) * len(plans))
-    places = {route: place for place, route in enumerate(routes)}
-    return [[list(new) for new in written[places[live]]] for live in lives]
+    places = {program: place for place, program in enumerate(programs)}
+    return [[list(new) for new in written[places[program]]] for program in lowered]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is to be continued, on which routes, and within which bounds."""
+    """What is to be continued, under which programs, and within which bounds."""
 
     model: OpenedModel
-    routes: Sequence[tuple[Step, ...]]
+    programs: Sequence[Program]
     tree: Node
     prompts: Sequence[Passage]
     limits: Limits
@@ -75,7 +76,7 @@ class _Job:
 
 
 def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
-    """Return, per route, what is written behind a bundle's prompts."""
+    """Return, per program, what is written behind a bundle's prompts."""
     prompts = [job.prompts[index].ids for index in bundle.passages]
     known = [Known(prompt) for prompt in prompts]
     flock, donors = open_flock(job.model, job.prompts, bundle, job.tree.injects, records=True)
@@ -83,17 +84,16 @@ def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
     decoder = Decoder(job.model, job.limits, job.memory // 2)
     found: dict[int, list[Text]] = {}
-    kinds = [neighbourhood(way(route))[0] for route in job.routes]
-    for route, states in walk(job.tree, flock, donors, kinds=kinds):
+    kinds = [neighbourhood(program)[0] for program in job.programs]
+    for place, states in walk(job.tree, flock, donors, kinds=kinds):
         tokens = likeliest(job.model, flock.finish(states)).tolist()
         texts = [Text(len(prompt), one) for prompt, one in zip(prompts, known, strict=True)]
         for text, token in zip(texts, tokens, strict=True):
             text.write([token], job.limits)
-        found[route] = texts
-        path = way(job.routes[route])
-        kept = dict(zip(labels(path), states.kept, strict=True))
+        found[place] = texts
+        kept = dict(states.kept)
         del states  # lest what they kept stay when it has moved
-        begun = going(path, texts, Trust(), total, kept)
+        begun = going(job.programs[place], texts, Trust(), total, kept)
         if begun is not None:
             decoder.add(begun)
         decoder.wait(len(prompts))  # before the next plan reads them
@@ -106,7 +106,7 @@ def predict(
     model: OpenedModel, plan: Plan, prompts: Sequence[Passage]
 ) -> Float[Tensor, "prompts vocab"]:
     """Return the logits after each prompt."""
-    tree = plant([plan.steps])
+    tree = plant([lower(plan).instructions])
     found: list[Tensor] = [torch.empty(0)] * len(prompts)
     for bundle in bundles(model, prompts, merge=False):
         flock, donors = open_flock(model, prompts, bundle, tree.injects)

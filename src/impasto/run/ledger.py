@@ -6,8 +6,8 @@ crops them as ever. What an occurrence holds is the beginning of a room that is 
 grows in place, where Hugging Face's own layers are copied at every token.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 from impasto.error import UserError
 from impasto.plan import Plan
+from impasto.plan.program import Occurrence
 from impasto.run.returned import give_back
 from impasto.run.rows import Batch
 from impasto.run.slot import KeysValues, Past, Pasts, Room, Tail
@@ -70,7 +71,7 @@ class Ledger(DynamicLayer):
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
 
 
-class Occurrence(DynamicLayer):
+class OccurrenceLayer(DynamicLayer):
     """A cache's layer for one attention occurrence."""
 
     _room: Room | None = None
@@ -89,7 +90,7 @@ class Occurrence(DynamicLayer):
         return Tail(room, length)
 
     @staticmethod
-    def abreast(occurrences: "Sequence[Occurrence]", rows: int) -> Tail:
+    def abreast(occurrences: "Sequence[OccurrenceLayer]", rows: int) -> Tail:
         """Return what earlier tokens left at several, the first one's batch entries first.
 
         They come to share a room, which is parted into one for each.
@@ -165,37 +166,41 @@ def _roomy(length: int, rows: int) -> int:
 
 
 class CachePast(Pasts):
-    """What earlier tokens left at each occurrence, made ready as it is asked for.
+    """What earlier tokens left at each attention, made ready as it is asked for.
 
     So it is never there twice for all layers at once.
 
     Args:
         cache: The cache, with its ledger.
+        attentions: The attentions of the plan, in the order of the cache's layers.
         rows: The most rows that a call will write.
     """
 
-    def __init__(self, cache: Any, rows: int) -> None:
-        self._cache, self._rows, self._first = cache, rows, len(cache.layers) == 1
+    def __init__(self, cache: Any, attentions: Sequence[Occurrence], rows: int) -> None:
+        self._cache, self._rows = cache, rows
+        self._places = {each: place for place, each in enumerate(attentions, 1)}
+        self._is_first = len(cache.layers) == 1
 
     def __len__(self) -> int:
-        return 0 if self._first else len(self._cache.layers) - 1
+        return 0 if self._is_first else len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Past: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Past]: ...
-    def __getitem__(self, index: Any) -> Any:
-        return self._cache.layers[index + 1].past(self._rows)
+    def __iter__(self) -> Iterator[Occurrence]:
+        return iter(() if self._is_first else self._places)
 
-    def abreast(self, occurrences: Sequence[int]) -> Past:
-        """Return what was left at some occurrences, the first one's batch entries first."""
-        layers = [self._cache.layers[index + 1] for index in occurrences]
-        return Occurrence.abreast(layers, self._rows)
+    def __getitem__(self, occurrence: Occurrence) -> Past:
+        return self._layer(occurrence).past(self._rows)
 
-    def record(self, kept: Sequence[KeysValues], since: int) -> None:
-        """Write down what has been left at the occurrences from ``since`` on."""
+    def abreast(self, occurrences: Sequence[Occurrence]) -> Past:
+        """Return what was left at some attentions, the first one's batch entries first."""
+        return OccurrenceLayer.abreast([self._layer(each) for each in occurrences], self._rows)
+
+    def record(self, kept: Mapping[Occurrence, KeysValues]) -> None:
+        """Write down what has been left at some attentions."""
         layers = self._cache.layers
-        for index in range(since, len(kept)):
-            if self._first:
-                layers.append(Occurrence())
-            layers[index + 1].keep(kept[index])
+        if kept and len(layers) == 1:
+            layers += [OccurrenceLayer() for _ in self._places]
+        for occurrence, each in kept.items():
+            self._layer(occurrence).keep(each)
+
+    def _layer(self, occurrence: Occurrence) -> OccurrenceLayer:
+        return self._cache.layers[self._places[occurrence]]

@@ -19,7 +19,7 @@ from impasto.run.limits import Limits
 from impasto.run.reading import read
 from impasto.run.rooms import Rooms, spans_of
 from impasto.run.rows import Batch
-from impasto.run.schedule import Noised, Operation, labels, neighbourhood, schedule
+from impasto.run.schedule import Noised, Operation, neighbourhood, schedule
 from impasto.run.score import likeliest
 from impasto.run.slot import KeysValues
 from impasto.run.trie import alike
@@ -38,7 +38,7 @@ class Lockstep:
     """
 
     def __init__(self, model: OpenedModel, limits: Limits, plans: Sequence[Begun]) -> None:
-        self.plans = sorted(plans, key=lambda plan: neighbourhood(plan.way))
+        self.plans = sorted(plans, key=lambda plan: neighbourhood(plan.program))
         self._model, self._limits, self._call = model, limits, rows_per_call(model)
         self._spans = spans_of(len(plan.texts) for plan in self.plans)
         self._total = torch.cat([plan.total for plan in self.plans])
@@ -61,9 +61,9 @@ class Lockstep:
         """Return what goes on, with its keys and values, so that they may move elsewhere."""
         left = []
         for plan, span in zip(self.plans, self._spans, strict=True):
-            rooms = {label: self._rooms.room(label, span) for label in labels(plan.way)}
-            kept = {label: KeysValues(room.keys, room.values) for label, room in rooms.items()}
-            left.append(going(plan.way, plan.texts, plan.trust, self._total[span], kept))
+            rooms = {each: self._rooms.room(each, span) for each in plan.program.occurrences}
+            kept = {each: KeysValues(room.keys, room.values) for each, room in rooms.items()}
+            left.append(going(plan.program, plan.texts, plan.trust, self._total[span], kept))
         return [plan for plan in left if plan is not None]
 
     def step(self) -> None:
@@ -112,10 +112,10 @@ class Lockstep:
     def _schedule(self, chosen: Sequence[int], count: int) -> list[Operation]:
         key = (count, *chosen)
         if key not in self._schedules:
-            ways = [self.plans[at].way for at in chosen]
+            programs = [self.plans[at].program for at in chosen]
             follows = [at - 1 in chosen for at in chosen]
             spans = spans_of(len(self.plans[at].texts) for at in chosen)
-            self._schedules[key] = schedule(ways, spans, follows, self._call / count)
+            self._schedules[key] = schedule(programs, spans, follows, self._call / count)
         return self._schedules[key]
 
 

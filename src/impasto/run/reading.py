@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from impasto.plan.program import occurrences
 from impasto.run.noise import Kind, draw, fitted, marks, seeds
 from impasto.run.rooms import Rooms
 from impasto.run.rows import Frames
 from impasto.run.schedule import Call, Noised, Operation, Parted
 from impasto.run.slot import Place
-from impasto.run.walk import State, Walker
+from impasto.run.walk import State, Walker, source_of
 
 
 def read(
@@ -65,13 +66,16 @@ def _run(
         held = torch.zeros(len(batch.ids), dtype=torch.bool, device=earlier.device)
         for each in call.held:
             held[each.start - span.start : each.stop - span.start] = True
-    places = [Place(rooms.room(label, entries), batch.slots, batch.room) for label in call.labels]
-    rows = None if call.mode == "trunk" else current[span]
-    state = State(earlier[span], rows, held=call.mode == "held")
-    after = walker.part(frames, places, held).step(call.step, state)
+    places = {
+        each: Place(rooms.room(each, entries), batch.slots, batch.room)
+        for each in occurrences(call.instruction)
+    }
+    rows = call.instruction.rows
+    state = State(earlier[span], None if rows == "joint" else current[span])
+    after = walker.part(frames, places, held).step(call.instruction, state)
     if after.current is not None:
         current[span] = after.current
-    if call.mode != "held":
+    if rows != "kv-only":
         earlier[span] = after.earlier
 
 
@@ -82,9 +86,11 @@ def _drawn(walker: Walker, operations: Sequence[Noised]) -> list[Shaped[Tensor, 
     keys = [walker.batch.hashed[0][each.span] for each in operations]
     counts = [each.numel() for each in keys]
     rows = torch.tensor(counts, device=keys[0].device)
-    markers = marks([each.source for each in operations], rows.device).repeat_interleave(rows, 0)
+    markers = marks(
+        [source_of(each.instruction) for each in operations], rows.device
+    ).repeat_interleave(rows, 0)
     seeded = seeds(torch.cat([each.flatten() for each in keys]), markers).split(counts)
-    kinds: list[Kind] = [each.source.kind for each in operations]
+    kinds: list[Kind] = [each.instruction.kind for each in operations]
     found: dict[int, Tensor] = {}
     for kind in dict.fromkeys(kinds):
         alike = [at for at, each in enumerate(kinds) if each == kind]
@@ -102,8 +108,8 @@ def _noised(
     states: Float[Tensor, "some new hidden"],
     drawn: Shaped[Tensor, "some new hidden"],
 ) -> Float[Tensor, "some new hidden"]:
-    noised = fitted(states, drawn.to(states.device), marker.source.kind)
-    if not marker.keep:
+    noised = fitted(states, drawn.to(states.device), marker.instruction.kind)
+    if not marker.instruction.keep:
         return noised
-    spared = walker.batch.index[marker.span] < marker.keep
+    spared = walker.batch.index[marker.span] < marker.instruction.keep
     return torch.where(spared[..., None].to(states.device), states, noised)

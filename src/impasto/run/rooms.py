@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
 
+from impasto.plan.program import Occurrence
 from impasto.run.begun import Begun
-from impasto.run.schedule import Label
 from impasto.run.slot import Room
 
 
@@ -17,8 +17,8 @@ from impasto.run.slot import Room
 class Rooms:
     """The rooms of each occurrence, each with the batch entries that it is for."""
 
-    rooms: Mapping[Label, Sequence[tuple[slice, Room]]]
-    _parts: dict[tuple[Label, int, int], Room] = field(default_factory=dict)
+    rooms: Mapping[Occurrence, Sequence[tuple[slice, Room]]]
+    _parts: dict[tuple[Occurrence, int, int], Room] = field(default_factory=dict)
 
     @classmethod
     def furnished(cls, begun: Sequence[Begun], length: int) -> "Rooms":
@@ -28,7 +28,7 @@ class Rooms:
         twice.
         """
         spans = spans_of(len(each.texts) for each in begun)
-        rooms: dict[Label, list[tuple[slice, Room]]] = {}
+        rooms: dict[Occurrence, list[tuple[slice, Room]]] = {}
         for label in dict.fromkeys(label for each in begun for label in each.kept):
             pairs = zip(begun, spans, strict=True)
             for has, run in groupby(pairs, key=lambda pair: label in pair[0].kept):
@@ -36,14 +36,14 @@ class Rooms:
                     rooms.setdefault(label, []).append(_furnished(label, list(run), length))
         return cls(rooms)
 
-    def room(self, label: Label, span: slice) -> Room:
+    def room(self, label: Occurrence, span: slice) -> Room:
         """Return the room of some batch entries, all of which have the occurrence."""
         key = (label, span.start, span.stop)
         if key not in self._parts:
             self._parts[key] = self._part(label, span)
         return self._parts[key]
 
-    def _part(self, label: Label, span: slice) -> Room:
+    def _part(self, label: Occurrence, span: slice) -> Room:
         for place, room in self.rooms[label]:
             if place.start <= span.start and span.stop <= place.stop:
                 return room.part(slice(span.start - place.start, span.stop - place.start))
@@ -55,7 +55,9 @@ def spans_of(counts: Iterable[int]) -> list[slice]:
     return [slice(begin, end) for begin, end in pairwise(accumulate(counts, initial=0))]
 
 
-def _furnished(label: Label, run: Sequence[tuple[Begun, slice]], length: int) -> tuple[slice, Room]:
+def _furnished(
+    label: Occurrence, run: Sequence[tuple[Begun, slice]], length: int
+) -> tuple[slice, Room]:
     """Return the room of one occurrence of neighbouring plans, and their batch entries."""
     span = slice(run[0][1].start, run[-1][1].stop)
     room = Room.like(run[0][0].kept[label], span.stop - span.start, length, transposed=True)

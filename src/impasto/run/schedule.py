@@ -1,98 +1,48 @@
-"""In what order plans that decode together run their steps: a schedule, made once and run often.
+"""In what order plans that decode together run their instructions: made once and run often.
 
-Plans stand side by side, each with a stretch of the rows. Where the next step of neighbours is the
-same, one call of the block runs it for all of them. A schedule depends on the plans and on how many
-rows each has, not on their tokens, so it holds until plans come or go.
+Plans stand side by side, each with a stretch of the rows. Where the next instruction of neighbours
+is the same, one call of the block runs it for all of them. A schedule depends on the plans and on
+how many rows each has, not on their tokens, so it holds until plans come or go.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
-from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
-from impasto.plan.attending import attends, attentions, is_last_attention
-from impasto.run.noise import NoiseSource
-
-Label = tuple[int, int]  # a layer, and how often the plan's attention ran there before
-
-Mode = Literal["trunk", "packed", "held"]
-"""How a plan's rows run: one for each token; as earlier and as current ones; as current ones, the
-earlier ones giving no more than keys and values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A layer step on a plan's way.
-
-    Attributes:
-        step: The step.
-        labels: The attention occurrences in it, in order.
-        is_last: Whether earlier tokens are seen here for the last time, as they are found.
-    """
-
-    step: Step
-    labels: tuple[Label, ...]
-    is_last: bool
+from impasto.plan.program import (
+    InjectDonor,
+    Instruction,
+    Program,
+    ReplaceByNoise,
+    RowMode,
+    Run,
+    RunBranches,
+    RunLayer,
+    Split,
+    attends,
+    with_rows,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A marker on a plan's way: noise from a source, or a freeze (None)."""
-
-    source: NoiseSource | None
-    keep: int = 0
-
-
-Way = tuple[Stop | Mark, ...]
-
-
-def way(steps: Sequence[Step]) -> Way:
-    """Return the way of a plan. Injections are not on it: they lie in the prompt, read already."""
-    seen: Counter[int] = Counter()
-    last = max((place for place, step in enumerate(steps) if attends(step)), default=-1)
-    found: list[Stop | Mark] = []
-    depth = noises = 0
-    for place, step in enumerate(steps):
-        match step:
-            case Layer() | Parallel():
-                labels = []
-                for layer in attentions(step):
-                    labels.append((layer, seen[layer]))
-                    seen[layer] += 1
-                is_last = place == last and is_last_attention(step)
-                found.append(Stop(step, tuple(labels), is_last))
-                depth += 1
-            case Noise():
-                source = NoiseSource(step.kind, step.seed, depth, noises)
-                found.append(Mark(source, step.keep))
-                noises += 1
-            case Freeze():
-                found.append(Mark(None))
-            case Inject():
-                pass
-    return tuple(found)
-
-
-def labels(way: Way) -> list[Label]:
-    """Return the attention occurrences on a way, in order."""
-    return [label for stop in way if isinstance(stop, Stop) for label in stop.labels]
-
-
-def neighbourhood(way: Way) -> tuple[str, int, int]:
+def neighbourhood(program: Program) -> tuple[str, int, int]:
     """Say where a plan stands among others, so that those that run alike are neighbours.
 
     Of plans with the same layers, those with noise come first, those that freeze last, and in
     between those that are not edited: so rows that run alike lie side by side at every depth.
     """
-    bare = repr([stop.step for stop in way if isinstance(stop, Stop)])
-    at = next((at for at, stop in enumerate(way) if isinstance(stop, Mark)), None)
+    instructions = [each for each in program.instructions if not isinstance(each, InjectDonor)]
+    bare = repr([_bare(each) for each in instructions if isinstance(each, RunLayer | RunBranches)])
+    at = next((at for at, each in enumerate(instructions) if isinstance(each, Split)), None)
     if at is None:
         return bare, 1, 0
-    mark = way[at]
-    assert isinstance(mark, Mark)
-    return (bare, 2, -at) if mark.source is None else (bare, 0, at)
+    is_noise = any(isinstance(each, ReplaceByNoise) for each in instructions[at + 1 : at + 2])
+    return (bare, 0, at) if is_noise else (bare, 2, -at)
+
+
+def _bare(instruction: Run) -> Run:
+    """Return an instruction without what says how rows run."""
+    return with_rows(instruction, "joint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +54,27 @@ class Parted:
 
 @dataclass(frozen=True, slots=True)
 class Noised:
-    """Put noise in the place of a plan's earlier rows, all but the first ``keep`` tokens'."""
+    """Put noise in the place of a plan's earlier rows."""
 
     span: slice
-    source: NoiseSource
-    keep: int
+    instruction: ReplaceByNoise
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Run a step for the batch entries of neighbouring plans.
+    """Run an instruction for the batch entries of neighbouring plans.
 
     Attributes:
         plans: The plans, by index.
         span: Their batch entries.
-        step: The step.
-        labels: The attention occurrences in it.
-        mode: How the rows run.
+        instruction: The instruction, with how rows run.
         copied: Batch entries without current rows, which run copies of theirs in their place.
         held: Batch entries whose earlier rows run, and stay as they are.
     """
 
     plans: range
     span: slice
-    step: Step
-    labels: tuple[Label, ...]
-    mode: Mode
+    instruction: Run
     copied: tuple[slice, ...] = ()
     held: tuple[slice, ...] = ()
 
@@ -138,85 +83,98 @@ Operation = Parted | Noised | Call
 
 
 def schedule(
-    ways: Sequence[Way], spans: Sequence[slice], follows: Sequence[bool], call: float
+    programs: Sequence[Program], spans: Sequence[slice], follows: Sequence[bool], call: float
 ) -> list[Operation]:
     """Return what is run, in order, when plans read their next tokens.
 
+    Injections are left out: they lie in the prompt, which has been read.
+
     Args:
-        ways: The plans' ways.
+        programs: The plans, lowered.
         spans: Their batch entries, side by side.
         follows: Of each, whether its keys and values lie right behind those of the one before.
         call: How many sequences a block could run in the time that a call of it costs anyway.
     """
-    return list(_Scheduler(ways, spans, follows, call).run())
+    # Every new token's successor is predicted, so splitting joint rows would save nothing.
+    released = [program.released(joint_too=False) for program in programs]
+    return list(_Scheduler(released, spans, follows, call).run())
 
 
 class _Scheduler:
-    """Follows every plan on its way."""
+    """Follows every plan through its program."""
 
     def __init__(
-        self, ways: Sequence[Way], spans: Sequence[slice], follows: Sequence[bool], call: float
+        self,
+        programs: Sequence[Program],
+        spans: Sequence[slice],
+        follows: Sequence[bool],
+        call: float,
     ) -> None:
-        self._ways, self._spans, self._follows, self._call = ways, spans, follows, call
-        self._at = [0] * len(ways)
-        self._modes: list[Mode] = ["trunk"] * len(ways)
-        self._latest = [
-            {(stop.step, stop.labels): at for at, stop in enumerate(way) if isinstance(stop, Stop)}
-            for way in ways
+        self._programs: list[list[Instruction]] = [
+            [each for each in program.instructions if not isinstance(each, InjectDonor)]
+            for program in programs
         ]
+        self._spans, self._follows, self._call = spans, follows, call
+        self._at = [0] * len(programs)
+        self._is_joint = [True] * len(programs)
+        self._bare = [
+            [_bare(each) if isinstance(each, RunLayer | RunBranches) else None for each in program]
+            for program in self._programs
+        ]
+        self._latest = [{each: at for at, each in enumerate(bare)} for bare in self._bare]
 
     def run(self) -> Iterator[Operation]:
         """Yield one operation after the other.
 
-        A step waits while others are still to come to it. Of those that none will join, the one
-        that most plans wait for is run first.
+        An instruction waits while other plans are still to come to it. Of those that none will
+        join, the one that most plans wait for is run first.
         """
         while True:
-            for plan in range(len(self._ways)):
-                yield from self._markers(plan)
-            waits = [self._next(plan) for plan in range(len(self._ways))]
-            wanted = Counter(stop for stop in waits if stop is not None)
+            for plan in range(len(self._programs)):
+                yield from self._edits(plan)
+            waits = [self._next(plan) for plan in range(len(self._programs))]
+            wanted = Counter(each for each in waits if each is not None)
             if not wanted:
                 break
-            alone = Counter({stop: n for stop, n in wanted.items() if not self._is_ahead(stop)})
+            alone = Counter({each: n for each, n in wanted.items() if not self._is_ahead(each)})
             [(most, _)] = (alone or wanted).most_common(1)
-            for run in self._runs([plan for plan, stop in enumerate(waits) if stop == most]):
-                yield from self._calls(*most, run)
-        for plan, mode in enumerate(self._modes):
-            if mode == "trunk":
+            for run in self._runs([plan for plan, each in enumerate(waits) if each == most]):
+                yield from self._calls(most, run)
+        for plan, is_joint in enumerate(self._is_joint):
+            if is_joint:
                 yield Parted(self._spans[plan])
 
-    def _markers(self, plan: int) -> Iterator[Operation]:
-        """Go on to a plan's next layer. Where earlier tokens are held, markers edit nothing."""
-        way, span = self._ways[plan], self._spans[plan]
-        while self._at[plan] < len(way):
-            stop, mode = way[self._at[plan]], self._modes[plan]
-            if isinstance(stop, Stop):
-                if stop.is_last and mode == "packed":
-                    self._modes[plan] = "held"
-                return
+    def _edits(self, plan: int) -> Iterator[Operation]:
+        """Go on to what a plan's layers run next."""
+        program, span = self._programs[plan], self._spans[plan]
+        while self._at[plan] < len(program):
+            match program[self._at[plan]]:
+                case Split():
+                    self._is_joint[plan] = False
+                    yield Parted(span)
+                case ReplaceByNoise() as noise:
+                    yield Noised(span, noise)
+                case _:
+                    return
             self._at[plan] += 1
-            if mode == "trunk":
-                yield Parted(span)
-            if stop.source is None:
-                self._modes[plan] = "held"
-            elif mode != "held":
-                yield Noised(span, stop.source, stop.keep)
-                self._modes[plan] = "packed"
 
-    def _is_ahead(self, stop: tuple[Step, tuple[Label, ...]]) -> bool:
-        """Whether a plan that waits for something else is still to come to a step."""
+    def _is_ahead(self, instruction: Run) -> bool:
+        """Whether a plan that waits for something else is still to come to an instruction."""
         return any(
-            latest.get(stop, -1) > at and self._next(plan) != stop
+            latest.get(instruction, -1) > at and self._next(plan) != instruction
             for plan, (latest, at) in enumerate(zip(self._latest, self._at, strict=True))
         )
 
-    def _next(self, plan: int) -> tuple[Step, tuple[Label, ...]] | None:
-        if self._at[plan] == len(self._ways[plan]):
-            return None
-        stop = self._ways[plan][self._at[plan]]
-        assert isinstance(stop, Stop), "markers have been passed"
-        return stop.step, stop.labels
+    def _next(self, plan: int) -> Run | None:
+        """Return what a plan runs next, whatever the mode of its rows."""
+        at = self._at[plan]
+        return self._bare[plan][at] if at < len(self._bare[plan]) else None
+
+    def _rows(self, plan: int) -> RowMode:
+        """Return how the rows run that a plan runs next."""
+        instruction = self._programs[plan][self._at[plan]]
+        assert isinstance(instruction, RunLayer | RunBranches), "edits have been passed"
+        return instruction.rows
 
     def _runs(self, plans: Sequence[int]) -> Iterator[list[int]]:
         """Part plans into runs of neighbours."""
@@ -228,42 +186,42 @@ class _Scheduler:
             run.append(plan)
         yield run
 
-    def _calls(self, step: Step, labels: tuple[Label, ...], run: list[int]) -> Iterator[Call]:
-        """Yield the calls of a step for neighbouring plans: those that together cost least."""
-        alike = [list(group) for _, group in groupby(run, key=self._modes.__getitem__)]
+    def _calls(self, instruction: Run, run: list[int]) -> Iterator[Call]:
+        """Yield the calls of it for neighbouring plans: those that together cost least."""
+        alike = [list(group) for _, group in groupby(run, key=self._rows)]
         best: list[tuple[float, list[Call]]] = [(0, [])]  # from each group on, the last first
         for begin in reversed(range(len(alike))):
             options = []
             for end, (cost, calls) in zip(range(len(alike), begin, -1), best, strict=False):
                 plans = [plan for group in alike[begin:end] for plan in group]
-                own, call = self._cheapest(step, labels, plans)
+                own, call = self._cheapest(instruction, plans)
                 options.append((own + cost, [call, *calls]))
             best.append(min(options, key=lambda option: option[0]))
         yield from best[-1][1]
         for plan in run:
             self._at[plan] += 1
 
-    def _cheapest(
-        self, step: Step, labels: tuple[Label, ...], plans: list[int]
-    ) -> tuple[float, Call]:
-        """Return the call of a step for some plans, and what it costs in rows.
+    def _cheapest(self, instruction: Run, plans: list[int]) -> tuple[float, Call]:
+        """Return the call of it for some plans, and what it costs in rows.
 
-        Plans of several modes, or few held ones, run as packed rows; what is more than they need
-        costs less than a call apart.
+        Plans of several modes, or few that want keys and values only, run with rows split; what is
+        more than they need costs less than a call apart.
         """
         spans = [self._spans[plan] for plan in plans]
         span = slice(spans[0].start, spans[-1].stop)
-        rows, modes = span.stop - span.start, {self._modes[plan] for plan in plans}
+        count, modes = span.stop - span.start, {self._rows(plan) for plan in plans}
+        has_attention = attends(instruction)
 
-        def call(mode: Mode, **more: tuple[slice, ...]) -> Call:
-            return Call(range(plans[0], plans[-1] + 1), span, step, labels, mode, **more)
+        def call(rows: RowMode, **more: tuple[slice, ...]) -> Call:
+            among = range(plans[0], plans[-1] + 1)
+            return Call(among, span, with_rows(instruction, rows), **more)
 
-        if modes == {"trunk"}:
-            return self._call + rows, call("trunk")
-        if modes == {"held"} and (not labels or rows > self._call):
-            return (2 if labels else 1) * self._call + rows, call("held")
+        if modes == {"joint"}:
+            return self._call + count, call("joint")
+        if modes == {"kv-only"} and (not has_attention or count > self._call):
+            return (2 if has_attention else 1) * self._call + count, call("kv-only")
         apart = {
-            name: tuple(self._spans[plan] for plan in plans if self._modes[plan] == mode)
-            for name, mode in (("copied", "trunk"), ("held", "held"))
+            name: tuple(self._spans[plan] for plan in plans if self._rows(plan) == rows)
+            for name, rows in (("copied", "joint"), ("held", "kv-only"))
         }
-        return self._call + 2 * rows, call("packed", **apart)
+        return self._call + 2 * count, call("split", **apart)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from impasto.model.opened import Opened, OpenedModel
 from impasto.plan import Plan
+from impasto.plan.program import lower
 from impasto.run.attention import chosen_attention
 from impasto.run.bundle import open_flock
 from impasto.run.memory import fitting
@@ -42,7 +43,7 @@ def score(
     A request is a passage, and the tokens that its scored rows should predict. A batch takes no
     more than ``memory`` bytes (None: what is free).
     """
-    tree = plant([plan.steps for plan in plans])
+    tree = plant([lower(plan).instructions for plan in plans])
     scores: list[list[Score]] = [[(0.0, True)] * len(requests) for _ in plans]
     passages = [passage for passage, _ in requests]
     queue = fitting(model, tree, passages, memory)

@@ -7,7 +7,7 @@ current row are seen by that row alone and are never remembered.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import Cache
 
 from impasto.model.anatomy import ModelError
+from impasto.plan.program import Occurrence
 from impasto.run.returned import returned_zeros
 
 
@@ -188,11 +189,11 @@ Past = KeysValues | Tail | Place
 """What earlier tokens left at an occurrence, or where it lies."""
 
 
-class Pasts(Sequence[Past]):
-    """What earlier tokens left at each occurrence, of which some can be asked for side by side."""
+class Pasts(Mapping[Occurrence, Past]):
+    """What earlier tokens left at each attention; of some, side by side."""
 
     @abstractmethod
-    def abreast(self, occurrences: Sequence[int]) -> Past:
+    def abreast(self, occurrences: Sequence[Occurrence]) -> Past:
         """Return what was left at some occurrences, the first one's batch entries first."""
 
 

@@ -1,55 +1,61 @@
-"""Many plans as one tree: what they begin with in common is run once.
+"""Many programs as one tree: what they begin with in common is run once.
 
-Plans are merged by their first steps into a tree, which is walked depth-first: a step is run when
-its node is reached, from the state that its parent left. Only states that still have branches to
-come are kept.
+Programs are merged by their first instructions into a tree, which is walked depth-first: an
+instruction is run when its node is reached, from the state that its parent left. Only states that
+still have branches to come are kept. Where no program below reads earlier rows any more, they are
+released (:func:`impasto.plan.program.release`).
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from impasto.plan import Inject, Step
-from impasto.plan.attending import attends, is_last_attention
+from impasto.plan.program import (
+    InjectDonor,
+    Instruction,
+    Split,
+    attends,
+    reads_as_found,
+    release,
+)
 
 S = TypeVar("S")
 
 
 @runtime_checkable
-class Walks(Protocol[S]):
-    """What runs steps, from one state to the next; a state is a value."""
+class Executes(Protocol[S]):
+    """What runs instructions, from one state to the next; a state is a value."""
 
     def start(self) -> S:
         """Return the state at depth 0."""
         ...
 
-    def step(self, step: Step, state: S) -> S:
-        """Return the state after a step; ``inject`` needs a donor and has :meth:`inject`."""
+    def step(self, instruction: Instruction, state: S) -> S:
+        """Return the state after an instruction; injections have :meth:`inject`."""
         ...
 
-    def inject(self, state: S, splice: Any, donor: Any, given: S) -> S:
+    def inject(self, instruction: InjectDonor, state: S, splice: Any, donor: Any, given: S) -> S:
         """Return a state with rows of a donor's state in it."""
-        ...
-
-    def retire(self, state: S) -> S:
-        """Return a state of which less may be run from the next attention on: it is the last."""
         ...
 
 
 @dataclass(slots=True)
 class Node:
-    """What plans have run so far.
+    """What programs have run so far.
 
     Attributes:
-        branches: What may come next.
-        ends: The plans (by index) that end here.
+        branches: What may come next, as it was lowered.
+        runs: What leads here: the instruction, or what runs in its place where nothing below reads
+            earlier rows any more.
+        ends: The programs (by index) that end here.
         injects: The names that are still to be injected below.
         attends: Whether any attention is still to be run below.
-        size: The steps in the whole tree below.
+        size: The nodes in the whole tree below.
         forks: The most states that have to be kept at once for branches to come.
     """
 
-    branches: dict[Step, "Node"] = field(default_factory=dict)
+    branches: dict[Instruction, "Node"] = field(default_factory=dict)
+    runs: tuple[Instruction, ...] = ()
     ends: list[int] = field(default_factory=list)
     injects: set[str] = field(default_factory=set)
     attends: bool = False
@@ -61,31 +67,33 @@ class Node:
 class DonorRun:
     """A donor prompt for each sequence of a batch, and which rows it gives to which."""
 
-    walker: Walks[Any]
-    splice: Any  # what the walker that takes the rows understands
+    executor: Executes[Any]
+    splice: Any  # what the executor that takes the rows understands
 
 
-def plant(routes: Sequence[Sequence[Step]]) -> Node:
-    """Return the tree of some plans, or of any beginnings of plans, given by their steps."""
+def plant(programs: Sequence[Sequence[Instruction]]) -> Node:
+    """Return the tree of some programs, or of any beginnings of programs."""
     root = Node()
-    for index, steps in enumerate(routes):
+    for index, instructions in enumerate(programs):
         path = [root]
-        for step in steps:
-            path.append(path[-1].branches.setdefault(step, Node()))
+        for each in instructions:
+            path.append(path[-1].branches.setdefault(each, Node()))
         path[-1].ends.append(index)
         names: set[str] = set()
-        for node, step in zip(reversed(path[:-1]), reversed(steps), strict=True):
-            if isinstance(step, Inject):
-                names = names | {step.name}
+        for node, each in zip(reversed(path[:-1]), reversed(instructions), strict=True):
+            if isinstance(each, InjectDonor):
+                names = names | {each.name}
             node.injects |= names
     _measure(root)
+    _release(root)
     return root
 
 
 def trunk_first(root: Node) -> Node:
     """Let each node go on first with the branch in which most is run; return the root.
 
-    So plans that part late end first, and those that end one after the other have most in common.
+    So programs that part late end first, and those that end one after the other have most in
+    common.
     """
     stack = [root]
     while stack:
@@ -98,19 +106,21 @@ def trunk_first(root: Node) -> Node:
 
 def walk(
     root: Node,
-    walker: Walks[S],
+    executor: Executes[S],
     donors: Mapping[str, DonorRun],
-    on_step: Callable[[], None] = lambda: None,
+    on_node: Callable[[], None] = lambda: None,
     kinds: Sequence[Hashable] = (),
 ) -> Iterator[tuple[int, S]]:
-    """Run every plan of a tree, and yield (plan index, final state) as plans end.
+    """Run every program of a tree, and yield (program index, final state) as programs end.
 
-    Where plans have ``kinds``, those of one kind end one after the other as far as may be: of the
-    branches that wait, one that parts no more may come before its turn, for no further states have
-    to be kept then.
+    Where programs have ``kinds``, those of one kind end one after the other as far as may be: of
+    the branches that wait, one that parts no more may come before its turn, for no further states
+    have to be kept then.
     """
-    begin: dict[str, S] = {name: donors[name].walker.start() for name in root.injects}
-    pending: list[tuple[Step | None, Node, S, dict[str, S]]] = [(None, root, walker.start(), begin)]
+    begin: dict[str, S] = {name: donors[name].executor.start() for name in root.injects}
+    pending: list[tuple[Instruction | None, Node, S, dict[str, S]]] = [
+        (None, root, executor.start(), begin)
+    ]
     node, kind = root, _kinds_of_chains(kinds)
     while pending:
         at = len(pending) - 1
@@ -118,11 +128,11 @@ def walk(
             latest = kinds[node.ends[-1]]
             waiting = range(at, -1, -1)
             at = next((place for place in waiting if kind(pending[place][1]) == latest), at)
-        step, node, state, given = pending.pop(at)
-        if step is not None:
-            state, given = _stepped(step, node, walker, state, given, donors)
-            on_step()
-        pending += [(s, n, state, given) for s, n in reversed(node.branches.items())]
+        instruction, node, state, given = pending.pop(at)
+        if instruction is not None:
+            state, given = _stepped(instruction, node, executor, state, given, donors)
+            on_node()
+        pending += [(each, n, state, given) for each, n in reversed(node.branches.items())]
         ended = [state] * len(node.ends)
         del state  # whoever is handed it says how long it stays
         for index in node.ends:
@@ -130,7 +140,7 @@ def walk(
 
 
 def _kinds_of_chains(kinds: Sequence[Hashable]) -> Callable[[Node], Hashable]:
-    """Return what says of which kind the plan is that a chain ends with; None of what parts."""
+    """Return what says of which kind the program is that a chain ends with; None of what parts."""
     found: dict[int, Hashable] = {}
 
     def kind(node: Node) -> Hashable:
@@ -145,26 +155,28 @@ def _kinds_of_chains(kinds: Sequence[Hashable]) -> Callable[[Node], Hashable]:
 
 
 def _stepped(
-    step: Step,
+    instruction: Instruction,
     node: Node,
-    walker: Walks[S],
+    executor: Executes[S],
     state: S,
     given: dict[str, S],
     donors: Mapping[str, DonorRun],
 ) -> tuple[S, dict[str, S]]:
-    """Run a step on the batch, and on those donors that are still to be injected below it.
+    """Go on to a node on the batch, and on those donors that are still to be injected below it.
 
     ``given`` are the donors' own states, by name. A donor prompt has no target rows, so in its own
-    run ``inject`` does nothing.
+    run an injection does nothing; its earlier rows may be injected, so none are released.
     """
-    if isinstance(step, Inject):
-        donor = donors[step.name]
-        state = walker.inject(state, donor.splice, donor.walker, given[step.name])
-        return state, {name: given[name] for name in node.injects}
-    ahead = {name: donors[name].walker.step(step, given[name]) for name in node.injects}
-    if not node.attends and is_last_attention(step):
-        state = walker.retire(state)
-    return walker.step(step, state), ahead
+    ahead = {name: given[name] for name in node.injects}
+    if not isinstance(instruction, InjectDonor):
+        ahead = {n: donors[n].executor.step(instruction, each) for n, each in ahead.items()}
+    for each in node.runs:
+        if isinstance(each, InjectDonor):
+            donor = donors[each.name]
+            state = executor.inject(each, state, donor.splice, donor.executor, given[each.name])
+        else:
+            state = executor.step(each, state)
+    return state, ahead
 
 
 def _measure(root: Node) -> None:
@@ -178,5 +190,17 @@ def _measure(root: Node) -> None:
         below = max((branch.forks for branch in node.branches.values()), default=0)
         node.forks = below + (len(node.branches) > 1)
         node.attends = any(
-            branch.attends or attends(step) for step, branch in node.branches.items()
+            branch.attends or attends(each) for each, branch in node.branches.items()
         )
+
+
+def _release(root: Node) -> None:
+    """Say of each node what leads to it, once it is known what is below."""
+    stack = [(root, True)]
+    while stack:
+        node, is_joint = stack.pop()
+        for each, branch in node.branches.items():
+            may_release = not branch.attends and reads_as_found(each)
+            branch.runs = release(each, is_joint) if may_release else (each,)
+            splits = any(isinstance(one, Split) for one in branch.runs)
+            stack.append((branch, is_joint and not splits))

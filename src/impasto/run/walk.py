@@ -1,17 +1,15 @@
-"""Walking a plan: one step after another, on the rows of a batch.
+"""Running a program: one instruction after another, on the rows of a batch.
 
-Before the first marker every token has one state. At a marker the scored tokens part from the
-rest: their *current* rows go on as they are, while the same tokens as *earlier* rows are held
-(freeze), replaced (noise), or injected into. States are values; a walk can fork anywhere.
-
-DESIGN's section 3 is the specification; ``tests/reference.py`` is the same in its naive form.
+What each instruction does to which rows is said by :mod:`impasto.plan.program`; here it is done.
+States are values, so that a run can part anywhere. ``tests/reference.py`` is the same in its naive
+form.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -21,8 +19,16 @@ from torch import Tensor
 from impasto.model.anatomy import ModelError
 from impasto.model.block import Arguments
 from impasto.model.opened import Entered, OpenedModel
-from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Step
-from impasto.plan.attending import attentions
+from impasto.plan.program import (
+    InjectDonor,
+    Instruction,
+    Occurrence,
+    ReplaceByNoise,
+    Run,
+    RunBranches,
+    RunLayer,
+    Split,
+)
 from impasto.run.abreast import Abreast, Branch, columns
 from impasto.run.attention import own_attention
 from impasto.run.merge import Merge
@@ -35,26 +41,18 @@ _T = TypeVar("_T")
 
 
 class State(NamedTuple):
-    """Where a walk stands.
+    """Where a run stands.
 
     Attributes:
-        earlier: The new tokens' states; before the first marker, of current tokens too.
-        current: After it: the scored tokens' states as current tokens.
-        held: Whether earlier tokens are frozen.
-        depth: The layer steps so far.
-        noises: The noise markers so far.
-        occurrences: The attention occurrences so far.
-        kept: What earlier tokens left at each of them, where the walk records it.
-        prefix: Where the walk of the tokens stands that all sequences begin with.
+        earlier: The new tokens' states; as long as rows are joint, of current tokens too.
+        current: Once they are split: the scored tokens' states as current tokens.
+        kept: What earlier tokens left at each attention so far, where that is recorded.
+        prefix: Where the run of the tokens stands that all sequences begin with.
     """
 
     earlier: Float[Tensor, "batch new hidden"]
     current: Float[Tensor, "batch scored hidden"] | None = None
-    held: bool = False
-    depth: int = 0
-    noises: int = 0
-    occurrences: int = 0
-    kept: tuple[KeysValues, ...] = ()
+    kept: Mapping[Occurrence, KeysValues] = MappingProxyType({})
     prefix: "State | None" = None
 
     @property
@@ -85,7 +83,7 @@ class Walker:
     Attributes:
         model: The model.
         batch: Its sequences.
-        past: What earlier tokens left at each attention occurrence of the plan, in its order.
+        past: What earlier tokens left at each attention.
         records: Whether keys and values are to be kept for tokens to come.
         given: The trunk as the model's own forward prepared it, where that is under way.
         prefix: The walker of one sequence that all of these follow. It walks along and keeps its
@@ -99,7 +97,7 @@ class Walker:
 
     model: OpenedModel
     batch: Batch
-    past: Sequence[Past] = ()
+    past: Mapping[Occurrence, Past] = field(default_factory=dict)
     records: bool = False
     given: Entered | None = None
     prefix: "Walker | None" = None
@@ -113,7 +111,7 @@ class Walker:
         return Frames(self.model, self.batch, self.given)
 
     def part(
-        self, frames: Frames, past: Sequence[Place], held: Bool[Tensor, "batch"] | None
+        self, frames: Frames, past: Mapping[Occurrence, Place], held: Bool[Tensor, "batch"] | None
     ) -> "Walker":
         """Return the walker of some batch entries, with places for their keys and values."""
         walker = Walker(self.model, frames.batch, past, held=held)
@@ -145,38 +143,45 @@ class Walker:
         """How many leading tokens the sequences read together."""
         return 0 if self.prefix is None else self.prefix.batch.ids.shape[1]
 
-    def step(self, step: Step, state: State) -> State:
-        """Run one step of a plan; ``inject`` needs a donor and has :meth:`inject`."""
-        return self.follow(step, self.ahead(step, state))
+    def step(self, instruction: Instruction, state: State) -> State:
+        """Run one instruction of a program; injections have :meth:`inject`."""
+        return self.follow(instruction, self.ahead(instruction, state))
 
-    def ahead(self, step: Step, state: State) -> State:
-        """Run a step on the prefix, if there is one."""
+    def ahead(self, instruction: Instruction, state: State) -> State:
+        """Run an instruction on the prefix, if there is one."""
         if self.prefix is None:
             return state
-        return state._replace(prefix=self.prefix.step(step, _present(state.prefix)))
+        return state._replace(prefix=self.prefix.step(instruction, _present(state.prefix)))
 
-    def follow(self, step: Step, state: State) -> State:
-        """Run a step that the prefix has run already."""
-        match step:
-            case Layer() | Parallel():
+    def follow(self, instruction: Instruction, state: State) -> State:
+        """Run an instruction that the prefix has run already."""
+        match instruction:
+            case RunLayer() | RunBranches():
                 if not self.frames.are_long:
-                    return self._advance(step, state)._replace(depth=state.depth + 1)
+                    return self._advance(instruction, state)
                 give_back()  # what the last block worked on, lest the heap grow around what stays
                 with own_attention(self.model):
-                    return self._advance(step, state)._replace(depth=state.depth + 1)
-            case Freeze():
-                return self.fork(state)._replace(held=True)
-            case Noise():
-                return self._noised(step, self.fork(state))
-            case Inject():
-                raise TypeError("inject is run by Walker.inject, with its donor's state")
+                    return self._advance(instruction, state)
+            case Split():
+                return state._replace(current=self.batch.pick(state.earlier))
+            case ReplaceByNoise():
+                return self._noised(instruction, state)
+            case InjectDonor():
+                raise TypeError("an injection is run by Walker.inject, with its donor's state")
 
     def finish(self, state: State) -> Float[Tensor, "predictions hidden"]:
         """Return the states of depth T that predictions are made from, batch entry by entry."""
         rows = self.batch.pick(state.earlier) if state.current is None else state.current
         return rows[self.batch.is_scored.to(rows.device)]
 
-    def inject(self, state: State, splice: Splice, donor: "Walker", given: State) -> State:
+    def inject(
+        self,
+        instruction: InjectDonor,
+        state: State,
+        splice: Splice,
+        donor: "Walker",
+        given: State,
+    ) -> State:
         """Set target rows to the donor's rows at the same depth."""
         rows = given.earlier
         if given.current is not None:  # the donor prompt's last token is its current one
@@ -192,200 +197,186 @@ class Walker:
         hit[at[0], index] = True
         picked = self.batch.pick(hit)[..., None]
         current = torch.where(picked, self.batch.pick(replaced), state.current)
-        return state._replace(earlier=state.earlier if state.held else replaced, current=current)
+        earlier = state.earlier if instruction.rows == "kv-only" else replaced
+        return state._replace(earlier=earlier, current=current)
 
-    def retire(self, state: State) -> State:
-        """Let earlier tokens go no further than giving keys and values to the next attention.
-
-        Where that is the last attention of every plan ahead, no prediction can tell.
-        """
-        if self.prefix is not None:
-            state = state._replace(prefix=self.prefix.retire(_present(state.prefix)))
-        return self.fork(state)._replace(held=True)
-
-    def fork(self, state: State) -> State:
-        """Let scored tokens go on as current rows, beside all tokens as earlier rows."""
-        if state.current is not None:
-            return state
-        return state._replace(current=self.batch.pick(state.earlier))
-
-    def _noised(self, marker: Noise, state: State) -> State:
-        state = state._replace(noises=state.noises + 1)
-        if state.held:  # every later item, this one too, leaves frozen tokens where they were
-            return state
-        source = NoiseSource(marker.kind, marker.seed, state.depth, state.noises - 1)
-        drawn = noise(state.earlier, self.batch.hashed[0].to(state.earlier.device), source)
-        spared = (self.batch.index < marker.keep)[..., None].to(drawn.device)
+    def _noised(self, instruction: ReplaceByNoise, state: State) -> State:
+        keys = self.batch.hashed[0].to(state.earlier.device)
+        drawn = noise(state.earlier, keys, source_of(instruction))
+        spared = (self.batch.index < instruction.keep)[..., None].to(drawn.device)
         return state._replace(earlier=torch.where(spared, state.earlier, drawn))
 
-    def _advance(self, step: Step, state: State) -> State:
-        match step:
-            case Layer():
-                return self._layer(step, state)
-            case Parallel():
-                return self._parallel(step, state)
-            case _:
-                raise TypeError(f"{step!r} stands inside a branch")
+    def _advance(self, instruction: Run, state: State) -> State:
+        if isinstance(instruction, RunBranches):
+            return self._branches(instruction, state)
+        return self._layer(instruction, state)
 
-    def _parallel(self, step: Parallel, state: State) -> State:
+    def _branches(self, instruction: RunBranches, state: State) -> State:
         """Run every branch from the same state; merge by mean, or by sum of contributions."""
-        earlier = Merge(step.combine, state.earlier)
-        current = None if state.current is None else Merge(step.combine, state.current)
-        branches = step.branches
-        counts = [sum(1 for step in branch for _ in attentions(step)) for branch in branches]
-        begins = list(accumulate(counts, initial=state.occurrences))
-        kept: dict[int, tuple[KeysValues, ...]] = {}
-        for run in self._runs(branches, state):
-            first, count = run[0], len(run)
-            after = state._replace(occurrences=begins[first], kept=())
-            if count > 1:
-                at = [begins[place] for place in run]
-                after = self._together([branches[place] for place in run], at, after)
+        stays, branches = instruction.rows == "kv-only", instruction.branches
+        earlier = Merge(instruction.combine, state.earlier)
+        current = None if state.current is None else Merge(instruction.combine, state.current)
+        kept = state.kept
+        for run in self._runs(instruction, state):
+            after = state._replace(kept=kept)
+            if len(run) > 1:
+                after = self._together([branches[place] for place in run], after)
             else:
-                for inner in branches[first]:
+                for inner in branches[run[0]]:
                     after = self._advance(inner, after)
-            for turn, place in enumerate(run):
-                kept[place] = after.kept[turn * counts[first] : (turn + 1) * counts[first]]
-            if not state.held:
-                earlier.add(after.earlier, count)
+            kept = after.kept
+            if not stays:
+                earlier.add(after.earlier, len(run))
             if current is not None:
-                current.add(_present(after.current), count)
+                current.add(_present(after.current), len(run))
         return state._replace(
-            earlier=state.earlier if state.held else earlier.result(),
+            earlier=state.earlier if stays else earlier.result(),
             current=None if current is None else current.result(),
-            occurrences=begins[-1],
-            kept=(*state.kept, *(each for place in sorted(kept) for each in kept[place])),
+            kept=kept,
         )
 
-    def _runs(self, branches: Sequence[Branch], state: State) -> Sequence[Sequence[int]]:
+    def _runs(self, instruction: RunBranches, state: State) -> Sequence[Sequence[int]]:
         """Part branches, by index, into runs that go side by side."""
-        if self.abreast is None or (state.held and not self.packs_held):
+        branches = instruction.branches
+        if self.abreast is None or (instruction.rows == "kv-only" and not self.packs_held):
             return [[place] for place in range(len(branches))]
         return self.abreast.runs(branches, self._frame(state))
 
-    def _together(self, branches: Sequence[Branch], begins: Sequence[int], state: State) -> State:
-        """Run branches side by side, whose attention occurrences begin at these.
-
-        The states that they end in, and what they leave, come one branch's behind the other's.
-        """
+    def _together(self, branches: Sequence[Branch], state: State) -> State:
+        """Run branches side by side; the states that they end in come one's behind the other's."""
         abreast, frame, count = _present(self.abreast), self._frame(state), len(branches)
         size, new = state.earlier.shape[:2]
-        held = rows = state.earlier.repeat(count, 1, 1)
+        before = rows = state.earlier.repeat(count, 1, 1)
         if state.current is not None:
-            rows = torch.cat([held, state.current.repeat(count, 1, 1)], 1)
-        kept: list[KeysValues] = []
+            rows = torch.cat([before, state.current.repeat(count, 1, 1)], 1)
+        kept = dict(state.kept)
         for column in columns(branches):
             arguments = abreast.arguments(column, frame)
-            if column[0].part == "mlp" or not (self.past or self.records):
+            attentions = [each.occurrence for each in column if each.occurrence is not None]
+            left = None
+            if not attentions or not (self.past or self.records):
                 rows = abreast.call(column, rows, arguments)
-            elif not self.model.blocks[column[0].index].leaves_keys:
+            elif not self.model.blocks[column[0].layer].leaves_keys:
                 rows = abreast.call(column, rows, arguments)
-                kept.append(nothing(held, self._slots(begins[0] + len(kept), new)))
+                left = nothing(before, self._slots(attentions[0], new))
             else:
-                slot = Slot(self._past_abreast([begin + len(kept) for begin in begins]), new)
+                slot = Slot(self._past_abreast(attentions), new)
                 rows = abreast.call(column, rows, self._cached(arguments, slot))
-                kept.append(slot.kept)
-            if state.held:
-                rows = torch.cat([held, rows[:, new:]], 1)
-        spans = [slice(place * size, (place + 1) * size) for place in range(count)]
+                left = slot.kept
+            if left is not None and self.records:
+                for place, occurrence in enumerate(attentions):
+                    kept[occurrence] = left.part(slice(place * size, (place + 1) * size))
+            if column[0].rows == "kv-only":
+                rows = torch.cat([before, rows[:, new:]], 1)
         return state._replace(
             earlier=rows[:, :new],
             current=None if state.current is None else rows[:, new:],
-            kept=tuple(each.part(span) for span in spans for each in kept) if self.records else (),
+            kept=kept,
         )
 
     def _frame(self, state: State) -> Frame:
         """Return the frame of all rows."""
         return self.frames.trunk if state.current is None else self.frames.packed
 
-    def _past_abreast(self, occurrences: Sequence[int]) -> Past | None:
+    def _past_abreast(self, attentions: Sequence[Occurrence]) -> Past | None:
         if not self.past:
             return None
-        assert isinstance(self.past, Pasts), "what occurrences left can lie side by side"
-        return self.past.abreast(occurrences)
+        assert isinstance(self.past, Pasts), "what attentions left can lie side by side"
+        return self.past.abreast(attentions)
 
-    def _layer(self, step: Layer, state: State) -> State:
+    def _layer(self, instruction: RunLayer, state: State) -> State:
         if state.current is None:
-            earlier, state = self._call(step, state.earlier, self.frames.trunk, state)
+            earlier, state = self._call(instruction, state.earlier, self.frames.trunk, state)
             return state._replace(earlier=earlier)
-        if state.held and (step.part == "mlp" or not self.packs_held):
-            return self._held_layer(step, state, state.current)
+        is_kv_only = instruction.rows == "kv-only"
+        if is_kv_only and (instruction.occurrence is None or not self.packs_held):
+            return self._kv_only(instruction, state, state.current)
         count = state.earlier.shape[1]
         rows = torch.cat([state.earlier, state.current], 1)
-        rows, after = self._call(step, rows, self.frames.packed, state)
-        earlier = state.earlier if state.held else rows[:, :count]
+        rows, after = self._call(instruction, rows, self.frames.packed, state)
+        earlier = state.earlier if is_kv_only else rows[:, :count]
         if self.held is not None:
             earlier = torch.where(self.held[:, None, None], state.earlier, earlier)
         return after._replace(earlier=earlier, current=rows[:, count:])
 
-    def _held_layer(self, step: Layer, state: State, current: Tensor) -> State:
-        """Run a layer on current rows; held rows give it keys and values, no more."""
-        block = self.model.blocks[step.index]
-        if step.part == "mlp":
-            return state._replace(current=self._on_current(step, current, None))
+    def _kv_only(self, instruction: RunLayer, state: State, current: Tensor) -> State:
+        """Run a layer on current rows; earlier rows give it keys and values, no more."""
+        block, occurrence = self.model.blocks[instruction.layer], instruction.occurrence
+        if occurrence is None:
+            return state._replace(current=self._on_current(instruction, current, None))
         if not block.leaves_keys:
-            current = self._on_current(step, current, None)
-            return self._noted(state._replace(current=current), None)
-        past, count = self._past(state), state.earlier.shape[1]
+            current = self._on_current(instruction, current, None)
+            return self._noted(occurrence, state._replace(current=current), None)
+        past, count = self._past(occurrence, state), state.earlier.shape[1]
         slot = Slot(past, count, only=True)
         with suppress(KeysAndValuesReady), block.without_queries():
-            block(state.earlier, self._cached(self.frames.trunk.arguments(step.index), slot))
+            arguments = self.frames.trunk.arguments(instruction.layer)
+            block(state.earlier, self._cached(arguments, slot))
         seen = Slot(past, 0, between=slot.new)
         if current.shape[1]:
-            current = self._on_current(step, current, seen)
+            current = self._on_current(instruction, current, seen)
         else:  # a prefix has none
             keys, values = _present(slot.new)
-            seen.update(keys[:, :, :0], values[:, :, :0], step.index)
-        return self._noted(state._replace(current=current), seen)
+            seen.update(keys[:, :, :0], values[:, :, :0], instruction.layer)
+        return self._noted(occurrence, state._replace(current=current), seen)
 
-    def _on_current(self, step: Layer, current: Tensor, seen: Slot | None) -> Tensor:
+    def _on_current(self, instruction: RunLayer, current: Tensor, seen: Slot | None) -> Tensor:
         """Run a block on current rows alone, which see what a slot holds."""
         if not current.shape[1]:
             return current
-        arguments = self.frames.current.arguments(step.index)
+        arguments = self.frames.current.arguments(instruction.layer)
         if seen is not None:
             arguments = self._cached(arguments, seen)
-        return self.model.blocks[step.index](current, arguments, step.part)
+        return self.model.blocks[instruction.layer](current, arguments, instruction.part)
 
-    def _call(self, step: Layer, rows: Tensor, frame: Frame, state: State) -> tuple[Tensor, State]:
+    def _call(
+        self, instruction: RunLayer, rows: Tensor, frame: Frame, state: State
+    ) -> tuple[Tensor, State]:
         """Run a block on all rows of a frame."""
-        block, arguments = self.model.blocks[step.index], frame.arguments(step.index)
-        if step.part != "mlp" and not block.leaves_keys:
-            return block(rows, arguments, step.part), self._noted(state, None)
-        past = self._past(state) if step.part != "mlp" else None
-        if step.part == "mlp" or (past is None and not self.records):
-            return block(rows, arguments, step.part), state
+        layer, part, occurrence = instruction.layer, instruction.part, instruction.occurrence
+        block, arguments = self.model.blocks[layer], frame.arguments(layer)
+        if occurrence is None:
+            return block(rows, arguments, part), state
+        if not block.leaves_keys:
+            return block(rows, arguments, part), self._noted(occurrence, state, None)
+        past = self._past(occurrence, state)
+        if past is None and not self.records:
+            return block(rows, arguments, part), state
         slot = Slot(past, state.earlier.shape[1])
-        rows = block(rows, self._cached(arguments, slot), step.part)
-        return rows, self._noted(state, slot)
+        rows = block(rows, self._cached(arguments, slot), part)
+        return rows, self._noted(occurrence, state, slot)
 
-    def _past(self, state: State) -> Past | None:
+    def _past(self, occurrence: Occurrence, state: State) -> Past | None:
         if self.prefix is None:
-            return self.past[state.occurrences] if self.past else None
-        shared = _present(state.prefix).kept[state.occurrences]
+            return self.past[occurrence] if self.past else None
+        shared = _present(state.prefix).kept[occurrence]
         size = self.batch.ids.shape[0]
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
-    def _noted(self, state: State, slot: Slot | None) -> State:
-        """Go on to the next occurrence, with what this one left where that is recorded."""
-        kept = state.kept
-        if self.records:
+    def _noted(self, occurrence: Occurrence, state: State, slot: Slot | None) -> State:
+        """Note what an attention has left, where that is recorded."""
+        if not self.records:
+            return state
+        if slot is None:
             new = state.earlier.shape[1]
-            if slot is None:
-                left = nothing(state.earlier, self._slots(state.occurrences, new))
-            else:
-                left = slot.kept
-            kept = (*kept, left)
-        return state._replace(occurrences=state.occurrences + 1, kept=kept)
+            left = nothing(state.earlier, self._slots(occurrence, new))
+        else:
+            left = slot.kept
+        return state._replace(kept={**state.kept, occurrence: left})
 
-    def _slots(self, occurrence: int, new: int) -> int:
-        """Return how many tokens an occurrence has seen, so many new ones with them."""
+    def _slots(self, occurrence: Occurrence, new: int) -> int:
+        """Return how many tokens an attention has seen, so many new ones with them."""
         before = self.past[occurrence].taken if self.past else self.shared
         return before + new
 
     def _cached(self, arguments: Arguments, slot: Slot) -> Arguments:
         name = self.model.habits.cache_argument
         return arguments | {name: slot} | ({"use_cache": True} if "use_cache" in arguments else {})
+
+
+def source_of(instruction: ReplaceByNoise) -> NoiseSource:
+    """Return what an instruction's noise is drawn from."""
+    return NoiseSource(instruction.kind, instruction.seed, instruction.depth, instruction.number)
 
 
 def _present(value: _T | None) -> _T:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from impasto.plan import Plan
+from impasto.plan.program import lower
 from impasto.run import Model
 from impasto.run.memory import bytes_per_row, free_bytes
 from impasto.run.opening import opened
@@ -47,7 +48,7 @@ def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
     """
     inner, plan = opened(model.hf), Plan.identity(model.num_layers)
     kept = model.shape.kept_bytes(plan) * (tokens + new_tokens)
-    worked_on = bytes_per_row(inner, plant([plan.steps]), tokens) * tokens
+    worked_on = bytes_per_row(inner, plant([lower(plan).instructions]), tokens) * tokens
     fits = free_bytes(inner.device) // (kept + kept // 4 + worked_on)
     return 1 << max(0, fits.bit_length() - 1)
 

@@ -14,13 +14,17 @@ from impasto.model.check import refuse_above, rows_differ
 from impasto.model.failing import failing
 from impasto.model.opened import Entered, OpenedModel
 from impasto.model.wide import are_alike
-from impasto.plan import Layer
+from impasto.plan.program import RowMode, whole_layer
 from impasto.run.checks.texts import BEYOND, Lengths, draw
 from impasto.run.passage import Passage
 from impasto.run.rows import first_batch
 from impasto.run.trie import chain
 from impasto.run.walk import State, Walker
 
+_WAYS: tuple[tuple[RowMode, str], ...] = (
+    ("split", "packed rows"),
+    ("kv-only", "rows behind held ones"),
+)
 _LONGEST = 8200  # tokens
 _SCORES = 2**28  # that eager attention may hold at once
 
@@ -96,9 +100,9 @@ def _check(model: OpenedModel, kinds: list[int], tokens: int) -> None:
     current = walker.batch.pick(states)
     for layer in kinds:
         own = model.blocks[layer](states, entered.arguments[layer])[0, scored.start :]
-        for held, what in ((False, "packed rows"), (True, "rows behind held ones")):
-            state = State(states, current, held=held)
-            found = walker.finish(walker.step(Layer(layer), state))
+        for rows, what in _WAYS:
+            state = State(states, current)
+            found = walker.finish(walker.step(whole_layer(layer, rows), state))
             refuse_above(
                 model,
                 f"{what} do not give what layer {layer} gives in a text of {tokens} tokens: it "

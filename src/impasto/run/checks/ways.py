@@ -15,7 +15,7 @@ from impasto.model.block import Block
 from impasto.model.check import Reading, allowed, rows_differ
 from impasto.model.failing import RAISED, is_out_of_memory
 from impasto.model.opened import OpenedModel
-from impasto.plan import Layer
+from impasto.plan.program import Program, RowMode, Run, Split, whole_layer
 from impasto.run.attention import Scores, chosen_attention, few_row_attention
 from impasto.run.begun import Text, going
 from impasto.run.bundle import rows_per_call
@@ -26,7 +26,7 @@ from impasto.run.passage import Passage
 from impasto.run.reading import read
 from impasto.run.rooms import Rooms
 from impasto.run.rows import first_batch, following_batch
-from impasto.run.schedule import Call, Operation, Parted, labels, schedule, way
+from impasto.run.schedule import Call, Operation, Parted, schedule
 from impasto.run.trie import Trie, chain
 from impasto.run.walk import State, Walker
 
@@ -51,14 +51,17 @@ class Way:
     read: Callable[[OpenedModel, Texts], list[Pair]]
 
 
-def _steps(model: OpenedModel) -> list[Layer]:
-    return [Layer(layer) for layer in model.present]
+def _layers(model: OpenedModel, rows: RowMode) -> tuple[Run, ...]:
+    return tuple(whole_layer(layer, rows) for layer in model.present)
 
 
-def _walked(model: OpenedModel, walker: Walker, state: State) -> tuple[Tensor, State]:
+def _walked(model: OpenedModel, walker: Walker, rows: RowMode) -> tuple[Tensor, State]:
     """Walk the layers that are there; return logits of what is predicted, and the state."""
-    for step in _steps(model):
-        state = walker.step(step, state)
+    state = walker.start()
+    if rows != "joint":
+        state = walker.step(Split(), state)
+    for each in _layers(model, rows):
+        state = walker.step(each, state)
     return model.leave(walker.finish(state)), state
 
 
@@ -71,7 +74,7 @@ def _packed(model: OpenedModel, texts: Texts) -> list[Pair]:
     ids = texts.long.ids
     scored = range((len(ids) - 1) % 2, len(ids), 2)
     walker = Walker(model, first_batch([chain(0, Passage(ids, scored, {}))], model.device))
-    logits, _ = _walked(model, walker, walker.fork(walker.start()))
+    logits, _ = _walked(model, walker, "split")
     return [(logits, texts.long.logits[scored.start :: scored.step])]
 
 
@@ -122,8 +125,8 @@ def _each_held(model: OpenedModel, own: Reading, tail: int) -> list[Pair]:
     pairs = []
     for layer in reversed(model.present):  # so that none finds what one before it left behind
         states = own.before[layer]
-        state = State(states, walker.batch.pick(states), held=True)
-        found = walker.finish(walker.step(Layer(layer), state))
+        state = State(states, walker.batch.pick(states))
+        found = walker.finish(walker.step(whole_layer(layer, "kv-only"), state))
         pairs.append((found, own.after[layer][0, scored.start :]))
     return pairs
 
@@ -139,7 +142,7 @@ def _following(model: OpenedModel, texts: Texts) -> list[Pair]:
     prefix = Walker(model, beginning, records=True)
     batch = following_batch(beginning, [trie.cut(shared) for trie in tries])
     walker = Walker(model, batch, prefix=prefix)
-    logits, _ = _walked(model, walker, walker.fork(walker.start()))
+    logits, _ = _walked(model, walker, "split")
     branching, alone = logits.split([len(trie.scored) for trie in tries])
     return [
         (branching[tries[0].predictions[0]], long.logits[shared:]),
@@ -161,23 +164,22 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     ]
     tries = [chain(place, passage) for place, passage in enumerate(passages)]
     walker = Walker(model, first_batch(tries, model.device), records=True)
-    logits, state = _walked(model, walker, walker.start())
+    logits, state = _walked(model, walker, "joint")
     own = [r.logits[list(p.scored)] for r, p in zip(readings, passages, strict=True)]
     pairs = [(logits, torch.cat(own))]
 
-    path = way(_steps(model))
-    kept = dict(zip(labels(path), state.kept, strict=True))
+    program = Program(_layers(model, "joint"))
     written = [
         Text(end, Known(own.ids[:end]), [own.ids[end]])
         for own, end in zip(readings, ends, strict=True)
     ]
     total = walker.batch.total
-    begun = going(path, written, Trust(), total, kept)
+    begun = going(program, written, Trust(), total, dict(state.kept))
     assert begun is not None, "no text is done"
     length = max(ends) + 2 * tail
     rooms, span = Rooms.furnished([begun], length), slice(0, 2)
-    one = schedule([path], [span], [False], float(rows_per_call(model)))
-    for operations, begin, count in ((one, 0, 1), (_as_both(path, span), 1, tail - 1)):
+    one = schedule([program], [span], [False], float(rows_per_call(model)))
+    for operations, begin, count in ((one, 0, 1), (_as_both(model, span), 1, tail - 1)):
         before = [end + begin for end in ends]
         tokens = [own.ids[at : at + count] for own, at in zip(readings, before, strict=True)]
         batch = next_batch(model, tokens, before, total, length)
@@ -188,9 +190,9 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     return pairs
 
 
-def _as_both(path: tuple, span: slice) -> list[Operation]:
+def _as_both(model: OpenedModel, span: slice) -> list[Operation]:
     """Return the operations that run new tokens as earlier and as current ones."""
-    calls = [Call(range(1), span, stop.step, stop.labels, "packed") for stop in path]
+    calls = [Call(range(1), span, each) for each in _layers(model, "split")]
     return [Parted(span), *calls]
 
 

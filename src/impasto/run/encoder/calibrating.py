@@ -5,7 +5,6 @@ import time
 import torch
 
 from impasto.model.encoder import OpenedEncoder, Sentences
-from impasto.plan import Layer
 
 _ROWS, _LENGTH = 1024, 64
 
@@ -18,7 +17,7 @@ def seconds_per_layer_row(model: OpenedEncoder) -> float:
     times = []
     for _ in range(4):
         begin = time.perf_counter()
-        states = model.run(Layer(model.present[0]), prepared.states, prepared)
+        states = model.run(model.present[0], "block", prepared.states, prepared)
         states.sum().item()  # waits for a device that works by itself
         times.append(time.perf_counter() - begin)
     return min(times[1:]) / ids.numel()

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder
-from impasto.plan import Layer, Parallel, Plan
+from impasto.plan import Plan
+from impasto.plan.program import lower
 from impasto.run.encoder.sentences import Sentence, bytes_per_row, open_shelf, shelves
 from impasto.run.memory import Queue
 from impasto.run.meter import Meter
@@ -41,7 +42,7 @@ def sweep(
     """
     if not sentences:
         return
-    tree = plant([plan.steps for plan in plans])
+    tree = plant([lower(plan).instructions for plan in plans])
     width = max(len(sentence.ids) for sentence in sentences)
     queue = Queue(shelves(model, tree, sentences, memory), bytes_per_row(model, tree, width))
     meter = Meter(progress, queue.rows * tree.size)
@@ -60,8 +61,7 @@ def depths(
     model: OpenedEncoder, plan: Plan, sentences: Sequence[Sentence]
 ) -> list[Float[Tensor, "depths tokens hidden"]]:
     """Return, per sentence (every row wanted), its states at depth 0 and after each layer step."""
-    ends = [i for i, step in enumerate(plan.steps, 1) if isinstance(step, (Layer, Parallel))]
-    tree = plant([plan.steps[:end] for end in (0, *ends)])
+    tree = plant(lower(plan).beginnings)
     found: list[Tensor] = [torch.empty(0)] * len(sentences)
     for shelf in shelves(model, tree, sentences, None) if sentences else ():
         walker, donors = open_shelf(model, sentences, shelf, sorted(tree.injects))

@@ -1,8 +1,9 @@
-"""Walking a plan on an encoder: one step after another, on all rows of a batch of sentences.
+"""Running a program on an encoder: one instruction after another, on all rows of some sentences.
 
 An encoder has no current token and no earlier ones, so there is one kind of row, and neither a
-cache nor a marker but ``inject``. DESIGN's section 3 without its markers is the specification;
-``tests/encoder_reference.py`` is the same in its naive form.
+cache nor a marker but ``inject``. Rows whose final states nobody wants are what the earlier rows of
+a decoder are: behind the last attention they are not run. ``tests/encoder_reference.py`` is the
+same in its naive form.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
-from impasto.plan import Layer, Parallel, Step
-from impasto.plan.attending import attends
+from impasto.plan.program import (
+    InjectDonor,
+    Instruction,
+    Run,
+    RunBranches,
+    RunLayer,
+    Split,
+    attends,
+)
 from impasto.run.merge import Merge
 from impasto.run.walk import Splice
 
@@ -26,12 +34,10 @@ class EncoderState(NamedTuple):
     Attributes:
         latest: The states of all rows; once ``few``, of the wanted rows only.
         few: Whether rows that nothing reads any more were left behind.
-        is_last: Whether the next attention is the last of every plan ahead.
     """
 
     latest: Float[Tensor, "batch rows hidden"]
     few: bool = False
-    is_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,29 @@ class EncoderWalker:
         """Return the state at depth 0: the embeddings."""
         return EncoderState(self._prepared.states)
 
-    def step(self, step: Step, state: EncoderState) -> EncoderState:
-        """Run a layer or a parallel group."""
-        state = state._replace(latest=self._advance(step, state.latest))
-        if state.is_last and not state.few and attends(step):
+    def step(self, instruction: Instruction, state: EncoderState) -> EncoderState:
+        """Run a layer or branches.
+
+        Behind the last attention only wanted rows go on. A convolution mixes rows too, so beside
+        one all do.
+        """
+        if isinstance(instruction, Split):
+            return state
+        if not isinstance(instruction, RunLayer | RunBranches):
+            raise TypeError(f"{instruction!r} does not run on an encoder")
+        state = state._replace(latest=self._advance(instruction, state.latest))
+        is_last = instruction.rows == "kv-only" and self.model.convolution is None
+        if is_last and not state.few and attends(instruction):
             return state._replace(latest=self._pick(state.latest), few=True)
         return state
 
     def inject(
-        self, state: EncoderState, splice: Splice, donor: "EncoderWalker", given: EncoderState
+        self,
+        instruction: InjectDonor,
+        state: EncoderState,
+        splice: Splice,
+        donor: "EncoderWalker",
+        given: EncoderState,
     ) -> EncoderState:
         """Set target rows to the donor's rows at the same depth."""
         at = splice.is_real.nonzero(as_tuple=True)
@@ -85,32 +105,21 @@ class EncoderWalker:
         wanted = torch.where(self._pick(hit[..., None]), self._pick(replaced), state.latest)
         return state._replace(latest=wanted)
 
-    def retire(self, state: EncoderState) -> EncoderState:
-        """Let only wanted rows go further than the next attention, which is the last.
-
-        A convolution mixes rows too, so beside one all go on.
-        """
-        return state._replace(is_last=self.model.convolution is None)
-
     def finish(self, state: EncoderState) -> Float[Tensor, "wanted hidden"]:
         """Return the states of depth T of the wanted rows, sentence by sentence."""
         rows = state.latest if state.few else self._pick(state.latest)
         return rows[self.is_wanted.to(rows.device)]
 
-    def _advance(self, step: Step, rows: Tensor) -> Tensor:
-        match step:
-            case Layer():
-                return self.model.run(step, rows, self._prepared)
-            case Parallel():
-                merge = Merge(step.combine, rows)
-                for branch in step.branches:
-                    end = rows
-                    for inner in branch:
-                        end = self._advance(inner, end)
-                    merge.add(end)
-                return merge.result()
-            case _:
-                raise TypeError(f"{step!r} does not run on an encoder")
+    def _advance(self, instruction: Run, rows: Tensor) -> Tensor:
+        if isinstance(instruction, RunLayer):
+            return self.model.run(instruction.layer, instruction.part, rows, self._prepared)
+        merge = Merge(instruction.combine, rows)
+        for branch in instruction.branches:
+            end = rows
+            for inner in branch:
+                end = self._advance(inner, end)
+            merge.add(end)
+        return merge.result()
 
     def _pick(self, rows: Tensor) -> Tensor:
         index = self.wanted.to(rows.device)[..., None]
