@@ -7,8 +7,10 @@
 Each version runs in a process of its own, with its own ``src`` first on the path. The two take
 turns in every round, and which goes first changes from round to round, so that drift of the machine
 falls on both alike. What is printed is the median of the rounds' ratios (new : old) with its
-quartiles, and how far the two versions' answers are apart. Exits with 1 where a ratio is above
-``--most`` or answers differ by more than 1e-4.
+quartiles, of processor time, which other work on the machine hardly changes, and of time on the
+clock; and how far the two versions' answers are apart. Exits with 1 where the ratio of processor
+time is above ``--most`` or answers differ by more than 1e-4. With several threads, processor time
+has their waiting in it.
 
 Workloads: those of sweep.py (C, B, A, few-shot, generation), made smaller by ``--questions``, and
 under ``impasto.apply`` a prompt of 1,024 tokens (prefill) and tokens behind it (decode).
@@ -39,7 +41,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join((*SWEEPS, *APPLIED)))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--questions", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--most", type=float, default=1.03)
     given = parser.parse_args()
     good = [_compared(name, given) for name in given.only.split(",")]
@@ -49,18 +51,20 @@ def main() -> int:
 def _compared(name: str, given: argparse.Namespace) -> bool:
     """Compare the two versions on a workload; return whether the new one is as good."""
     sides = [_Side(each, name, given) for each in (given.old, given.new)]
-    ratios: list[float] = []
+    ratios: list[list[float]] = [[], []]  # of processor time, of time on the clock
     for turn in range(given.rounds + 1):  # the first warms up
-        spent = [0.0, 0.0]
+        spent = [[0.0, 0.0], [0.0, 0.0]]
         for place in (0, 1) if turn % 2 else (1, 0):
             spent[place] = sides[place].seconds()
         if turn:
-            ratios.append(spent[1] / spent[0])
+            for all_of_kind, old, new in zip(ratios, *spent, strict=True):
+                all_of_kind.append(new / old)
     apart = _apart(*(side.answers() for side in sides))
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    (low, middle, high), (_, clock, _) = (statistics.quantiles(each, n=4) for each in ratios)
     good = middle <= given.most and apart <= TOLERANCE
-    print(f"{name:11} {middle:.3f} of the old version's time (quartiles {low:.3f} to {high:.3f}), "
-          f"answers differ by {apart:.1e}: {'ok' if good else 'MISSED'}", flush=True)  # fmt: skip
+    print(f"{name:11} {middle:.3f} of the old version's processor time (quartiles {low:.3f} to "
+          f"{high:.3f}), {clock:.3f} on the clock, answers differ by {apart:.1e}: "
+          f"{'ok' if good else 'MISSED'}", flush=True)  # fmt: skip
     return good
 
 
@@ -79,9 +83,9 @@ class _Side:
         at = self._asked("where")
         assert Path(at).is_relative_to(folder.resolve()), f"{folder} runs {at}"
 
-    def seconds(self) -> float:
-        """Run the workload once, and return how long it took."""
-        return float(self._asked("run"))
+    def seconds(self) -> list[float]:
+        """Run the workload once, and return its seconds of processor time, and on the clock."""
+        return json.loads(self._asked("run"))
 
     def answers(self) -> list[float]:
         """Return the last run's answers as numbers, and let the process end."""
@@ -123,9 +127,10 @@ def _serve(name: str, questions: int, threads: int) -> None:
         if asked == "where":
             said = str(Path(impasto.__file__).resolve())
         elif asked == "run":
-            begin = time.perf_counter()
+            begin = time.process_time(), time.perf_counter()
             found = work()
-            said = str(time.perf_counter() - begin)
+            end = time.process_time(), time.perf_counter()
+            said = json.dumps([end[0] - begin[0], end[1] - begin[1]])
         elif asked == "answers":
             said = json.dumps(_numbers(found))
         print(f"> {said}", flush=True)

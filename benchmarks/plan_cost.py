@@ -26,7 +26,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import impasto
 from impasto import Plan
-from impasto.plan.program import lower
 
 LAYERS, HIDDEN, INNER, HEADS = 16, 512, 1376, 8
 PROPORTION = 0.05  # how far a ratio of times may be from that of operations
@@ -177,7 +176,7 @@ def cache_bytes(hf: LlamaForCausalLM, ids: torch.Tensor, lines: Sequence[str]) -
             shorter, longer = (
                 held_bytes(prefill(hf, part)().past_key_values) for part in (ids[:, :half], ids)
             )
-        count = len(lower(plan).occurrences)
+        count = plan.occurrences.attention
         found, due = (longer - shorter) / (ids.shape[1] - half), each * count
         reached = reached and found == due
         told = f"{count} × {each}"
