@@ -57,9 +57,7 @@ def write_code(model: OpenedModel, plan: Plan, folder: Path) -> None:
         kind=kind,
         family=family.__name__,
         config=type(model.hf.config).__name__,
-        imports="from .noise_impasto import NoiseSource, noise, prefix_keys\n"
-        if is_noisy
-        else "",
+        imports="from .noise_impasto import NoiseSource, noise, prefix_keys\n" if is_noisy else "",
         body="    draws = (prefix_keys, NoiseSource, noise)\n" if is_noisy else "",
     )
     (folder / "modeling_impasto.py").write_text(bound, encoding="utf-8")

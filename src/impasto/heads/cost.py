@@ -67,6 +67,8 @@ def _layers(root: Node, each: Shares) -> float:
     total, pending = 0.0, [root]
     while pending:
         node = pending.pop()
-        total += sum(each.of(run.part) for one in node.branches for run in layers(one))
+        total += sum(
+            each.of(run.part) for stride in node.branches for one in stride for run in layers(one)
+        )
         pending.extend(node.branches.values())
     return total

@@ -145,8 +145,8 @@ def _rates(root: Node, each: Shares, drops_rows: bool) -> tuple[float, float]:
     pending = [root]
     while pending:
         node = pending.pop()
-        for instruction, branch in node.branches.items():
-            for one in branch.runs if drops_rows else (instruction,):
+        for stride, branch in node.branches.items():
+            for one in branch.runs if drops_rows else stride:
                 for run in layers(one):
                     a, b = _layer_rates(run, each, drops_rows)
                     new, scored = new + a, scored + b

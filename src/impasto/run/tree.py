@@ -2,8 +2,9 @@
 
 Programs are merged by their first instructions into a tree, which is walked depth-first: an
 instruction is run when its node is reached, from the state that its parent left. Only states that
-still have branches to come are kept. Where no program below reads earlier rows any more, they are
-released (:func:`impasto.plan.program.release`).
+still have branches to come are kept. A split is no step of its own: a program takes it together
+with what comes behind it. Where no program below reads earlier rows any more, they are released
+(:func:`impasto.plan.program.release`).
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from impasto.plan.program import (
 )
 
 S = TypeVar("S")
+Stride = tuple[Instruction, ...]  # an instruction, and the split before it where there is one
 
 
 @runtime_checkable
@@ -45,8 +47,8 @@ class Node:
 
     Attributes:
         branches: What may come next, as it was lowered.
-        runs: What leads here: the instruction, or what runs in its place where nothing below reads
-            earlier rows any more.
+        runs: What leads here, or what runs in its place where nothing below reads earlier rows any
+            more.
         ends: The programs (by index) that end here.
         injects: The names that are still to be injected below.
         attends: Whether any attention is still to be run below.
@@ -54,8 +56,8 @@ class Node:
         forks: The most states that have to be kept at once for branches to come.
     """
 
-    branches: dict[Instruction, "Node"] = field(default_factory=dict)
-    runs: tuple[Instruction, ...] = ()
+    branches: dict[Stride, "Node"] = field(default_factory=dict)
+    runs: Stride = ()
     ends: list[int] = field(default_factory=list)
     injects: set[str] = field(default_factory=set)
     attends: bool = False
@@ -75,14 +77,13 @@ def plant(programs: Sequence[Sequence[Instruction]]) -> Node:
     """Return the tree of some programs, or of any beginnings of programs."""
     root = Node()
     for index, instructions in enumerate(programs):
-        path = [root]
-        for each in instructions:
+        path, strides = [root], list(_strides(instructions))
+        for each in strides:
             path.append(path[-1].branches.setdefault(each, Node()))
         path[-1].ends.append(index)
         names: set[str] = set()
-        for node, each in zip(reversed(path[:-1]), reversed(instructions), strict=True):
-            if isinstance(each, InjectDonor):
-                names = names | {each.name}
+        for node, each in zip(reversed(path[:-1]), reversed(strides), strict=True):
+            names = names | {one.name for one in each if isinstance(one, InjectDonor)}
             node.injects |= names
     _measure(root)
     _release(root)
@@ -118,9 +119,7 @@ def walk(
     have to be kept then.
     """
     begin: dict[str, S] = {name: donors[name].executor.start() for name in root.injects}
-    pending: list[tuple[Instruction | None, Node, S, dict[str, S]]] = [
-        (None, root, executor.start(), begin)
-    ]
+    pending: list[tuple[Stride, Node, S, dict[str, S]]] = [((), root, executor.start(), begin)]
     node, kind = root, _kinds_of_chains(kinds)
     while pending:
         at = len(pending) - 1
@@ -128,9 +127,9 @@ def walk(
             latest = kinds[node.ends[-1]]
             waiting = range(at, -1, -1)
             at = next((place for place in waiting if kind(pending[place][1]) == latest), at)
-        instruction, node, state, given = pending.pop(at)
-        if instruction is not None:
-            state, given = _stepped(instruction, node, executor, state, given, donors)
+        stride, node, state, given = pending.pop(at)
+        if stride:
+            state, given = _stepped(stride, node, executor, state, given, donors)
             on_node()
         pending += [(each, n, state, given) for each, n in reversed(node.branches.items())]
         ended = [state] * len(node.ends)
@@ -154,8 +153,20 @@ def _kinds_of_chains(kinds: Sequence[Hashable]) -> Callable[[Node], Hashable]:
     return kind
 
 
+def _strides(instructions: Sequence[Instruction]) -> Iterator[Stride]:
+    before: Stride = ()
+    for each in instructions:
+        if isinstance(each, Split) and not before:
+            before = (each,)
+            continue
+        yield (*before, each)
+        before = ()
+    if before:
+        yield before
+
+
 def _stepped(
-    instruction: Instruction,
+    stride: Stride,
     node: Node,
     executor: Executes[S],
     state: S,
@@ -168,11 +179,12 @@ def _stepped(
     run an injection does nothing; its earlier rows may be injected, so none are released.
     """
     ahead = {name: given[name] for name in node.injects}
-    if not isinstance(instruction, InjectDonor):
-        ahead = {n: donors[n].executor.step(instruction, each) for n, each in ahead.items()}
+    for each in stride:
+        if not isinstance(each, InjectDonor):
+            ahead = {n: donors[n].executor.step(each, own) for n, own in ahead.items()}
     for each in node.runs:
         if isinstance(each, InjectDonor):
-            donor = donors[each.name]
+            donor = donors[each.name]  # an injection is a stride of its own, or behind a split
             state = executor.inject(each, state, donor.splice, donor.executor, given[each.name])
         else:
             state = executor.step(each, state)
@@ -190,7 +202,7 @@ def _measure(root: Node) -> None:
         below = max((branch.forks for branch in node.branches.values()), default=0)
         node.forks = below + (len(node.branches) > 1)
         node.attends = any(
-            branch.attends or attends(each) for each, branch in node.branches.items()
+            branch.attends or any(map(attends, each)) for each, branch in node.branches.items()
         )
 
 
@@ -199,8 +211,11 @@ def _release(root: Node) -> None:
     stack = [(root, True)]
     while stack:
         node, is_joint = stack.pop()
-        for each, branch in node.branches.items():
-            may_release = not branch.attends and reads_as_found(each)
-            branch.runs = release(each, is_joint) if may_release else (each,)
+        for stride, branch in node.branches.items():
+            branch.runs = stride
+            if not branch.attends and all(map(reads_as_found, stride)):
+                branch.runs = tuple(
+                    each for one in stride for each in release(one, is_joint and len(stride) == 1)
+                )
             splits = any(isinstance(one, Split) for one in branch.runs)
             stack.append((branch, is_joint and not splits))
