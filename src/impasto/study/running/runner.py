@@ -25,7 +25,7 @@ from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.file.document import StudyError
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import Running, Study
-from impasto.study.folder.files import HEADS, check_folder
+from impasto.study.folder.files import check_folder, heads_folder
 from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
@@ -41,7 +41,7 @@ from impasto.study.running.place import Place, opened
 from impasto.study.running.recognising import recognised
 from impasto.study.running.stopping import stoppable
 from impasto.study.work.asking import Asking, StudiedModel
-from impasto.study.work.identity import digest_of, engine_identity, task_identity, versions
+from impasto.study.work.identity import engine_identity, task_identity, versions
 from impasto.study.work.scoring import takes
 from impasto.tasks import Suite, Task
 
@@ -149,8 +149,8 @@ class _Run:
             memory=None,
         )
         if place.out is not None:
-            of = digest_of([self._need.model.digest, self._need.engine.digest])
-            keep = place.out / HEADS / of[:16]
+            need = self._need
+            keep = heads_folder(place.out, need.model.digest, need.engine.digest)
             self._asked = {name: replace(one, keep=keep) for name, one in self._asked.items()}
 
     def _needed(self, task: Task, plans: Sequence[Plan]) -> NeededTask:
