@@ -20,6 +20,7 @@ slow: .venv/.installed-dev
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 types: .venv/.installed-dev
 	$(BIN)/pyright

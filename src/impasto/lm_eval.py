@@ -20,6 +20,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from impasto.engine_version import ENGINE, ENGINE_VERSION, first_equal
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, load_decoder
@@ -199,14 +200,17 @@ class ImpastoLM(TemplateLM):
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Take the file of answers that `--use_cache` names.
 
-        Raises UserError where another model or plan gave them: lm-eval finds an answer by its
-        request alone.
+        Raises UserError where another model, plan or version of the engine gave them: lm-eval finds
+        an answer by its request alone.
         """
         kept: Any = cache_hook.dbdict
         mine = f"{self.opened.hf.name_or_path} ({self.opened.hf.dtype}) under {self.plan}"
         reading = self.opened.text_options.given | self.thinking.given
         if reading:
             mine += f", read with {reading}"
+        engine = first_equal(ENGINE_VERSION)
+        if engine > 1:  # files that the first one wrote do not say so
+            mine += f", by {ENGINE} {engine}"
         if kept is not None:
             whose = kept.get(OWNER, "another model" if len(kept) else mine)
             if whose != mine:
@@ -218,7 +222,7 @@ class ImpastoLM(TemplateLM):
         super().set_cache_hook(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return what lm-eval's results say about the model: the plan is a part of it.
+        """Return what lm-eval's results say about the model: plan and engine are parts of it.
 
         So is how many requests did not fit the model's context and lost their left end.
         """
@@ -229,6 +233,7 @@ class ImpastoLM(TemplateLM):
             "model_sha": getattr(self.opened.hf.config, "_commit_hash", None) or "",
             "plan": str(self.plan),
             "plan_digest": self.plan.digest,
+            "engine": ENGINE_VERSION,
             "truncated": self.truncated,
         }
 

@@ -9,8 +9,9 @@ import torch
 import impasto
 from families import VOCABULARY, family
 from impasto import Plan, UserError
-from impasto.tasks import Generation, LogLikelihood, RollingLogLikelihood
+from impasto.tasks import Generation, LogLikelihood, Prediction, RollingLogLikelihood
 from impasto.tasks.answering import answer
+from impasto.tasks.problem import Example, Frozen, Problem
 
 PLANS = [Plan.parse(line) for line in ("0-11", "0-2 freeze 3-11")]
 ITEMS = [
@@ -112,6 +113,20 @@ def test_a_continuation_longer_than_the_context_is_refused(demo):
 def test_replies_that_leave_no_room_for_a_prompt_are_refused(demo):
     with pytest.raises(UserError, match="leave no room for a prompt in the model's 256 positions"):
         answer(demo, PLANS[:1], [[Generation("2 + 3 =", (), 256)]])
+
+
+def test_heads_are_asked_of_who_has_them_and_of_nobody_else(demo):
+    problem = Problem("mood", [Example("good", None, 1)], 2, Frozen())
+    items = [[Prediction(problem, "fine", None)], [Prediction(problem, "bad", "dull")]]
+    with pytest.raises(UserError, match="mood is asked of heads that are fitted to it; run it in"):
+        answer(demo, PLANS, items)
+
+    def predict(model, plans, problem, texts, progress):
+        assert (model, problem.name) == (demo, "mood")
+        return [[float(len(texts))] * len(texts) for _ in plans]
+
+    said = answer(demo, PLANS, items, predict=predict).responses
+    assert said == [[(2.0,), (2.0,)]] * len(PLANS)
 
 
 def test_progress_goes_from_nothing_to_all(demo):

@@ -3,15 +3,16 @@
 All plans go in that call too, so that the engine computes once what plans, contexts and choices
 have in common. What is longer than the model's context is cut off on the left as lm-eval 0.4.13
 cuts it, and counted. What cannot be asked at all, lm-eval cannot ask either: it raises
-`RequestError`, which says which request it is.
+`RequestError`, which says which request it is. Heads are fitted above: who has them hands in what
+predicts with them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from impasto.error import UserError
+from impasto.tasks.problem import Problem
 from impasto.tasks.request import (
     Generation,
     LogLikelihood,
@@ -23,6 +24,10 @@ from impasto.tasks.request import (
 )
 
 Progress = Callable[[float], None]
+Texts = Sequence[tuple[str, str | None]]
+Predict = Callable[[Any, Sequence[Any], Problem, Texts, Progress], Sequence[Sequence[float]]]
+"""Says of texts, by heads that it fits to a problem for a model under each plan, per plan and text,
+the class or the number."""
 Pair = tuple[Any, Any]  # context and continuation: two texts, or two lists of token ids
 
 
@@ -124,19 +129,25 @@ class Answers:
     truncated: int
 
 
+def _without_heads(
+    model: Any, plans: Sequence[Any], problem: Problem, texts: Texts, progress: Progress
+) -> Sequence[Sequence[float]]:
+    raise UserError(f"{problem.name} is asked of heads that are fitted to it; run it in a study")
+
+
 def answer(
     model: AskedModel,
     plans: Sequence[Any],
     items: Sequence[Sequence[Request]],
     donors: Sequence[Mapping[str, Any]] | None = None,
     progress: Progress = lambda share: None,
-    keep: Path | None = None,
+    predict: Predict = _without_heads,
 ) -> Answers:
     """Return what a model says under every plan to the requests of every item.
 
-    `donors` binds what the plans inject, one mapping for each item. `keep` is the folder in which
-    heads that are fitted on the way are kept and found again. Raises RequestError for a request
-    that has nothing to score or leaves no room for its answer.
+    `donors` binds what the plans inject, one mapping for each item; `predict` answers what is asked
+    of fitted heads. Raises RequestError for a request that has nothing to score or leaves no room
+    for its answer.
     """
     asked = [(row, request) for row, requests in enumerate(items) for request in requests]
     found: list[list[Response]] = [[0.0] * len(asked) for _ in plans]
@@ -147,7 +158,7 @@ def answer(
         bound = None if donors is None else [donors[asked[index][0]] for index in batch]
         part = _part(progress, done / len(asked), len(batch) / len(asked))
         try:
-            said, cut = _ask(model, plans, requests, bound, part, keep)
+            said, cut = _ask(model, plans, requests, bound, part, predict)
         except _RefusedError as error:
             raise _placed(error, batch[error.index], asked, items) from None
         for plan, responses in enumerate(said):
@@ -189,16 +200,13 @@ def _ask(
     requests: Sequence[Any],
     donors: Sequence[Mapping[str, Any]] | None,
     progress: Progress,
-    keep: Path | None,
+    predict: Predict,
 ) -> tuple[Sequence[Sequence[Response]], list[bool]]:
     """Return the responses to requests of one kind, by plan, and which requests were cut."""
     first = requests[0]
     if isinstance(first, Prediction):
-        from impasto.heads import predict
-
         texts = [(request.first, request.second) for request in requests]
-        said = predict(model, plans, first.problem, texts, keep, progress)  # type: ignore[arg-type]
-        return said, [False] * len(requests)
+        return predict(model, plans, first.problem, texts, progress), [False] * len(requests)
     if isinstance(first, MaskedText):
         texts = [request.text for request in requests]
         scores = model.masked_scores(plans, texts, donors, progress)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fake_workers import PATIENCE, FakePool, Fault, begun, hello
+from impasto.engine_version import ENGINE
 from impasto.error import ImpastoError, UserError
 from impasto.study import Cluster, Results, Stopped, Study
 from impasto.study.following.status import status
@@ -21,6 +22,8 @@ tasks: [{name: capitals, limit: 32}, {name: arithmetic, terms: 2, limit: 32}]
 plans: [freeze: {k: [0, 3]}, inject: {k: [0, 3]}]
 """
 PLANS, UNITS = 5, 8
+LIBRARIES = {name: part for name, part in hello(2)["engine"].items() if name != ENGINE}
+OF_BEFORE = hello(2) | {"engine": {"impasto's code": "f" * 64, **LIBRARIES}}
 CELLS = PLANS * UNITS
 
 
@@ -102,7 +105,13 @@ def test_a_worker_that_is_gone_while_the_costs_are_counted_is_asked_no_more(
     ("call", "reply", "told"),
     [
         ("hello", hello(2, torch="1.0"), "torch is 1.0 there"),
-        ("hello", hello(2, **{"impasto's code": "f" * 64}), "impasto's code is ffffffffffff there"),
+        ("hello", hello(2, **{ENGINE: "2"}), "(impasto's engine is 2 there and 1 here)"),
+        ("hello", OF_BEFORE, "(impasto's engine is missing there and 1 here)"),
+        (
+            "hello",
+            hello(2) | {"versions": {"impasto": "9.9"}},
+            "(impasto is 9.9 there and 0.1.0 here)",
+        ),
         ("begin", "weights", "other weights"),
         ("begin", {"refused": "its machine has 1 GiB free"}, "its machine has 1 GiB free"),
     ],
@@ -125,6 +134,13 @@ def test_a_worker_of_another_kind_is_refused_and_the_others_go_on(
 def test_what_a_library_was_built_for_makes_no_other_version(study, model, whole, run_on):
     there = hello(2)["engine"]["torch"].partition("+")[0] + "+cu999"
     pool = FakePool(model, {2: [Fault("hello", 1, "says", hello(2, torch=there))]})
+    assert same(run_on(study, pool), whole)
+    assert {worker for worker, _ in pool.asked} == {1, 2}
+
+
+def test_other_code_of_the_same_engine_makes_no_other_version(study, model, whole, run_on):
+    told = {"versions": {**hello(2)["versions"], "code": "f" * 16}}
+    pool = FakePool(model, {2: [Fault("hello", 1, "says", hello(2) | told)]})
     assert same(run_on(study, pool), whole)
     assert {worker for worker, _ in pool.asked} == {1, 2}
 

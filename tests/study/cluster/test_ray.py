@@ -286,16 +286,15 @@ def test_where_no_ray_runs_auto_says_so(file):
 
 def test_a_worker_of_another_version_is_refused(out, machines, tmp_path):
     other = shutil.copytree(Path(impasto.__file__).parent, tmp_path / "other" / "impasto")
-    (other / "plan" / "words.py").open("a").write("\nANOTHER = 1\n")
+    (other / "engine_version.py").open("a").write("\nENGINE_VERSION = 2\n")
     cluster, _ = machines(
         {"num_cpus": 0}, {"num_cpus": 1, "env_vars": {"PYTHONPATH": str(other.parent)}}
     )
     study = Study.from_text(TEXT, name="study")
     with pytest.raises(UserError) as raised:
         study.run(out, cluster=Cluster(cluster.address))
-    assert "is refused: it has another version, impasto 0.1.0 (impasto's code is " in str(
-        raised.value
-    )
+    told = "it has another version, impasto 0.1.0 (impasto's engine is 2 there and 1 here)"
+    assert f"is refused: {told}" in str(raised.value)
 
 
 def test_a_machine_without_impasto_is_refused(out, machines, tmp_path):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from impasto.study.cluster.pool import Event
-from impasto.study.work.identity import Identity, engine_identity
+from impasto.study.work.identity import Identity, engine_identity, versions
 
 Reply = Mapping[str, Any]
+RELEASE = "impasto"  # among the versions: the package's own
 
 
 class Pool(Protocol):
@@ -63,17 +64,20 @@ class RemoteModel:
 def other_version(hello: Reply) -> str | None:
     """Say in what a worker's impasto differs from this process's; None where it is the same.
 
+    Its release counts, by which both sides understand each other, and what answers follow from.
     What a library was built for, as in `2.6.0+cu124`, is no other version.
     """
+    here = {RELEASE: versions()[RELEASE], **engine_identity().parts}
+    there = {RELEASE: hello["versions"][RELEASE], **hello["engine"]}
     changed = [
-        f"{part} is {_short(hello['engine'].get(part))} there and {_short(own)} here"
-        for part, own in engine_identity().parts.items()
-        if _public(hello["engine"].get(part)) != _public(own)
+        f"{part} is {there.get(part, 'missing')} there and {own} here"
+        for part, own in here.items()
+        if _public(there.get(part)) != _public(own)
     ]
     if not changed:
         return None
     return (
-        f"it has another version, impasto {hello['versions']['impasto']} ({', '.join(changed)}); "
+        f"it has another version, impasto {there[RELEASE]} ({', '.join(changed)}); "
         "install the same on every machine"
     )
 
@@ -91,7 +95,3 @@ def other_model(begun: Reply, first: Reply, name: str) -> str | None:
 
 def _public(version: str | None) -> str | None:
     return version if version is None else version.partition("+")[0]
-
-
-def _short(text: str | None) -> str:
-    return "missing" if text is None else text[:12]

@@ -5,6 +5,7 @@ the form changes by numbered migrations only. Writing goes through SQLite's writ
 others read while a study runs, and a process that dies leaves what it had committed.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from impasto import engine_version
+from impasto.engine_version import ENGINE
 from impasto.error import UserError
 
 DATABASE = "results.sqlite"
@@ -32,14 +35,16 @@ def migrations() -> tuple[str, ...]:
 def open_to_write(path: Path | None) -> sqlite3.Connection:
     """Return a connection to the database at a path, made or brought up to date; None: in memory.
 
-    Raises UserError where the file is not one, is damaged, or is of a newer form.
+    Raises UserError where the file is not one, is damaged, is of a newer form, or holds the answers
+    of a newer engine.
     """
     with plainly(path):
         connection = sqlite3.connect(
             IN_MEMORY if path is None else path, timeout=WAIT, isolation_level=None
         )
         try:
-            _check(connection, path)
+            if _check(connection, path):
+                _check_engines(connection, path)
             connection.execute("PRAGMA foreign_keys = ON")
             if path is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -97,6 +102,21 @@ def _check(connection: sqlite3.Connection, path: Path | None) -> int:
             f"{len(migrations())}): update impasto, or give another folder with --out"
         )
     return version
+
+
+def _check_engines(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Raise UserError where a later version of the engine has written answers.
+
+    This one cannot know whether those are its own answers too, and would ask everything again.
+    """
+    rows = connection.execute("SELECT parts FROM engines")
+    newest = max((int(json.loads(parts).get(ENGINE, 0)) for [parts] in rows), default=0)
+    if newest > engine_version.ENGINE_VERSION:
+        raise UserError(
+            f"{path} holds answers of {ENGINE} {newest}, and this is {ENGINE} "
+            f"{engine_version.ENGINE_VERSION}, which may answer otherwise: update impasto, or give "
+            "another folder with --out. Nothing was changed; impasto results still reads it"
+        )
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

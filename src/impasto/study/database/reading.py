@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from impasto.study.database.engines import told
 from impasto.study.database.records import metrics_of, responses_of
 from impasto.study.database.saving import ROW
 
@@ -238,6 +239,11 @@ def last_run(connection: sqlite3.Connection, study: int | None = None) -> dict[s
     return run | {"versions": json.loads(run["versions"])}
 
 
+def model_digests(connection: sqlite3.Connection) -> list[str]:
+    """Return the digests of all models that a database knows."""
+    return [row[0] for row in connection.execute("SELECT digest FROM models")]
+
+
 def known_weights(connection: sqlite3.Connection, stamp: str) -> str | None:
     """Return the digest of the weights in files that were read before."""
     row = connection.execute("SELECT digest FROM weights WHERE stamp = ?", [stamp]).fetchone()
@@ -262,8 +268,9 @@ def last_basis(connection: sqlite3.Connection, task: str) -> dict[str, Mapping[s
     ).fetchone()
     if row is None:
         return None
-    names = ("task", "model", "engine")
-    return {name: json.loads(parts) for name, parts in zip(names, row, strict=True)}
+    parts = map(json.loads, row)
+    basis: dict[str, Mapping[str, str]] = dict(zip(("task", "model", "engine"), parts, strict=True))
+    return basis | {"engine": told(basis["engine"])}
 
 
 def counts(connection: sqlite3.Connection, study: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from impasto.plan import Plan
-from impasto.study.work.identity import Identity, digest_of
+from impasto.study.work.identity import Identity, cell_key, study_digest
 from impasto.study.work.units import Unit, plan_groups, shard_starts, unit_seconds
 from impasto.tasks import Fitted, Task
 
@@ -65,8 +65,8 @@ class Need:
     @property
     def digest(self) -> str:
         """A sha256 over what makes it another study, however it is called to run."""
-        content = [self.file, self.model.digest, self.engine.digest]
-        return digest_of(content + [needed.identity.digest for needed in self.tasks])
+        tasks = [needed.identity.digest for needed in self.tasks]
+        return study_digest(self.file, self.model.digest, self.engine.digest, tasks)
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,10 @@ class _Register:
 
     def _cells(self, needed: NeededTask, shard: _Shard) -> tuple[list[int], int]:
         """Return the cells of a shard, by plan, and how many of them are new."""
-        content = {
-            "model": self._need.model.digest,
-            "engine": self._need.engine.digest,
-            "task": needed.identity.digest,
-            "items": [shard.start, shard.stop],
-        }
+        of = (self._need.model.digest, self._need.engine.digest, needed.identity.digest)
         ids, new = [], 0
         for plan in needed.plans:
-            key = digest_of({**content, "plan": plan.digest})
+            key = cell_key(*of, plan.digest, shard.start, shard.stop)
             row = self._sql.execute("SELECT id FROM cells WHERE key = ?", [key]).fetchone()
             if row is None:
                 written = self._row("plans", plan.digest, line=str(plan))

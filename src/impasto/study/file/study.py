@@ -1,18 +1,16 @@
-"""`Study`: a model, some tasks and many plans, as a value read from a file.
+"""`WrittenStudy`: what a study file says, a model, some tasks and many plans, as a value.
 
-Reading checks all that can be checked without the model; `run` checks the rest, runs every plan on
-every task that has not run yet, and returns the results.
+Reading checks all that can be checked without the model. `impasto.study.running.study` runs it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import yaml
 
-from impasto.error import UserError, shown
 from impasto.paths import path_of
 from impasto.study.file.document import StudyError, read_document
 from impasto.study.file.entries import (
@@ -25,68 +23,13 @@ from impasto.study.file.entries import (
 from impasto.study.file.schema import read_study_file
 from impasto.tasks import Suite
 
-if TYPE_CHECKING:
-    from impasto.study.cluster.wanted import Cluster
-    from impasto.study.following.standing import Progress
-    from impasto.study.results.table import Results
-    from impasto.study.running.estimate import Estimate
-    from impasto.study.work.asking import StudiedModel
 
-
-SAVE_EVERY = 45.0  # seconds of work that a killed run loses at the most, or about that
-
-
-def _unheard(told: object) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Running:
-    """How a study is run.
-
-    Attributes:
-        limit: At most so many questions of each task.
-        memory: The bytes that a batch may take.
-        save_every: About how many seconds of work are saved at once. How a task is divided is kept
-            from its first run on.
-        fresh: Whether all results that the folder holds are thrown away first.
-        track: Who else is told of the run: tensorboard, wandb or mlflow.
-        bench: With how many sequences of each length to time every plan, once its answers are
-            there; None times none.
-        cluster: The Ray cluster whose workers answer; None for this process itself.
-        command: What started it, as the results are to say.
-        progress: Called with a `Standing` whenever there is something to show.
-        say: Called with what a user should know, sentence by sentence.
-    """
-
-    limit: int | None = None
-    memory: int | None = None
-    save_every: float = SAVE_EVERY
-    fresh: bool = False
-    track: str | None = None
-    bench: int | None = None
-    cluster: "Cluster | None" = None
-    command: str = "Study.run"
-    progress: "Progress" = _unheard
-    say: Callable[[str], None] = _unheard
-
-    def __post_init__(self) -> None:
-        """Refuse what no study can be run by."""
-        for name, least in (("limit", 1), ("memory", 1), ("bench", 2)):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
-                raise UserError(f"{name} is a whole number from {least}, not {shown(value)}")
-        if not isinstance(self.save_every, int | float) or not self.save_every > 0:
-            raise UserError(f"save_every is a number of seconds, not {shown(self.save_every)}")
-        if isinstance(self.cluster, str):
-            raise UserError(f"cluster is Cluster({shown(self.cluster)}), not its address alone")
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
+@dataclass(frozen=True, slots=True, eq=False)
+class WrittenStudy:
     """A model's name, the tasks and the plans to run on it; `name` labels the results.
 
-    `load` is how the model is loaded, options of `impasto.load`: dtype, max_length, and so on.
+    `load` is how the model is loaded, options of `impasto.load`: dtype, max_length, and so on. Two
+    that say the same are equal, wherever they were written (`source`).
     """
 
     name: str
@@ -94,10 +37,10 @@ class Study:
     tasks: tuple[TaskEntry, ...]
     plans: tuple[PlanEntry, ...]
     load: Mapping[str, Any] = field(default_factory=dict)
-    source: str = field(default="", compare=False)
+    source: str = ""
 
     @classmethod
-    def from_yaml(cls, path: str | Path, *, checked: bool = False) -> "Study":
+    def from_yaml(cls, path: str | Path, *, checked: bool = False) -> Self:
         """Return the study that a file describes; the file's name is its name unless it has one.
 
         `checked` says that its tasks were checked before, so that it reads without their data.
@@ -119,7 +62,7 @@ class Study:
     @classmethod
     def from_text(
         cls, text: str, *, name: str = "study", source: str = "study", checked: bool = False
-    ) -> "Study":
+    ) -> Self:
         """Return the study that a YAML text describes; see `from_yaml`."""
         document = read_document(text, source)
         written = read_study_file(document)
@@ -141,7 +84,7 @@ class Study:
             study.check_tasks()
         return study
 
-    def as_run(self, model: str | None = None, limit: int | None = None) -> "Study":
+    def as_run(self, model: str | None = None, limit: int | None = None) -> Self:
         """Return the study with another model, or with at most `limit` questions for each task.
 
         Another model is loaded as the study's own would be, but for the revision.
@@ -185,6 +128,15 @@ class Study:
                 )
             seen.add(name)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, WrittenStudy):
+            return NotImplemented
+        ours, theirs = (
+            (study.name, study.model, study.tasks, study.plans, study.load)
+            for study in (self, other)
+        )
+        return ours == theirs
+
     def to_yaml(self) -> str:
         """Return the study as a file that reads as an equal study."""
         content: Mapping[str, Any] = {
@@ -195,44 +147,6 @@ class Study:
             **({"load": dict(self.load)} if self.load else {}),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-    def estimate(
-        self, *, model: str | None = None, limit: int | None = None, memory: int | None = None
-    ) -> "Estimate":
-        """Return what running the study costs on this machine, running none of it.
-
-        `memory` is the bytes that a batch may take. Raises UserError as `run` does.
-        """
-        from impasto.study.running.runner import estimate_study
-
-        return estimate_study(self, model, limit, memory)
-
-    def run(
-        self,
-        out: str | Path | None = None,
-        *,
-        model: "str | StudiedModel | None" = None,
-        limit: int | None = None,
-        memory: int | None = None,
-        **more: Any,
-    ) -> "Results":
-        """Run every plan on every task and return the results, saved in `out` where given.
-
-        In a folder that holds results already, only what is new is run; a run that was stopped goes
-        on where it was. `model` stands in for the study's own: a name, or a model that
-        `impasto.load` returned. `limit` bounds the questions of each task, `memory` the bytes that
-        a batch may take (None: half of what is free; a model that is loaded already has its own).
-        `more` are the other attributes of `Running`. Raises UserError before anything runs for what
-        cannot, and `Stopped` (a KeyboardInterrupt) when it is interrupted and has saved its work.
-        """
-        from impasto.study.running.runner import run_study
-
-        known = [field.name for field in fields(Running)]
-        for name in more:
-            if name not in known:
-                raise UserError(f"a study is not run by {name!r}; there is {', '.join(known)}")
-        running = Running(limit=limit, memory=memory, **more)
-        return run_study(self, None if out is None else path_of(out, "out"), model, running)
 
 
 def _missing(path: Path) -> str:

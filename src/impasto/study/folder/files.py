@@ -2,11 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from impasto.error import UserError
 from impasto.study.database.opening import DATABASE
+from impasto.study.work.identity import digest_of
 
 STUDY, RESULTS = "study.yaml", "results.csv"
 HEADS = "heads"  # fitted heads and trained checkpoints
@@ -40,6 +41,22 @@ def discard(out: Path) -> None:
     for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", RESULTS, STUDY):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / HEADS, ignore_errors=True)
+
+
+def heads_folder(out: Path, model: str, engine: str) -> Path:
+    """Return where heads on a model are kept that an engine fitted; both are told by digests."""
+    return out / HEADS / digest_of([model, engine])[:16]
+
+
+def rename_heads(out: Path, models: Iterable[str], before: str, now: str) -> None:
+    """Keep an engine's heads on some models under its other name; all are told by digests.
+
+    What is kept under that name already stays.
+    """
+    for model in models:
+        kept, place = heads_folder(out, model, before), heads_folder(out, model, now)
+        if kept.is_dir() and not place.exists():
+            kept.rename(place)
 
 
 def write_files(out: Path, contents: Mapping[str, str | bytes]) -> None:

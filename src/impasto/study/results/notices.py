@@ -24,13 +24,14 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
         if not fresh.get(name) or basis is None:
             continue
         reasons = [
-            f"the {what}'s {part} changed" if what != "engine" else f"{part} changed"
-            for what, identity in (
-                ("model", need.model),
-                ("task", needed.identity),
-                ("engine", need.engine),
-            )
+            f"the {what}'s {part} changed"
+            for what, identity in (("model", need.model), ("task", needed.identity))
             for part in identity.changes(basis[what])
+        ]
+        before, now = basis["engine"], need.engine.parts
+        reasons += [
+            f"{part} changed from {before.get(part, 'none')} to {now.get(part, 'none')}"
+            for part in need.engine.changes(before)
         ]
         why = ", ".join(reasons) or "its plans were not run here before"
         yield f"{name}: {fresh[name]} new cells: {why}"

@@ -27,7 +27,7 @@ from impasto.study.database.reading import (
     table_rows,
     traces,
 )
-from impasto.study.file.study import Study
+from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import RESULTS, STUDY, write_files
 from impasto.study.results.unfinished import Gap, gaps, rows_so_far
 
@@ -98,7 +98,7 @@ class Results:
     95 % intervals.
     """
 
-    study: Study
+    study: WrittenStudy
     table: pd.DataFrame
     answers: Sequence[Mapping[str, Any]] = ()
     run: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -143,7 +143,7 @@ class Results:
 
 def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Connect) -> Results:
     """Return a study's results; its answers are read by a connection that is made then."""
-    study = Study.from_text(found.file, name=found.name, source=DATABASE, checked=True)
+    study = WrittenStudy.from_text(found.file, name=found.name, source=DATABASE, checked=True)
     missing: Sequence[Gap] = ()
     if found.finished is not None:
         rows = table_rows(connection, found)

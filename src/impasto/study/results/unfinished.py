@@ -10,7 +10,7 @@ from typing import Any
 
 from impasto.error import UserError
 from impasto.study.database.reading import Cells, StudyRow, study_tasks
-from impasto.study.file.study import Study
+from impasto.study.file.study import WrittenStudy
 from impasto.study.results.collecting import Collection
 
 NAMED = 3  # plans of a gap that are named
@@ -51,7 +51,7 @@ def gaps(cells: Cells) -> list[Gap]:
 
 
 def rows_so_far(
-    connection: sqlite3.Connection, study: Study, found: StudyRow, cells: Cells
+    connection: sqlite3.Connection, study: WrittenStudy, found: StudyRow, cells: Cells
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table that the finished cells come to.
 

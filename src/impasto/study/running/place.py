@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from impasto.study.database.engines import adopt_equal
 from impasto.study.database.opening import DATABASE, open_to_write
-from impasto.study.folder.files import discard, make_folder
+from impasto.study.database.reading import model_digests
+from impasto.study.folder.files import discard, make_folder, rename_heads
 from impasto.study.folder.journal import journal
 from impasto.study.folder.lock import only_writer
 
@@ -33,6 +35,8 @@ def opened(out: Path | None, log: logging.Logger, fresh: bool) -> Iterator[Place
             discard(out)
         connection = open_to_write(out / DATABASE)
         try:
+            for engine in adopt_equal(connection):
+                rename_heads(out, model_digests(connection), engine.before, engine.now)
             yield Place(out, connection)
         finally:
             connection.close()

@@ -24,8 +24,8 @@ from impasto.study.database.register import Need, NeededTask, Registered, regist
 from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.file.document import StudyError
 from impasto.study.file.entries import LabelledPlan
-from impasto.study.file.study import Running, Study
-from impasto.study.folder.files import HEADS, check_folder
+from impasto.study.file.study import WrittenStudy
+from impasto.study.folder.files import check_folder, heads_folder
 from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
@@ -37,11 +37,12 @@ from impasto.study.running.budget import budget
 from impasto.study.running.costing import check_model, measure
 from impasto.study.running.driving import Watch, drive
 from impasto.study.running.estimate import Estimate, estimate
+from impasto.study.running.options import Running
 from impasto.study.running.place import Place, opened
 from impasto.study.running.recognising import recognised
 from impasto.study.running.stopping import stoppable
 from impasto.study.work.asking import Asking, StudiedModel
-from impasto.study.work.identity import digest_of, engine_identity, task_identity, versions
+from impasto.study.work.identity import engine_identity, task_identity, versions
 from impasto.study.work.scoring import takes
 from impasto.tasks import Suite, Task
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 
 def run_study(
-    study: Study, out: Path | None, model: str | StudiedModel | None, running: Running
+    study: WrittenStudy, out: Path | None, model: str | StudiedModel | None, running: Running
 ) -> Results:
     """Run a study; see `Study.run`, which this is the body of."""
     check_tracker(running.track)
@@ -85,7 +86,7 @@ def run_study(
 
 @contextmanager
 def _answering(
-    study: Study, model: str | StudiedModel | None, running: Running, log: logging.Logger
+    study: WrittenStudy, model: str | StudiedModel | None, running: Running, log: logging.Logger
 ) -> Iterator[Answering]:
     """Give who answers the study: a model in this process, or workers that have one each."""
     if not (model is None or isinstance(model, str)):
@@ -116,7 +117,7 @@ class _Run:
 
     def __init__(
         self,
-        study: Study,
+        study: WrittenStudy,
         suite: Suite,
         plans: Sequence[LabelledPlan],
         answering: Answering,
@@ -149,8 +150,8 @@ class _Run:
             memory=None,
         )
         if place.out is not None:
-            of = digest_of([self._need.model.digest, self._need.engine.digest])
-            keep = place.out / HEADS / of[:16]
+            need = self._need
+            keep = heads_folder(place.out, need.model.digest, need.engine.digest)
             self._asked = {name: replace(one, keep=keep) for name, one in self._asked.items()}
 
     def _needed(self, task: Task, plans: Sequence[Plan]) -> NeededTask:
@@ -276,7 +277,7 @@ def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model
 
 
 def estimate_study(
-    study: Study, model: str | None, limit: int | None, memory: int | None
+    study: WrittenStudy, model: str | None, limit: int | None, memory: int | None
 ) -> Estimate:
     """Estimate a study; see `Study.estimate`, which this is the body of."""
     study = study.as_run(model, limit)

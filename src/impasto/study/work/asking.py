@@ -17,7 +17,8 @@ from impasto.plan import Plan
 from impasto.study.file.entries import DONOR
 from impasto.study.work.units import Answered, Told, Unit
 from impasto.tasks import Injectable, Request, Task
-from impasto.tasks.answering import Answers, AskedModel, RequestError, answer
+from impasto.tasks.answering import Answers, AskedModel, RequestError, Texts, answer
+from impasto.tasks.problem import Problem
 
 
 class KnownModel(Protocol):
@@ -111,7 +112,21 @@ def put(
         from impasto.run import Donor
 
         bound = [{DONOR: Donor(**donor)} for donor in donors]
-    return answer(model, list(plans), requests, bound, progress, keep)
+    return answer(model, list(plans), requests, bound, progress, partial(_predicted, keep))
+
+
+def _predicted(
+    keep: Path | None,
+    model: Any,
+    plans: Sequence[Plan],
+    problem: Problem,
+    texts: Texts,
+    progress: Callable[[float], None],
+) -> Sequence[Sequence[float]]:
+    """Return what heads say that are fitted to a problem and kept in a folder."""
+    from impasto.heads import predict
+
+    return predict(model, plans, problem, texts, keep, progress)
 
 
 class Here:

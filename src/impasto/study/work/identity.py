@@ -4,7 +4,6 @@ A result belongs to weights, not to a path; to questions, not to a task's name. 
 is told by what it holds, part by part: where two differ, `changes` can say in what.
 """
 
-import ast
 import hashlib
 import json
 import re
@@ -17,12 +16,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from impasto import engine_version
+from impasto.engine_version import ENGINE
 from impasto.tasks import Request, Task
 
-ASKING = ("study/work/asking.py", "study/work/scoring.py")
-COMPUTING = ("plan", "model", "run", "heads", "tasks", *ASKING)
+CODE_DIGITS = 16  # of the digest of impasto's code, where people read it
 LIBRARIES = ("torch", "transformers", "tokenizers")
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNTOLD = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")  # no content
 ADAPTER_UNTOLD = ("base_model_name_or_path", "revision", "peft_version")  # none either
 # What PEFT's layers say of themselves beside their weights.
@@ -141,38 +140,47 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return digest_of([type(tokenizer).__name__, words, special, flags, template])
 
 
-@cache
 def engine_identity() -> Identity:
-    """Tell what computes: impasto's own code and the libraries under it.
+    """Tell what computes: the version of impasto's engine, and those of the libraries under it.
 
-    The code counts as it is, not by a number that somebody must remember to raise: a result that is
-    computed again costs less than one that is taken for another. Comments, docstrings and layout
-    do not count.
+    The engine's number says which answers it gives (see `impasto.engine_version`). What a library's
+    next version answers nobody has declared, so each of them counts as another engine.
     """
-    versions = {name: _version(name) for name in LIBRARIES}
-    return Identity({"impasto's code": _code_digest(), **versions})
+    number = engine_version.first_equal(engine_version.ENGINE_VERSION)
+    return Identity({ENGINE: str(number), **{name: _version(name) for name in LIBRARIES}})
+
+
+def cell_key(model: str, engine: str, task: str, plan: str, start: int, stop: int) -> str:
+    """Return the key of a plan's answers to items `start` to `stop − 1`; all texts are digests."""
+    content = {"model": model, "engine": engine, "task": task, "plan": plan}
+    return digest_of({**content, "items": [start, stop]})
+
+
+def study_digest(file: str, model: str, engine: str, tasks: Sequence[str]) -> str:
+    """Return a sha256 over what makes it another study; all but its file are digests."""
+    return digest_of([file, model, engine, *tasks])
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that results are traced by."""
+    """Return what results are traced by: versions, and the digest of impasto's own code."""
     import platform
 
     names = ("impasto", *LIBRARIES, "lm_eval", "datasets", "numpy")
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in names},
+        "engine": str(engine_version.ENGINE_VERSION),
+        "code": code_digest()[:CODE_DIGITS],
+    }
 
 
-def _code_digest() -> str:
-    """Return a sha256 over the code that makes and judges answers, docstrings apart."""
-    told = hashlib.sha256()
-    package = Path(str(files("impasto")))
-    for part in COMPUTING:
-        place = package / part
-        for path in [place] if place.suffix else sorted(place.rglob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-                    node.body = node.body[1:] or [ast.Pass()]
-            told.update(f"{path.relative_to(package).as_posix()}\n{ast.unparse(tree)}\n".encode())
+@cache
+def code_digest() -> str:
+    """Return a sha256 over impasto's source files, by which results are traced and never kept."""
+    package, told = Path(str(files("impasto"))), hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        told.update(f"{path.relative_to(package).as_posix()}\n".encode())
+        told.update(path.read_bytes())
     return told.hexdigest()
 
 

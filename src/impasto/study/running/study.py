@@ -1,0 +1,63 @@
+"""`Study`: a study that can be run, and that can say beforehand what running it costs.
+
+Running checks what reading the file could not, runs every plan on every task that has not run yet,
+and returns the results.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from impasto.error import UserError
+from impasto.paths import path_of
+from impasto.study.file.study import WrittenStudy
+from impasto.study.results.table import Results
+from impasto.study.running.options import Running
+from impasto.study.work.asking import StudiedModel
+
+if TYPE_CHECKING:
+    from impasto.study.running.estimate import Estimate
+
+
+class Study(WrittenStudy):
+    """A model's name, the tasks and the plans to run on it; `from_yaml` reads one from a file."""
+
+    __slots__ = ()
+
+    def estimate(
+        self, *, model: str | None = None, limit: int | None = None, memory: int | None = None
+    ) -> "Estimate":
+        """Return what running the study costs on this machine, running none of it.
+
+        `memory` is the bytes that a batch may take. Raises UserError as `run` does.
+        """
+        from impasto.study.running.runner import estimate_study
+
+        return estimate_study(self, model, limit, memory)
+
+    def run(
+        self,
+        out: str | Path | None = None,
+        *,
+        model: str | StudiedModel | None = None,
+        limit: int | None = None,
+        memory: int | None = None,
+        **more: Any,
+    ) -> Results:
+        """Run every plan on every task and return the results, saved in `out` where given.
+
+        In a folder that holds results already, only what is new is run; a run that was stopped goes
+        on where it was. `model` stands in for the study's own: a name, or a model that
+        `impasto.load` returned. `limit` bounds the questions of each task, `memory` the bytes that
+        a batch may take (None: half of what is free; a model that is loaded already has its own).
+        `more` are the other attributes of `Running`. Raises UserError before anything runs for what
+        cannot, and `Stopped` (a KeyboardInterrupt) when it is interrupted and has saved its work.
+        """
+        from impasto.study.running.runner import run_study
+
+        known = [field.name for field in fields(Running)]
+        for name in more:
+            if name not in known:
+                raise UserError(f"a study is not run by {name!r}; there is {', '.join(known)}")
+        running = Running(limit=limit, memory=memory, **more)
+        return run_study(self, None if out is None else path_of(out, "out"), model, running)

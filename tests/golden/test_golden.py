@@ -1,0 +1,58 @@
+"""Answers stay what they are while the engine's version does; see `golden_answers`."""
+
+import golden_answers as golden
+import pytest
+
+from impasto.engine_version import ENGINE_VERSION, first_equal
+from impasto.study.work.identity import versions
+
+HOW = """\
+If answers are meant to change: raise ENGINE_VERSION in src/impasto/engine_version.py, run
+`python tests/golden/make.py`, and commit both. If they are not, what changed them is a fault.\
+"""
+SHOWN = 5
+
+
+def test_the_golden_answers_are_of_this_version():
+    kept = golden.read()["engine"]
+    assert first_equal(kept) == first_equal(ENGINE_VERSION), (
+        f"the golden answers are those of engine {kept}, and this is engine {ENGINE_VERSION}: run "
+        "`python tests/golden/make.py` and commit what it writes"
+    )
+
+
+def test_questions_of_each_kind_are_answered_as_this_version_answers_them():
+    kept = golden.read()
+    wrong = list(golden.differences(golden.answers(), kept["answers"]))
+    if not wrong:
+        return
+    told = versions()
+    other = [
+        f"{name} {told[name]}, not {is_}"
+        for name, is_ in kept["versions"].items()
+        if told[name] != is_
+    ]
+    pytest.fail(
+        f"{len(wrong)} of {len(kept['answers'])} answers changed by more than rounding "
+        f"({golden.TOLERANCE} in log p; what is written, at all), for example\n  "
+        + "\n  ".join(wrong[:SHOWN])
+        + (f"\nThe libraries are others: {', '.join(other)}" if other else "")
+        + f"\n{HOW}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "kept", "same"),
+    [
+        ([[-1.00005, True]], [[-1.0, True]], True),
+        ([[-1.0002, True]], [[-1.0, True]], False),
+        ([[-1.0, False]], [[-1.0, True]], False),
+        ([4, 5], [4, 6], False),
+        ([4, 5], [4], False),
+        (3000.01, 3000.0, True),
+        (float("nan"), 1.0, False),
+        (" Paris", " Rome", False),
+    ],
+)
+def test_only_rounding_is_no_difference(found, kept, same):
+    assert golden.alike(found, kept) == same
