@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from impasto.analysis.bootstrap import LEVEL, RESAMPLES
+from impasto.analysis.bootstrap import RESAMPLES
+from impasto.analysis.confidence import LEVEL
 from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, table_rows
 from impasto.analysis.depth import ROUNDING, TOLERANCE, critical_depth_interval
 from impasto.analysis.paired import Comparison, compare

@@ -166,7 +166,7 @@ def _summed(cells: Sequence[_Cell], summary: Summary) -> Point:
     drawn = np.random.default_rng(0).normal(0, 1 / Z_95, size=(DRAWS, len(values)))
     drawn = values + drawn * np.where(drawn < 0, below, above)
     middle = np.median if summary == "median" else np.mean
-    low, high = percentile_interval(np.sort(middle(drawn, axis=1)))
+    low, high = percentile_interval(middle(drawn, axis=1))
     plans = dict.fromkeys(plan for cell in cells for plan in cell.plans)
     return Point(float(middle(values)), low, high, tuple(plans))
 
