@@ -100,8 +100,7 @@ def _similarity_json(found: Mapping[Measure, Similarity]) -> dict[str, Any]:
 def _groups_json(groups: Groups | None) -> dict[str, Any] | None:
     if groups is None:
         return None
-    runs = {"beginning": groups.beginning, "middle": groups.middle, "end": groups.end}
-    return {name: [run[0], run[-1]] for name, run in runs.items()} | {
+    return {name: [run[0], run[-1]] for name, run in groups.runs.items()} | {
         "within": groups.within,
         "between": groups.between,
     }
