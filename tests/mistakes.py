@@ -558,10 +558,12 @@ def values(folder: Path) -> dict[str, tuple[Call, str]]:
     from impasto.tasks import load_suite
 
     number: Any = analysis.wilson_interval
+    test: Any = analysis.mcnemar
     suite: Any = load_suite
     return {
         "an interval of more than all": (lambda: number(3, 2), "3"),
         "a test of numbers below zero": (lambda: analysis.mcnemar(-1, 2), "-1"),
+        "a test of text": (lambda: test("a", 2), "'a'"),
         "memory of junk": (lambda: parse_bytes("lots"), "lots"),
         "memory of nothing": (lambda: parse_bytes(""), "''"),
         "memory without end": (lambda: parse_bytes("inf"), "inf"),

@@ -93,7 +93,10 @@ def test_arguments_are_read_with_the_plans_own_commas_in_them(text, arguments):
     assert {key: value for key, value in read.items() if key != "dtype"} == arguments
 
 
-@pytest.mark.parametrize("text", ["demo", "pretrained=demo,0-3", "{'a': 1}", "=demo"])
+NESTED = pytest.param('{"a": ' * 100_000, id="nested")
+
+
+@pytest.mark.parametrize("text", ["demo", "pretrained=demo,0-3", "{'a': 1}", "=demo", NESTED])
 def test_what_is_no_argument_is_refused(text):
     with pytest.raises(UserError, match="model_args"):
         read_arguments(text)

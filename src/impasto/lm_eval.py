@@ -274,8 +274,8 @@ def read_arguments(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
             return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"model_args is not JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"model_args is not JSON that can be read: {error}") from None
     read = {}
     for part in _split_outside_brackets(text):
         key, equals, value = part.partition("=")

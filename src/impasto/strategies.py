@@ -2,8 +2,10 @@
 
 A is *Attend First, Consolidate Later* (arXiv 2409.03621), B is *Transformer Layers as Painters*
 (arXiv 2407.09298), C is *Attention Is All You Need But You Don't Need All Of It* (arXiv
-2407.15516). ``STRATEGIES`` is the registry that study files name, and ``expand`` turns such a name
-with its choices into plans. An argument out of range is a ``ValueError`` that says the range.
+2407.15516). Each is one entry, its function and what stands above that: title, look, the figure
+that shows it, what it does, what ``all`` means. Figures, findings and study files read them in
+``STRATEGIES``, and ``expand`` turns a name with its choices into plans. An argument out of range is
+a ``ValueError`` that says the range.
 
 Where a choice is a number of layers, or a depth, it can be a share of T: ``25%`` is round(0.25·T).
 """
@@ -18,15 +20,129 @@ from difflib import get_close_matches
 from hashlib import sha256
 from itertools import product
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias, TypeVar, get_args
 
 from impasto.error import UserError, shown
+from impasto.look import (
+    BLUE,
+    DASH_DOT,
+    DASHED,
+    DOTTED,
+    GREEN,
+    INK,
+    LONG_DASHED,
+    ORANGE,
+    PURPLE,
+    SHORT_DASHED,
+    SKY,
+    SOLID,
+    VERMILION,
+    Look,
+)
 from impasto.plan import Part, Plan
 
 Value: TypeAlias = int | str | bool
 Choice: TypeAlias = Value | Iterable[Value]
 
+BY_LAYERS = frozenset({"k", "n", "count"})
+SHARE = re.compile(r"(\d{1,2}(\.\d+)?|100(\.0+)?) ?%", re.ASCII)
 
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A family of plans that a study file can name: all that is known of it besides its function.
+
+    Attributes:
+        name: the family's name in study files, which is the function's.
+        function: ``f(T, …) -> Plan``.
+        figure: the figure or table that shows it first, as ``impasto figures`` names it.
+        doing: what it does: ``freezing earlier tokens``, or of the middle layers that they
+            ``are left out``.
+        ran: the choices that the paper ran, as a study file has them; empty for all values of the
+            parameters that have no default.
+        looks: how it is drawn and called; by its ``part``, too, where that has another look.
+        domains: for a parameter, what ``all`` means in a model of T layers. ``BY_LAYERS`` are the
+            parameters whose values depend on T.
+    """
+
+    name: str
+    function: Callable[..., Plan]
+    figure: str
+    doing: str
+    ran: str
+    looks: Mapping[str, Look]
+    domains: Mapping[str, Callable[[int], Iterable[Value]]]
+
+    @property
+    def title(self) -> str:
+        """What a reader calls it."""
+        return self.looks[""].label
+
+    @property
+    def paper(self) -> str:
+        """The paper's letter: A, B or C; empty for the baseline."""
+        return self.figure[:1]
+
+    @property
+    def entry(self) -> str:
+        """What a study file says to have what the paper ran."""
+        needed = (f"{name}: all" for name, default in self.parameters.items() if default is None)
+        return f"{self.name}: {{{self.ran or ', '.join(needed)}}}"
+
+    def domain(self, T: int) -> dict[str, tuple[Value, ...]]:
+        """Return every value that ``all`` stands for in a model of T layers, by parameter.
+
+        n of the middle families starts at 1, as in paper B. A donor's name has no domain.
+        """
+        _check("T", T, 1, None)
+        return {name: tuple(dict.fromkeys(values(T))) for name, values in self.domains.items()}
+
+    @property
+    def parameters(self) -> dict[str, Value | None]:
+        """The parameters besides T, in order, with their defaults (None: it has none)."""
+        known = list(inspect.signature(self.function).parameters.values())[1:]
+        return {p.name: None if p.default is p.empty else p.default for p in known}
+
+
+_registered: dict[str, Strategy] = {}
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType(_registered)
+
+_Function = TypeVar("_Function", bound=Callable[..., Plan])
+
+
+def _family(
+    figure: str,
+    look: Look,
+    doing: str = "",
+    *,
+    ran: str = "",
+    parts: Mapping[str, Look] = MappingProxyType({}),
+    **domains: Callable[[int], Iterable[Value]],
+) -> Callable[[_Function], _Function]:
+    """Make a function a family that study files name; see ``Strategy``."""
+
+    def registered(function: _Function) -> _Function:
+        looks = {"": look, **parts}
+        made = Strategy(function.__name__, function, figure, doing, ran, looks, domains)
+        _registered[made.name] = made
+        return function
+
+    return registered
+
+
+def _depths(T: int) -> range:
+    return range(T + 1)
+
+
+def _middles(T: int) -> range:
+    return range(1, T // 2)
+
+
+# Within one paper no two families share a colour, a dash or a marker. Over all three papers there
+# are more families than colours that everyone can tell apart: then the marker tells them.
+
+
+@_family("", Look("Baseline", INK, DASHED, "o"))
 def baseline(T: int) -> Plan:
     """Return the plan that runs the model as it is."""
     _check("T", T, 1, None)
@@ -36,23 +152,40 @@ def baseline(T: int) -> Plan:
 # ---------------------------------------------------------------------- A: earlier tokens
 
 
+@_family("A2", Look("Freeze", BLUE, SOLID, "o"), "freezing earlier tokens", k=_depths)
 def freeze(T: int, k: int) -> Plan:
     """Hold earlier tokens at depth k (A, freezing)."""
     return _marked(T, k, "freeze")
 
 
+@_family(
+    "A2",
+    Look("Shuffle noise", GREEN, DASHED, "s"),
+    "shuffling earlier tokens' states",
+    k=_depths,
+    seed=lambda T: range(3),
+)
 def shuffle(T: int, k: int, seed: int = 0) -> Plan:
     """Permute the entries of earlier tokens' states at depth k (A, shuffle noise)."""
     _check("seed", seed, 0, None)
     return _marked(T, k, f"noise(shuffle, seed={seed})")
 
 
+@_family(
+    "A2",
+    Look("Gaussian noise", VERMILION, DOTTED, "^"),
+    "replacing earlier tokens' states by noise",
+    ran="k: all, seed: [0, 1, 2]",
+    k=_depths,
+    seed=lambda T: range(3),
+)
 def gaussian(T: int, k: int, seed: int = 0) -> Plan:
     """Replace earlier tokens' states at depth k by noise of the same norm (A, gaussian noise)."""
     _check("seed", seed, 0, None)
     return _marked(T, k, f"noise(gaussian, seed={seed})")
 
 
+@_family("A5", Look("Injection", ORANGE, SOLID, "v"), "injecting another subject", k=_depths)
 def inject(T: int, k: int, name: str = "donor") -> Plan:
     """Replace the target tokens' states at depth k by a donor prompt's (A, injection)."""
     if not isinstance(name, str):
@@ -60,6 +193,7 @@ def inject(T: int, k: int, name: str = "donor") -> Plan:
     return _marked(T, k, f"inject({name})")
 
 
+@_family("A2", Look("Skip attention", PURPLE, DASH_DOT, "D"), "skipping attention", k=_depths)
 def drop_attention_from(T: int, k: int) -> Plan:
     """Run only the MLPs of layers k…T-1 (A, skipping attention); k = T is the baseline."""
     _check_depth(T, k)
@@ -69,6 +203,7 @@ def drop_attention_from(T: int, k: int) -> Plan:
 # ---------------------------------------------------------------------- B: layers as painters
 
 
+@_family("B2", Look("Skip one layer", BLUE, SOLID, "P"), n=range)
 def skip_one(T: int, n: int) -> Plan:
     """Leave out layer n (B, figure 2)."""
     _check("T", T, 2, None)
@@ -76,6 +211,7 @@ def skip_one(T: int, n: int) -> Plan:
     return Plan.parse(f"{_span(0, n - 1)} {_span(n + 1, T - 1)}")
 
 
+@_family("B2", Look("Switch neighbours", GREEN, DASHED, "X"), n=lambda T: range(T - 1))
 def switch(T: int, n: int) -> Plan:
     """Swap layers n and n+1 (B, figure 2)."""
     _check("T", T, 2, None)
@@ -83,22 +219,33 @@ def switch(T: int, n: int) -> Plan:
     return Plan.parse(f"{_span(0, n - 1)} {n + 1} {n} {_span(n + 2, T - 1)}")
 
 
+@_family("B4", Look("Skip", BLUE, SOLID, "p"), "are left out", n=_middles)
 def skip(T: int, n: int) -> Plan:
     """Leave out the middle layers n+1…T-n-1 (B, "Skip")."""
     return _middle(T, n, "")
 
 
+@_family("B5", Look("Middle repeat", PURPLE, DASHED, "*"), "become runs of layer T/2", n=_middles)
 def middle_repeat(T: int, n: int) -> Plan:
     """Run layer T//2 in place of each of the middle layers (B, "Middle Repeat")."""
     _check_middle(T, n)
     return _middle(T, n, f"{T // 2}*{T - 2 * n - 1}")
 
 
+@_family("B6", Look("Reverse", GREEN, DOTTED, "<"), "run in reverse", n=_middles)
 def reverse(T: int, n: int) -> Plan:
     """Run the middle layers n+1…T-n-1 from the last to the first (B, "Reverse")."""
     return _middle(T, n, f"{T - n - 1}-{n + 1}")
 
 
+@_family(
+    "B7",
+    Look("Random order", ORANGE, DASH_DOT, ">"),
+    "run in random order",
+    ran="n: all, seed: all",
+    n=_middles,
+    seed=lambda T: range(10),
+)
 def random_order(T: int, n: int, seed: int = 0) -> Plan:
     """Run the middle layers n+1…T-n-1 in an order drawn from ``seed`` (B, "Random Order").
 
@@ -113,11 +260,20 @@ def random_order(T: int, n: int, seed: int = 0) -> Plan:
     return _middle(T, n, " ".join(map(str, middle)))
 
 
+@_family("B8", Look("Parallel", SKY, SHORT_DASHED, "h"), "run side by side", n=_middles)
 def parallel(T: int, n: int) -> Plan:
     """Run the middle layers n+1…T-n-1 side by side and average them (B, "Middle Parallel")."""
     return _middle(T, n, f"[{n + 1}-{T - n - 1}]")
 
 
+@_family(
+    "B9",
+    Look("Looped parallel", VERMILION, LONG_DASHED, "d"),
+    "side by side",
+    ran="n: all, loops: 3",
+    n=_middles,
+    loops=lambda T: range(1, 29),
+)
 def looped_parallel(T: int, n: int, loops: int) -> Plan:
     """Feed the average of the middle layers back, ``loops`` times in all (B, figure 10)."""
     _check_middle(T, n)
@@ -128,6 +284,19 @@ def looped_parallel(T: int, n: int, loops: int) -> Plan:
 # ---------------------------------------------------------------------- C: dropping parts
 
 
+@_family(
+    "CT1",
+    Look("Drop the last", PURPLE, SOLID, "H"),
+    ran="part: all, count: [10%, 25%, 33%], keep_last: all",
+    parts={
+        "attention": Look("Drop attention", PURPLE, SOLID, "D"),
+        "mlp": Look("Drop MLPs", ORANGE, DASHED, "s"),
+        "block": Look("Drop layers", BLUE, DOTTED, ">"),
+    },
+    part=lambda T: ("attention", "mlp", "block"),
+    count=lambda T: range(1, T),
+    keep_last=lambda T: (False, True),
+)
 def drop_last(T: int, part: Part, count: int, keep_last: bool = False) -> Plan:
     """Drop attention, the MLP or the whole block of the last ``count`` layers (C).
 
@@ -184,81 +353,7 @@ def _check(name: str, value: object, least: int, most: int | None, T: int | None
     raise UserError(f"{name} is {allowed}{where}, not {shown(value)}")
 
 
-# ---------------------------------------------------------------------- the registry
-
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A family of plans that a study file can name.
-
-    Attributes:
-        name: the family's name in study files.
-        function: ``f(T, …) -> Plan``.
-        paper: A, B or C; empty for the baseline.
-        title: what a reader calls it.
-        domains: for a parameter, what ``all`` means in a model of T layers. ``BY_LAYERS`` are the
-            parameters whose values depend on T.
-    """
-
-    name: str
-    function: Callable[..., Plan]
-    paper: Literal["", "A", "B", "C"]
-    title: str
-    domains: Mapping[str, Callable[[int], Iterable[Value]]]
-
-    def domain(self, T: int) -> dict[str, tuple[Value, ...]]:
-        """Return every value that ``all`` stands for in a model of T layers, by parameter.
-
-        n of the middle families starts at 1, as in paper B. A donor's name has no domain.
-        """
-        _check("T", T, 1, None)
-        return {name: tuple(dict.fromkeys(values(T))) for name, values in self.domains.items()}
-
-    @property
-    def parameters(self) -> dict[str, Value | None]:
-        """The parameters besides T, in order, with their defaults (None: it has none)."""
-        known = list(inspect.signature(self.function).parameters.values())[1:]
-        return {p.name: None if p.default is p.empty else p.default for p in known}
-
-
-_DEPTHS = {"k": lambda T: range(T + 1)}
-_NOISE = {**_DEPTHS, "seed": lambda T: range(3)}
-_MIDDLES = {"n": lambda T: range(1, T // 2)}
-_DROPS = {
-    "part": lambda T: get_args(Part)[1:] + get_args(Part)[:1],
-    "count": lambda T: range(1, T),  # the paper's are 10%, 25% and 33%
-    "keep_last": lambda T: (False, True),
-}
-_ALL = (
-    Strategy("baseline", baseline, "", "Baseline", {}),
-    Strategy("freeze", freeze, "A", "Freeze", _DEPTHS),
-    Strategy("shuffle", shuffle, "A", "Shuffle noise", _NOISE),
-    Strategy("gaussian", gaussian, "A", "Gaussian noise", _NOISE),
-    Strategy("inject", inject, "A", "Injection", _DEPTHS),
-    Strategy("drop_attention_from", drop_attention_from, "A", "Skip attention", _DEPTHS),
-    Strategy("skip_one", skip_one, "B", "Skip one layer", {"n": lambda T: range(T)}),
-    Strategy("switch", switch, "B", "Switch neighbours", {"n": lambda T: range(T - 1)}),
-    Strategy("skip", skip, "B", "Skip", _MIDDLES),
-    Strategy("middle_repeat", middle_repeat, "B", "Middle repeat", _MIDDLES),
-    Strategy("reverse", reverse, "B", "Reverse", _MIDDLES),
-    Strategy(
-        "random_order", random_order, "B", "Random order", {**_MIDDLES, "seed": lambda T: range(10)}
-    ),
-    Strategy("parallel", parallel, "B", "Parallel", _MIDDLES),
-    Strategy(
-        "looped_parallel",
-        looped_parallel,
-        "B",
-        "Looped parallel",
-        {**_MIDDLES, "loops": lambda T: range(1, 29)},
-    ),
-    Strategy("drop_last", drop_last, "C", "Drop the last", _DROPS),
-)
-
-BY_LAYERS = frozenset({"k", "n", "count"})
-SHARE = re.compile(r"(\d{1,2}(\.\d+)?|100(\.0+)?) ?%", re.ASCII)
-
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType({s.name: s for s in _ALL})
+# ---------------------------------------------------------------------- choosing
 
 
 def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Value], Plan]]:

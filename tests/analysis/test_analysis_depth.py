@@ -3,6 +3,7 @@
 import pytest
 
 from impasto.analysis import critical_depth, wilson_interval, winning_depth
+from impasto.error import UserError
 
 
 def test_the_critical_depth_is_where_accuracy_returns_to_the_baseline_for_good():
@@ -44,7 +45,7 @@ def test_wilsons_interval_agrees_with_published_values():
     assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=2e-4)
 
 
-@pytest.mark.parametrize(("right", "n"), [(1, 0), (-1, 5), (6, 5)])
+@pytest.mark.parametrize(("right", "n"), [(1, 0), (-1, 5), (6, 5), ("a", 5), (1.5, 5)])
 def test_what_is_no_share_has_no_interval(right, n):
-    with pytest.raises(ValueError, match="not a share"):
+    with pytest.raises(UserError, match="not a share"):
         wilson_interval(right, n)

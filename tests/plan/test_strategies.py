@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import yaml
 
 from impasto import strategies
 from impasto.plan import Layer, Plan, PlanError
@@ -216,3 +217,11 @@ def test_every_strategy_is_titled_and_explains_itself() -> None:
         assert strategy.function.__doc__
         assert strategy.paper or strategy.name == "baseline"
         assert strategy.domains.keys() <= strategy.parameters.keys()
+
+
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES.values() if s.figure])
+def test_what_the_paper_ran_is_an_entry_of_a_study_file(strategy: strategies.Strategy) -> None:
+    [(name, choices)] = yaml.safe_load(strategy.entry).items()
+    assert expand(name, 32, **choices)
+    if strategy.domains.keys() & {"k", "n"} and strategy.figure != "B2":
+        assert strategy.doing

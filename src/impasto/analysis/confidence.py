@@ -1,25 +1,40 @@
 """How sure a share is: the interval in which it lies."""
 
-from math import isnan, nan, sqrt
+from functools import cache
+from math import isnan, nan
 
-from impasto.error import UserError
+import numpy as np
+from scipy import stats
 
-Z_95 = 1.959963984540054
+from impasto.error import UserError, shown
+
+LEVEL = 0.95
+Z_95 = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
-def wilson_interval(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's score interval of a share: 95 % unless another z is given.
+def wilson_interval(right: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return Wilson's score interval of a share: 95 % unless another level is given.
 
     Unlike share ± z · standard error it stays within 0 and 1 and is not empty at either end.
     Raises UserError unless 0 <= right <= n and n > 0.
     """
-    if n <= 0 or not 0 <= right <= n:
-        raise UserError(f"{right} right of {n} is not a share")
-    share = right / n
-    centre = share + z**2 / (2 * n)
-    spread = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    if not (is_count(right) and is_count(n) and right <= n and n > 0):
+        raise UserError(f"{shown(right)} right of {shown(n)} is not a share")
+    return _wilson(int(right), int(n), level)
+
+
+@cache
+def _wilson(right: int, n: int, level: float) -> tuple[float, float]:
+    """Return scipy's interval; a study's rows have the same shares over and over."""
+    low, high = stats.binomtest(right, n).proportion_ci(level, method="wilson")
+    return float(low), float(high)
+
+
+def is_count(value: object) -> bool:
+    """Say whether a value is a whole number from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return False
+    return bool(value >= 0)
 
 
 def value_interval(value: float, stderr: float, n: int) -> tuple[float, float]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from impasto.analysis.bootstrap import LEVEL, percentile_interval, resampled_columns
+from impasto.analysis.bootstrap import percentile_interval
+from impasto.analysis.confidence import LEVEL
 from impasto.error import UserError
 
 TOLERANCE = 0.05
@@ -48,12 +49,14 @@ def critical_depth_interval(
     depths = sorted(items)
     if not depths or any(len(items[depth]) != len(baseline) for depth in depths):
         raise UserError("every depth takes as many items as the baseline, and there is one depth")
-    columns = np.column_stack([np.asarray(baseline), *(items[depth] for depth in depths)])
-    found = [
-        _critical_places(means[:, 1:], means[:, 0], tolerance)
-        for means in resampled_columns(columns.astype(float), resamples=resamples, seed=seed)
-    ]
-    low, high = percentile_interval(np.sort(np.concatenate(found)), level)
+    columns = np.stack([baseline, *(items[depth] for depth in depths)], axis=1, dtype=float)
+    rng, n = np.random.default_rng(seed), len(baseline)
+    places = []
+    for _ in range(resamples):
+        first, *others = columns[rng.integers(n, size=n)].mean(axis=0)
+        found = critical_depth(dict(zip(depths, others, strict=True)), first, tolerance)
+        places.append(len(depths) if found is None else depths.index(found))
+    low, high = percentile_interval(np.array(places), level)
     ends: list[int | None] = [*depths, None]
     return ends[int(low)], ends[int(high)]
 
@@ -61,10 +64,3 @@ def critical_depth_interval(
 def winning_depth(ours: Mapping[int, float], theirs: Mapping[int, float]) -> int | None:
     """Return the greatest depth at which `ours` is above `theirs`, or None where it never is."""
     return max((depth for depth in ours if ours[depth] > theirs[depth]), default=None)
-
-
-def _critical_places(means: np.ndarray, baseline: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return, per resample, which of its columns is the critical depth; their number for none."""
-    near = means >= baseline[:, None] - tolerance - ROUNDING
-    stays = np.logical_and.accumulate(near[:, ::-1], axis=1)
-    return near.shape[1] - stays.sum(axis=1)

@@ -10,9 +10,11 @@ from math import nan
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
-from impasto.analysis.bootstrap import LEVEL, RESAMPLES, bca_interval, resampled_means
-from impasto.error import UserError
+from impasto.analysis.bootstrap import RESAMPLES, resampled_mean
+from impasto.analysis.confidence import LEVEL, is_count
+from impasto.error import UserError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,7 @@ def compare(
         )
     differences = ours - theirs
     lost, gained = int((differences < 0).sum()), int((differences > 0).sum())
-    means = resampled_means(differences, resamples=resamples, seed=seed)
-    low, high = bca_interval(differences, means, level)
+    low, high, means = resampled_mean(differences, level=level, resamples=resamples, seed=seed)
     binary = bool(np.isin([ours, theirs], (0, 1)).all())
     return Comparison(
         n=len(ours),
@@ -75,16 +76,16 @@ def mcnemar(lost: int, gained: int) -> float:
 
     If plan and baseline were equally good, each item that tells them apart would be a fair coin:
     p = min(1, 2 · P(X ≤ min(lost, gained))) with X ~ Binomial(lost + gained, 1/2). McNemar,
-    *Psychometrika* 12 (1947); the exact form is the sign test. Without such items p is 1.
+    *Psychometrika* 12 (1947); the exact form is the sign test. Without such items p is 1. Raises
+    UserError unless both are whole numbers from 0 on.
     """
-    if lost < 0 or gained < 0:
-        raise UserError(f"{lost} lost and {gained} gained are no numbers of items")
+    if not (is_count(lost) and is_count(gained)):
+        raise UserError(
+            f"{shown(lost)} lost and {shown(gained)} gained are no numbers of items: each is a "
+            "whole number from 0 on"
+        )
     n = lost + gained
-    tail, ways = 0, 1
-    for k in range(min(lost, gained) + 1):
-        tail += ways
-        ways = ways * (n - k) // (k + 1)  # how many ways there are to choose k + 1 of them
-    return min(1.0, 2 * tail / 2**n)
+    return float(stats.binomtest(lost, n).pvalue) if n else 1.0
 
 
 def bootstrap_p(differences: np.ndarray, means: np.ndarray) -> float:

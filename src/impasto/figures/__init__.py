@@ -1,10 +1,10 @@
 """The papers' figures, drawn from a study's results with no plotting code of the user's own.
 
 `catalogue` has every figure and table by name, `paper_a`, `paper_b`, `paper_c` and `extra` say what
-each shows. `chart` draws lines, `matrix` matrices, `table` writes tables; `style` is how everything
-looks, `placement` names lines where they are. `found` is what they are drawn from, and says what is
-missing. Figures are made without pyplot, so drawing changes nothing outside, and the same results
-give the same files.
+each shows. `chart` draws lines, `matrix` matrices; `style` is how everything looks, `placement`
+names lines where they are. `found` is what they are drawn from, and says what is missing. Figures
+are made without pyplot, so drawing changes nothing outside, and the same results give the same
+files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ import matplotlib as mpl
 
 from impasto.figures.catalogue import ENTRIES, Entry, entries_of
 from impasto.figures.found import Found, MissingError
-from impasto.figures.picture import FORMATS, USUAL, Picture
+from impasto.figures.picture import FORMATS, USUAL, Picture, check_formats
 from impasto.figures.style import SETTINGS
 from impasto.paths import path_of
 from impasto.study import Results
@@ -27,6 +27,7 @@ __all__ = [
     "Found",
     "MissingError",
     "Picture",
+    "check_formats",
     "draw",
     "entries_of",
     "pictures",

@@ -9,20 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from impasto.analysis import DepthCurve, depth_curves, main_metric, metric_name
-from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
+from impasto.figures.chart import Chart, Line, draw_charts, percent_limits, references
 from impasto.figures.found import Found, MissingError, short_name
 from impasto.figures.picture import Picture, file_name
-from impasto.figures.style import Look, look_of
+from impasto.figures.style import look_of
+from impasto.look import Look
+from impasto.strategies import STRATEGIES
 
-MANIPULATIONS = ("freeze", "shuffle", "gaussian", "drop_attention_from")
 INJECTION = ("answers_injected", "answers_original")
 SHOWN = {"exact_match": ("exact_match", "f1"), "rougeL": ("rouge1", "rougeL")}  # by main metric
-ENTRIES = {
-    "freeze": "freeze: {k: all}",
-    "shuffle": "shuffle: {k: all}",
-    "gaussian": "gaussian: {k: all, seed: [0, 1, 2]}",
-    "drop_attention_from": "drop_attention_from: {k: all}",
-}
+MANIPULATIONS = {s.name: s.entry for s in STRATEGIES.values() if s.figure == "A2"}
 MATH = re.compile(r"arithmetic\b.*")
 OWN = re.compile(r"capitals\b.*|squad\b.*|cnn_dailymail\b.*|arithmetic\b.*")
 
@@ -55,7 +51,7 @@ def others(found: Found) -> Iterator[Picture]:
     """Draw the sweep over depths of every task that the paper does not have."""
     names = [task for task in found.tasks if not OWN.fullmatch(task)]
     if not names:
-        raise MissingError(tasks=["arc_easy"], plans=list(ENTRIES.values()))
+        raise MissingError(tasks=["arc_easy"], plans=list(MANIPULATIONS.values()))
     return _manipulated(found, re.compile("|".join(map(re.escape, names))), "depth", [])
 
 
@@ -64,7 +60,7 @@ def injection(found: Found) -> Iterator[Picture]:
     curves = [c for c in depth_curves(found.frame) if c.metric in INJECTION] if found.tasks else []
     if not curves:
         tasks = [] if {"capitals", "arithmetic-2"} & set(found.tasks) else ["capitals"]
-        raise MissingError(tasks, plans=["inject: {k: all}"])
+        raise MissingError(tasks, plans=[STRATEGIES["inject"].entry])
     for task in dict.fromkeys(curve.task for curve in curves):
         here = [c for metric in INJECTION for c in curves if (c.task, c.metric) == (task, metric)]
         # that of the original answer; the injected one comes out of nothing by chance only
@@ -84,12 +80,12 @@ def _manipulated(
     """Draw, for each matching task, its metrics under each manipulation."""
     there = [task for task in found.tasks if tasks.fullmatch(task)]
     if not there:
-        lacking = [] if found.strategies & set(MANIPULATIONS) else list(ENTRIES.values())
+        lacking = [] if found.strategies & MANIPULATIONS.keys() else list(MANIPULATIONS.values())
         raise MissingError(wanted, lacking)
     curves = [c for c in depth_curves(found.frame) if c.strategy in MANIPULATIONS]
     drawn = [task for task in there if any(curve.task == task for curve in curves)]
     if not drawn:
-        raise MissingError(plans=list(ENTRIES.values()))
+        raise MissingError(plans=list(MANIPULATIONS.values()))
     for task in drawn:
         here = [curve for curve in curves if curve.task == task]
         main = main_metric(curve.metric for curve in here) or here[0].metric
@@ -109,11 +105,6 @@ def _chart(curves: Sequence[DepthCurve], baseline: float, x_label: str) -> Chart
     scale = _scale(first)
     levels = [("Baseline", baseline), ("Chance", first.chance)]
     unit = " %" if scale == 100 else ""
-    references = [
-        Reference(f"{name} {scale * level:.1f}{unit}", scale * level)
-        for name, level in levels
-        if level == level
-    ]
     return Chart(
         title=first.title,
         told=_told(curves),
@@ -121,7 +112,7 @@ def _chart(curves: Sequence[DepthCurve], baseline: float, x_label: str) -> Chart
         y_label=f"{metric_name(first.metric)}{' (%)' if unit else ''}",
         lines=(),
         places=range(first.layers + 1),
-        references=references,
+        references=references(levels, scale, "{:.1f}" + unit),
         limits=percent_limits(_lines(curves, [""] * len(curves))) if unit else None,
     )
 
@@ -151,9 +142,5 @@ def _lines(curves: Sequence[DepthCurve], keys: Sequence[str]) -> list[Line]:
 
 
 def _line(curve: DepthCurve, look: Look, scale: int) -> Line:
-    depths = sorted(curve.mean)
-    mean, low, high = (
-        [scale * values[depth] for depth in depths]
-        for values in (curve.mean, curve.low, curve.high)
-    )
-    return Line(look, depths, mean, low, high)
+    points = {k: (curve.mean[k], curve.low[k], curve.high[k]) for k in sorted(curve.mean)}
+    return Line.of(look, points, scale)

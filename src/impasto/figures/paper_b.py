@@ -18,41 +18,20 @@ from impasto.analysis.inside.groups import layer_groups
 from impasto.analysis.inside.saved import SIMILARITY
 from impasto.analysis.scores import main_rows
 from impasto.analysis.series import Series, Summary, TaskSet, summed_series, task_series, task_sets
-from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
+from impasto.figures.chart import Chart, Line, draw_charts, percent_limits, references
 from impasto.figures.found import Found, MissingError
 from impasto.figures.matrix import Matrix, draw_matrix
 from impasto.figures.picture import Picture, file_name
-from impasto.figures.style import GREY, look_of, task_look
-from impasto.strategies import STRATEGIES
+from impasto.figures.style import look_of
+from impasto.look import GREY, numbered
+from impasto.strategies import STRATEGIES, Strategy
 
 TEXTS = "impasto similarity --model {model} --texts FILE --out {out}"
-NEIGHBOURS = ("skip_one", "switch")
 LOOPS = 3  # in the paper's Figures 9 and 11
-MIDDLES = {
-    "B4": "skip",
-    "B5": "middle_repeat",
-    "B6": "reverse",
-    "B7": "random_order",
-    "B8": "parallel",
-    "B9": "looped_parallel",
-}
-ENTRIES = {
-    "skip": "skip: {n: all}",
-    "middle_repeat": "middle_repeat: {n: all}",
-    "reverse": "reverse: {n: all}",
-    "random_order": "random_order: {n: all, seed: all}",
-    "parallel": "parallel: {n: all}",
-    "looped_parallel": f"looped_parallel: {{n: all, loops: {LOOPS}}}",
-}
+NEIGHBOURS = {s.name: s.entry for s in STRATEGIES.values() if s.figure == "B2"}
+MIDDLES = {s.figure: s for s in STRATEGIES.values() if s.paper == "B" and s.name not in NEIGHBOURS}
+ENTRIES = {strategy.name: strategy.entry for strategy in MIDDLES.values()}
 EVERY_LOOP = "looped_parallel: {n: all, loops: all}"
-DOING = {
-    "skip": "are left out",
-    "middle_repeat": "become runs of layer T/2",
-    "reverse": "run in reverse",
-    "random_order": "run in random order",
-    "parallel": "run side by side",
-    "looped_parallel": "side by side",
-}
 WANTED = (
     "{name: arc_challenge, num_fewshot: 0}",
     "{name: hellaswag, num_fewshot: 0}",
@@ -65,7 +44,7 @@ SCORES: Mapping[Summary, str] = {"median": "normalised score", "average": "score
 
 def neighbours(found: Found) -> Iterator[Picture]:
     """Draw Figure 2, a picture for each task."""
-    lacking = _lacking(found, {"skip_one": "skip_one: {n: all}", "switch": "switch: {n: all}"})
+    lacking = _lacking(found, NEIGHBOURS)
     drawn = 0
     for tasks in _sets(found):
         of_tasks = task_series(tasks.frame, "n", "value")
@@ -73,7 +52,6 @@ def neighbours(found: Found) -> Iterator[Picture]:
         rows = {row.task: row for row in main_rows(tasks.frame, {})}
         for task in dict.fromkeys(one.task for one in series):
             row, lines = rows[task], [_line(one, 100) for one in series if one.task == task]
-            levels = (("Baseline", row.baseline), ("Chance", row.chance))
             chart = Chart(
                 title=f"{row.title}: one layer skipped, or two switched",
                 told=[_model(found), f"{row.n:,} questions", BANDS],
@@ -81,9 +59,7 @@ def neighbours(found: Found) -> Iterator[Picture]:
                 y_label=f"{metric_name(row.metric)} (%)",
                 lines=lines,
                 places=range(row.layers),
-                references=[
-                    Reference(f"{n} {100 * y:.1f} %", 100 * y) for n, y in levels if y == y
-                ],
+                references=references([("Baseline", row.baseline), ("Chance", row.chance)]),
                 limits=percent_limits(lines),
             )
             drawn += 1
@@ -99,11 +75,6 @@ def similarity(found: Found) -> Iterator[Picture]:
     inside = found.inside[SIMILARITY]
     for measure, values in (inside.similarity or {}).items():
         groups = layer_groups(values.mean)
-        runs = (
-            []
-            if groups is None
-            else [("beginning", groups.beginning), ("middle", groups.middle), ("end", groups.end)]
-        )
         per = "per token" if measure == "tokens" else "texts flattened"
         depths = range(inside.layers + 1)
         matrix = Matrix(
@@ -120,7 +91,7 @@ def similarity(found: Found) -> Iterator[Picture]:
             rows=depths,
             columns=depths,
             limits=(min(0.0, float(values.mean.min())), 1.0),
-            runs=runs,
+            runs=[] if groups is None else list(groups.runs.items()),
         )
         ending = "" if measure == "tokens" else f"-{measure}"
         yield Picture(f"B3{ending}", draw_matrix(matrix))
@@ -136,7 +107,7 @@ def middle(name: str, founds: Sequence[Found]) -> Iterator[Picture]:
         if (chart := _middle_chart(found, tasks, strategy))
     ]
     if not charts:
-        raise _lacking(founds[0], {strategy: ENTRIES[strategy]})
+        raise _lacking(founds[0], {strategy.name: strategy.entry})
     yield Picture(name, draw_charts(charts))
 
 
@@ -171,10 +142,10 @@ def all_families(founds: Sequence[Found]) -> Iterator[Picture]:
     yield Picture("B11", draw_charts(charts))
 
 
-def _middle_chart(found: Found, tasks: TaskSet, strategy: str) -> Chart | None:
+def _middle_chart(found: Found, tasks: TaskSet, strategy: Strategy) -> Chart | None:
     """Return a family's chart for one set of tasks; None where the study lacks it."""
     summed = summed_series(tasks.frame, "n", tasks.summary)
-    series = _looped_alike([one for one in summed if one.strategy == strategy])
+    series = _looped_alike([one for one in summed if one.strategy == strategy.name])
     if not series:
         return None
     [one] = series
@@ -185,13 +156,13 @@ def _middle_chart(found: Found, tasks: TaskSet, strategy: str) -> Chart | None:
         of_tasks = [
             of_task
             for of_task in task_series(tasks.frame, "n", unit)
-            if (of_task.strategy, of_task.parameters) == (strategy, one.parameters)
+            if (of_task.strategy, of_task.parameters) == (strategy.name, one.parameters)
             and _is_judged(of_task)
         ]
         said = tasks.title.removeprefix("GLUE")  # above the chart already
         lines += [_quiet(number, of_task, said) for number, of_task in enumerate(of_tasks)]
     times = f", {one.parameters['loops']} times" if "loops" in one.parameters else ""
-    title = f"{STRATEGIES[strategy].title}: the middle layers {DOING[strategy]}{times}"
+    title = f"{strategy.title}: the middle layers {strategy.doing}{times}"
     return _over_n(found, tasks, title, lines, one)
 
 
@@ -201,7 +172,7 @@ def _over_n(found: Found, tasks: TaskSet, title: str, lines: Sequence[Line], one
     there = [int(place) for line in lines for place in line.x]
     places = range(min(there), max(there) + 1)
     levels = (("Full model", tasks.reference("baseline")), ("Chance", tasks.reference("chance")))
-    said = "" if tasks.summary == "median" else " {:.2f}"
+    number = "" if tasks.summary == "median" else "{:.2f}"
     return Chart(
         title=title,
         told=[_model(found), _over(one, tasks), BANDS],
@@ -209,7 +180,7 @@ def _over_n(found: Found, tasks: TaskSet, title: str, lines: Sequence[Line], one
         y_label=_unit(tasks),
         lines=lines,
         places=places,
-        references=[Reference(n + said.format(y), y) for n, y in levels if y == y],
+        references=references(levels, 1, number),
         above=("layers in the middle, M = T − 2n − 1", [layers - 2 * n - 1 for n in places]),
     )
 
@@ -258,17 +229,13 @@ def _is_judged(series: Series) -> bool:
 def _line(series: Series, scale: int, label: str = "") -> Line:
     look = look_of(series.strategy)
     times = f" ×{series.parameters['loops']}" if "loops" in series.parameters else ""
-    places = list(series.points)
-    value, low, high = (
-        [scale * getattr(series.points[place], end) for place in places]
-        for end in ("value", "low", "high")
-    )
-    return Line(replace(look, label=label or look.label + times), places, value, low, high)
+    points = {place: (at.value, at.low, at.high) for place, at in series.points.items()}
+    return Line.of(replace(look, label=label or look.label + times), points, scale)
 
 
 def _quiet(number: int, series: Series, said: str) -> Line:
     """Return the thin grey line of one task beside what all come to."""
-    look = replace(task_look(number), label=series.title.removesuffix(said), colour=GREY)
+    look = replace(numbered(number, series.title.removesuffix(said)), colour=GREY)
     return replace(_line(series, 1), look=look, low=(), high=(), quiet=True)
 
 

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from impasto.error import UserError
 from impasto.figures.style import DPI
-from impasto.figures.table import FORMS, Table
+from impasto.table import Table
 
 FORMATS = ("png", "svg", "pdf")
 USUAL = ("png", "svg")
+TABLE_FORMATS = ("md", "tex", "csv")
 # Without the date or the program's version, so that the same table gives the same files.
 METADATA = {
     "png": {"Software": None},
@@ -33,9 +34,7 @@ class Picture:
 
         Raises UserError where that cannot be.
         """
-        for form in formats:
-            if form not in FORMATS:
-                raise UserError(f"there is no format {form!r}; figures are {', '.join(FORMATS)}")
+        check_formats(formats)
         try:
             out.mkdir(parents=True, exist_ok=True)
             if isinstance(self.content, Table):
@@ -45,8 +44,15 @@ class Picture:
             raise UserError(f"figures cannot be written to {out}: {error.strerror}") from None
 
 
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise UserError unless figures have all of these formats."""
+    for form in formats:
+        if form not in FORMATS:
+            raise UserError(f"there is no format {form!r}; figures are {', '.join(FORMATS)}")
+
+
 def _save_table(table: Table, out: Path, name: str) -> Iterable[Path]:
-    for form in FORMS:
+    for form in TABLE_FORMATS:
         path = out / f"{name}.{form}"
         path.write_text(table.written(form), encoding="utf-8")
         yield path

@@ -1,14 +1,15 @@
 """Medians with their intervals, and how far times spread. No torch here.
 
 Times on a shared machine have long tails, so that means say little. A median's interval comes from
-the order of the samples alone (the binomial distribution of how many lie below the true median),
-whatever the times' own distribution is.
+the order of the samples alone (scipy's quantile test inverted), whatever the times' own
+distribution is.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 from statistics import median, quantiles
+
+from scipy.stats import quantile_test
 
 LEVEL = 0.95
 SURE_FROM = 6  # samples; of fewer no interval of theirs reaches that
@@ -29,9 +30,10 @@ class Interval:
     @classmethod
     def of(cls, samples: Sequence[float]) -> "Interval":
         """Return the interval of some samples, at least one."""
-        ordered = sorted(samples)
-        cut = _cut(len(ordered))
-        return cls(ordered[cut], median(ordered), ordered[len(ordered) - 1 - cut])
+        low, high = quantile_test(samples, p=0.5).confidence_interval(LEVEL)
+        if len(samples) < SURE_FROM:  # scipy has none there
+            low, high = min(samples), max(samples)
+        return cls(float(low), median(samples), float(high))
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -40,11 +42,3 @@ def spread(samples: Sequence[float]) -> float:
         return 0.0
     low, middle, high = quantiles(samples, n=4, method="inclusive")
     return (high - low) / middle if middle else 0.0
-
-
-def _cut(count: int) -> int:
-    """Return how many samples lie outside of the interval on either side."""
-    cut, below = 0, 1 / 2**count  # how likely it is that so few lie below the true median
-    while 2 * (below := below + comb(count, cut + 1) / 2**count) <= 1 - LEVEL:
-        cut += 1
-    return cut
