@@ -343,6 +343,10 @@ def using(folder: Path) -> dict[str, tuple[Call, str]]:
         "apply text": (lambda: apply(model.hf, "0-3"), "Plan.parse"),
         "apply None": (lambda: apply(model.hf, None), "None"),
         "apply other layers": (lambda: apply(model.hf, Plan.parse("40")), "40"),
+        "apply stacked what is not parallel": (
+            lambda: apply(model.hf, plan, stack=True),
+            "no parallel layers",
+        ),
         "apply twice": (twice, "already"),
         "apply a donor": (lambda: apply(model.hf, Plan.parse("0 inject(a) 1")), "donor"),
         "export to a file": (lambda: export(model, plan, file), "taken"),

@@ -87,14 +87,18 @@ def test_plans_run_on_an_adapter_as_on_the_peft_model(name, tmp_path):
         )
 
 
-def test_parallel_layers_with_adapters_come_to_run_in_one_call_and_stay_right(base, tmp_path):
+def test_parallel_layers_can_be_stacked_once_adapters_are_merged(base, tmp_path):
+    """Kept apart, adapters tell their layers' numbers, so that no two layers are alike."""
     adapted = adapter_folder(tmp_path / "a", base, LORA(target_modules="all-linear"))
     plan = Plan.parse("0 [1-4]*2 5")
     wanted = logits(adapted, plan)
-    kept = impasto.load(tmp_path / "a")
-    with torch.no_grad(), impasto.apply(kept.hf, plan) as handle:
-        handle.settle()
-        found = kept.hf(input_ids=IDS, use_cache=False).logits
+    kept, merged = impasto.load(tmp_path / "a"), impasto.load(tmp_path / "a", merge_adapter=True)
+    with pytest.raises(UserError, match="layers 1, 2, 3, 4: no other is alike"):
+        impasto.apply(kept.hf, plan, stack=True)
+    torch.testing.assert_close(logits(kept.hf, plan), wanted, rtol=1e-4, atol=1e-4)
+    with torch.no_grad(), impasto.apply(merged.hf, plan, stack=True) as applied:
+        assert applied.stacked == (1, 2, 3, 4)
+        found = merged.hf(input_ids=IDS, use_cache=False).logits
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Weights of alike layers lie side by side for a while, and nothing else of a model changes."""
+"""Weights of alike layers are stacked for a while, and nothing else of a model changes."""
 
 import copy
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from families import family
 from impasto.model.opened import open_model
-from impasto.model.wide import WideBlocks, are_alike, are_watched
+from impasto.model.wide import WideBlocks, are_alike, are_watched, why_fixed
 
 
 def memory(hf):
@@ -24,15 +24,15 @@ def test_weights_move_there_and_back_and_are_never_there_twice(name):
     values = {key: each.detach().clone() for key, each in parameters.items()}
     size, blocks = memory(hf), open_model(hf).blocks
     wide = WideBlocks({layer: blocks[layer] for layer in (0, 2, 4)})
-    assert not wide.is_gathered
+    assert not wide.is_stacked
     for _ in range(2):
-        wide.gather()
-        assert wide.is_gathered
+        wide.stack()
+        assert wide.is_stacked
         assert memory(hf) == size
         assert all(parameters[key] is each for key, each in hf.named_parameters())
         assert all(torch.equal(values[key], each) for key, each in hf.named_parameters())
-        wide.scatter()
-        assert not wide.is_gathered
+        wide.unstack()
+        assert not wide.is_stacked
     for key, each in hf.named_parameters():
         assert parameters[key] is each
         assert torch.equal(values[key], each)
@@ -44,11 +44,11 @@ def test_weights_that_somebody_replaced_are_noticed_and_left_alone():
     hf = copy.deepcopy(family("llama"))
     blocks = open_model(hf).blocks
     wide = WideBlocks({layer: blocks[layer] for layer in (1, 2)})
-    wide.gather()
+    wide.stack()
     weight = hf.model.layers[2].mlp.up_proj.weight
     weight.data = torch.ones_like(weight)
-    assert not wide.is_gathered
-    wide.scatter()
+    assert not wide.is_stacked
+    wide.unstack()
     assert bool((weight == 1).all())
 
 
@@ -71,8 +71,24 @@ def test_layers_are_alike_if_nothing_but_weights_and_numbers_differ():
     own[4].mlp.down_proj.bias = nn.Parameter(torch.ones(32))
     assert not are_alike({0: own[0], 4: own[4]})
     assert are_alike({0: own[0], 1: own[1]})
+
+
+def test_one_weight_cannot_lie_in_two_places():
+    own = list(copy.deepcopy(family("llama")).model.layers)
+    assert why_fixed({0: own[0], 1: own[1]}) is None
     own[1].mlp.up_proj = own[0].mlp.up_proj
-    assert not are_alike({0: own[0], 1: own[1]})  # one weight cannot lie in two places
+    assert "share a weight" in str(why_fixed({0: own[0], 1: own[1]}))
+
+
+def test_copies_are_stacked_where_no_weight_is_to_move():
+    hf = family("llama")
+    blocks = open_model(hf).blocks
+    before = [each.data_ptr() for each in hf.parameters()]
+    wide = WideBlocks({layer: blocks[layer] for layer in (1, 2)})
+    wide.stack(copies=True)
+    assert [each.data_ptr() for each in hf.parameters()] == before
+    wide.unstack()
+    assert [each.data_ptr() for each in hf.parameters()] == before
 
 
 def test_windows_tell_layers_apart():

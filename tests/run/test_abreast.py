@@ -1,20 +1,24 @@
-"""Branches that are alike run in one call, where that pays and where nothing can tell."""
+"""Parallel layers that are alike run in one call where their weights are stacked.
+
+Weights are stacked when that is asked for, and at no other time; what cannot be is refused.
+"""
 
 import copy
-from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import impasto
 import reference
 from families import FAMILIES, family
 from impasto import Plan, UserError
+from impasto.model.anatomy import ModelError
+from impasto.model.stacked import Stacked
 from impasto.model.wide import WideBlocks
+from impasto.run.stacking import StackedLayers
 
-gathered = import_module("impasto.run.gathered")
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 MOE = ("mixtral", "qwen3_moe")  # the latter has two layers without experts
 LINES = [
@@ -29,17 +33,21 @@ LINES = [
     "noise(shuffle, keep=2) [0-3] [2|4] freeze 5",
     "0-2 [3|3] [4|2] 5",
 ]
+REFUSED = {  # the lines, by number, whose parallel layers are not alike
+    "mixtral": range(9),
+    "qwen2": (2, 5),  # a window from layer 3 on
+    "qwen3_moe": (2, 3, 4, 5, 6, 8),
+    "gemma2": (2,),
+    "gemma3": (2,),
+}
+DOWNWARDS = 9  # 4 and 2 lie in memory in the other order
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Return a list that comes to hold the layers of every wide call, but for those of proofs.
-
-    Layers are gathered at once.
-    """
-    monkeypatch.setattr(gathered, "_PAYS", 0)
+    """Return a list that comes to hold the layers of every wide call, but for those of checks."""
     found = []
-    run, proved = WideBlocks.__call__, gathered.Gathered._is_proved
+    run, check = WideBlocks.__call__, StackedLayers._why_other
 
     def noted(self, layers, *args, **kwargs):
         found.append(list(layers))
@@ -47,20 +55,27 @@ def calls(monkeypatch):
 
     def unnoted(self, pair):
         before = len(found)
-        is_proved = proved(self, pair)
+        reason = check(self, pair)
         del found[before:]
-        return is_proved
+        return reason
 
     monkeypatch.setattr(WideBlocks, "__call__", noted)
-    monkeypatch.setattr(gathered.Gathered, "_is_proved", unnoted)
+    monkeypatch.setattr(StackedLayers, "_why_other", unnoted)
     return found
 
 
-@contextmanager
-def one_after_the_other(monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(gathered.Gathered, "for_rows", lambda self, count: None)
-        yield
+def weights_of(hf):
+    """Return where every weight lies, and how large the memory is that it lies in."""
+    return {
+        name: (weight.data_ptr(), weight.untyped_storage().nbytes())
+        for name, weight in hf.named_parameters()
+    }
+
+
+def is_stacked(hf, layer):
+    """Whether a Llama's layer has its weights in one memory with others'."""
+    weight = hf.model.layers[layer].mlp.up_proj.weight
+    return weight.untyped_storage().nbytes() > weight.nbytes
 
 
 def written(hf, count):
@@ -79,21 +94,27 @@ def written(hf, count):
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_every_family_gives_side_by_side_what_it_gives_one_after_the_other(
-    name, calls, monkeypatch
-):
-    hf = family(name)
+def test_every_family_gives_stacked_what_it_gives_one_after_the_other(name, calls):
+    hf, refused = family(name), []
     for line in LINES:
-        with torch.no_grad(), impasto.apply(hf, Plan.parse(line)):
-            found, kept = written(hf, 3)
-        with one_after_the_other(monkeypatch), torch.no_grad(), impasto.apply(hf, Plan.parse(line)):
+        plan = Plan.parse(line)
+        with torch.no_grad(), impasto.apply(hf, plan):
             expected, own = written(hf, 3)
+        assert not calls
+        try:
+            applied = impasto.apply(hf, plan, stack=True)
+        except ModelError:
+            refused.append(line)
+            continue
+        with torch.no_grad(), applied:
+            found, kept = written(hf, 3)
+        assert calls
+        if name in MOE:  # experts choose rows, which no one call can do for several layers
+            assert all(layers == [1, 4] for layers in calls)
+        calls.clear()
         for one, other in zip([*found, *kept], [*expected, *own], strict=True):
             torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
-    if name in MOE:  # experts choose rows, which no one call can do for several layers
-        assert all(layers == [1, 4] for layers in calls)
-    else:
-        assert calls
+    assert refused == [LINES[number] for number in (*REFUSED.get(name, ()), DOWNWARDS)]
 
 
 @pytest.mark.parametrize(
@@ -104,13 +125,12 @@ def test_every_family_gives_side_by_side_what_it_gives_one_after_the_other(
         ("[0 1 | 2 3 | 4 5]", [[0, 2, 4], [1, 3, 5]]),
         ("[0 | 1 | 4 5 | 2 | 3 4]", [[0, 1, 2], [4, 5]]),
         ("[0.mlp | 1.mlp | 2 | 3]", [[0, 1], [2, 3]]),
-        ("0 [1|1] [3|2] [4|5.mlp] [0-3 | 5] 5", []),
-        ("0-5", []),
+        ("0 [1|1] [3|2] [4|5.mlp] [0-3 | 5] [4|5]", [[4, 5]]),
     ],
 )
 def test_branches_that_are_alike_run_in_one_call(line, wide, calls):
     hf = family("llama")
-    with torch.no_grad(), impasto.apply(hf, Plan.parse(line)):
+    with torch.no_grad(), impasto.apply(hf, Plan.parse(line), stack=True):
         found = hf(torch.tensor([IDS])).logits[0, -1]
     expected = reference.next_logits(hf, Plan.parse(line), IDS)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -121,7 +141,7 @@ def test_branches_that_are_alike_run_in_one_call(line, wide, calls):
 
 def test_layers_with_windows_run_beside_their_like(calls):
     hf, plan = family("gemma2"), Plan.parse("[0-5]")
-    with torch.no_grad(), impasto.apply(hf, plan):
+    with torch.no_grad(), impasto.apply(hf, plan, stack=True):
         found = hf(torch.tensor([IDS])).logits[0, -1]
     assert calls == [[0, 2, 4], [1, 3, 5]]
     torch.testing.assert_close(found, reference.next_logits(hf, plan, IDS), atol=1e-4, rtol=0)
@@ -129,7 +149,7 @@ def test_layers_with_windows_run_beside_their_like(calls):
 
 def test_many_rows_gradients_and_whoever_watches_get_one_layer_after_the_other(calls):
     hf, seen = copy.deepcopy(family("llama")), []
-    with impasto.apply(hf, Plan.parse("0 [1-4] 5")):
+    with impasto.apply(hf, Plan.parse("0 [1-4] 5"), stack=True):
         hf(torch.tensor([IDS])).logits.sum().backward()
         assert hf.model.layers[3].mlp.up_proj.weight.grad.abs().sum() > 0
         with torch.no_grad():
@@ -147,7 +167,7 @@ def test_many_rows_gradients_and_whoever_watches_get_one_layer_after_the_other(c
 def test_the_model_comes_back_with_memory_of_its_own_for_every_weight(calls):
     hf = family("llama")
     values = {key: each.clone() for key, each in hf.state_dict().items()}
-    with torch.no_grad(), impasto.apply(hf, Plan.parse("0 [1-4] 5")):
+    with torch.no_grad(), impasto.apply(hf, Plan.parse("0 [1-4] 5"), stack=True):
         hf(torch.tensor([IDS]))
         held = hf.model.layers[1].mlp.up_proj.weight
         assert held.untyped_storage().nbytes() == 4 * held.nbytes
@@ -161,7 +181,7 @@ def test_the_model_comes_back_with_memory_of_its_own_for_every_weight(calls):
 
 def test_a_model_can_be_trained_after_layers_ran_side_by_side_in_inference_mode(calls):
     hf = copy.deepcopy(family("llama"))
-    with impasto.apply(hf, Plan.parse("0 [1-4] 5")):
+    with impasto.apply(hf, Plan.parse("0 [1-4] 5"), stack=True):
         with torch.inference_mode():
             hf(torch.tensor([IDS]))
         assert calls
@@ -174,31 +194,117 @@ def test_a_model_can_be_trained_after_layers_ran_side_by_side_in_inference_mode(
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_model_made_in_inference_mode_keeps_its_weights_where_they_are(calls):
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0-5", "no parallel layers that one call could run"),
+        ("0 [1|1] [3|3 4] [4|5.mlp] 5", "no parallel layers that one call could run"),
+        ("0 [3|2] 5", "layers 2, 3: none stand beside each other upwards at equal distances"),
+    ],
+)
+def test_a_plan_with_nothing_to_stack_is_refused(line, reason):
+    hf = family("llama")
+    with pytest.raises(UserError, match=reason):
+        impasto.apply(hf, Plan.parse(line), stack=True)
+    with impasto.apply(hf, Plan.parse(line)) as applied:  # nothing is left applied by the other
+        assert applied.stacked == ()
+
+
+def _share(hf):
+    hf.model.layers[3].mlp.up_proj.weight = hf.model.layers[2].mlp.up_proj.weight
+
+
+def _share_memory(hf):
+    hf.model.layers[3].mlp.up_proj.weight = nn.Parameter(hf.model.layers[2].mlp.up_proj.weight.data)
+
+
+def _differ(hf):
+    for layer, module in enumerate((nn.GELU(), nn.ReLU(), nn.Tanh(), nn.SiLU())):
+        hf.model.layers[layer + 1].mlp.act_fn = module.eval()
+
+
+def _turn(hf):
+    for layer in hf.model.layers:
+        layer.mlp.up_proj.weight.data = layer.mlp.up_proj.weight.data.T.contiguous().T
+
+
+def _train(hf):
+    hf.train()
+
+
+def _learn(hf):
+    hf(torch.tensor([IDS])).logits.sum().backward()
+
+
+def _hook(hf):
+    hf.model.layers[2].mlp.register_forward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_share, "layers 1, 2, 3, 4: two of them share a weight"),
+        (_share_memory, "layers 1, 2, 3, 4: two of them share a weight"),
+        (_differ, "layers 1, 2, 3, 4: no other is alike in all but its weights"),
+        (_turn, "weights that cannot be moved"),
+        (_train, "the model is being trained"),
+        (_learn, "the model is being trained"),
+        (_hook, "hooks are registered on layers 1, 2, 3, 4"),
+    ],
+)
+def test_a_model_with_nothing_to_stack_is_refused_before_anything_moves(change, reason):
+    hf, plan = copy.deepcopy(family("llama")), Plan.parse("0 [1-4] 5")
+    change(hf)
+    before = weights_of(hf)
+    with pytest.raises(UserError, match=reason):
+        impasto.apply(hf, plan, stack=True)
+    assert weights_of(hf) == before
+    with torch.no_grad(), impasto.apply(hf.eval(), plan):
+        found = hf(torch.tensor([IDS])).logits[0, -1]
+    assert weights_of(hf) == before
+    torch.testing.assert_close(found, reference.next_logits(hf, plan, IDS), atol=1e-4, rtol=0)
+
+
+def test_a_model_made_in_inference_mode_is_refused():
     twin, plan = family("llama"), Plan.parse("0 [1-4] 5")
     with torch.inference_mode():
         hf = type(twin)(copy.deepcopy(twin.config)).eval()
         hf.load_state_dict(twin.state_dict())
-        with impasto.apply(hf, plan):
-            found = hf(torch.tensor([IDS])).logits[0, -1]
-    assert not calls
-    torch.testing.assert_close(found, reference.next_logits(twin, plan, IDS), atol=1e-4, rtol=0)
+        with pytest.raises(ModelError, match="made in inference mode"):
+            impasto.apply(hf, plan, stack=True)
 
 
-def test_layers_of_which_two_share_a_weight_run_one_after_the_other(calls):
-    hf, plan = copy.deepcopy(family("llama")), Plan.parse("0 [1-4] 5")
-    layers = hf.model.layers
-    layers[3].mlp.up_proj.weight = layers[2].mlp.up_proj.weight
-    with torch.no_grad(), impasto.apply(hf, plan):
+def test_encoders_are_refused():
+    from transformers import BertConfig, BertForMaskedLM
+
+    small: Any = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64}
+    hf = BertForMaskedLM(BertConfig(**small, num_hidden_layers=3, num_attention_heads=4)).eval()
+    with pytest.raises(ModelError, match="of an encoder run one after the other"):
+        impasto.apply(hf, Plan.parse("[0-2]"), stack=True)
+
+
+def test_layers_that_give_other_numbers_in_one_call_are_refused(monkeypatch):
+    """As a block would that does with a weight what looks known and is not."""
+    hf, made = family("llama"), Stacked.of
+    monkeypatch.setattr(Stacked, "of", classmethod(lambda cls, whole: made(whole * 1.01)))
+    before = weights_of(hf)
+    with pytest.raises(ModelError, match="gives other numbers than each of them alone"):
+        impasto.apply(hf, Plan.parse("0 [1-4] 5"), stack=True)
+    assert weights_of(hf) == before
+
+
+def test_of_a_plan_that_can_be_stacked_in_part_that_part_is():
+    hf, plan = copy.deepcopy(family("llama")), Plan.parse("0 [1|2] [3|4] 5")
+    hf.model.layers[3].mlp.act_fn = nn.GELU().eval()
+    with torch.no_grad(), impasto.apply(hf, plan, stack=True) as applied:
+        assert applied.stacked == (1, 2, 4)
         found = hf(torch.tensor([IDS])).logits[0, -1]
-    assert not calls
-    assert layers[3].mlp.up_proj.weight is layers[2].mlp.up_proj.weight
     torch.testing.assert_close(found, reference.next_logits(hf, plan, IDS), atol=1e-4, rtol=0)
 
 
 def test_weights_that_are_replaced_meanwhile_are_used(calls):
     hf, plan = copy.deepcopy(family("llama")), Plan.parse("0 [1-4] 5")
-    with torch.no_grad(), impasto.apply(hf, plan):
+    with torch.no_grad(), impasto.apply(hf, plan, stack=True):
         hf(torch.tensor([IDS]))
         weight = hf.model.layers[3].mlp.up_proj.weight
         weight.data = weight.data * 2
@@ -207,29 +313,41 @@ def test_weights_that_are_replaced_meanwhile_are_used(calls):
     torch.testing.assert_close(found, reference.next_logits(hf, plan, IDS), atol=1e-4, rtol=0)
 
 
-def test_weights_are_moved_when_that_pays_or_when_it_is_asked_for(monkeypatch):
-    hf = family("llama")
-    weight = hf.model.layers[3].mlp.up_proj.weight
+def test_modules_that_are_replaced_meanwhile_are_used(calls):
+    hf, plan = copy.deepcopy(family("llama")), Plan.parse("0 [1-4] 5")
+    with torch.no_grad(), impasto.apply(hf, plan, stack=True) as applied:
+        for layer in hf.model.layers:
+            layer.mlp.up_proj = nn.Linear(32, 64, bias=False).eval()
+        found = hf(torch.tensor([IDS])).logits[0, -1]
+        assert calls == [[1, 2, 3, 4]]
+        for layer in hf.model.layers[:3]:
+            layer.mlp.act_fn = nn.Tanh().eval()
+        other = hf(torch.tensor([IDS])).logits[0, -1]
+        assert applied.stacked == (1, 2, 3, 4)
+        assert calls[1:] == [[1, 2], [3, 4]]
+        expected = reference.next_logits(hf, plan, IDS)
+    torch.testing.assert_close(other, expected, atol=1e-4, rtol=0)
+    assert not torch.allclose(found, other)
+    assert not is_stacked(hf, 1)
 
-    def moved(count):
-        places = []
-        for _ in range(count):
+
+def test_weights_move_when_that_is_asked_for_and_never_else():
+    hf, plan = family("llama"), Plan.parse("0 [1-4] 5")
+    before = weights_of(hf)
+    with torch.no_grad(), impasto.apply(hf, plan):
+        for _ in range(40):
             hf(torch.tensor([IDS]))
-            places.append(weight.untyped_storage().nbytes() > weight.nbytes)
-        return places
-
-    monkeypatch.setattr(gathered, "_PAYS", 3)
-    with torch.no_grad(), impasto.apply(hf, Plan.parse("0 [1-4] 5")) as applied:
-        assert moved(5) == [False, False, False, True, True]
-    with torch.no_grad(), impasto.apply(hf, Plan.parse("0 [1-4] 5")) as applied:
-        applied.settle()
-        assert moved(2) == [True, True]
-    assert not weight.untyped_storage().nbytes() > weight.nbytes
+            assert weights_of(hf) == before
+    with torch.no_grad(), impasto.apply(hf, plan, stack=True) as applied:
+        assert applied.stacked == (1, 2, 3, 4)
+        assert [is_stacked(hf, layer) for layer in range(6)] == [False, *[True] * 4, False]
+        hf(torch.tensor([IDS]))
+    assert not is_stacked(hf, 1)
 
 
 def test_keys_of_branches_grow_in_place_in_one_room(calls):
     hf = family("llama")
-    with torch.no_grad(), impasto.apply(hf, Plan.parse("0 [1-4] 5")):
+    with torch.no_grad(), impasto.apply(hf, Plan.parse("0 [1-4] 5"), stack=True):
         cache = hf(torch.tensor([IDS]), use_cache=True).past_key_values
         places = []
         for token in IDS[:4]:
@@ -242,13 +360,25 @@ def test_keys_of_branches_grow_in_place_in_one_room(calls):
     assert len(calls) == 5
 
 
-def test_without_room_for_the_weights_branches_run_one_after_the_other(calls, monkeypatch):
-    def full(self):
-        raise torch.OutOfMemoryError("out of memory")
+@pytest.mark.parametrize("fails_at", [0, 1, 5, 12])
+def test_without_room_for_the_weights_none_has_moved(fails_at, monkeypatch):
+    """Whether it is lacking for the check, for the first weights or for later ones."""
+    hf, count = family("llama"), [0]
+    values = {key: each.clone() for key, each in hf.state_dict().items()}
+    make = torch.Tensor.new_empty
 
-    hf, plan = family("llama"), Plan.parse("0 [1-4] 5")
-    monkeypatch.setattr(WideBlocks, "gather", full)
-    with torch.no_grad(), impasto.apply(hf, plan), pytest.warns(UserWarning, match="side by side"):
-        found = hf(torch.tensor([IDS])).logits[0, -1]
-    assert not calls
-    torch.testing.assert_close(found, reference.next_logits(hf, plan, IDS), atol=1e-4, rtol=0)
+    def made(self, *shape):
+        count[0] += 1
+        if count[0] > fails_at:
+            raise torch.OutOfMemoryError("out of memory")
+        return make(self, *shape)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", made)
+    with pytest.raises(ModelError, match="out of memory for stacking"):
+        impasto.apply(hf, Plan.parse("0 [1-4] 5"), stack=True)
+    monkeypatch.undo()
+    for key, each in hf.named_parameters():
+        assert torch.equal(values[key], each)
+        assert each.untyped_storage().nbytes() == each.nbytes
+    with impasto.apply(hf, Plan.parse("0-5")):
+        pass

@@ -18,6 +18,7 @@ from impasto.speed.bench import BARE, BASELINE, expected_work, random_tokens, ru
 from impasto.speed.costs import costs_of
 from impasto.speed.memory import filling_batch, peak_memory
 from impasto.speed.profile import PARTS
+from impasto.speed.table import bench_rows
 from impasto.speed.ways import kept_bytes, run
 
 HALF, FROZEN = Plan.parse("0-2"), Plan.parse("0-1 freeze 2-4.mlp 5")
@@ -54,15 +55,31 @@ def test_all_settings_are_timed_against_the_baseline(model):
     assert half.parameters < whole.parameters == sum(w.numel() for w in model.hf.parameters())
 
 
+def test_a_plan_that_can_be_stacked_is_timed_both_ways(model):
+    plans = {"beside": Plan.parse("0 [1-4] 5"), "down": Plan.parse("0 [3|2]"), "half": HALF}
+    settings = replace(SMALL, tokens=(6,), batches=(1,), rounds=1)
+    found = bench(model, plans, settings)
+    labels = [BASELINE, BARE, "beside", "beside, stacked", "down", "half"]
+    assert [time.label for time in found.times] == labels * 2
+    assert {time.label for time in found.times if time.way == "stacked"} == {"beside, stacked"}
+    assert {each.label for each in found.held} == {*labels} - {BARE}
+    [plain, stacked] = (
+        row for row in bench_rows(found) if row["plan"] == "0 [1-4] 5" and row["work"] == "token"
+    )
+    assert (plain["way"], stacked["way"]) == ("apply", "stacked")
+    engine = bench(model, plans, replace(settings, way="engine"))
+    assert {time.way for time in engine.times} == {"engine", "bare"}
+
+
 def test_no_token_behind_the_prompt_leaves_the_prompt(model):
     found = bench(model, {"half": HALF}, replace(SMALL, new_tokens=0))
     assert {time.work for time in found.times} == {"prefill"}
 
 
-@pytest.mark.parametrize("way", ["apply", "engine", "bare"])
+@pytest.mark.parametrize("way", ["apply", "stacked", "engine", "bare"])
 @pytest.mark.parametrize("new_tokens", [0, 3])
 def test_every_way_reads_the_prompt_and_so_many_tokens(model, way, new_tokens):
-    plan = Plan.identity(LAYERS) if way == "bare" else FROZEN
+    plan = {"bare": Plan.identity(LAYERS), "stacked": Plan.parse("0 [1-4] 5")}.get(way, FROZEN)
     ids = random_tokens(model, 2, 5, seed=0)
     timed = run(model, way, plan, ids, new_tokens)
     assert timed.prefill > 0

@@ -1,13 +1,13 @@
 """Blocks that differ in nothing but their weights, run as one wide block.
 
-The weights of all layers move into one memory for each name, and every layer's own become a view
-of their part of it: so the layers can be called one by one, as ever, or several in one call
-(:mod:`impasto.model.stacked`), and no weight is there twice. When it is over, each gets memory of
-its own again.
+The weights of all layers are stacked: they move into one memory for each name, and every layer's
+own become a view of their part of it. So the layers can be called one by one, as ever, or several
+in one call (:mod:`impasto.model.stacked`), and no weight is there twice. When it is over, each gets
+memory of its own again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -41,39 +41,62 @@ class WideBlocks:
         self._place = {layer: place for place, layer in enumerate(blocks)}
         self._weights: list[_Weights] = []
         self._stacks: dict[tuple[int, ...], list[tuple[nn.Module, str, Stacked]]] = {}
+        self._modules: list[nn.Module] = []
+        self._made_of: list[int] = []
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def gather(self) -> None:
-        """Move the weights of all layers to where they lie side by side, a name at a time."""
-        named = [dict(block.module.named_parameters()) for block in self._blocks.values()]
-        for name, first in named[0].items():
-            parameters = [each[name] for each in named]
-            whole = first.new_empty(len(parameters), *first.shape)
-            self._weights.append(_Weights(name, parameters, whole))
-            for place, parameter in enumerate(parameters):
-                whole[place].copy_(parameter)
-                parameter.data = whole[place]
+    def stack(self, copies: bool = False) -> None:
+        """Stack the weights of all layers, a name at a time; all of them, or, on an error, none.
+
+        Args:
+            copies: Whether to stack copies of the weights, so that none of the layers' own moves.
+        """
+        modules = [block.module for block in self._blocks.values()]
+        named = [dict(module.named_parameters()) for module in modules]
+        with ExitStack() as undo:
+            undo.callback(self.unstack)
+            for name, first in named[0].items():
+                parameters = [each[name] for each in named]
+                whole = first.new_empty(len(parameters), *first.shape)
+                self._weights.append(_Weights(name, parameters, whole))
+                for place, parameter in enumerate(parameters):
+                    whole[place].copy_(parameter)
+                    if not copies:
+                        parameter.data = whole[place]
+            undo.pop_all()
+        self._modules = [each for module in modules for each in module.modules()]
+        self._made_of = _made_of(self._modules)
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def scatter(self) -> None:
+    def unstack(self) -> None:
         """Give every layer's weights memory of their own again."""
         self._stacks.clear()
         while self._weights:
-            _, parameters, whole = self._weights.pop()
+            _, parameters, whole = self._weights[-1]
             for place, parameter in enumerate(parameters):
                 if parameter.data_ptr() == whole[place].data_ptr():
                     parameter.data = whole[place].clone()
+            self._weights.pop()
 
     @property
-    def is_gathered(self) -> bool:
+    def is_stacked(self) -> bool:
         """Whether all weights lie where they were moved to: nobody has replaced any since."""
-        return bool(self._weights) and all(
-            parameter.data_ptr() == whole.data_ptr() + place * whole.stride(0) * whole.itemsize
-            for _, parameters, whole in self._weights
-            for place, parameter in enumerate(parameters)
+        return (
+            bool(self._weights)
+            and self._made_of == _made_of(self._modules)
+            and all(
+                parameter.data_ptr() == whole.data_ptr() + place * whole.stride(0) * whole.itemsize
+                for _, parameters, whole in self._weights
+                for place, parameter in enumerate(parameters)
+            )
         )
+
+    @property
+    def has_run(self) -> bool:
+        """Whether layers have run in one call since they were stacked."""
+        return bool(self._stacks)
 
     def may_run(self, layers: Sequence[int]) -> bool:
         """Whether these layers can run in one call: their weights lie at equal distances."""
@@ -105,6 +128,16 @@ class WideBlocks:
 
     def _places(self, layers: Sequence[int]) -> list[int]:
         return [self._place[layer] for layer in layers]
+
+
+def _made_of(modules: Sequence[nn.Module]) -> list[int]:
+    """Return what tells whether anybody has put another module or parameter in a place."""
+    return [
+        id(each)
+        for module in modules
+        for held in (module._parameters, module._modules)
+        for each in held.values()
+    ]
 
 
 def _step(places: Sequence[int]) -> int | None:
@@ -143,12 +176,24 @@ def are_alike(blocks: Mapping[int, nn.Module]) -> bool:
             for name, module in named.items()
         ):
             return False
-    every = [
-        id(weight)
+    return True
+
+
+def why_fixed(blocks: Mapping[int, nn.Module]) -> str | None:
+    """Return why the weights of blocks cannot move into one memory; None where they can."""
+    weights = [
+        weight
         for block in blocks.values()
         for _, weight in block.named_parameters(remove_duplicate=False)
     ]
-    return len(set(every)) == len(every)
+    if not all(map(_can_move, weights)):
+        return (
+            "weights that cannot be moved (quantized, on the meta device, not contiguous, or made "
+            "in inference mode)"
+        )
+    places = [weight.data_ptr() for weight in weights if weight.numel()]
+    shared = len(set(map(id, weights))) < len(weights) or len(set(places)) < len(places)
+    return "two of them share a weight, which cannot lie in two places" if shared else None
 
 
 def are_watched(modules: Sequence[nn.Module]) -> bool:
@@ -205,5 +250,9 @@ def _form(named: tuple[str, nn.Parameter | None]) -> tuple[Any, ...]:
     name, weight = named
     if weight is None:
         return name, None
-    can_move = type(weight) is nn.Parameter and weight.is_contiguous() and not weight.is_inference()
-    return name, weight.shape, weight.dtype, weight.device, can_move or id(weight)
+    return name, type(weight), weight.shape, weight.dtype, weight.device
+
+
+def _can_move(weight: nn.Parameter) -> bool:
+    is_plain = type(weight) is nn.Parameter and not weight.is_meta and not weight.is_inference()
+    return is_plain and weight.is_contiguous()

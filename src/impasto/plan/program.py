@@ -266,6 +266,15 @@ def layers(instruction: Instruction) -> Iterator[RunLayer]:
                 yield from layers(inner)
 
 
+def all_branches(instructions: Sequence[Instruction]) -> Iterator[RunBranches]:
+    """Yield everything in some instructions that runs branches, also within branches."""
+    for each in instructions:
+        if isinstance(each, RunBranches):
+            yield each
+            for branch in each.branches:
+                yield from all_branches(branch)
+
+
 def occurrences(instruction: Instruction) -> Iterator[Occurrence]:
     """Yield every attention that an instruction runs, in order."""
     return (each.occurrence for each in layers(instruction) if each.occurrence is not None)

@@ -1,8 +1,8 @@
 """Branches side by side as one wide branch: one call of a block where there would be one for each.
 
 Branches read the same states. Those whose layers are alike run on them in one call, each layer's
-rows behind the other's (:mod:`impasto.model.wide`). Which layers can, and when it pays, is
-:mod:`impasto.run.gathered`'s to say.
+rows behind the other's (:mod:`impasto.model.wide`). Which layers can is
+:mod:`impasto.run.stacking`'s to say.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ class Abreast:
     def runs(self, branches: Sequence[Branch], frame: Frame) -> list[list[int]]:
         """Part branches, by index, into runs that go side by side on the rows of a frame."""
         if branches not in self.known:
-            self.known[branches] = alike(branches, self._may_run)
+            self.known[branches] = alike(branches, self.may_run)
         runs: list[list[int]] = []
         for run in self.known[branches]:
             is_one_call = self._is_one_call([branches[place] for place in run], frame)
@@ -95,7 +95,8 @@ class Abreast:
             self._made[key] = side_by_side(calls, counted, len(frame.batch.ids))
         return self._made[key]
 
-    def _may_run(self, column: Column) -> bool:
+    def may_run(self, column: Column) -> bool:
+        """Whether layers can run in one call, whatever each is called with."""
         kinds = [self.kinds.get(each.layer) for each in column]
         first = kinds[0]
         if first is None or any(kind is not first for kind in kinds):

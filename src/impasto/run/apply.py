@@ -39,16 +39,16 @@ from impasto.run.asked import asked_model, asked_plan
 from impasto.run.bundle import rows_per_call
 from impasto.run.calls import turns_of
 from impasto.run.encoder.applied import run_applied
-from impasto.run.gathered import Gathered
 from impasto.run.ledger import CachePast, Ledger
 from impasto.run.noise import prefix_keys
 from impasto.run.opening import admit, opening
 from impasto.run.rows import Batch
+from impasto.run.stacking import StackedLayers
 from impasto.run.walk import Walker
 from impasto.run.watch import Watch
 
 
-def apply(hf: nn.Module, plan: Plan) -> "Applied":
+def apply(hf: nn.Module, plan: Plan, stack: bool = False) -> "Applied":
     """Make a Hugging Face model run a plan, until the handle is removed.
 
     ``with impasto.apply(hf, plan): hf.generate(...)``, or ``handle = impasto.apply(hf, plan)`` and
@@ -56,12 +56,21 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
     asked of an :class:`impasto.Model` or :class:`impasto.Encoder` runs the plan that is asked for.
     Where another thread has applied a plan, this waits a while for it to be removed.
 
+    With ``stack``, the weights of parallel layers that are alike move into one memory at once, and
+    back when the plan is removed; without, no weight ever moves. Branches of such layers then run
+    in one call, which is faster where tokens are read one by one. Where only some of a plan's
+    parallel layers can be stacked, those are, and :attr:`Applied.stacked` names them. With many
+    rows, gradients, hooks or ``output_attentions`` they run one after the other all the same.
+
     Raises:
         PlanError: when the plan names a layer that the model lacks.
         UserError: when a plan is applied to this model already, or a call on it is under way, or
             the plan injects (which needs donors: :meth:`impasto.Model.next_logits` and its like
-            take them).
-        ModelError: when the model cannot be opened, or was loaded without a layer that is named.
+            take them), or with ``stack``, when the plan has no parallel layers that one call could
+            run, the model is being trained, or hooks are registered on these layers.
+        ModelError: when the model cannot be opened, or was loaded without a layer that is named, or
+            with ``stack``, when none of the plan's layers can be stacked, or memory does not
+            suffice.
     """
     hf, plan = _unwrapped(asked_model(hf)), asked_plan(plan)
     turns = turns_of(hf)
@@ -74,8 +83,18 @@ def apply(hf: nn.Module, plan: Plan) -> "Applied":
                 f"the plan {already.plan} is applied to this model already; remove it first "
                 "(plans do not nest: write one plan that says it all)"
             )
-        turns.applied = applied = Applied(_admitting(hf, plan), plan)
+        model = _admitting(hf, plan)
+        stacked = _stacked(model, plan) if stack else None
+        turns.applied = applied = Applied(model, plan, stacked=stacked)
     return applied
+
+
+def _stacked(model: Opened, plan: Plan) -> StackedLayers:
+    if not isinstance(model, OpenedModel):
+        raise ModelError(
+            "stack=True: parallel layers of an encoder run one after the other; leave stack out"
+        )
+    return StackedLayers(model, plan)
 
 
 def applied_alone(hf: PreTrainedModel, plan: Plan) -> "Applied":
@@ -123,7 +142,13 @@ class Applied:
         plan: The plan.
     """
 
-    def __init__(self, model: Opened, plan: Plan, in_every_thread: bool = True) -> None:
+    def __init__(
+        self,
+        model: Opened,
+        plan: Plan,
+        in_every_thread: bool = True,
+        stacked: StackedLayers | None = None,
+    ) -> None:
         self.plan = plan
         self._model, self._hf = model, model.hf
         self._owner = None if in_every_thread else get_ident()
@@ -131,7 +156,7 @@ class Applied:
         self._program = self._of_last_rows = lower(plan)
         if plan != Plan.identity(model.num_layers):  # which runs as the model itself does
             self._of_last_rows = self._program.released()
-        self._gathered = Gathered(model, self._program) if isinstance(model, OpenedModel) else None
+        self._stacked = stacked
         # The outer model is what users call; some call the inner one, and some families skip it.
         self._hooks = []
         self._called = {model.hf, model.hf.base_model}
@@ -167,18 +192,13 @@ class Applied:
             self._stand_ins = None
             for hook in self._hooks:
                 hook.remove()
-            if self._gathered is not None:
-                self._gathered.scatter()
+            if self._stacked is not None:
+                self._stacked.unstack()
 
-    def settle(self) -> None:
-        """Begin at once with what else is done when many tokens were read one by one.
-
-        Parallel layers come to lie side by side in memory, so that one call runs them; that takes a
-        while, and pays over some dozen calls.
-        """
-        if self._gathered is not None:
-            with turns_of(self._hf).lock, self.set_aside():
-                self._gathered.gather()
+    @property
+    def stacked(self) -> tuple[int, ...]:
+        """The layers whose weights are stacked, upwards; none without ``stack=True``."""
+        return () if self._stacked is None else self._stacked.layers
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
@@ -328,9 +348,9 @@ class Applied:
 
     def _abreast(self, watch: Watch, states: Tensor) -> Abreast | None:
         """Return which branches run side by side on so many rows, while nobody watches them."""
-        if self._gathered is None or watch.wants_attentions:
+        if self._stacked is None or watch.wants_attentions:
             return None
-        return self._gathered.for_rows(states.shape[0] * states.shape[1])
+        return self._stacked.for_rows(states.shape[0] * states.shape[1])
 
 
 def _scored(call: "_Call", new: int) -> int:

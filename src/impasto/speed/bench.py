@@ -6,7 +6,7 @@ measurement stands what the plan's operations and bytes let expect (:mod:`impast
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -24,10 +24,11 @@ from impasto.speed.clock import in_turns
 from impasto.speed.machine import Rates, load, machine, measure_rates
 from impasto.speed.memory import peak_memory
 from impasto.speed.spread import BUSY, Interval, spread
-from impasto.speed.ways import Timed, Way, kept_bytes, run
+from impasto.speed.ways import Timed, Way, can_stack, kept_bytes, run
 
 BARE = "bare"  # the label of the model without impasto
 BASELINE = "baseline"
+STACKED = ", stacked"  # behind the label of a plan whose parallel layers are stacked
 
 Plans = Mapping[str, Plan]  # by label
 
@@ -61,6 +62,7 @@ class Time:
 
     Attributes:
         label: The plan's.
+        way: How it ran.
         plan: The plan itself, spelled out; empty for the bare model.
         work: ``prefill``: a prompt, up to its first new token. ``token``: one more token behind it.
         tokens: How long the prompt is.
@@ -74,6 +76,7 @@ class Time:
     """
 
     label: str
+    way: Way
     plan: str
     work: str
     tokens: int
@@ -144,6 +147,9 @@ def bench(
 ) -> Bench:
     """Time plans, the baseline and the bare model in turns.
 
+    Under :func:`impasto.apply`, a plan with parallel layers that can be stacked is timed twice: as
+    it is, and with their weights stacked.
+
     Args:
         model: The model.
         plans: The plans by label; the baseline is added in front.
@@ -153,7 +159,7 @@ def bench(
     Raises:
         UserError: when a plan cannot be timed, or a prompt does not fit the model.
     """
-    runs = runs_of(model, plans, settings.way)
+    runs = _with_stacked(model, runs_of(model, plans, settings.way))
     check_settings(model, settings)
     loaded = load()
     inner = opened(model.hf)
@@ -171,9 +177,9 @@ def bench(
         rounds = in_turns(works, settings.rounds, settings.warm_up, settings.seed, done)
         times += _times(model, runs, rounds, tokens, batch, rates)
     held = [
-        held_by(model, label, plan, settings)
-        for label, (kind, plan) in runs.items()
-        if kind != "bare"
+        held_by(model, label, plan, replace(settings, way=way))
+        for label, (way, plan) in runs.items()
+        if way != "bare"
     ]
     notes = list(_notes(times, loaded))
     where = machine(inner.device)
@@ -201,6 +207,18 @@ def runs_of(model: Model, plans: Plans, way: Way) -> dict[str, tuple[Way, Plan]]
         plans = {label: plan for label, plan in plans.items() if plan != identity}
     for label, plan in plans.items():
         found[label] = way, plan
+    return found
+
+
+def _with_stacked(
+    model: Model, runs: Mapping[str, tuple[Way, Plan]]
+) -> dict[str, tuple[Way, Plan]]:
+    """Return what runs, behind each plan the same plan stacked where that can be."""
+    found: dict[str, tuple[Way, Plan]] = {}
+    for label, (way, plan) in runs.items():
+        found[label] = way, plan
+        if way == "apply" and can_stack(model, plan):
+            found[label + STACKED] = "stacked", plan
     return found
 
 
@@ -255,6 +273,7 @@ def _times(
             cost = sum(works[label][work], Work())
             yield Time(
                 label,
+                way,
                 "" if way == "bare" else str(plan),
                 work,
                 tokens,

@@ -124,7 +124,7 @@ def _time_row(found: Bench, time: Time, held: Held | None) -> Row:
     return {
         "model": found.model,
         "machine": found.machine,
-        "way": "bare" if not time.plan else found.way,
+        "way": time.way,
         "label": time.label,
         "plan": time.plan,
         "work": time.work,

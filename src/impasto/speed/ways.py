@@ -1,13 +1,14 @@
 """The ways to run a plan that are timed: a prompt, and token after token behind it.
 
-``apply`` is the Hugging Face model itself under a plan (:func:`impasto.apply`), ``bare`` the same
-model without any, ``engine`` what :meth:`impasto.Model.generate` runs. Each reads a prompt, keeps
-its keys and values, and goes on greedily: every token is read behind all that came before it.
+``apply`` is the Hugging Face model itself under a plan (:func:`impasto.apply`), ``stacked`` the
+same with the weights of parallel layers stacked, ``bare`` the model without any plan, ``engine``
+what :meth:`impasto.Model.generate` runs. Each reads a prompt, keeps its keys and values, and goes
+on greedily: every token is read behind all that came before it.
 """
 
 import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, apply
 from impasto.run.calls import calling, evaluating
@@ -25,7 +27,7 @@ from impasto.run.opening import opened
 from impasto.run.passage import Passage
 from impasto.speed.clock import Stopwatch
 
-Way = Literal["apply", "engine", "bare"]
+Way = Literal["apply", "stacked", "engine", "bare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,23 @@ def run(
         _engine(model, plan, ids, new_tokens, watch)
         prefill, *rest = watch.seconds()
         return Timed(prefill, sum(rest) / new_tokens if new_tokens else None)
-    applying = nullcontext() if way == "bare" else apply(model.hf, plan)
-    with evaluating(model.hf), applying as applied:
-        if applied is not None and new_tokens:
-            applied.settle()
+    with evaluating(model.hf), _applied(model, way, plan):
         _hugging_face(model.hf, ids, new_tokens, watch.start, watch.mark)
     prefill, *tokens = watch.seconds()
     return Timed(prefill, median(tokens) if tokens else None)
+
+
+def _applied(model: Model, way: Way, plan: Plan) -> AbstractContextManager[object]:
+    return nullcontext() if way == "bare" else apply(model.hf, plan, stack=way == "stacked")
+
+
+def can_stack(model: Model, plan: Plan) -> bool:
+    """Whether a plan has parallel layers whose weights can be stacked on a model."""
+    try:
+        with evaluating(model.hf), _applied(model, "stacked", plan):
+            return True
+    except UserError:
+        return False
 
 
 @torch.no_grad()
