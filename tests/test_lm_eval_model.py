@@ -21,6 +21,7 @@ from harness_reference import (
 )
 from impasto import Plan, PlanError, UserError
 from impasto.cli.lm_eval import run_command_line
+from impasto.engine_version import ENGINE_VERSION
 from impasto.lm_eval import ImpastoLM, read_arguments
 
 PLAN = "0-3 noise(gaussian, seed=3) 4-11"
@@ -73,6 +74,7 @@ def test_lm_eval_finds_it_by_name_and_its_results_name_plan_and_digest(tmp_path)
         )
     assert results["config"]["plan"] == PLAN
     assert results["config"]["plan_digest"] == Plan.parse(PLAN).digest
+    assert results["config"]["engine"] == ENGINE_VERSION
     assert results["config"]["model"] == "impasto"
     assert results["results"]["own"]["acc,none"] == 0
 
@@ -217,7 +219,7 @@ def test_results_count_the_requests_that_lost_their_left_end(demo, tmp_path):
     assert lm.get_model_info()["truncated"] == 2
 
 
-def test_a_file_of_answers_serves_one_plan(demo, tmp_path):
+def test_a_file_of_answers_serves_one_plan_and_one_engine(demo, tmp_path, monkeypatch):
     from lm_eval.api.model import CachingLM
 
     def open_file(line):
@@ -229,3 +231,6 @@ def test_a_file_of_answers_serves_one_plan(demo, tmp_path):
         UserError, match=r"answers\.db holds the answers of .* under 0-11, and this"
     ):
         open_file("11-0")
+    monkeypatch.setattr("impasto.lm_eval.ENGINE_VERSION", 2)
+    with pytest.raises(UserError, match=r"under 0-11, and this is .* by impasto's engine 2; give"):
+        open_file("0-11")

@@ -8,7 +8,7 @@ line each; `make.py` writes it, `test_golden.py` compares.
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -57,14 +57,14 @@ Answers = dict[str, Any]  # by what was asked
 
 def answers() -> Answers:
     """Return all answers, numbers rounded as they are kept."""
-    found: Answers = {}
+    answers = head_answers() | demo_answers()
     for name in DECODERS:
-        found |= _named(name, decoder_answers(name))
+        answers |= _named(name, decoder_answers(name))
     for name in INJECTED:
-        found |= _named(name, injected_answers(name))
+        answers |= _named(name, injected_answers(name))
     for name in MASKED:
-        found |= _named(name, encoder_answers(name))
-    return {key: _plain(value) for key, value in (found | head_answers() | demo_answers()).items()}
+        answers |= _named(name, encoder_answers(name))
+    return {key: _plain(answers[key]) for key in sorted(answers)}
 
 
 def decoder(name: str) -> Any:
@@ -138,13 +138,13 @@ def head_answers() -> Answers:
     draw = random.Random(0)
     sentences = [(tiny.sentence(number % 2, draw), number % 2) for number in range(60)]
     plans = [Plan.parse(line, layers=4) for line in ("0-3", "0 [1-2]*2 3", "0-1 2.attn 3.mlp")]
-    found: Answers = {}
+    answers: Answers = {}
     for what, classes in (("class", 2), ("number", 0)):
         examples = [Example(text, None, label) for text, label in sentences[:48]]
         problem = Problem(what, examples, classes, Frozen())
         said = predict(model, plans, problem, [(text, None) for text, _ in sentences[48:]])
-        found |= _named("heads", _by_plan(what, plans, said))
-    return found
+        answers |= _named("heads", _by_plan(what, plans, said))
+    return answers
 
 
 def demo_answers() -> Answers:
@@ -152,18 +152,18 @@ def demo_answers() -> Answers:
     model: Any = impasto.load("demo")
     study = Study.from_text(DEMO, name="golden")
     results = study.run(model=model)
-    found: Answers = {}
+    answers: Answers = {}
     for record in results.answers:
         key = f"demo | {record['task']} | {record['plan']}"
-        found.setdefault(key, []).append(record["responses"])
+        answers.setdefault(key, []).append(record["responses"])
     for row in results.frame().to_dict(orient="records"):
-        found[f"demo | {row['task']}, {row['metric']} | {row['plan']}"] = row["value"]
+        answers[f"demo | {row['task']}, {row['metric']} | {row['plan']}"] = row["value"]
     unique = {labelled.plan.digest: labelled.plan for labelled in study.labelled_plans(12)}
     plans = [plan for plan in unique.values() if not plan.injections]
     scores = model.loglikelihood(plans, [(TEXT, choice) for choice in CHOICES])
-    said = answer(model, plans, [[RollingLogLikelihood(TEXT)]]).responses
-    found |= _named("demo", _by_plan("choices", plans, scores))
-    return found | _named("demo", _by_plan("whole text", plans, said))
+    whole = answer(model, plans, [[RollingLogLikelihood(TEXT)]]).responses
+    answers |= _named("demo", _by_plan("choices", plans, scores))
+    return answers | _named("demo", _by_plan("whole text", plans, whole))
 
 
 @torch.no_grad()
@@ -195,33 +195,35 @@ def read() -> Mapping[str, Any]:
     return json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
-def write(engine: int, versions: Mapping[str, str], found: Answers) -> None:
+def write(engine: int, versions: Mapping[str, str], answers: Answers) -> None:
     """Write the golden file, an answer a line."""
-    lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
+    lines = ",\n".join(
+        f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in answers.items()
+    )
     head = f'"engine": {engine},\n"versions": {json.dumps(versions)},\n"answers": {{\n'
     GOLDEN.write_text(f"{{\n{head}{lines}\n}}\n}}\n", encoding="utf-8")
 
 
-def differences(found: Answers, kept: Answers) -> Iterator[str]:
-    """Yield what was answered otherwise than it is kept, beyond rounding."""
-    for key in dict.fromkeys([*kept, *found]):
-        if key not in found or key not in kept:
-            yield f"{key}: only {'kept' if key in kept else 'answered'}"
-        elif not alike(found[key], kept[key]):
-            yield f"{key}: {json.dumps(found[key])[:200]}, not {json.dumps(kept[key])[:200]}"
+def differences(answers: Answers, golden: Answers) -> Iterator[str]:
+    """Yield where answers differ from the golden ones beyond rounding."""
+    for key in dict.fromkeys([*golden, *answers]):
+        if key not in answers or key not in golden:
+            yield f"{key}: only {'golden' if key in golden else 'answered'}"
+        elif not alike(answers[key], golden[key]):
+            yield f"{key}: {json.dumps(answers[key])[:200]}, not {json.dumps(golden[key])[:200]}"
 
 
-def alike(found: Any, kept: Any) -> bool:
+def alike(answers: Any, golden: Any) -> bool:
     """Say whether two answers are the same up to rounding; all but numbers must be equal."""
-    if isinstance(found, list) and isinstance(kept, list):
-        return len(found) == len(kept) and all(map(alike, found, kept))
-    if isinstance(found, float) and isinstance(kept, float | int):
-        return math.isclose(found, kept, rel_tol=TOLERANCE / 10, abs_tol=TOLERANCE)
-    return type(found) is type(kept) and found == kept
+    if isinstance(answers, list) and isinstance(golden, list):
+        return len(answers) == len(golden) and all(map(alike, answers, golden))
+    if isinstance(answers, float) and isinstance(golden, float | int):
+        return math.isclose(answers, golden, rel_tol=TOLERANCE / 10, abs_tol=TOLERANCE)
+    return type(answers) is type(golden) and answers == golden
 
 
-def _named(name: str, found: Any) -> Answers:
-    return {f"{name} | {key}": value for key, value in found}
+def _named(name: str, answers: Iterable[tuple[str, Any]]) -> Answers:
+    return {f"{name} | {key}": value for key, value in answers}
 
 
 def _by_plan(what: str, plans: Sequence[Plan], said: Sequence[Any]) -> Iterator[tuple[str, Any]]:

@@ -23,17 +23,17 @@ MARGIN = 2 * golden.TOLERANCE  # of the likeliest token over the next one, which
 def main() -> None:
     """Write the file, unless an answer hangs on a hair."""
     torch.set_num_threads(1)
-    found = golden.answers()
+    answers = golden.answers()
     for name in golden.DECODERS:
         model = golden.decoder(name)
         for plan in golden.decoder_plans(name):
             for prompt, new in zip(
-                golden.prompts(), found[f"{name} | written | {plan}"], strict=True
+                golden.prompts(), answers[f"{name} | written | {plan}"], strict=True
             ):
                 check_margins(model, plan, prompt, new)
-    told = versions()
-    golden.write(ENGINE_VERSION, {library: told[library] for library in LIBRARIES}, found)
-    print(f"{len(found)} answers of engine {ENGINE_VERSION} in {golden.GOLDEN}")
+    installed = versions()
+    golden.write(ENGINE_VERSION, {library: installed[library] for library in LIBRARIES}, answers)
+    print(f"{len(answers)} answers of engine {ENGINE_VERSION} in {golden.GOLDEN}")
 
 
 def check_margins(model: Any, plan: Plan, prompt: list[int], new: list[int]) -> None:

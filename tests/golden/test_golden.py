@@ -14,35 +14,39 @@ SHOWN = 5
 
 
 def test_the_golden_answers_are_of_this_version():
-    kept = golden.read()["engine"]
-    assert first_equal(kept) == first_equal(ENGINE_VERSION), (
-        f"the golden answers are those of engine {kept}, and this is engine {ENGINE_VERSION}: run "
-        "`python tests/golden/make.py` and commit what it writes"
+    version = golden.read()["engine"]
+    assert first_equal(version) == first_equal(ENGINE_VERSION), (
+        f"the golden answers are those of engine {version}, and this is engine {ENGINE_VERSION}: "
+        "run `python tests/golden/make.py` and commit what it writes"
     )
 
 
 def test_questions_of_each_kind_are_answered_as_this_version_answers_them():
-    kept = golden.read()
-    wrong = list(golden.differences(golden.answers(), kept["answers"]))
-    if not wrong:
-        return
-    told = versions()
-    other = [
-        f"{name} {told[name]}, not {is_}"
-        for name, is_ in kept["versions"].items()
-        if told[name] != is_
+    file = golden.read()
+    wrong = list(golden.differences(golden.answers(), file["answers"]))
+    if wrong:
+        pytest.fail(_message(wrong, file))
+
+
+def _message(wrong, file):
+    """Say what was answered otherwise, under which libraries, and what to do."""
+    installed = versions()
+    others = [
+        f"{name} {installed[name]}, not {version}"
+        for name, version in file["versions"].items()
+        if installed[name] != version
     ]
-    pytest.fail(
-        f"{len(wrong)} of {len(kept['answers'])} answers changed by more than rounding "
+    return (
+        f"{len(wrong)} of {len(file['answers'])} answers changed by more than rounding "
         f"({golden.TOLERANCE} in log p; what is written, at all), for example\n  "
         + "\n  ".join(wrong[:SHOWN])
-        + (f"\nThe libraries are others: {', '.join(other)}" if other else "")
+        + (f"\nThe libraries are others: {', '.join(others)}" if others else "")
         + f"\n{HOW}"
     )
 
 
 @pytest.mark.parametrize(
-    ("found", "kept", "same"),
+    ("answer", "golden_one", "same"),
     [
         ([[-1.00005, True]], [[-1.0, True]], True),
         ([[-1.0002, True]], [[-1.0, True]], False),
@@ -54,5 +58,5 @@ def test_questions_of_each_kind_are_answered_as_this_version_answers_them():
         (" Paris", " Rome", False),
     ],
 )
-def test_only_rounding_is_no_difference(found, kept, same):
-    assert golden.alike(found, kept) == same
+def test_only_rounding_is_no_difference(answer, golden_one, same):
+    assert golden.alike(answer, golden_one) == same

@@ -44,8 +44,8 @@ def adopt_equal(connection: sqlite3.Connection) -> list[Renamed]:
     return renamed
 
 
-def told(parts: Mapping[str, str]) -> dict[str, str]:
-    """Return an engine's parts as they are told today: one before versions by a bit of its hash."""
+def parts_today(parts: Mapping[str, str]) -> dict[str, str]:
+    """Return an engine's parts as they are named today, a hash of code in place of a version."""
     if CODE not in parts:
         return dict(parts)
     rest = {name: part for name, part in parts.items() if name != CODE}

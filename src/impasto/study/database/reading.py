@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from impasto.study.database.engines import told
+from impasto.study.database.engines import parts_today
 from impasto.study.database.records import metrics_of, responses_of
 from impasto.study.database.saving import ROW
 
@@ -270,7 +270,7 @@ def last_basis(connection: sqlite3.Connection, task: str) -> dict[str, Mapping[s
         return None
     parts = map(json.loads, row)
     basis: dict[str, Mapping[str, str]] = dict(zip(("task", "model", "engine"), parts, strict=True))
-    return basis | {"engine": told(basis["engine"])}
+    return basis | {"engine": parts_today(basis["engine"])}
 
 
 def counts(connection: sqlite3.Connection, study: int) -> tuple[int, int]:

@@ -44,19 +44,19 @@ def discard(out: Path) -> None:
 
 
 def heads_folder(out: Path, model: str, engine: str) -> Path:
-    """Return where heads on a model are kept that an engine fitted; both are told by digests."""
+    """Return the folder of the heads that an engine fitted on a model; both are digests."""
     return out / HEADS / digest_of([model, engine])[:16]
 
 
 def rename_heads(out: Path, models: Iterable[str], before: str, now: str) -> None:
-    """Keep an engine's heads on some models under its other name; all are told by digests.
+    """Move an engine's heads on some models to the folder of its name now; all are digests.
 
-    What is kept under that name already stays.
+    Where that folder is there already, both stay as they are.
     """
     for model in models:
-        kept, place = heads_folder(out, model, before), heads_folder(out, model, now)
-        if kept.is_dir() and not place.exists():
-            kept.rename(place)
+        old, new = heads_folder(out, model, before), heads_folder(out, model, now)
+        if old.is_dir() and not new.exists():
+            old.rename(new)
 
 
 def write_files(out: Path, contents: Mapping[str, str | bytes]) -> None:

@@ -177,11 +177,11 @@ def versions() -> dict[str, str]:
 @cache
 def code_digest() -> str:
     """Return a sha256 over impasto's source files, by which results are traced and never kept."""
-    package, told = Path(str(files("impasto"))), hashlib.sha256()
+    package, digest = Path(str(files("impasto"))), hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        told.update(f"{path.relative_to(package).as_posix()}\n".encode())
-        told.update(path.read_bytes())
-    return told.hexdigest()
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _version(name: str) -> str:
