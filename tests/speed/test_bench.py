@@ -63,8 +63,10 @@ def test_a_plan_that_can_be_stacked_is_timed_both_ways(model):
     assert [time.label for time in found.times] == labels * 2
     assert {time.label for time in found.times if time.way == "stacked"} == {"beside, stacked"}
     assert {each.label for each in found.held} == {*labels} - {BARE}
+    table = bench_rows(found)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     [plain, stacked] = (
-        row for row in bench_rows(found) if row["plan"] == "0 [1-4] 5" and row["work"] == "token"
+        row for row in rows if row["plan"] == "0 [1-4] 5" and row["work"] == "token"
     )
     assert (plain["way"], stacked["way"]) == ("apply", "stacked")
     engine = bench(model, plans, replace(settings, way="engine"))
