@@ -17,7 +17,6 @@ from impasto.plan import Plan, Step
 from impasto.run.begun import Text, going
 from impasto.run.bundle import Bundle, bundles, open_flock
 from impasto.run.decode import Decoder
-from impasto.run.drafts import Known, Trust
 from impasto.run.limits import Limits
 from impasto.run.live import live_steps
 from impasto.run.memory import allowed_bytes, fitting
@@ -77,7 +76,6 @@ class _Job:
 def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
     """Return, per route, what is written behind a bundle's prompts."""
     prompts = [job.prompts[index].ids for index in bundle.passages]
-    known = [Known(prompt) for prompt in prompts]
     flock, donors = open_flock(job.model, job.prompts, bundle, job.tree.injects, records=True)
     batches = [walker.batch for walker in flock.walkers]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
@@ -86,14 +84,14 @@ def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
     kinds = [neighbourhood(way(route))[0] for route in job.routes]
     for route, states in walk(job.tree, flock, donors, kinds=kinds):
         tokens = likeliest(job.model, flock.finish(states)).tolist()
-        texts = [Text(len(prompt), one) for prompt, one in zip(prompts, known, strict=True)]
+        texts = [Text(len(prompt)) for prompt in prompts]
         for text, token in zip(texts, tokens, strict=True):
-            text.write([token], job.limits)
+            text.write(token, job.limits)
         found[route] = texts
         path = way(job.routes[route])
         kept = dict(zip(labels(path), states.kept, strict=True))
         del states  # lest what they kept stay when it has moved
-        begun = going(path, texts, Trust(), total, kept)
+        begun = going(path, texts, total, kept)
         if begun is not None:
             decoder.add(begun)
         decoder.wait(len(prompts))  # before the next plan reads them
