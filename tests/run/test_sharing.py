@@ -102,8 +102,8 @@ def _stop(share):
 
 
 @pytest.mark.parametrize(("name", "at_once"), [("llama", 64), ("llama", 1), ("gpt2", 4)])
-def test_shared_beginnings_and_drafts_change_nothing(name, at_once, monkeypatch):
-    """Sequences that begin alike read that once; a plan verifies what the first one wrote.
+def test_shared_beginnings_change_nothing(name, at_once, monkeypatch):
+    """Sequences that begin alike read that once.
 
     However many of them walk in one batch, they decode together.
     """

@@ -8,7 +8,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from impasto.plan.program import Occurrence, Program
-from impasto.run.drafts import Known, Trust
 from impasto.run.limits import Limits
 from impasto.run.slot import KeysValues
 
@@ -19,13 +18,11 @@ class Text:
 
     Attributes:
         prompt: How many tokens the prompt has.
-        known: What other plans have written behind it.
         written: The new tokens so far, the last of them not yet read.
         is_done: Whether nothing is to follow.
     """
 
     prompt: int
-    known: Known
     written: list[int] = field(default_factory=list)
     is_done: bool = False
 
@@ -34,22 +31,11 @@ class Text:
         """How many tokens have been read, and have left keys and values."""
         return self.prompt + len(self.written) - 1
 
-    def write(self, found: Sequence[int], limits: Limits, guess: Sequence[int] = ()) -> int:
-        """Write the tokens found behind the last one and behind those that were guessed after it.
-
-        What was found behind a wrong guess is nothing. Returns how many tokens were written.
-        """
-        if self.is_done:
-            return 0
-        count = 0
-        for count, token in enumerate(found, 1):
+    def write(self, token: int, limits: Limits) -> None:
+        """Write the next token; nothing follows a text that is done."""
+        if not self.is_done:
             self.written.append(token)
             self.is_done = limits.is_done(self.written)
-            if self.is_done or count > len(guess) or guess[count - 1] != token:
-                break
-        if self.is_done:
-            self.known.add(self.written)
-        return count
 
 
 @dataclass(slots=True)
@@ -59,7 +45,6 @@ class Begun:
     Attributes:
         program: What it runs.
         texts: What it writes, one for each batch entry.
-        trust: How well guesses of its texts did.
         total: The noise sums over the tokens read.
         kept: What earlier tokens left at each attention, until it moves into a room.
         rows: Where the batch entries stand in what is kept.
@@ -68,7 +53,6 @@ class Begun:
 
     program: Program
     texts: list[Text]
-    trust: Trust
     total: Int[Tensor, "batch"]
     kept: dict[Occurrence, KeysValues]
     rows: Int[Tensor, "batch"]
@@ -92,10 +76,6 @@ class Begun:
         """How many texts are not done."""
         return sum(not text.is_done for text in self.texts)
 
-    def left(self, max_new_tokens: int) -> int:
-        """Return how many tokens are to come, at the most."""
-        return max_new_tokens - min(len(text.written) for text in self.texts if not text.is_done)
-
     def moved(self, occurrence: Occurrence) -> KeysValues:
         """Give away what was left at an occurrence."""
         return self.kept.pop(occurrence).of(self.rows, self.slots)
@@ -104,7 +84,6 @@ class Begun:
 def going(
     program: Program,
     texts: Sequence[Text],
-    trust: Trust,
     total: Int[Tensor, "batch"],
     kept: dict[Occurrence, KeysValues],
 ) -> Begun | None:
@@ -115,6 +94,4 @@ def going(
     index = torch.tensor(rows, device=total.device)
     entries = [one for each in kept.values() for one in each]
     slot_bytes = sum(one.shape[1] * one.shape[3] * one.itemsize for one in entries)
-    return Begun(
-        program, [texts[row] for row in rows], trust, total[index], kept, index, slot_bytes
-    )
+    return Begun(program, [texts[row] for row in rows], total[index], kept, index, slot_bytes)

@@ -93,8 +93,7 @@ def cost(
         plans: The plans.
         passages: What is read.
         memory: The bytes that a batch may take; None for what is free.
-        new_tokens: How many tokens each plan writes behind each passage, at the most. Drafts that
-            a plan agrees with cost less.
+        new_tokens: How many tokens each plan writes behind each passage, at the most.
     """
     each = shares(model)
     programs = [lower(plan).instructions for plan in plans]

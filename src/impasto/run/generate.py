@@ -18,7 +18,6 @@ from impasto.plan.program import Program, lower
 from impasto.run.begun import Text, going
 from impasto.run.bundle import Bundle, bundles, open_flock
 from impasto.run.decode import Decoder
-from impasto.run.drafts import Known, Trust
 from impasto.run.limits import Limits
 from impasto.run.memory import allowed_bytes, fitting
 from impasto.run.meter import Meter
@@ -78,7 +77,6 @@ class _Job:
 def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
     """Return, per program, what is written behind a bundle's prompts."""
     prompts = [job.prompts[index].ids for index in bundle.passages]
-    known = [Known(prompt) for prompt in prompts]
     flock, donors = open_flock(job.model, job.prompts, bundle, job.tree.injects, records=True)
     batches = [walker.batch for walker in flock.walkers]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
@@ -87,13 +85,13 @@ def _continued(job: _Job, bundle: Bundle) -> dict[int, list[Text]]:
     kinds = [neighbourhood(program)[0] for program in job.programs]
     for place, states in walk(job.tree, flock, donors, kinds=kinds):
         tokens = likeliest(job.model, flock.finish(states)).tolist()
-        texts = [Text(len(prompt), one) for prompt, one in zip(prompts, known, strict=True)]
+        texts = [Text(len(prompt)) for prompt in prompts]
         for text, token in zip(texts, tokens, strict=True):
-            text.write([token], job.limits)
+            text.write(token, job.limits)
         found[place] = texts
         kept = dict(states.kept)
         del states  # lest what they kept stay when it has moved
-        begun = going(job.programs[place], texts, Trust(), total, kept)
+        begun = going(job.programs[place], texts, total, kept)
         if begun is not None:
             decoder.add(begun)
         decoder.wait(len(prompts))  # before the next plan reads them

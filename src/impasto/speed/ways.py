@@ -36,8 +36,8 @@ class Timed:
 
     Attributes:
         prefill: From the prompt to its first new token.
-        token: One more token: the median over those that followed, or in the engine, which may
-            write several at once, their mean; None where none did.
+        token: One more token: the median over those that followed, or in the engine, their mean;
+            None where none did.
     """
 
     prefill: float

@@ -20,7 +20,6 @@ from impasto.run.attention import Scores, chosen_attention, few_row_attention
 from impasto.run.begun import Text, going
 from impasto.run.bundle import rows_per_call
 from impasto.run.checks.texts import Texts
-from impasto.run.drafts import Known, Trust
 from impasto.run.lockstep import next_batch
 from impasto.run.passage import Passage
 from impasto.run.reading import read
@@ -152,9 +151,9 @@ def _following(model: OpenedModel, texts: Texts) -> list[Pair]:
 
 
 def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
-    """Read two texts of unlike lengths, then go on with them: a token, and several at once.
+    """Read two texts of unlike lengths, then go on with them, a token at a time.
 
-    The several run as earlier and as current rows, as they do under noise.
+    The first runs as one row, the next ones as earlier and as current rows, as under noise.
     """
     readings, tail = [texts.long, texts.other], texts.tail
     ends = [max(1, len(own.ids) - tail - place) for place, own in enumerate(readings)]
@@ -169,24 +168,22 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     pairs = [(logits, torch.cat(own))]
 
     program = Program(_layers(model, "joint"))
-    written = [
-        Text(end, Known(own.ids[:end]), [own.ids[end]])
-        for own, end in zip(readings, ends, strict=True)
-    ]
+    written = [Text(end, [own.ids[end]]) for own, end in zip(readings, ends, strict=True)]
     total = walker.batch.total
-    begun = going(program, written, Trust(), total, dict(state.kept))
+    begun = going(program, written, total, dict(state.kept))
     assert begun is not None, "no text is done"
-    length = max(ends) + 2 * tail
+    length = max(ends) + tail + 1
     rooms, span = Rooms.furnished([begun], length), slice(0, 2)
     one = schedule([program], [span], [False], float(rows_per_call(model)))
-    for operations, begin, count in ((one, 0, 1), (_as_both(model, span), 1, tail - 1)):
-        before = [end + begin for end in ends]
-        tokens = [own.ids[at : at + count] for own, at in zip(readings, before, strict=True)]
+    both = _as_both(model, span)
+    for place, operations in enumerate([one, both, both][:tail]):
+        before = [end + place for end in ends]
+        tokens = [own.ids[at] for own, at in zip(readings, before, strict=True)]
         batch = next_batch(model, tokens, before, total, length)
         with chosen_attention(model, few_row_attention(Scores())):
             states = read(Walker(model, batch), operations, rooms, [span])
-        wanted = [own.logits[at : at + count] for own, at in zip(readings, before, strict=True)]
-        pairs.append((model.leave(states.flatten(0, 1)), torch.cat(wanted)))
+        wanted = [own.logits[at] for own, at in zip(readings, before, strict=True)]
+        pairs.append((model.leave(states[:, 0]), torch.stack(wanted)))
     return pairs
 
 
