@@ -27,8 +27,8 @@ from impasto.plan.steps import Part
 from impasto.run import Model
 from impasto.speed import Bench, OneToken, Settings, bench, one_token, random_model
 from impasto.speed.memory import filling_batch
-from impasto.speed.table import aligned
 from impasto.strategies import drop_last
+from impasto.table import aligned
 
 TABLES = {7: (50, False), 8: (100, False), 9: (50, True), 10: (100, True)}
 PARTS: tuple[Part, ...] = ("attention", "mlp", "block")

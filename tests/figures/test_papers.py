@@ -29,8 +29,8 @@ from impasto.analysis.inside.saved import Inside, read_inside
 from impasto.error import UserError
 from impasto.figures import ENTRIES, Found, MissingError, entries_of
 from impasto.figures.style import LOOKS
-from impasto.figures.table import Table
 from impasto.study import Study
+from impasto.table import Table
 
 SLOW = pytest.mark.slow
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from impasto.analysis.curves import Row, table_rows
 from impasto.error import UserError
+from impasto.table import MINUS
 
 # The first that a task has; the part before a comma counts, so that a filter's name may follow.
 MAIN_METRICS = ("exact_match", "acc_norm", "acc", "f1", "rougeL", "matthews", "pearson", "score")
@@ -30,8 +31,6 @@ NAMES = {
     "rouge1": "ROUGE-1",
     "rougeL": "ROUGE-L",
 }
-
-MINUS = "−"
 
 PLAN = ("model", "layers", "strategy", "k", "seed", "parameters", "plan", "digest")
 WHOLE = {"k": "Int64", "seed": "Int64"}  # columns of whole numbers that can be missing

@@ -8,6 +8,7 @@ import typer
 from impasto.cli.app import app
 from impasto.cli.options import MemoryOption, bytes_of, load_model, scaled
 from impasto.error import UserError
+from impasto.table import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,13 +95,15 @@ def _explain_study(path: Path, model: str | None, limit: int | None, memory: int
     cost, gib = found.cost, 2**30
     typer.echo(f"study    {read.name}: {found.plans} plans, {found.items} items")
     typer.echo("work     in layer-rows (one token's state through one layer), at most")
-    for what, rows in (
-        ("every plan and request alone", cost.alone),
-        ("plans as a tree", cost.plans),
-        ("+ common tokens read once", cost.tokens),
-        ("+ dead rows not run", cost.rows),
-    ):
-        typer.echo(f"  {what:29} {rows:14,.0f}  {cost.alone / rows:6.1f} times less")
+    work = (
+        ("  every plan and request alone", cost.alone),
+        ("  plans as a tree", cost.plans),
+        ("  + common tokens read once", cost.tokens),
+        ("  + dead rows not run", cost.rows),
+    )
+    less = [[what, f"{rows:,.0f}", f"{cost.alone / rows:.1f} times less"] for what, rows in work]
+    for line in aligned(less, right=(1, 2)):
+        typer.echo(line)
     minutes, seconds = divmod(round(found.seconds), 60)
     typer.echo(
         f"time     {minutes}:{seconds:02} at most, at {found.seconds_per_layer_row * 1e6:.2f} µs "
@@ -164,8 +167,8 @@ def _costs(plan: "Plan", model: "Model | Encoder", tokens: int | None) -> "Itera
     rows.append(("parameters in memory", told.parameters, base.parameters))
     where = "behind a prompt" if reads_on else "for a text"
     yield f"cost     {where} of {tokens} tokens, and its share of the baseline's"
-    for what, amount, of in rows:
-        yield f"  {what:27} {scaled(amount):>8} {100 * amount / of:8.1f} %"
+    shares = [[f"  {what}", scaled(n), f"{100 * n / of:.1f} %"] for what, n, of in rows]
+    yield from aligned(shares, right=(1, 2))
     speeds = [f"{text} {_times(base.prefill.flops, told.prefill.flops)} (by operations)"]
     if reads_on:
         speeds.append(f"a token more {_times(base.decode.bytes, told.decode.bytes)} (by bytes)")

@@ -6,6 +6,7 @@ import typer
 
 from impasto.cli.app import app
 from impasto.cli.options import load_model
+from impasto.table import aligned
 
 
 @app.command()
@@ -26,9 +27,9 @@ def models(
             typer.echo(f"  {told}")
         return
     for kind, families in (("Decoders", FAMILIES), ("Encoders", ENCODERS)):
-        typer.echo(f"{kind}")
-        for family in families:
-            typer.echo(f"  {family.model_type:12} {family.name:17} {family.traits}")
+        typer.echo(kind)
+        for line in aligned([[f"  {f.model_type}", f.name, f.traits] for f in families]):
+            typer.echo(line)
     typer.echo(
         "\nEach is compared with a naive reference under every kind of plan, with and without a "
         "cache.\nAny other model is checked as it is opened: impasto models MODEL says what was "

@@ -13,6 +13,7 @@ from transformers.utils.hub import cached_file
 import impasto
 from impasto.model.load import BUNDLED, bundled_folder
 from impasto.plan import Plan
+from impasto.table import Table
 
 PLAIN = """\
 Every layer of the plan is a layer of this checkpoint, in the plan's order; a layer that the plan
@@ -74,6 +75,17 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
         license_link=source.get("license_link") if source else None,
         language=source.language if source else None,
     )
+    facts = [
+        ("plan", f"`{about.plan}`"),
+        ("digest", f"`{about.digest}`"),
+        ("source", f"`{about.source}`"),
+        ("weights used", f"SHA-256 `{about.weights}`"),
+        ("license", data.license_name or data.license or "not stated by the source"),
+        (
+            "checked",
+            f"loaded again, its logits are the plan's (relative difference {about.difference:.1e})",
+        ),
+    ]
     code = f'"{place}"'
     text = f"""\
 ---
@@ -82,15 +94,7 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
 
 # {Path(about.source).name} under the plan `{about.plan}`
 
-| | |
-|---|---|
-| plan | `{about.plan}` |
-| digest | `{about.digest}` |
-| source | `{about.source}` |
-| weights used | SHA-256 `{about.weights}` |
-| license | {data.license_name or data.license or "not stated by the source"} |
-| checked | loaded again, its logits are the plan's (relative difference {about.difference:.1e}) |
-
+{Table(("", ""), facts).written("md")}
 {(PLAIN if about.form == "checkpoint" else PLANNED).replace('"{place}"', code)}
 Exported by impasto {about.impasto}; nothing was trained.
 """

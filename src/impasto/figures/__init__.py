@@ -1,10 +1,10 @@
 """The papers' figures, drawn from a study's results with no plotting code of the user's own.
 
 `catalogue` has every figure and table by name, `paper_a`, `paper_b`, `paper_c` and `extra` say what
-each shows. `chart` draws lines, `matrix` matrices, `table` writes tables; `style` is how everything
-looks, `placement` names lines where they are. `found` is what they are drawn from, and says what is
-missing. Figures are made without pyplot, so drawing changes nothing outside, and the same results
-give the same files.
+each shows. `chart` draws lines, `matrix` matrices; `style` is how everything looks, `placement`
+names lines where they are. `found` is what they are drawn from, and says what is missing. Figures
+are made without pyplot, so drawing changes nothing outside, and the same results give the same
+files.
 """
 
 from collections.abc import Iterator, Sequence

@@ -11,6 +11,7 @@ from impasto.error import UserError
 from impasto.figures import extra, paper_a, paper_b, paper_c, trade_off
 from impasto.figures.found import Found
 from impasto.figures.picture import Picture
+from impasto.table import aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ def entries_of(names: str | None) -> list[Entry]:
     chosen = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.lower() not in known:
-            listed = "\n".join(f"  {entry.name:10}{entry.about}" for entry in ENTRIES.values())
-            raise UserError(f"there is no figure {name!r}; the figures are\n{listed}")
+            listed = aligned([[f"  {entry.name}", entry.about] for entry in ENTRIES.values()])
+            raise UserError("\n".join([f"there is no figure {name!r}; the figures are", *listed]))
         chosen.append(known[name.lower()])
     if not chosen:
         raise UserError("--only takes names of figures, such as A2,B11")

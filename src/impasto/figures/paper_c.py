@@ -23,7 +23,7 @@ from impasto.figures.found import Found, MissingError
 from impasto.figures.paper_b import BANDS, TEXTS
 from impasto.figures.picture import Picture
 from impasto.figures.style import BLUE, DASHED, PURPLE, Look, look_of
-from impasto.figures.table import Table
+from impasto.table import Table
 
 SHARES = (0.10, 0.25, 0.33)
 WHAT = {"block": "whole layers", "mlp": "MLPs", "attention": "attention"}

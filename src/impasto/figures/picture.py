@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from impasto.error import UserError
 from impasto.figures.style import DPI
-from impasto.figures.table import FORMS, Table
+from impasto.table import Table
 
 FORMATS = ("png", "svg", "pdf")
 USUAL = ("png", "svg")
+TABLE_FORMATS = ("md", "tex", "csv")
 # Without the date or the program's version, so that the same table gives the same files.
 METADATA = {
     "png": {"Software": None},
@@ -46,7 +47,7 @@ class Picture:
 
 
 def _save_table(table: Table, out: Path, name: str) -> Iterable[Path]:
-    for form in FORMS:
+    for form in TABLE_FORMATS:
         path = out / f"{name}.{form}"
         path.write_text(table.written(form), encoding="utf-8")
         yield path

@@ -9,7 +9,7 @@ from impasto.analysis.scores import signed
 from impasto.figures.found import Found, MissingError
 from impasto.figures.paper_c import BENCH
 from impasto.figures.picture import Picture
-from impasto.figures.table import Table
+from impasto.table import Table
 
 ON_FRONT = "yes"
 

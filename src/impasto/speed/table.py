@@ -1,76 +1,28 @@
 """What was timed, as rows for other programs and as lines for a terminal."""
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from math import isfinite
 from typing import Any
 
 from impasto.speed.bench import Bench, Held, Settings, Time
 from impasto.speed.one_token import OneToken
 from impasto.speed.profile import PARTS, Profile
 from impasto.speed.spread import SURE_FROM, Interval
+from impasto.table import FORMS as FORMS
+from impasto.table import Table, aligned
 
 Row = dict[str, Any]
 
 
-def bench_rows(found: Bench) -> list[Row]:
+def bench_rows(found: Bench) -> Table:
     """Return a row for each plan and kind of work, with all that is known of it."""
     held = {each.label: each for each in found.held}
-    return [_time_row(found, time, held.get(time.label)) for time in found.times]
+    return Table.of_records([_time_row(found, time, held.get(time.label)) for time in found.times])
 
 
-def one_token_rows(found: Sequence[OneToken]) -> list[Row]:
+def one_token_rows(found: Sequence[OneToken]) -> Table:
     """Return a row for each plan and length."""
-    return [asdict(each) for each in found]
-
-
-def profile_rows(found: Mapping[str, Sequence[Profile]]) -> list[Row]:
-    """Return a row for each plan, kind of work and part, and one for each layer."""
-    rows: list[Row] = []
-    for label, profiles in found.items():
-        for each in profiles:
-            first = {"label": label, "work": each.work}
-            rows += [
-                first | {"part": part, "layer": None, "seconds": each.parts[part]} for part in PARTS
-            ]
-            rows += [
-                first | {"part": "layer", "layer": layer, "seconds": seconds}
-                for layer, seconds in each.layers.items()
-            ]
-    return rows
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Return rows as CSV; what is missing or no finite number is an empty field."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
-    return file.getvalue()
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """Return rows as JSON; what is missing or no finite number is null."""
-    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def as_markdown(rows: Sequence[Row]) -> str:
-    """Return rows as a table of Markdown's."""
-    names = list(rows[0])
-    cells = [names, ["---"] * len(names)]
-    cells += [[_short(row[name]) for name in names] for row in rows]
-    return "".join("| " + " | ".join(_escaped(each) for each in line) + " |\n" for line in cells)
-
-
-FORMS: Mapping[str, Callable[[Sequence[Row]], str]] = {
-    "csv": as_csv,
-    "json": as_json,
-    "md": as_markdown,
-}
+    return Table.of_records([asdict(each) for each in found])
 
 
 def show_bench(found: Bench, settings: Settings) -> Iterator[str]:
@@ -133,14 +85,6 @@ def show_profile(label: str, profiles: Sequence[Profile]) -> Iterator[str]:
         pairs = [(each.layers.get(layer, 0.0), each.seconds) for each in profiles]
         lines.append([f"layer {layer}", *_shares(pairs)])
     yield from aligned(lines)
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield lines of cells as text, every column as wide as its widest cell."""
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    for line in lines:
-        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        yield "  ".join(cells).rstrip()
 
 
 def _setting_lines(times: Sequence[Time], found: Bench) -> list[list[str]]:
@@ -220,17 +164,3 @@ def _shares(pairs: Sequence[tuple[float, float]]) -> Iterator[str]:
     for seconds, whole in pairs:
         yield f"{1e3 * seconds:.3f}"
         yield f"{100 * seconds / whole:.1f} %"
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _short(value: Any) -> str:
-    if _plain(value) is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -8,10 +8,10 @@ import impasto
 from impasto.analysis.costs import trade_off
 from impasto.error import UserError
 from impasto.figures import ENTRIES, Found, MissingError
-from impasto.figures.table import Table
 from impasto.plan import Plan
 from impasto.study import Cluster, Results, Study
 from impasto.study.results.table import COSTS
+from impasto.table import Table
 
 TEXT = "model: demo\ntasks: [{name: capitals, limit: 2}]\nplans: [PLANS]\n"
 PLANS = '"0-7", freeze: {k: [2, 12]}, inject: {k: 2}'

@@ -3,12 +3,9 @@
 A number that is not one (an interval over a single text) is null in JSON and empty in CSV.
 """
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from impasto.analysis.inside.groups import Groups, layer_groups
 from impasto.analysis.inside.probes import Probed
 from impasto.analysis.inside.similarity import Measure, Similarity
 from impasto.error import UserError
+from impasto.table import Table, plain
 
 SIMILARITY, ENTROPY, PROBES = "similarity", "entropy", "probes"
 
@@ -44,19 +42,20 @@ class Inside:
         ):
             if found is not None:
                 about = {"model": self.model, "layers": self.layers, "source": self.source}
-                content = _plain({**about, **found})
+                content = plain({**about, **found})
                 written[f"{name}.json"] = json.dumps(content, ensure_ascii=False) + "\n"
         if self.similarity:
-            written[f"{SIMILARITY}.csv"] = _csv(_similarity_rows(self.similarity))
+            written[f"{SIMILARITY}.csv"] = _similarity_table(self.similarity).written("csv")
         if self.entropy:
-            rows = np.ndenumerate(self.entropy.mean)
-            head = [("layer", "head", "entropy_nats")]
-            written[f"{ENTROPY}.csv"] = _csv(head + [(*at, value) for at, value in rows])
+            rows = [(*at, value) for at, value in np.ndenumerate(self.entropy.mean)]
+            table = Table(("layer", "head", "entropy_nats"), rows)
+            written[f"{ENTROPY}.csv"] = table.written("csv")
         if self.probed:
             p = self.probed
-            head = [("depth", "accuracy", "low", "high", "chance")]
-            rows = zip(range(len(p.accuracy)), p.accuracy, p.low, p.high, strict=True)
-            written[f"{PROBES}.csv"] = _csv(head + [(*row, p.chance) for row in rows])
+            depths = enumerate(zip(p.accuracy, p.low, p.high, strict=True))
+            rows = [(depth, *values, p.chance) for depth, values in depths]
+            table = Table(("depth", "accuracy", "low", "high", "chance"), rows)
+            written[f"{PROBES}.csv"] = table.written("csv")
         return written
 
 
@@ -159,28 +158,10 @@ def _array(values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     return array
 
 
-def _similarity_rows(found: Mapping[Measure, Similarity]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = [("measure", "depth", "other", "similarity", "half_width")]
-    for measure, similarity in found.items():
-        for (i, j), value in np.ndenumerate(similarity.mean):
-            rows.append((measure, i, j, value, similarity.half_width[i, j]))
-    return rows
-
-
-def _csv(rows: list[tuple[Any, ...]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(
-        ["" if value is not None and value != value else value for value in row] for row in rows
-    )
-    return file.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as strict JSON has it."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float) and not isfinite(value):
-        return None
-    return value
+def _similarity_table(found: Mapping[Measure, Similarity]) -> Table:
+    rows = [
+        (measure, *at, value, similarity.half_width[at])
+        for measure, similarity in found.items()
+        for at, value in np.ndenumerate(similarity.mean)
+    ]
+    return Table(("measure", "depth", "other", "similarity", "half_width"), rows)

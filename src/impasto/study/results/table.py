@@ -30,6 +30,7 @@ from impasto.study.database.reading import (
 from impasto.study.file.study import Study
 from impasto.study.folder.files import RESULTS, STUDY, write_files
 from impasto.study.results.unfinished import Gap, gaps, rows_so_far
+from impasto.table import Table
 
 COLUMNS: dict[Any, Any] = {
     "study": "str",
@@ -120,7 +121,7 @@ class Results:
         write_files(
             out,
             {
-                RESULTS: self.table.to_csv(index=False, lineterminator="\n"),
+                RESULTS: Table.of_frame(self.table).written("csv"),
                 STUDY: "# The study as it was run.\n" + self.study.to_yaml(),
             },
         )

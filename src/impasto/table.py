@@ -1,0 +1,175 @@
+"""The one writer of tables: CSV and JSON to compute with, Markdown and LaTeX to print, plain lines.
+
+A value that is missing or not a number is an empty cell, and null in JSON, which has no infinite
+numbers either.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MINUS = "−"
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "±": r"$\pm$",
+    MINUS: r"$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "–": "--",
+    "…": r"\ldots{}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its columns and rows, which hold values, or texts where `numbers` has the values.
+
+    Attributes:
+        numbers: For each row what its cells are in CSV and JSON; empty where the rows are that.
+        number_columns: The columns of `numbers`, where they are others.
+        title: What the table shows. One with a title is laid out as papers print it: the first
+            column says what a row is, the others are set to the right.
+        note: What a reader needs to know, below the table.
+        digits: How a number is written where people read it.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    numbers: Sequence[Sequence[object]] = ()
+    number_columns: Sequence[str] = ()
+    title: str = ""
+    note: str = ""
+    digits: str = ".4g"
+
+    @classmethod
+    def of_frame(cls, frame: "pd.DataFrame", digits: str = ".4g") -> "Table":
+        """Return a frame's table, without its index."""
+        plain = frame.astype(object).where(frame.notna(), None)
+        rows = list(plain.itertuples(index=False, name=None))
+        return cls(list(map(str, frame.columns)), rows, digits=digits)
+
+    @classmethod
+    def of_records(cls, records: Sequence[Mapping[str, object]]) -> "Table":
+        """Return the table of records that all have the same keys; there is one at least."""
+        return cls(list(records[0]), [list(record.values()) for record in records])
+
+    def written(self, form: str) -> str:
+        """Return the table in one of `FORMS`."""
+        return FORMS[form](self)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the table's lines for a terminal, its columns first."""
+        return aligned([self.columns, *self.texts()])
+
+    def texts(self) -> list[list[str]]:
+        """Return the rows as people read them."""
+        return [[self._text(value) for value in row] for row in self.rows]
+
+    def values(self) -> list[Sequence[object]]:
+        """Return the columns, then the rows to compute with."""
+        return [self.number_columns or self.columns, *(self.numbers or self.rows)]
+
+    def _text(self, value: object) -> str:
+        if value is None or value != value:  # not a number is not itself
+            return ""
+        return format(value, self.digits) if isinstance(value, float) else str(value)
+
+
+def aligned(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
+    """Yield lines of cells as text, every column as wide as its widest cell.
+
+    `right` are the columns whose cells stand at their right edge.
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (
+            text.rjust(width) if at in right else text.ljust(width)
+            for at, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def plain(value: Any) -> Any:
+    """Return a value as strict JSON has it, which knows finite numbers only."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _csv(table: Table) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(
+        ["" if value is None or value != value else value for value in row]
+        for row in table.values()
+    )
+    return file.getvalue()
+
+
+def _json(table: Table) -> str:
+    columns, *rows = table.values()
+    records = [plain(dict(zip(columns, row, strict=True))) for row in rows]
+    return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+    others = "---:" if table.title else "---"
+    lines = [f"**{table.title}**", ""] if table.title else []
+    lines += [line(table.columns), line(["---", *[others] * (len(table.columns) - 1)])]
+    lines += map(line, table.texts())
+    return "\n".join([*lines, "", table.note] if table.note else lines) + "\n"
+
+
+def _latex(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(map(escaped, cells)) + r" \\"
+
+    note = [rf"\\[2pt]{{\footnotesize {escaped(table.note)}}}"] if table.note else []
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escaped(table.title)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+        r"\hline",
+        line(table.columns),
+        r"\hline",
+        *map(line, table.texts()),
+        r"\hline",
+        r"\end{tabular}",
+        *note,
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return a text as LaTeX prints it."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+FORMS: Mapping[str, Callable[[Table], str]] = {
+    "csv": _csv,
+    "json": _json,
+    "md": _markdown,
+    "tex": _latex,
+}
