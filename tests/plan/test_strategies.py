@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import yaml
 
 from impasto import strategies
 from impasto.plan import Layer, Plan, PlanError
@@ -216,3 +217,18 @@ def test_every_strategy_is_titled_and_explains_itself() -> None:
         assert strategy.function.__doc__
         assert strategy.paper or strategy.name == "baseline"
         assert strategy.domains.keys() <= strategy.parameters.keys()
+
+
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES.values() if s.figure])
+def test_what_the_paper_ran_is_an_entry_of_a_study_file(strategy: strategies.Strategy) -> None:
+    [(name, choices)] = yaml.safe_load(strategy.entry).items()
+    assert expand(name, 32, **choices)
+    if strategy.domains.keys() & {"k", "n"} and strategy.figure != "B2":
+        assert strategy.doing
+
+
+@pytest.mark.parametrize("figures", ["A2", "B2", "B4 B5 B6 B7 B8 B9"])
+def test_families_of_one_figure_share_no_colour_dash_or_marker(figures: str) -> None:
+    looks = [s.looks[""] for s in STRATEGIES.values() if s.figure in figures.split(" ")]
+    for trait in ("colour", "dash", "marker", "label"):
+        assert len({getattr(look, trait) for look in looks}) == len(looks)

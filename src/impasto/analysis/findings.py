@@ -13,12 +13,6 @@ from impasto.analysis.depth import TOLERANCE, winning_depth
 from impasto.analysis.scores import main_metric, metric_name
 from impasto.strategies import STRATEGIES
 
-DOING = {
-    "freeze": "freezing earlier tokens",
-    "shuffle": "shuffling earlier tokens' states",
-    "gaussian": "replacing earlier tokens' states by noise",
-    "drop_attention_from": "skipping attention",
-}
 POINTS = f"{100 * TOLERANCE:g} points"
 INJECTION = ("answers_injected", "answers_original")
 
@@ -52,7 +46,8 @@ def percent(share: float) -> str:
 
 def _depth_finding(curve: DepthCurve) -> str:
     """Say from which depth on a manipulation no longer matters: its critical depth."""
-    about = f"{curve.title}: {DOING.get(curve.strategy, curve.strategy)}"
+    strategy = STRATEGIES.get(curve.strategy)
+    about = f"{curve.title}: {strategy.doing if strategy else curve.strategy}"
     what = metric_name(curve.metric)
     within = f"{what} stays within {POINTS} of the baseline's {percent(curve.baseline)}"
     seeds = f" (mean of {curve.seeds} seeds)" if curve.seeds > 1 else ""
@@ -81,7 +76,7 @@ def _depth_finding(curve: DepthCurve) -> str:
 
 def _injection_finding(injected: DepthCurve, original: DepthCurve) -> str:
     """Say up to which depth the injected answer wins and from which the original is untouched."""
-    about = f"{injected.title}: injecting another subject"
+    about = f"{injected.title}: {STRATEGIES['inject'].doing}"
     if _lacks_values(injected) or _lacks_values(original):
         return f"{about} cannot be judged: {LACKS}."
     if _is_at_chance(original):

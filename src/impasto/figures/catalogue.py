@@ -37,7 +37,7 @@ def _entries() -> Iterator[Entry]:
     yield Entry("B2", "one layer skipped, or switched with the next", _each(paper_b.neighbours))
     yield Entry("B3", "similarity of hidden states", _each(paper_b.similarity))
     for name, strategy in paper_b.MIDDLES.items():
-        about = f"middle layers: {strategy.replace('_', ' ')}"
+        about = f"middle layers: {strategy.title.lower()}"
         yield Entry(name, about, partial(paper_b.middle, name))
     yield Entry("B10", "loops × layers, the best marked", _each(paper_b.loops))
     yield Entry("B11", "all ways to run the middle layers", paper_b.all_families)

@@ -17,7 +17,8 @@ from matplotlib.legend import Legend
 
 from impasto.figures.headline import write_headline
 from impasto.figures.placement import Named, name_lines
-from impasto.figures.style import BAND_OPACITY, FAINT, GREY, INK, SIZE, Look, darker
+from impasto.figures.style import BAND_OPACITY, SIZE, darker
+from impasto.look import FAINT, GREY, INK, Look
 
 TICK_STEPS = (1, 2, 4, 5, 8, 10, 16, 20)
 MOST_TICKS = 16

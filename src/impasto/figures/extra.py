@@ -19,7 +19,9 @@ from impasto.figures.found import Found, MissingError
 from impasto.figures.headline import write_headline
 from impasto.figures.matrix import Matrix, draw_matrix
 from impasto.figures.picture import Picture
-from impasto.figures.style import FAINT, GREEN, GREY, INK, SIZE, Look, look_of
+from impasto.figures.style import SIZE, look_of
+from impasto.look import FAINT, GREEN, GREY, INK, Look
+from impasto.strategies import STRATEGIES
 
 TEXTS = "impasto similarity --entropy --model {model} --texts FILE --out {out}"
 LABELLED = "impasto probe --model {model} --texts FILE.jsonl --label COLUMN --out {out}"
@@ -31,7 +33,7 @@ def pareto(found: Found) -> Iterator[Picture]:
     """Draw every plan's quality against its cost, and the front that no plan is better than."""
     priced = priced_plans(found.frame, found.costs) if found.tasks else []
     if len(priced) < 3:
-        raise MissingError(["capitals"], ["skip_one: {n: all}"])
+        raise MissingError(["capitals"], [STRATEGIES["skip_one"].entry])
     yield Picture("pareto", _draw_pareto(found, priced))
 
 

@@ -9,7 +9,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from impasto.figures.style import GREY
+from impasto.look import GREY
 
 CHARACTERS = 92  # of the small line that fit the width
 BOLD_CHARACTERS = 64  # of the title

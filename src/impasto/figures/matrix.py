@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from impasto.figures.headline import write_headline
-from impasto.figures.style import INK, SIZE
+from impasto.figures.style import SIZE
+from impasto.look import INK, VERMILION
 
 COLOURS = "cividis"
 MOST_NUMBERS = 14  # rows and columns up to which cells say their numbers
 MOST_TICKS = 16
-MARK = "#D55E00"  # vermilion, which stands out from blue, grey and yellow alike
+MARK = VERMILION  # which stands out from blue, grey and yellow alike
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,13 @@ from impasto.analysis import DepthCurve, depth_curves, main_metric, metric_name
 from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
 from impasto.figures.found import Found, MissingError, short_name
 from impasto.figures.picture import Picture, file_name
-from impasto.figures.style import Look, look_of
+from impasto.figures.style import look_of
+from impasto.look import Look
+from impasto.strategies import STRATEGIES
 
-MANIPULATIONS = ("freeze", "shuffle", "gaussian", "drop_attention_from")
 INJECTION = ("answers_injected", "answers_original")
 SHOWN = {"exact_match": ("exact_match", "f1"), "rougeL": ("rouge1", "rougeL")}  # by main metric
-ENTRIES = {
-    "freeze": "freeze: {k: all}",
-    "shuffle": "shuffle: {k: all}",
-    "gaussian": "gaussian: {k: all, seed: [0, 1, 2]}",
-    "drop_attention_from": "drop_attention_from: {k: all}",
-}
+MANIPULATIONS = {s.name: s.entry for s in STRATEGIES.values() if s.figure == "A2"}
 MATH = re.compile(r"arithmetic\b.*")
 OWN = re.compile(r"capitals\b.*|squad\b.*|cnn_dailymail\b.*|arithmetic\b.*")
 
@@ -55,7 +51,7 @@ def others(found: Found) -> Iterator[Picture]:
     """Draw the sweep over depths of every task that the paper does not have."""
     names = [task for task in found.tasks if not OWN.fullmatch(task)]
     if not names:
-        raise MissingError(tasks=["arc_easy"], plans=list(ENTRIES.values()))
+        raise MissingError(tasks=["arc_easy"], plans=list(MANIPULATIONS.values()))
     return _manipulated(found, re.compile("|".join(map(re.escape, names))), "depth", [])
 
 
@@ -64,7 +60,7 @@ def injection(found: Found) -> Iterator[Picture]:
     curves = [c for c in depth_curves(found.frame) if c.metric in INJECTION] if found.tasks else []
     if not curves:
         tasks = [] if {"capitals", "arithmetic-2"} & set(found.tasks) else ["capitals"]
-        raise MissingError(tasks, plans=["inject: {k: all}"])
+        raise MissingError(tasks, plans=[STRATEGIES["inject"].entry])
     for task in dict.fromkeys(curve.task for curve in curves):
         here = [c for metric in INJECTION for c in curves if (c.task, c.metric) == (task, metric)]
         # that of the original answer; the injected one comes out of nothing by chance only
@@ -84,12 +80,12 @@ def _manipulated(
     """Draw, for each matching task, its metrics under each manipulation."""
     there = [task for task in found.tasks if tasks.fullmatch(task)]
     if not there:
-        lacking = [] if found.strategies & set(MANIPULATIONS) else list(ENTRIES.values())
+        lacking = [] if found.strategies & MANIPULATIONS.keys() else list(MANIPULATIONS.values())
         raise MissingError(wanted, lacking)
     curves = [c for c in depth_curves(found.frame) if c.strategy in MANIPULATIONS]
     drawn = [task for task in there if any(curve.task == task for curve in curves)]
     if not drawn:
-        raise MissingError(plans=list(ENTRIES.values()))
+        raise MissingError(plans=list(MANIPULATIONS.values()))
     for task in drawn:
         here = [curve for curve in curves if curve.task == task]
         main = main_metric(curve.metric for curve in here) or here[0].metric

@@ -22,37 +22,16 @@ from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_l
 from impasto.figures.found import Found, MissingError
 from impasto.figures.matrix import Matrix, draw_matrix
 from impasto.figures.picture import Picture, file_name
-from impasto.figures.style import GREY, look_of, task_look
-from impasto.strategies import STRATEGIES
+from impasto.figures.style import look_of
+from impasto.look import GREY, numbered
+from impasto.strategies import STRATEGIES, Strategy
 
 TEXTS = "impasto similarity --model {model} --texts FILE --out {out}"
-NEIGHBOURS = ("skip_one", "switch")
 LOOPS = 3  # in the paper's Figures 9 and 11
-MIDDLES = {
-    "B4": "skip",
-    "B5": "middle_repeat",
-    "B6": "reverse",
-    "B7": "random_order",
-    "B8": "parallel",
-    "B9": "looped_parallel",
-}
-ENTRIES = {
-    "skip": "skip: {n: all}",
-    "middle_repeat": "middle_repeat: {n: all}",
-    "reverse": "reverse: {n: all}",
-    "random_order": "random_order: {n: all, seed: all}",
-    "parallel": "parallel: {n: all}",
-    "looped_parallel": f"looped_parallel: {{n: all, loops: {LOOPS}}}",
-}
+NEIGHBOURS = {s.name: s.entry for s in STRATEGIES.values() if s.figure == "B2"}
+MIDDLES = {s.figure: s for s in STRATEGIES.values() if s.paper == "B" and s.name not in NEIGHBOURS}
+ENTRIES = {strategy.name: strategy.entry for strategy in MIDDLES.values()}
 EVERY_LOOP = "looped_parallel: {n: all, loops: all}"
-DOING = {
-    "skip": "are left out",
-    "middle_repeat": "become runs of layer T/2",
-    "reverse": "run in reverse",
-    "random_order": "run in random order",
-    "parallel": "run side by side",
-    "looped_parallel": "side by side",
-}
 WANTED = (
     "{name: arc_challenge, num_fewshot: 0}",
     "{name: hellaswag, num_fewshot: 0}",
@@ -65,7 +44,7 @@ SCORES: Mapping[Summary, str] = {"median": "normalised score", "average": "score
 
 def neighbours(found: Found) -> Iterator[Picture]:
     """Draw Figure 2, a picture for each task."""
-    lacking = _lacking(found, {"skip_one": "skip_one: {n: all}", "switch": "switch: {n: all}"})
+    lacking = _lacking(found, NEIGHBOURS)
     drawn = 0
     for tasks in _sets(found):
         of_tasks = task_series(tasks.frame, "n", "value")
@@ -136,7 +115,7 @@ def middle(name: str, founds: Sequence[Found]) -> Iterator[Picture]:
         if (chart := _middle_chart(found, tasks, strategy))
     ]
     if not charts:
-        raise _lacking(founds[0], {strategy: ENTRIES[strategy]})
+        raise _lacking(founds[0], {strategy.name: strategy.entry})
     yield Picture(name, draw_charts(charts))
 
 
@@ -171,10 +150,10 @@ def all_families(founds: Sequence[Found]) -> Iterator[Picture]:
     yield Picture("B11", draw_charts(charts))
 
 
-def _middle_chart(found: Found, tasks: TaskSet, strategy: str) -> Chart | None:
+def _middle_chart(found: Found, tasks: TaskSet, strategy: Strategy) -> Chart | None:
     """Return a family's chart for one set of tasks; None where the study lacks it."""
     summed = summed_series(tasks.frame, "n", tasks.summary)
-    series = _looped_alike([one for one in summed if one.strategy == strategy])
+    series = _looped_alike([one for one in summed if one.strategy == strategy.name])
     if not series:
         return None
     [one] = series
@@ -185,13 +164,13 @@ def _middle_chart(found: Found, tasks: TaskSet, strategy: str) -> Chart | None:
         of_tasks = [
             of_task
             for of_task in task_series(tasks.frame, "n", unit)
-            if (of_task.strategy, of_task.parameters) == (strategy, one.parameters)
+            if (of_task.strategy, of_task.parameters) == (strategy.name, one.parameters)
             and _is_judged(of_task)
         ]
         said = tasks.title.removeprefix("GLUE")  # above the chart already
         lines += [_quiet(number, of_task, said) for number, of_task in enumerate(of_tasks)]
     times = f", {one.parameters['loops']} times" if "loops" in one.parameters else ""
-    title = f"{STRATEGIES[strategy].title}: the middle layers {DOING[strategy]}{times}"
+    title = f"{strategy.title}: the middle layers {strategy.doing}{times}"
     return _over_n(found, tasks, title, lines, one)
 
 
@@ -268,7 +247,7 @@ def _line(series: Series, scale: int, label: str = "") -> Line:
 
 def _quiet(number: int, series: Series, said: str) -> Line:
     """Return the thin grey line of one task beside what all come to."""
-    look = replace(task_look(number), label=series.title.removesuffix(said), colour=GREY)
+    look = replace(numbered(number, series.title.removesuffix(said)), colour=GREY)
     return replace(_line(series, 1), look=look, low=(), high=(), quiet=True)
 
 

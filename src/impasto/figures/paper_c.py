@@ -22,7 +22,9 @@ from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_l
 from impasto.figures.found import Found, MissingError
 from impasto.figures.paper_b import BANDS, TEXTS
 from impasto.figures.picture import Picture
-from impasto.figures.style import BLUE, DASHED, PURPLE, Look, look_of
+from impasto.figures.style import look_of
+from impasto.look import BLUE, DASHED, PURPLE, Look
+from impasto.strategies import STRATEGIES
 from impasto.table import Table
 
 SHARES = (0.10, 0.25, 0.33)
@@ -39,7 +41,7 @@ EVERY_COUNT = "drop_last: {part: all, count: all, keep_last: all}"
 OF = ("seconds", "seconds_error", "improvement", "improvement_error")
 TIMES = {"CT7": (50, False), "CT8": (100, False), "CT9": (50, True), "CT10": (100, True)}
 BENCH = "impasto run {study} --out {out} --bench"
-ENTRY = "drop_last: {part: all, count: [10%, 25%, 33%], keep_last: all}"
+ENTRY = STRATEGIES["drop_last"].entry
 TASKS = (
     "{name: arc_challenge, num_fewshot: 25}",
     "{name: hellaswag, num_fewshot: 10}",
