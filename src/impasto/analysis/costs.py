@@ -4,12 +4,12 @@ Without measurements a plan costs what share of the baseline's attention parts a
 """
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from impasto.analysis.curves import frame_of
 from impasto.analysis.scores import over_tasks
 from impasto.plan import Plan
 
@@ -55,7 +55,7 @@ _TIMED = tuple(Timing.__dataclass_fields__)
 class Priced:
     """A plan with its average over tasks (a share) and its cost, in the `unit`.
 
-    `family` is the strategy and, where it drops a part, which: `drop_last mlp`.
+    `family` is that of `family_of`.
     """
 
     family: str
@@ -64,6 +64,11 @@ class Priced:
     average: float
     cost: float
     unit: str
+
+
+def family_of(strategy: str, parameters: str) -> str:
+    """Return a plan's strategy and, where it drops a part, which: `drop_last mlp`."""
+    return f"{strategy} {json.loads(parameters).get('part', '')}".strip()
 
 
 def counted_cost(plan: str, layers: int) -> float:
@@ -90,8 +95,7 @@ def priced_plans(
             unit, cost = measured[0], measured[1][digest]
         else:
             continue
-        part = json.loads(row["parameters"]).get("part", "")
-        family = f"{row['strategy']} {part}".strip()
+        family = family_of(str(row["strategy"]), str(row["parameters"]))
         found[digest] = Priced(family, str(row["plan"]), digest, average, cost, unit)
     return list(found.values())
 
@@ -104,30 +108,17 @@ def trade_off(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     beats. What was measured of a plan at the greatest length follows.
     """
     priced = priced_plans(frame, measured_costs(timings_of(costs)))
-    front = {plan.digest for plan in pareto_front(priced)}
-    baseline = {str(row["digest"]): row["baseline"] for row in _averages(frame)}
+    front = pareto_front(priced)
+    change = over_tasks(frame).set_index("digest")["change"].to_dict()
     rows = [
-        {
-            "family": plan.family,
-            "plan": plan.plan,
-            "digest": plan.digest,
-            "average": plan.average,
-            "change": plan.average - baseline[plan.digest],
-            "cost": plan.cost,
-            "unit": plan.unit,
-            "front": plan.digest in front,
-        }
+        asdict(plan) | {"change": change[plan.digest], "front": plan in front}
         for plan in sorted(priced, key=lambda plan: (plan.cost, -plan.average))
     ]
-    table = pd.DataFrame(rows, columns=pd.Index(TRADE_OFF))
+    table = frame_of(rows, TRADE_OFF, whole=())
     if costs.empty:
         return table
     longest = costs[costs["tokens"] == costs["tokens"].max()]
     return table.merge(longest.drop(columns="plan"), on="digest", how="left")
-
-
-def _averages(frame: pd.DataFrame) -> list[Mapping[Hashable, Any]]:
-    return over_tasks(frame).to_dict(orient="records")  # type: ignore[return-value]
 
 
 def pareto_front(priced: Sequence[Priced]) -> list[Priced]:

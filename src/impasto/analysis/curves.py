@@ -87,6 +87,13 @@ def table_rows(frame: pd.DataFrame) -> list[Row]:
     ]
 
 
+def frame_of(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], whole: Sequence[str] = ("k", "seed")
+) -> pd.DataFrame:
+    """Return rows as a table; `whole` are its columns of whole numbers that can be missing."""
+    return pd.DataFrame(rows, columns=pd.Index(columns)).astype(dict.fromkeys(whole, "Int64"))
+
+
 def depth_curves(frame: pd.DataFrame) -> list[DepthCurve]:
     """Return the curves of a study's table, in the order in which the study lists them.
 
@@ -108,22 +115,14 @@ def _curve(rows: Sequence[Row]) -> DepthCurve:
         assert row.k is not None
         by_depth.setdefault(row.k, []).append(row)
     values = {k: [row.value for row in here] for k, here in by_depth.items()}
+    common = (field.name for field in fields(DepthCurve) if field.name in Row.__dataclass_fields__)
     return DepthCurve(
-        task=first.task,
-        title=first.title,
-        model=first.model,
-        layers=first.layers,
-        strategy=first.strategy,
-        parameters=first.parameters,
-        metric=first.metric,
+        **{name: getattr(first, name) for name in common},
         mean={k: fmean(here) for k, here in values.items()},
         low={k: min(row.interval[0] for row in here) for k, here in by_depth.items()},
         high={k: max(row.interval[1] for row in here) for k, here in by_depth.items()},
         digests={k: tuple(row.digest for row in here) for k, here in by_depth.items()},
         seeds=len({row.seed for row in rows}),
-        baseline=first.baseline,
-        chance=first.chance,
-        n=first.n,
     )
 
 

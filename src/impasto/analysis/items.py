@@ -14,7 +14,7 @@ import pandas as pd
 
 from impasto.analysis.bootstrap import RESAMPLES
 from impasto.analysis.confidence import LEVEL
-from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, table_rows
+from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, frame_of, table_rows
 from impasto.analysis.depth import ROUNDING, TOLERANCE, critical_depth_interval
 from impasto.analysis.paired import Comparison, compare
 from impasto.error import UserError
@@ -100,7 +100,7 @@ def comparisons(
         means = {"mean": scores[key].mean(), "baseline_mean": theirs.mean()}
         rows.append({name: getattr(row, name) for name in LABELS} | means | asdict(found[key]))
     columns = [*LABELS, "mean", "baseline_mean", *Comparison.__dataclass_fields__]
-    return pd.DataFrame(rows, columns=pd.Index(columns)).astype({"k": "Int64", "seed": "Int64"})
+    return frame_of(rows, columns)
 
 
 def critical_depths(
@@ -145,7 +145,7 @@ def critical_depths(
         )
     whole = ("critical", "low", "high")
     columns = ["task", "title", "strategy", "parameters", "metric", "n", *whole]
-    return pd.DataFrame(rows, columns=pd.Index(columns)).astype(dict.fromkeys(whole, "Int64"))
+    return frame_of(rows, columns, whole)
 
 
 def _key(row: Row) -> Key:

@@ -12,7 +12,7 @@ from statistics import fmean, median
 
 import pandas as pd
 
-from impasto.analysis.curves import Row, table_rows
+from impasto.analysis.curves import Row, frame_of, table_rows
 from impasto.error import UserError
 from impasto.table import MINUS
 
@@ -33,7 +33,6 @@ NAMES = {
 }
 
 PLAN = ("model", "layers", "strategy", "k", "seed", "parameters", "plan", "digest")
-WHOLE = {"k": "Int64", "seed": "Int64"}  # columns of whole numbers that can be missing
 
 
 def normalised_score(value: float, chance: float, full: float) -> float:
@@ -81,8 +80,7 @@ def task_scores(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) -
         asdict(row) | {"normalised": normalised_score(row.value, row.chance, row.baseline)}
         for row in main_rows(frame, metrics or {})
     ]
-    columns = [*Row.__dataclass_fields__, "normalised"]
-    return pd.DataFrame(rows, columns=pd.Index(columns)).astype(WHOLE)
+    return frame_of(rows, [*Row.__dataclass_fields__, "normalised"])
 
 
 def over_tasks(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -97,7 +95,7 @@ def over_tasks(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) ->
         plans.setdefault(tuple(getattr(row, name) for name in PLAN), []).append(row)
     numbers = [dict(zip(PLAN, plan, strict=True)) | _numbers(rows) for plan, rows in plans.items()]
     columns = [*PLAN, "tasks", "average", "baseline", "change", "judged", "median_normalised"]
-    return pd.DataFrame(numbers, columns=pd.Index(columns)).astype(WHOLE)
+    return frame_of(numbers, columns)
 
 
 def _numbers(rows: list[Row]) -> dict[str, float]:

@@ -28,12 +28,16 @@ GLUE_GROUPS, GLUE_METRIC = r"glue_(frozen|fine-tuned).*", "score"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value of a series with its 95 % interval over questions; `plans` are their digests."""
+    """One value of a series with its 95 % interval over questions, the means over seeds.
+
+    `plans` are the digests of what went in, `seeds` how many seeds the most have.
+    """
 
     value: float
     low: float
     high: float
     plans: tuple[str, ...]
+    seeds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,6 @@ class Series:
         strategy, parameters: The family and its other parameters.
         task, title: Of one task; both empty where tasks are summed up.
         points: By the parameter.
-        seeds: How many seeds the most have.
         tasks: How many tasks entered.
     """
 
@@ -53,8 +56,12 @@ class Series:
     task: str
     title: str
     points: Mapping[int, Point]
-    seeds: int
     tasks: int
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds the most have."""
+        return max(point.seeds for point in self.points.values())
 
 
 @dataclass(frozen=True)
@@ -95,19 +102,8 @@ def task_sets(frame: pd.DataFrame) -> list[TaskSet]:
     return sets
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A family at one place on one task: means over seeds of value and interval, the plans."""
-
-    value: float
-    low: float
-    high: float
-    plans: tuple[str, ...]
-    seeds: int
-
-
 Family: TypeAlias = tuple[str, str]  # strategy, other parameters as JSON
-Cells: TypeAlias = dict[Family, dict[str, dict[int, _Cell]]]  # then task, then the parameter
+Points: TypeAlias = dict[Family, dict[str, dict[int, Point]]]  # then task, then the parameter
 
 
 def task_series(frame: pd.DataFrame, parameter: str, unit: Unit) -> list[Series]:
@@ -119,15 +115,11 @@ def task_series(frame: pd.DataFrame, parameter: str, unit: Unit) -> list[Series]
             parameters=json.loads(others),
             task=task,
             title=titles[task],
-            points={
-                at: Point(cell.value, cell.low, cell.high, cell.plans)
-                for at, cell in sorted(cells.items())
-            },
-            seeds=max(cell.seeds for cell in cells.values()),
+            points=dict(sorted(points.items())),
             tasks=1,
         )
-        for (strategy, others), tasks in _cells(frame, parameter, unit).items()
-        for task, cells in tasks.items()
+        for (strategy, others), tasks in _points(frame, parameter, unit).items()
+        for task, points in tasks.items()
     ]
 
 
@@ -140,38 +132,36 @@ def summed_series(frame: pd.DataFrame, parameter: str, summary: Summary) -> list
     """
     unit: Unit = "normalised" if summary == "median" else "value"
     found = []
-    for (strategy, others), tasks in _cells(frame, parameter, unit).items():
-        judged = {
-            task: cells
-            for task, cells in tasks.items()
-            if not any(isnan(cell.value) for cell in cells.values())
+    for (strategy, others), tasks in _points(frame, parameter, unit).items():
+        judged = [
+            points
+            for points in tasks.values()
+            if not any(isnan(point.value) for point in points.values())
+        ]
+        summed = {
+            at: _summed([points[at] for points in judged if at in points], summary)
+            for at in sorted({at for points in judged for at in points})
         }
-        places = sorted({at for cells in judged.values() for at in cells})
-        points = {
-            at: _summed([cells[at] for cells in judged.values() if at in cells], summary)
-            for at in places
-        }
-        if points:
-            seeds = max(cell.seeds for cells in judged.values() for cell in cells.values())
-            parameters = json.loads(others)
-            found.append(Series(strategy, parameters, "", "", points, seeds, len(judged)))
+        if summed:
+            found.append(Series(strategy, json.loads(others), "", "", summed, len(judged)))
     return found
 
 
-def _summed(cells: Sequence[_Cell], summary: Summary) -> Point:
+def _summed(points: Sequence[Point], summary: Summary) -> Point:
     values, lows, highs = (
-        np.array([getattr(cell, end) for cell in cells]) for end in ("value", "low", "high")
+        np.array([getattr(point, end) for point in points]) for end in ("value", "low", "high")
     )
     below, above = np.nan_to_num(values - lows), np.nan_to_num(highs - values)
     drawn = np.random.default_rng(0).normal(0, 1 / Z_95, size=(DRAWS, len(values)))
     drawn = values + drawn * np.where(drawn < 0, below, above)
     middle = np.median if summary == "median" else np.mean
     low, high = percentile_interval(middle(drawn, axis=1))
-    plans = dict.fromkeys(plan for cell in cells for plan in cell.plans)
-    return Point(float(middle(values)), low, high, tuple(plans))
+    plans = dict.fromkeys(plan for point in points for plan in point.plans)
+    seeds = max(point.seeds for point in points)
+    return Point(float(middle(values)), low, high, tuple(plans), seeds)
 
 
-def _cells(frame: pd.DataFrame, parameter: str, unit: Unit) -> Cells:
+def _points(frame: pd.DataFrame, parameter: str, unit: Unit) -> Points:
     rows: dict[Family, dict[str, dict[int, list[Row]]]] = {}
     for row in main_rows(frame, {}):
         parameters = parameters_of(row)
@@ -183,7 +173,7 @@ def _cells(frame: pd.DataFrame, parameter: str, unit: Unit) -> Cells:
         rows.setdefault(family, {}).setdefault(row.task, {}).setdefault(at, []).append(row)
     return {
         family: {
-            task: {at: _cell(here, unit) for at, here in places.items()}
+            task: {at: _point(here, unit) for at, here in places.items()}
             for task, places in tasks.items()
         }
         for family, tasks in rows.items()
@@ -196,11 +186,11 @@ def parameters_of(row: Row) -> dict[str, Any]:
     return json.loads(row.parameters) | {name: v for name, v in own.items() if v is not None}
 
 
-def _cell(rows: Sequence[Row], unit: Unit) -> _Cell:
+def _point(rows: Sequence[Row], unit: Unit) -> Point:
     first, plans = rows[0], tuple(row.digest for row in rows)
     ends = [(row.value, *row.interval) for row in rows]
     means = [fmean(values) for values in zip(*ends, strict=True)]
     if unit == "normalised":
         means = [normalised_score(mean, first.chance, first.baseline) for mean in means]
     value, low, high = means
-    return _Cell(value, low, high, plans, len({row.seed for row in rows}))
+    return Point(value, low, high, plans, len({row.seed for row in rows}))

@@ -120,8 +120,7 @@ def similarity(
         + (f"; {per_token.cut:,} texts were longer than the model reads" if per_token.cut else "")
     )
     if groups is not None:
-        named = (("beginning", groups.beginning), ("middle", groups.middle), ("end", groups.end))
-        runs = ", ".join(f"{name} {spelled(run)}" for name, run in named)
+        runs = ", ".join(f"{name} {spelled(run)}" for name, run in groups.runs.items())
         typer.echo(
             f"- depths fall into {runs}: similarity {groups.within:.2f} within them, "
             f"{groups.between:.2f} between"
@@ -167,14 +166,12 @@ def probe(
 
 def _formats(text: str) -> list[str]:
     """Read which formats are asked for."""
-    from impasto.figures import FORMATS
+    from impasto.figures import FORMATS, check_formats
 
     chosen = [part.strip().lower() for part in text.split(",") if part.strip()]
-    for form in chosen:
-        if form not in FORMATS:
-            raise UserError(f"there is no format {form!r}; figures are {', '.join(FORMATS)}")
     if not chosen:
         raise UserError(f"--format takes {', '.join(FORMATS)}")
+    check_formats(chosen)
     return list(dict.fromkeys(chosen))
 
 

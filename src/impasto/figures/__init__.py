@@ -14,7 +14,7 @@ import matplotlib as mpl
 
 from impasto.figures.catalogue import ENTRIES, Entry, entries_of
 from impasto.figures.found import Found, MissingError
-from impasto.figures.picture import FORMATS, USUAL, Picture
+from impasto.figures.picture import FORMATS, USUAL, Picture, check_formats
 from impasto.figures.style import SETTINGS
 from impasto.paths import path_of
 from impasto.study import Results
@@ -27,6 +27,7 @@ __all__ = [
     "Found",
     "MissingError",
     "Picture",
+    "check_formats",
     "draw",
     "entries_of",
     "pictures",

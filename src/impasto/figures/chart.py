@@ -4,7 +4,7 @@ A `Chart` is a value that says what one picture shows; most of the papers' figur
 several below each other. Numbers are in the unit of the axis (percent, for shares).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -39,7 +39,14 @@ class Line:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     quiet: bool = False
-    marked: float | None = None  # the place of a point to be pointed out
+
+    @classmethod
+    def of(
+        cls, look: Look, points: Mapping[int, tuple[float, float, float]], scale: float
+    ) -> "Line":
+        """Return the line through each place's value, low and high, all of them scaled."""
+        value, low, high = ([scale * ends[at] for ends in points.values()] for at in range(3))
+        return cls(look, list(points), value, low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,17 @@ class Chart:
     above: "tuple[str, Sequence[int]] | None" = None
 
 
+def references(
+    levels: Iterable[tuple[str, float]], scale: float = 100, number: str = "{:.1f} %"
+) -> list[Reference]:
+    """Return the levels that are known, each named with its number."""
+    return [
+        Reference(f"{name} {number.format(scale * level)}".strip(), scale * level)
+        for name, level in levels
+        if level == level
+    ]
+
+
 def draw_charts(charts: Sequence[Chart]) -> Figure:
     """Return a figure of charts below each other; use it within the settings of `style`."""
     width, height = SIZE
@@ -85,15 +103,15 @@ def _draw(chart: Chart, figure: Figure | SubFigure) -> None:
     axes = figure.add_subplot()
     _frame(axes, chart)
     write_headline(figure, axes, chart.title, *chart.told)
-    references = [_reference(axes, reference, chart.places) for reference in chart.references]
+    named = [draw_reference(axes, level, chart.places) for level in chart.references]
     loud = [_line(axes, line) for line in chart.lines if not line.quiet]
     quiet = [_line(axes, line) for line in chart.lines if line.quiet]
     lines = [*loud, *quiet]
-    if not name_lines(axes, [*references, *lines]):
+    if not name_lines(axes, [*named, *lines]):
         key = _key(figure, axes, lines)
-        if not name_lines(axes, references, besides=lines):
+        if not name_lines(axes, named, besides=lines):
             key.remove()
-            _key(figure, axes, [*lines, *references])
+            _key(figure, axes, [*lines, *named])
 
 
 def _frame(axes: Axes, chart: Chart) -> None:
@@ -145,7 +163,8 @@ def percent_limits(lines: Sequence[Line]) -> tuple[float, float]:
     return low - 0.03 * (high - low), high + 0.09 * (high - low)
 
 
-def _reference(axes: Axes, reference: Reference, places: range) -> Named:
+def draw_reference(axes: Axes, reference: Reference, places: Sequence[float]) -> Named:
+    """Draw a level across the axes and return it as a line to be named at these places."""
     chance = reference.label.startswith("Chance")
     colour, dash = (GREY, (0, (1, 2))) if chance else (INK, (0, (4, 3)))
     axes.axhline(
@@ -175,11 +194,6 @@ def _line(axes: Axes, line: Line) -> Named:
         zorder=2.5 if line.quiet else 3,
         clip_on=False,
     )
-    if line.marked is not None:
-        at = list(line.x).index(line.marked)
-        axes.plot(
-            x[at], y[at], "o", markersize=11, fillstyle="none", markeredgecolor=INK, clip_on=False
-        )
     there = np.isfinite(y)
     known = np.flatnonzero(there)
     whole = np.interp(np.arange(len(y)), known, y[there]) if len(known) else np.zeros(len(y))

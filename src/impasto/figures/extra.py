@@ -1,7 +1,6 @@
 """Pictures that no paper has: quality against cost, and what a model is like inside."""
 
 from collections.abc import Iterator, Sequence
-from statistics import fmean
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,13 +13,22 @@ from impasto.analysis.costs import Priced, pareto_front, priced_plans
 from impasto.analysis.curves import BASELINE
 from impasto.analysis.inside.saved import ENTROPY, PROBES
 from impasto.analysis.scores import main_rows
-from impasto.figures.chart import Chart, Line, Reference, cut, draw_charts, percent_limits
+from impasto.analysis.series import TaskSet
+from impasto.figures.chart import (
+    Chart,
+    Line,
+    cut,
+    draw_charts,
+    draw_reference,
+    percent_limits,
+    references,
+)
 from impasto.figures.found import Found, MissingError
 from impasto.figures.headline import write_headline
 from impasto.figures.matrix import Matrix, draw_matrix
 from impasto.figures.picture import Picture
 from impasto.figures.style import SIZE, look_of
-from impasto.look import FAINT, GREEN, GREY, INK, Look
+from impasto.look import FAINT, GREEN, INK, Look
 from impasto.strategies import STRATEGIES
 
 TEXTS = "impasto similarity --entropy --model {model} --texts FILE --out {out}"
@@ -70,10 +78,8 @@ def probes(found: Found) -> Iterator[Picture]:
     inside = found.inside[PROBES]
     probed = inside.probed
     assert probed is not None
-    accuracy, low, high = (
-        [100 * value for value in values] for values in (probed.accuracy, probed.low, probed.high)
-    )
-    line = Line(Look("Linear probe", GREEN), range(len(accuracy)), accuracy, low, high)
+    points = dict(enumerate(zip(probed.accuracy, probed.low, probed.high, strict=True)))
+    line = Line.of(Look("Linear probe", GREEN), points, 100)
     chart = Chart(
         title=f"What can be read off: {probed.labels} labels of {inside.source}",
         told=[
@@ -85,7 +91,7 @@ def probes(found: Found) -> Iterator[Picture]:
         y_label="accuracy of the probe (%)",
         lines=[line],
         places=range(inside.layers + 1),
-        references=[Reference(f"Chance {100 * probed.chance:.1f} %", 100 * probed.chance)],
+        references=references([("Chance", probed.chance)]),
         limits=percent_limits([line]),
     )
     yield Picture("probes", draw_charts([chart]))
@@ -117,17 +123,9 @@ def _draw_pareto(found: Found, priced: list[Priced]) -> Figure:
     steps = np.array([(plan.cost, 100 * plan.average) for plan in front])
     axes.step(*steps.T, where="post", color=INK, linewidth=1.2, label="Pareto front", zorder=1)
     rows = {row.task: row for row in main_rows(found.frame, {})}
-    full, chance = (
-        100 * fmean(getattr(row, level) for row in rows.values())
-        for level in ("baseline", "chance")
-    )
-    for level, name, colour, dash in (
-        (full, "Full model", INK, (0, (4, 3))),
-        (chance, "Chance", GREY, (0, (1, 2))),
-    ):
-        if level == level:
-            label = f"{name} {level:.1f} %"
-            axes.axhline(level, color=colour, linestyle=dash, linewidth=0.9, label=label, zorder=1)
+    average = TaskSet("", found.frame, "average").reference
+    for level in references([("Full model", average("baseline")), ("Chance", average("chance"))]):
+        draw_reference(axes, level, [plan.cost for plan in priced])
     [first, *others] = rows.values()
     write_headline(
         figure,

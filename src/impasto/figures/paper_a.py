@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from impasto.analysis import DepthCurve, depth_curves, main_metric, metric_name
-from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
+from impasto.figures.chart import Chart, Line, draw_charts, percent_limits, references
 from impasto.figures.found import Found, MissingError, short_name
 from impasto.figures.picture import Picture, file_name
 from impasto.figures.style import look_of
@@ -105,11 +105,6 @@ def _chart(curves: Sequence[DepthCurve], baseline: float, x_label: str) -> Chart
     scale = _scale(first)
     levels = [("Baseline", baseline), ("Chance", first.chance)]
     unit = " %" if scale == 100 else ""
-    references = [
-        Reference(f"{name} {scale * level:.1f}{unit}", scale * level)
-        for name, level in levels
-        if level == level
-    ]
     return Chart(
         title=first.title,
         told=_told(curves),
@@ -117,7 +112,7 @@ def _chart(curves: Sequence[DepthCurve], baseline: float, x_label: str) -> Chart
         y_label=f"{metric_name(first.metric)}{' (%)' if unit else ''}",
         lines=(),
         places=range(first.layers + 1),
-        references=references,
+        references=references(levels, scale, "{:.1f}" + unit),
         limits=percent_limits(_lines(curves, [""] * len(curves))) if unit else None,
     )
 
@@ -147,9 +142,5 @@ def _lines(curves: Sequence[DepthCurve], keys: Sequence[str]) -> list[Line]:
 
 
 def _line(curve: DepthCurve, look: Look, scale: int) -> Line:
-    depths = sorted(curve.mean)
-    mean, low, high = (
-        [scale * values[depth] for depth in depths]
-        for values in (curve.mean, curve.low, curve.high)
-    )
-    return Line(look, depths, mean, low, high)
+    points = {k: (curve.mean[k], curve.low[k], curve.high[k]) for k in sorted(curve.mean)}
+    return Line.of(look, points, scale)

@@ -18,7 +18,7 @@ from impasto.analysis.inside.groups import layer_groups
 from impasto.analysis.inside.saved import SIMILARITY
 from impasto.analysis.scores import main_rows
 from impasto.analysis.series import Series, Summary, TaskSet, summed_series, task_series, task_sets
-from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
+from impasto.figures.chart import Chart, Line, draw_charts, percent_limits, references
 from impasto.figures.found import Found, MissingError
 from impasto.figures.matrix import Matrix, draw_matrix
 from impasto.figures.picture import Picture, file_name
@@ -52,7 +52,6 @@ def neighbours(found: Found) -> Iterator[Picture]:
         rows = {row.task: row for row in main_rows(tasks.frame, {})}
         for task in dict.fromkeys(one.task for one in series):
             row, lines = rows[task], [_line(one, 100) for one in series if one.task == task]
-            levels = (("Baseline", row.baseline), ("Chance", row.chance))
             chart = Chart(
                 title=f"{row.title}: one layer skipped, or two switched",
                 told=[_model(found), f"{row.n:,} questions", BANDS],
@@ -60,9 +59,7 @@ def neighbours(found: Found) -> Iterator[Picture]:
                 y_label=f"{metric_name(row.metric)} (%)",
                 lines=lines,
                 places=range(row.layers),
-                references=[
-                    Reference(f"{n} {100 * y:.1f} %", 100 * y) for n, y in levels if y == y
-                ],
+                references=references([("Baseline", row.baseline), ("Chance", row.chance)]),
                 limits=percent_limits(lines),
             )
             drawn += 1
@@ -78,11 +75,6 @@ def similarity(found: Found) -> Iterator[Picture]:
     inside = found.inside[SIMILARITY]
     for measure, values in (inside.similarity or {}).items():
         groups = layer_groups(values.mean)
-        runs = (
-            []
-            if groups is None
-            else [("beginning", groups.beginning), ("middle", groups.middle), ("end", groups.end)]
-        )
         per = "per token" if measure == "tokens" else "texts flattened"
         depths = range(inside.layers + 1)
         matrix = Matrix(
@@ -99,7 +91,7 @@ def similarity(found: Found) -> Iterator[Picture]:
             rows=depths,
             columns=depths,
             limits=(min(0.0, float(values.mean.min())), 1.0),
-            runs=runs,
+            runs=[] if groups is None else list(groups.runs.items()),
         )
         ending = "" if measure == "tokens" else f"-{measure}"
         yield Picture(f"B3{ending}", draw_matrix(matrix))
@@ -180,7 +172,7 @@ def _over_n(found: Found, tasks: TaskSet, title: str, lines: Sequence[Line], one
     there = [int(place) for line in lines for place in line.x]
     places = range(min(there), max(there) + 1)
     levels = (("Full model", tasks.reference("baseline")), ("Chance", tasks.reference("chance")))
-    said = "" if tasks.summary == "median" else " {:.2f}"
+    number = "" if tasks.summary == "median" else "{:.2f}"
     return Chart(
         title=title,
         told=[_model(found), _over(one, tasks), BANDS],
@@ -188,7 +180,7 @@ def _over_n(found: Found, tasks: TaskSet, title: str, lines: Sequence[Line], one
         y_label=_unit(tasks),
         lines=lines,
         places=places,
-        references=[Reference(n + said.format(y), y) for n, y in levels if y == y],
+        references=references(levels, 1, number),
         above=("layers in the middle, M = T − 2n − 1", [layers - 2 * n - 1 for n in places]),
     )
 
@@ -237,12 +229,8 @@ def _is_judged(series: Series) -> bool:
 def _line(series: Series, scale: int, label: str = "") -> Line:
     look = look_of(series.strategy)
     times = f" ×{series.parameters['loops']}" if "loops" in series.parameters else ""
-    places = list(series.points)
-    value, low, high = (
-        [scale * getattr(series.points[place], end) for place in places]
-        for end in ("value", "low", "high")
-    )
-    return Line(replace(look, label=label or look.label + times), places, value, low, high)
+    points = {place: (at.value, at.low, at.high) for place, at in series.points.items()}
+    return Line.of(replace(look, label=label or look.label + times), points, scale)
 
 
 def _quiet(number: int, series: Series, said: str) -> Line:

@@ -17,8 +17,8 @@ from impasto.analysis.costs import Timing
 from impasto.analysis.curves import Row
 from impasto.analysis.inside.saved import SIMILARITY
 from impasto.analysis.scores import main_rows, signed
-from impasto.analysis.series import Series, parameters_of, summed_series
-from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits
+from impasto.analysis.series import Series, TaskSet, parameters_of, summed_series
+from impasto.figures.chart import Chart, Line, Reference, draw_charts, percent_limits, references
 from impasto.figures.found import Found, MissingError
 from impasto.figures.paper_b import BANDS, TEXTS
 from impasto.figures.picture import Picture
@@ -61,9 +61,10 @@ def with_previous(found: Found) -> Iterator[Picture]:
     }
     lines = []
     for measure, values in (inside.similarity or {}).items():
-        mean, half = values.with_previous, np.nan_to_num(values.with_previous_half_width)
-        places = list(range(1, len(mean) + 1))
-        lines.append(Line(looks[measure], places, mean, mean - half, mean + half))  # type: ignore[arg-type]
+        half = np.nan_to_num(values.with_previous_half_width)
+        pairs = enumerate(zip(values.with_previous, half, strict=True), 1)
+        points = {depth: (mean, mean - width, mean + width) for depth, (mean, width) in pairs}
+        lines.append(Line.of(looks[measure], points, 1))
     first = next(iter((inside.similarity or {}).values()))
     chart = Chart(
         title="Similarity with the previous layer",
@@ -167,8 +168,8 @@ def dropping(found: Found) -> Iterator[Picture]:
     if not series:
         raise MissingError([] if found.tasks else TASKS, [EVERY_COUNT])
     rows = main_rows(found.frame, {})
-    tasks = {row.task: row.baseline for row in rows}
-    full = 100 * sum(tasks.values()) / len(tasks)
+    tasks = len({row.task for row in rows})
+    full = TaskSet("", found.frame, "average").reference("baseline")
     charts = []
     for keep_last in (False, True):
         lines = [_dropped(s, full) for s in series if s.parameters["keep_last"] is keep_last]
@@ -179,14 +180,14 @@ def dropping(found: Found) -> Iterator[Picture]:
                     title=f"Dropping the last layers: {how}",
                     told=[
                         f"{found.model}, {rows[0].layers} layers",
-                        f"average of {len(tasks)} tasks",
+                        f"average of {tasks} tasks",
                         BANDS,
                     ],
                     x_label="layers dropped, or run without this part",
                     y_label="average score (%)",
                     lines=lines,
                     places=range(int(max(max(line.x) for line in lines)) + 1),
-                    references=[Reference(f"Full model {full:.1f} %", full)],
+                    references=references([("Full model", full)]),
                     limits=percent_limits(lines),
                 )
             )
@@ -195,12 +196,9 @@ def dropping(found: Found) -> Iterator[Picture]:
 
 def _dropped(series: Series, full: float) -> Line:
     """Return a part's line, which begins at the full model: there nothing is dropped."""
-    places = [0, *series.points]
-    value, low, high = (
-        [full, *(100 * getattr(point, end) for point in series.points.values())]
-        for end in ("value", "low", "high")
-    )
-    return Line(look_of(f"drop_last {series.parameters['part']}"), places, value, low, high)
+    points = {0: (full, full, full)}
+    points |= {place: (at.value, at.low, at.high) for place, at in series.points.items()}
+    return Line.of(look_of(f"drop_last {series.parameters['part']}"), points, 100)
 
 
 def _by_count(rows: Sequence[Row], part: str, keep_last: bool) -> Mapping[int, Mapping[str, Row]]:

@@ -34,9 +34,7 @@ class Picture:
 
         Raises UserError where that cannot be.
         """
-        for form in formats:
-            if form not in FORMATS:
-                raise UserError(f"there is no format {form!r}; figures are {', '.join(FORMATS)}")
+        check_formats(formats)
         try:
             out.mkdir(parents=True, exist_ok=True)
             if isinstance(self.content, Table):
@@ -44,6 +42,13 @@ class Picture:
             return list(_save_figure(self.content, out, self.name, formats))
         except OSError as error:
             raise UserError(f"figures cannot be written to {out}: {error.strerror}") from None
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise UserError unless figures have all of these formats."""
+    for form in formats:
+        if form not in FORMATS:
+            raise UserError(f"there is no format {form!r}; figures are {', '.join(FORMATS)}")
 
 
 def _save_table(table: Table, out: Path, name: str) -> Iterable[Path]:

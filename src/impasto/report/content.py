@@ -11,7 +11,7 @@ import yaml
 
 from impasto.analysis import critical_depths, findings, item_scores, metric_name
 from impasto.analysis.best import best_findings, best_plans, critical_findings
-from impasto.analysis.costs import COUNTED, counted_cost
+from impasto.analysis.costs import COUNTED, counted_cost, family_of
 from impasto.analysis.curves import BASELINE, Row, table_rows
 from impasto.analysis.scores import main_metric
 from impasto.analysis.series import parameters_of, task_sets
@@ -108,22 +108,18 @@ def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _families(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     found = {}
     for row in rows:
-        family = _family(row.strategy, row.parameters)
+        family = family_of(row.strategy, row.parameters)
         if family not in found:
             look = look_of(family)
             found[family] = {"title": look.label, "colour": look.colour, "marker": look.marker}
     return found
 
 
-def _family(strategy: str, parameters: str) -> str:
-    return f"{strategy} {json.loads(parameters).get('part', '')}".strip()
-
-
 def _plan(label: Label, layers: int, found: Found) -> dict[str, Any]:
     strategy, parameters, plan, digest = label
     measured = found.costs[1].get(digest) if found.costs else None
     return {
-        "family": _family(strategy, parameters),
+        "family": family_of(strategy, parameters),
         "with": json.loads(parameters),
         "plan": plan,
         "digest": digest,

@@ -24,6 +24,11 @@ class Groups:
     within: float
     between: float
 
+    @property
+    def runs(self) -> dict[str, range]:
+        """The three runs by their names."""
+        return {"beginning": self.beginning, "middle": self.middle, "end": self.end}
+
 
 def layer_groups(similarity: np.ndarray) -> Groups | None:
     """Return the three groups of a (depths, depths) matrix; None for fewer than three depths.
