@@ -23,6 +23,7 @@ from impasto.heads.reading import Text, pooler_of, tokenized
 from impasto.plan import Plan
 from impasto.run.apply import apply
 from impasto.run.encoder.model import Encoder
+from impasto.run.padding import padded
 from impasto.tasks.problem import FineTuned, Problem
 
 Progress = Callable[[float], None]
@@ -137,16 +138,9 @@ def _said(hf: Any, plan: Plan, problem: Problem, rows: Sequence[dict[str, Any]])
     with apply(hf, plan):
         for begin in range(0, len(order), 64):
             some = order[begin : begin + 64]
-            width = len(rows[some[-1]]["input_ids"])
             fills = {"input_ids": padding}
             batch = {
-                name: torch.tensor(
-                    [
-                        [*rows[i][name], *[fills.get(name, 0)] * (width - len(rows[i][name]))]
-                        for i in some
-                    ],
-                    device=hf.device,
-                )
+                name: padded([rows[i][name] for i in some], fills.get(name, 0), hf.device)[0]
                 for name in rows[some[0]]
             }
             logits = hf(**batch).logits.float().cpu()

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.run.asked import asked_prompt, asked_span
+from impasto.run.padding import padded
 from impasto.run.passage import Transplant
 from impasto.run.text import Prompt, Reader
 from impasto.run.walk import Splice
@@ -117,12 +116,7 @@ def splice(
         shared: The same of the batch.
         device: Where the indices go.
     """
-    width = max(len(t.rows) for t in transplants)
-
-    def padded(rows: list[list[int]]) -> Int[Tensor, "batch width"]:
-        filled = [[*row, *[-1] * (width - len(row))] for row in rows]
-        return torch.tensor(filled, dtype=torch.long, device=device)
-
-    target = padded([[row - shared for _, row in t.rows] for t in transplants])
-    source = padded([[given - donor_shared for given, _ in t.rows] for t in transplants])
+    targets = [[row - shared for _, row in t.rows] for t in transplants]
+    sources = [[given - donor_shared for given, _ in t.rows] for t in transplants]
+    (target, _), (source, _) = (padded(rows, -1, device) for rows in (targets, sources))
     return Splice(target.clamp(min=0), source.clamp(min=0), is_real=target >= 0)

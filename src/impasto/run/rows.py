@@ -23,7 +23,6 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -37,6 +36,7 @@ from impasto.run.attention import takes_unmade
 from impasto.run.blockwise import Unmade
 from impasto.run.geometry import Geometry
 from impasto.run.noise import along, prefix_keys
+from impasto.run.padding import padded
 from impasto.run.trie import Trie
 
 NUMBERS_OF_A_MASK = 2**23  # above which no mask of all rows × all keys is made
@@ -129,28 +129,17 @@ def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
 
 def first_batch(tries: Sequence[Trie], device: torch.device) -> Batch:
     """Return the batch of some tries that follow nothing."""
-
-    def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "batch width"]:
-        filled = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-        for into, row in zip(filled, rows, strict=True):
-            into[: len(row)] = row
-        return torch.from_numpy(filled).to(device)
-
-    def real(counts: list[int]) -> Bool[Tensor, "batch width"]:
-        index = torch.arange(max(counts), device=device)
-        return index < torch.tensor(counts, device=device)[:, None]
-
-    ids = padded([trie.ids for trie in tries])
-    none = ids.new_zeros(len(tries), 0)
-    is_real, end = real([len(trie.ids) for trie in tries]), None
+    ids, is_real = padded([trie.ids for trie in tries], 0, device)
+    scored, is_scored = padded([trie.scored for trie in tries], 0, device)
+    none, end = ids.new_zeros(len(tries), 0), None
     if not all(trie.is_chain for trie in tries):
-        end = padded([trie.ends for trie in tries]).masked_fill(~is_real, ids.shape[1])
+        end, _ = padded([trie.ends for trie in tries], ids.shape[1], device)
     return Batch(
         ids=ids,
-        positions=padded([trie.depths for trie in tries]),
+        positions=padded([trie.depths for trie in tries], 0, device)[0],
         is_real=is_real,
-        scored=padded([trie.scored for trie in tries]),
-        is_scored=real([len(trie.scored) for trie in tries]),
+        scored=scored,
+        is_scored=is_scored,
         past=none,
         has_past=none.bool(),
         total=none.sum(1),

@@ -7,15 +7,12 @@ its batch, so how they are put together is a matter of time and memory only.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
-
 from impasto.error import UserError
 from impasto.model.encoder import OpenedEncoder, Sentences
 from impasto.run.donors import splice
 from impasto.run.encoder.walk import EncoderWalker
 from impasto.run.memory import allowed_bytes
+from impasto.run.padding import padded
 from impasto.run.passage import Transplant
 from impasto.run.tree import DonorRun, Node
 
@@ -110,23 +107,13 @@ def open_shelf(
 
 
 def _walker(model: OpenedEncoder, sentences: Sequence[Sentence]) -> EncoderWalker:
-    wanted, is_wanted = _padded([s.wanted for s in sentences], 0, model.device)
-    return EncoderWalker(model, padded(model, sentences), wanted, is_wanted)
+    wanted, is_wanted = padded([s.wanted for s in sentences], 0, model.device)
+    return EncoderWalker(model, batched(model, sentences), wanted, is_wanted)
 
 
-def padded(model: OpenedEncoder, sentences: Sequence[Sentence]) -> Sentences:
+def batched(model: OpenedEncoder, sentences: Sequence[Sentence]) -> Sentences:
     """Return a batch of sentences as the model reads it."""
-    ids, is_real = _padded([s.ids for s in sentences], model.padding, model.device)
+    ids, is_real = padded([s.ids for s in sentences], model.padding, model.device)
     types = [s.types if s.types is not None else [0] * len(s.ids) for s in sentences]
     has_types = any(s.types is not None for s in sentences)
-    return Sentences(ids, is_real, _padded(types, 0, model.device)[0] if has_types else None)
-
-
-def _padded(
-    rows: Sequence[Sequence[int]], fill: int, device: torch.device
-) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"]]:
-    width = max(map(len, rows))
-    filled = [[*row, *[fill] * (width - len(row))] for row in rows]
-    index = torch.arange(width, device=device)
-    counts = torch.tensor([len(row) for row in rows], device=device)
-    return torch.tensor(filled, dtype=torch.long, device=device), index < counts[:, None]
+    return Sentences(ids, is_real, padded(types, 0, model.device)[0] if has_types else None)
