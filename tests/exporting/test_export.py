@@ -140,6 +140,13 @@ def test_the_demo_comes_with_tokenizer_card_and_provenance(tmp_path):
     assert json.loads((other.folder / "impasto.json").read_text())["weights"] != about["weights"]
 
 
+def test_the_bars_of_a_plan_stay_within_their_cell_of_the_card(tmp_path):
+    done = impasto.export(family("llama"), Plan.parse("[0 1|2] 3"), tmp_path / "out")
+    [line] = [x for x in (done.folder / "README.md").read_text().splitlines() if "| plan |" in x]
+    assert line.replace(r"\|", "").count("|") == 3
+    assert r"\|" in line
+
+
 def test_the_license_of_the_sources_card_goes_along(tmp_path):
     source = tmp_path / "source"
     family("llama").save_pretrained(source)

@@ -225,3 +225,10 @@ def test_what_the_paper_ran_is_an_entry_of_a_study_file(strategy: strategies.Str
     assert expand(name, 32, **choices)
     if strategy.domains.keys() & {"k", "n"} and strategy.figure != "B2":
         assert strategy.doing
+
+
+@pytest.mark.parametrize("figures", ["A2", "B2", "B4 B5 B6 B7 B8 B9"])
+def test_families_of_one_figure_share_no_colour_dash_or_marker(figures: str) -> None:
+    looks = [s.looks[""] for s in STRATEGIES.values() if s.figure in figures.split(" ")]
+    for trait in ("colour", "dash", "marker", "label"):
+        assert len({getattr(look, trait) for look in looks}) == len(looks)

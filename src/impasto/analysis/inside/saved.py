@@ -5,7 +5,7 @@ A number that is not one (an interval over a single text) is null in JSON and em
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,18 @@ class Inside:
 
     def files(self) -> dict[str, str]:
         """Return the files' contents by name, JSON and CSV of each thing that was found."""
+        about = {"model": self.model, "layers": self.layers, "source": self.source}
+        parts: list[tuple[str, Any, Any, Any]] = [
+            (SIMILARITY, self.similarity, _similarity_json, _similarity_table),
+            (ENTROPY, self.entropy, _fields_json, _entropy_table),
+            (PROBES, self.probed, _fields_json, _probes_table),
+        ]
         written: dict[str, str] = {}
-        for name, found in (
-            (SIMILARITY, _similarity_json(self.similarity) if self.similarity else None),
-            (ENTROPY, _entropy_json(self.entropy) if self.entropy else None),
-            (PROBES, _probes_json(self.probed) if self.probed else None),
-        ):
-            if found is not None:
-                about = {"model": self.model, "layers": self.layers, "source": self.source}
-                content = plain({**about, **found})
-                written[f"{name}.json"] = json.dumps(content, ensure_ascii=False) + "\n"
-        if self.similarity:
-            written[f"{SIMILARITY}.csv"] = _similarity_table(self.similarity).written("csv")
-        if self.entropy:
-            rows = [(*at, value) for at, value in np.ndenumerate(self.entropy.mean)]
-            table = Table(("layer", "head", "entropy_nats"), rows)
-            written[f"{ENTROPY}.csv"] = table.written("csv")
-        if self.probed:
-            p = self.probed
-            depths = enumerate(zip(p.accuracy, p.low, p.high, strict=True))
-            rows = [(depth, *values, p.chance) for depth, values in depths]
-            table = Table(("depth", "accuracy", "low", "high", "chance"), rows)
-            written[f"{PROBES}.csv"] = table.written("csv")
+        for name, found, content, table in parts:
+            if found:
+                document = plain({**about, **content(found)})
+                written[f"{name}.json"] = json.dumps(document, ensure_ascii=False) + "\n"
+                written[f"{name}.csv"] = table(found).written("csv")
         return written
 
 
@@ -122,13 +112,8 @@ def _read_similarity(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _entropy_json(found: Entropy) -> dict[str, Any]:
-    return {
-        "texts": found.texts,
-        "tokens": found.tokens,
-        "even": found.even,
-        "mean": found.mean.tolist(),
-    }
+def _fields_json(found: Entropy | Probed) -> dict[str, Any]:
+    return {field.name: np.asarray(getattr(found, field.name)).tolist() for field in fields(found)}
 
 
 def _read_entropy(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,15 +121,11 @@ def _read_entropy(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"entropy": Entropy(mean, content["even"], content["texts"], content["tokens"])}
 
 
-def _probes_json(found: Probed) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in Probed.__dataclass_fields__}
-
-
 def _read_probes(content: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {name: content[name] for name in Probed.__dataclass_fields__}
+    read = {field.name: content[field.name] for field in fields(Probed)}
     for name in ("accuracy", "low", "high"):
-        fields[name] = tuple(_array(fields[name], (content["layers"] + 1,)).tolist())
-    return {"probed": Probed(**fields)}
+        read[name] = tuple(_array(read[name], (content["layers"] + 1,)).tolist())
+    return {"probed": Probed(**read)}
 
 
 def _array(values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -164,3 +145,14 @@ def _similarity_table(found: Mapping[Measure, Similarity]) -> Table:
         for at, value in np.ndenumerate(similarity.mean)
     ]
     return Table(("measure", "depth", "other", "similarity", "half_width"), rows)
+
+
+def _entropy_table(found: Entropy) -> Table:
+    rows = [(*at, value) for at, value in np.ndenumerate(found.mean)]
+    return Table(("layer", "head", "entropy_nats"), rows)
+
+
+def _probes_table(found: Probed) -> Table:
+    depths = enumerate(zip(found.accuracy, found.low, found.high, strict=True))
+    rows = [(depth, *values, found.chance) for depth, values in depths]
+    return Table(("depth", "accuracy", "low", "high", "chance"), rows)

@@ -1,0 +1,106 @@
+"""What is known of each family of plans besides its function: the registry that all read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias, TypeVar
+
+from impasto.error import UserError, shown
+from impasto.look import Look
+from impasto.plan import Plan
+
+Value: TypeAlias = int | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A family of plans that a study file can name: all that is known of it besides its function.
+
+    Attributes:
+        name: the family's name in study files, which is the function's.
+        function: ``f(T, …) -> Plan``.
+        figure: the figure or table that shows it first, as ``impasto figures`` names it.
+        doing: what it does: ``freezing earlier tokens``, or of the middle layers that they
+            ``are left out``.
+        ran: the choices that the paper ran, as a study file has them; empty for all values of the
+            parameters that have no default.
+        looks: how it is drawn and called; by its ``part``, too, where that has another look.
+        domains: for a parameter, what ``all`` means in a model of T layers. ``BY_LAYERS`` are the
+            parameters whose values depend on T.
+    """
+
+    name: str
+    function: Callable[..., Plan]
+    figure: str
+    doing: str
+    ran: str
+    looks: Mapping[str, Look]
+    domains: Mapping[str, Callable[[int], Iterable[Value]]]
+
+    @property
+    def title(self) -> str:
+        """What a reader calls it."""
+        return self.looks[""].label
+
+    @property
+    def paper(self) -> str:
+        """The paper's letter: A, B or C; empty for the baseline."""
+        return self.figure[:1]
+
+    @property
+    def entry(self) -> str:
+        """What a study file says to have what the paper ran."""
+        needed = (f"{name}: all" for name, default in self.parameters.items() if default is None)
+        return f"{self.name}: {{{self.ran or ', '.join(needed)}}}"
+
+    def domain(self, T: int) -> dict[str, tuple[Value, ...]]:
+        """Return every value that ``all`` stands for in a model of T layers, by parameter.
+
+        n of the middle families starts at 1, as in paper B. A donor's name has no domain.
+        """
+        check("T", T, 1, None)
+        return {name: tuple(dict.fromkeys(values(T))) for name, values in self.domains.items()}
+
+    @property
+    def parameters(self) -> dict[str, Value | None]:
+        """The parameters besides T, in order, with their defaults (None: it has none)."""
+        known = list(inspect.signature(self.function).parameters.values())[1:]
+        return {p.name: None if p.default is p.empty else p.default for p in known}
+
+
+_registered: dict[str, Strategy] = {}
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType(_registered)
+
+_Function = TypeVar("_Function", bound=Callable[..., Plan])
+
+
+def family(
+    figure: str,
+    look: Look,
+    doing: str = "",
+    *,
+    ran: str = "",
+    parts: Mapping[str, Look] = MappingProxyType({}),
+    **domains: Callable[[int], Iterable[Value]],
+) -> Callable[[_Function], _Function]:
+    """Make a function a family that study files name; see ``Strategy``."""
+
+    def registered(function: _Function) -> _Function:
+        looks = {"": look, **parts}
+        made = Strategy(function.__name__, function, figure, doing, ran, looks, domains)
+        _registered[made.name] = made
+        return function
+
+    return registered
+
+
+def check(name: str, value: object, least: int, most: int | None, T: int | None = None) -> None:
+    """Raise UserError, with the range, for what is no whole number of it."""
+    if type(value) is int and least <= value and (most is None or value <= most):
+        return
+    allowed = f"a whole number from {least}" + (f" to {most}" if most is not None else "")
+    where = f" for T={T}" if T is not None else ""
+    raise UserError(f"{name} is {allowed}{where}, not {shown(value)}")
