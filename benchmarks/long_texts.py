@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 import impasto
 from impasto import Plan
-from impasto.run import rows
+from impasto.run.execute import rows
 from impasto.speed.memory import peak_memory
 
 LAYERS, WINDOW, VOCABULARY = 16, 1024, 97
@@ -157,10 +157,10 @@ def measured(case: Case, who: str, tokens: int, threads: int) -> dict[str, float
     work = case.ours if who == "impasto" else case.stock
     with torch.no_grad():
         forward(hf, ids[:100])
-        begun = time.perf_counter()
+        decoding = time.perf_counter()
         rises = peak_memory(lambda: work(hf, ids), CPU)
     assert rises is not None, "peaks are read on Linux"
-    return {"bytes": rises, "seconds": time.perf_counter() - begun}
+    return {"bytes": rises, "seconds": time.perf_counter() - decoding}
 
 
 def apart(case: Case, who: str, tokens: int, threads: int) -> dict[str, float]:
@@ -240,9 +240,9 @@ def both_ways() -> int:
             for _ in range(5):
                 for numbers, took in seconds.items():
                     rows.NUMBERS_OF_A_MASK = numbers
-                    begun = time.perf_counter()
+                    decoding = time.perf_counter()
                     case.ours(hf, ids)
-                    took.append(time.perf_counter() - begun)
+                    took.append(time.perf_counter() - decoding)
             blocks, whole = (min(took[1:]) for took in seconds.values())
             told.append(f"{name}: {blocks:.3f} s by blocks, {whole:.3f} s with whole masks")
         print(f"{tokens:5} tokens ({tokens**2 / 2**20:5.2f} Mi numbers): {'; '.join(told)}")

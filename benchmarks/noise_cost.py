@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from impasto.model.opened import open_model
-from impasto.run.noise import NoiseSource, noise, prefix_keys
+from impasto.model.decoder import open_model
+from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
 
 LIMIT = 0.05
 

@@ -558,7 +558,7 @@ def _drawn(folder: Path, formats: list[str], draw: Any) -> Any:
 def values(folder: Path) -> dict[str, tuple[Call, str]]:
     """Numbers that are analysed, and are none."""
     from impasto import analysis
-    from impasto.run.memory import parse_bytes
+    from impasto.run.batching.memory import parse_bytes
     from impasto.tasks import load_suite
 
     number: Any = analysis.wilson_interval

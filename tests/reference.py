@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Plan, Step
-from impasto.run.noise import NoiseSource, noise, prefix_keys
+from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
 from spellings import Call, adds, spelling, whole
 
 

@@ -26,8 +26,8 @@ import mistakes
 import tiny
 from impasto import ImpastoError, Plan, PlanError, Study, UserError
 from impasto.cli import app
-from impasto.model.anatomy import ModelError
-from impasto.model.load import weight_bytes
+from impasto.model.loading.load import weight_bytes
+from impasto.model.structure.anatomy import ModelError
 
 ROOT = Path(impasto.__file__).parent
 HERE = Path(__file__).parent
@@ -305,13 +305,15 @@ def _there(folder: Path) -> list[Path]:
 RAISED = {
     "__init__.py": {"AttributeError": "how Python is told that a module has no such name"},
     "exporting/modeling.py": {"ValueError": "runs in exported folders, where there is no impasto"},
-    "model/counted.py": {"ValueError": "caught by the only caller, as zip's own is"},
-    "model/stacked.py": {"NotImplementedError": "how torch is told that a tensor does not do that"},
+    "model/arguments/counted.py": {"ValueError": "caught by the only caller, as zip's own is"},
+    "model/structure/stacked_weight.py": {
+        "NotImplementedError": "how torch is told that a tensor does not do that"
+    },
     "plan/words.py": {"AssertionError": "no such item can stand there"},
-    "run/encoder/walk.py": {"TypeError": "plans with such steps are not admitted"},
-    "run/returned.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
-    "run/rooms.py": {"KeyError": "a label that was never given out"},
-    "run/walk.py": {"TypeError": "no such step can stand there"},
+    "run/encoder/executor.py": {"TypeError": "plans with such steps are not admitted"},
+    "run/kv/pages.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
+    "run/kv/pool.py": {"KeyError": "a label that was never given out"},
+    "run/execute/executor.py": {"TypeError": "no such step can stand there"},
     "study/database/reading.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/running/stopping.py": {"KeyboardInterrupt": "what it is"},
 }
@@ -319,7 +321,7 @@ RAISED = {
 # Where whatever is raised may be caught: by module and function, each with its reason.
 CAUGHT = {
     ("exporting/roundtrip.py", "check"): "runs a folder's own code; raised again as ExportError",
-    ("model/unreadable.py", "read_tokenizer"): "tokenizers raises Exception; others go on",
+    ("model/loading/unreadable.py", "read_tokenizer"): "tokenizers raises Exception; others go on",
     ("study/cluster/pool.py", "connected"): "Ray raises Exception; raised again as UserError",
     ("study/cluster/worker.py", "_replied"): "goes to the study's process with its traceback",
     ("study/database/opening.py", "open_to_write"): "closes the file and raises again",

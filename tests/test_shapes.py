@@ -6,12 +6,12 @@ from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError
 
 from families import family
-from impasto.run.memory import readable
-from impasto.run.noise import NoiseSource, noise
+from impasto.run.batching.memory import readable
+from impasto.run.batching.prefix_tree import PrefixTree, chain
+from impasto.run.execute.executor import Splice
+from impasto.run.execute.noise import NoiseSource, noise
+from impasto.run.execute.rows import first_batch
 from impasto.run.opening import opened
-from impasto.run.rows import first_batch
-from impasto.run.trie import Trie, chain
-from impasto.run.walk import Splice
 
 
 def test_a_wrong_shape_is_refused():
@@ -31,6 +31,6 @@ def test_a_value_of_wrong_shape_cannot_be_made():
 def test_a_wrong_type_is_refused():
     with pytest.raises(BeartypeCallHintViolation, match="amount"):
         readable("much")  # type: ignore[arg-type]
-    with pytest.raises(BeartypeCallHintViolation, match="tries"):
-        first_batch({"trie": chain}, torch.device("cpu"))  # type: ignore[arg-type]
-    assert Trie().ids == []
+    with pytest.raises(BeartypeCallHintViolation, match="prefix_trees"):
+        first_batch({"prefix_tree": chain}, torch.device("cpu"))  # type: ignore[arg-type]
+    assert PrefixTree().ids == []

@@ -24,7 +24,7 @@ from impasto.engine_version import ENGINE, ENGINE_VERSION, first_equal
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, load_decoder
-from impasto.run.text import AS_LM_EVAL, TextOptions, appending_notice
+from impasto.run.batching.tokenisation import AS_LM_EVAL, TextOptions, appending_notice
 from impasto.tasks.answering import RequestError, answer, context_length, fitted
 from impasto.tasks.harness.prompting import Thinking, chat_of, generation
 from impasto.tasks.request import Request, RollingLogLikelihood

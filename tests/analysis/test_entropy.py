@@ -8,7 +8,7 @@ import torch
 
 from families import FAMILIES, VOCABULARY, family
 from impasto.analysis.inside.entropy import attention_entropy
-from impasto.model.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError
 from impasto.run import load_decoder
 
 FIXED = ("falcon", "falcon_new", "falcon_alibi")  # attention is chosen once, on loading

@@ -71,7 +71,7 @@ def test_a_plan_for_loading_is_checked_before_anything_is_read(tmp_path):
 PEAK = r"""
 import os, re, sys, torch, impasto
 from pathlib import Path
-from impasto.model.load import load_hf
+from impasto.model.loading.load import load_hf
 
 def peak():
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**10

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from families import FAMILIES, LAYERS
-from impasto.model.asked import WHOLE, Rows, longer, whole_table
-from impasto.model.opened import Entered
-from impasto.model.visibility import Causal, Chunk, Table, Window
+from impasto.model.arguments.mask_rules import WHOLE, Rows, longer, whole_table
+from impasto.model.arguments.visibility import Causal, Chunk, Table, Window
+from impasto.model.decoder import Entered
 from impasto.run.opening import opened
 
 LONG = 3 * WHOLE + 5

@@ -19,7 +19,7 @@ import impasto
 import reference
 from families import weighted
 from impasto import Plan
-from impasto.model.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError
 
 modeling_llama: Any = llama_code
 LAYERS = 4

@@ -7,9 +7,9 @@ from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
 import impasto
 from families import FAMILIES, family
-from impasto.model.anatomy import ModelError
-from impasto.model.check import check, read_bare
-from impasto.model.opened import open_model
+from impasto.model.checks.decoder import check, read_bare
+from impasto.model.decoder import open_model
+from impasto.model.structure.anatomy import ModelError
 
 PARALLEL = {"cohere", "falcon", "falcon_new", "gpt_neox", "gptj", "phi", "stablelm_parallel"}
 

@@ -7,9 +7,9 @@ from torch import nn
 import impasto
 from encoders import ENCODERS, encoder
 from impasto import Plan, UserError
-from impasto.model.anatomy import ModelError
+from impasto.model.checks.encoder import check_encoder
 from impasto.model.encoder import open_encoder
-from impasto.model.encoder_check import check_encoder
+from impasto.model.structure.anatomy import ModelError
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -6,7 +6,7 @@ from encoders import ENCODERS as TESTED_ENCODERS
 from encoders import encoder
 from families import FAMILIES as TESTED
 from families import family
-from impasto.model.families import ENCODERS, FAMILIES
+from impasto.model.structure.families import ENCODERS, FAMILIES
 
 
 def test_the_listed_families_are_the_tested_ones():

@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import impasto
 from families import FAMILIES, family
 from impasto import Plan
-from impasto.model.idle import with_idle
-from impasto.model.opened import open_model
+from impasto.model.decoder import open_model
+from impasto.model.structure.idle import with_idle
 
 IDLE = {
     "llama": ("input_layernorm", "post_attention_layernorm"),

@@ -9,9 +9,9 @@ from transformers import LlamaConfig, MistralForCausalLM
 
 import impasto
 from families import FAMILIES, small, weighted
-from impasto.model.anatomy import ModelError
-from impasto.model.lengths import length_limit, named_lengths
-from impasto.model.opened import open_model
+from impasto.model.arguments.lengths import length_limit, named_lengths
+from impasto.model.decoder import open_model
+from impasto.model.structure.anatomy import ModelError
 from impasto.run.checks import texts
 from impasto.run.checks.texts import draw, lengths_of
 

@@ -11,7 +11,7 @@ import impasto
 from encoders import ENCODERS
 from families import FAMILIES
 from impasto import Plan
-from impasto.model.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError
 
 
 def written(folder: Path, made: object, **settings: object) -> Path:

@@ -12,7 +12,7 @@ import reference
 import spellings
 from families import FAMILIES, small, weighted
 from impasto import Plan
-from impasto.model.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError
 from spellings import Spelling, attend, scaled
 
 TEXT = torch.randint(3, 90, (1, 44), generator=torch.Generator().manual_seed(3))[0].tolist()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from impasto.model.stacked import Stacked
+from impasto.model.structure.stacked_weight import StackedWeight
 
 ROWS = torch.randn(6, 5, 4)  # of three layers, two batch entries each
 SQUARE, BIAS, NORM = torch.randn(3, 7, 4), torch.randn(3, 7), torch.randn(3, 4)
@@ -34,7 +34,7 @@ MEETINGS = {
 @pytest.mark.parametrize("name", list(MEETINGS))
 def test_each_layers_rows_meet_its_own_weight(name):
     function, weights = MEETINGS[name]
-    found = function(ROWS, *(Stacked.of(each) for each in weights))
+    found = function(ROWS, *(StackedWeight.of(each) for each in weights))
     own = [
         function(rows, *(each[place] for each in weights))
         if name != "a factor for each head"
@@ -58,15 +58,15 @@ def test_each_layers_rows_meet_its_own_weight(name):
 )
 def test_what_is_not_known_is_refused(function):
     with pytest.raises(NotImplementedError, match="several layers"):
-        function(ROWS.clone(), Stacked.of(SQUARE))
+        function(ROWS.clone(), StackedWeight.of(SQUARE))
 
 
 def test_a_module_finds_it_in_the_place_of_its_parameter():
     module = nn.Linear(4, 7)
     before = module.weight
-    module.__dict__ |= {"weight": Stacked.of(SQUARE), "bias": Stacked.of(BIAS)}
+    module.__dict__ |= {"weight": StackedWeight.of(SQUARE), "bias": StackedWeight.of(BIAS)}
     torch.testing.assert_close(
-        module(ROWS), functional.linear(ROWS, *map(Stacked.of, (SQUARE, BIAS)))
+        module(ROWS), functional.linear(ROWS, *map(StackedWeight.of, (SQUARE, BIAS)))
     )
     del module.__dict__["weight"], module.__dict__["bias"]
     assert module.weight is before

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from families import FAMILIES, family
-from impasto.model.opened import open_model
+from impasto.model.decoder import open_model
 
 
 @pytest.mark.parametrize("name", FAMILIES)

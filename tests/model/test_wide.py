@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from families import family
-from impasto.model.opened import open_model
-from impasto.model.wide import WideBlocks, are_alike, are_watched, why_fixed
+from impasto.model.decoder import open_model
+from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_watched, why_fixed
 
 
 def memory(hf):
@@ -23,7 +23,7 @@ def test_weights_move_there_and_back_and_are_never_there_twice(name):
     parameters = dict(hf.named_parameters())
     values = {key: each.detach().clone() for key, each in parameters.items()}
     size, blocks = memory(hf), open_model(hf).blocks
-    wide = WideBlocks({layer: blocks[layer] for layer in (0, 2, 4)})
+    wide = StackedBlocks({layer: blocks[layer] for layer in (0, 2, 4)})
     assert not wide.is_stacked
     for _ in range(2):
         wide.stack()
@@ -43,7 +43,7 @@ def test_weights_move_there_and_back_and_are_never_there_twice(name):
 def test_weights_that_somebody_replaced_are_noticed_and_left_alone():
     hf = copy.deepcopy(family("llama"))
     blocks = open_model(hf).blocks
-    wide = WideBlocks({layer: blocks[layer] for layer in (1, 2)})
+    wide = StackedBlocks({layer: blocks[layer] for layer in (1, 2)})
     wide.stack()
     weight = hf.model.layers[2].mlp.up_proj.weight
     weight.data = torch.ones_like(weight)
@@ -54,7 +54,7 @@ def test_weights_that_somebody_replaced_are_noticed_and_left_alone():
 
 def test_layers_at_equal_distances_may_run_in_one_call():
     blocks = open_model(family("llama")).blocks
-    wide = WideBlocks({layer: blocks[layer] for layer in (0, 1, 3, 4, 5)})
+    wide = StackedBlocks({layer: blocks[layer] for layer in (0, 1, 3, 4, 5)})
     for some in ([0, 1, 3, 4, 5], [1, 4], [0, 3, 5]):
         assert wide.may_run(some)
     for some in ([0, 3, 4], [3, 1], [1, 1], [3]):
@@ -84,7 +84,7 @@ def test_copies_are_stacked_where_no_weight_is_to_move():
     hf = family("llama")
     blocks = open_model(hf).blocks
     before = [each.data_ptr() for each in hf.parameters()]
-    wide = WideBlocks({layer: blocks[layer] for layer in (1, 2)})
+    wide = StackedBlocks({layer: blocks[layer] for layer in (1, 2)})
     wide.stack(copies=True)
     assert [each.data_ptr() for each in hf.parameters()] == before
     wide.unstack()

@@ -10,12 +10,12 @@ from transformers import DynamicCache
 
 import impasto
 from families import FAMILIES, LAYERS, VOCABULARY, family
-from impasto.model.shape import read_shape
+from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Call, Experts, forward_work, predict, seconds, total
 from impasto.run.opening import opened
 
-engine = import_module("impasto.run.apply")
+engine = import_module("impasto.run.apply.handle")
 NAMES = list(FAMILIES)
 NEW, BATCH = 24, 2
 LINES = [

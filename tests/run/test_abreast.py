@@ -14,10 +14,10 @@ import impasto
 import reference
 from families import FAMILIES, family
 from impasto import Plan, UserError
-from impasto.model.anatomy import ModelError
-from impasto.model.stacked import Stacked
-from impasto.model.wide import WideBlocks
-from impasto.run.stacking import StackedLayers
+from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.stacked_blocks import StackedBlocks
+from impasto.model.structure.stacked_weight import StackedWeight
+from impasto.run.apply.stacking import StackedLayers
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 MOE = ("mixtral", "qwen3_moe")  # the latter has two layers without experts
@@ -47,7 +47,7 @@ DOWNWARDS = 9  # 4 and 2 lie in memory in the other order
 def calls(monkeypatch):
     """Return a list that comes to hold the layers of every wide call, but for those of checks."""
     found = []
-    run, check = WideBlocks.__call__, StackedLayers._why_other
+    run, check = StackedBlocks.__call__, StackedLayers._why_other
 
     def noted(self, layers, *args, **kwargs):
         found.append(list(layers))
@@ -59,7 +59,7 @@ def calls(monkeypatch):
         del found[before:]
         return reason
 
-    monkeypatch.setattr(WideBlocks, "__call__", noted)
+    monkeypatch.setattr(StackedBlocks, "__call__", noted)
     monkeypatch.setattr(StackedLayers, "_why_other", unnoted)
     return found
 
@@ -285,8 +285,8 @@ def test_encoders_are_refused():
 
 def test_layers_that_give_other_numbers_in_one_call_are_refused(monkeypatch):
     """As a block would that does with a weight what looks known and is not."""
-    hf, made = family("llama"), Stacked.of
-    monkeypatch.setattr(Stacked, "of", classmethod(lambda cls, whole: made(whole * 1.01)))
+    hf, made = family("llama"), StackedWeight.of
+    monkeypatch.setattr(StackedWeight, "of", classmethod(lambda cls, whole: made(whole * 1.01)))
     before = weights_of(hf)
     with pytest.raises(ModelError, match="gives other numbers than each of them alone"):
         impasto.apply(hf, Plan.parse("0 [1-4] 5"), stack=True)

@@ -10,7 +10,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from families import FAMILIES
-from impasto.run.attention import (
+from impasto.run.attention.choice import (
     FEW_ROWS,
     Scores,
     attention_modules,

@@ -9,23 +9,24 @@ from torch.utils.flop_counter import FlopCounterMode
 import impasto
 from families import family
 from impasto import Plan, UserError, strategies
-from impasto.model.block import Part
+from impasto.model.structure.block import Part
 from impasto.plan.program import lower
-from impasto.run import bundle, memory
-from impasto.run.bundle import bundles
-from impasto.run.cost import cost, shares
+from impasto.run.batching import batches as bundle
+from impasto.run.batching import memory
+from impasto.run.batching.batches import bundles
+from impasto.run.batching.prefix_tree import prefix_trees
+from impasto.run.batching.request import TokenRequest
+from impasto.run.execute.plan_tree import plant
 from impasto.run.opening import opened
-from impasto.run.passage import Passage
-from impasto.run.score import score
-from impasto.run.tree import plant
-from impasto.run.trie import tries
+from impasto.run.queries.cost import cost, shares
+from impasto.run.queries.loglikelihood import score
 from plans import PLANS
 
 MODEL = opened(family("llama"))
 
 
 def passage(ids, scored=1):
-    return Passage(list(ids), range(len(ids) - scored, len(ids)), {})
+    return TokenRequest(list(ids), range(len(ids) - scored, len(ids)), {})
 
 
 def test_choices_share_the_rows_of_their_question():
@@ -33,30 +34,30 @@ def test_choices_share_the_rows_of_their_question():
     choices = [
         passage([*question, *answer], len(answer) + 1) for answer in ([30, 31], [30, 32], [40])
     ]
-    [trie] = tries(choices, width=32, most=999)
-    assert len(trie.ids) == 20 + 4
-    assert len(trie.scored) == 5  # the question's last token, 30, 31, 32, 40
-    for index, predictions in zip(trie.passages, trie.predictions, strict=True):
-        rows = [trie.scored[place] for place in predictions]
-        assert [trie.ids[row] for row in rows] == choices[index].ids[19:]
-        seen = [row for row in range(rows[-1] + 1) if rows[-1] < trie.ends[row]]
-        assert [trie.ids[row] for row in seen] == choices[index].ids
+    [prefix_tree] = prefix_trees(choices, width=32, most=999)
+    assert len(prefix_tree.ids) == 20 + 4
+    assert len(prefix_tree.scored) == 5  # the question's last token, 30, 31, 32, 40
+    for index, predictions in zip(prefix_tree.passages, prefix_tree.predictions, strict=True):
+        rows = [prefix_tree.scored[place] for place in predictions]
+        assert [prefix_tree.ids[row] for row in rows] == choices[index].ids[19:]
+        seen = [row for row in range(rows[-1] + 1) if rows[-1] < prefix_tree.ends[row]]
+        assert [prefix_tree.ids[row] for row in seen] == choices[index].ids
 
 
 def test_passages_with_little_in_common_stay_apart():
     generator = random.Random(0)
     some = [passage([1, 2, 3, *generator.choices(range(90), k=200)]) for _ in range(5)]
-    assert len(list(tries(some, width=32, most=999))) == 5
+    assert len(list(prefix_trees(some, width=32, most=999))) == 5
 
 
 def test_a_question_and_its_repetition_are_one():
-    assert len(next(tries([passage([5, 6, 7])] * 3, width=32, most=999)).ids) == 3
+    assert len(next(prefix_trees([passage([5, 6, 7])] * 3, width=32, most=999)).ids) == 3
 
 
 def test_merging_stops_where_a_trie_would_be_too_large():
     some = [passage([*range(20), 30 + n, 31], 2) for n in range(9)]
-    assert len(list(tries(some, width=32, most=999))) == 1
-    assert max(len(trie.ids) for trie in tries(some, width=32, most=26)) <= 26
+    assert len(list(prefix_trees(some, width=32, most=999))) == 1
+    assert max(len(prefix_tree.ids) for prefix_tree in prefix_trees(some, width=32, most=26)) <= 26
 
 
 def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
@@ -71,7 +72,7 @@ def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
             some.append(passage([*question, *answer], len(answer)))
     found = list(bundles(MODEL, some))
     rows = sum(each.rows for each in found)
-    real = sum(len(each.prefix) + sum(len(t.ids) for t in each.tries) for each in found)
+    real = sum(len(each.prefix) + sum(len(t.ids) for t in each.prefix_trees) for each in found)
     assert sorted(index for each in found for index in each.passages) == list(range(1200))
     assert real > 0.95 * rows
 
@@ -81,7 +82,7 @@ def test_unlike_questions_of_like_length_run_together(monkeypatch):
     some = [passage([n, *range(50), 60 + n]) for n in range(8)]
     [only] = bundles(MODEL, some)
     assert not only.prefix
-    assert len(only.tries) == 8
+    assert len(only.prefix_trees) == 8
 
 
 def test_a_common_instruction_is_read_once(monkeypatch):
@@ -104,7 +105,7 @@ def test_a_bundle_of_batches_is_halved_batch_by_batch(monkeypatch):
         waiting += parts if len(parts) > 1 else []
         seen += parts if len(parts) == 1 else []
     assert sorted(index for each in seen for index in each.passages) == list(range(20))
-    assert all(len(each.tries) == 1 for each in seen)
+    assert all(len(each.prefix_trees) == 1 for each in seen)
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
@@ -120,7 +121,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
         return run(block, states, arguments, part)
 
     monkeypatch.setattr(type(MODEL.blocks[0]), "__call__", scarce)
-    monkeypatch.setattr("impasto.run.trie.alike", lambda sequences, most: 0)
+    monkeypatch.setattr("impasto.run.batching.prefix_tree.alike", lambda sequences, most: 0)
     with pytest.warns(UserWarning, match="half of them"):
         found = model.loglikelihood(PLANS[:6], requests)
     assert len(tried) > 1

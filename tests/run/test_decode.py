@@ -3,26 +3,28 @@
 from weakref import ref
 
 from families import family
-from impasto.run import bundle, decode, load_decoder
-from impasto.run.decode import Decoder
-from impasto.run.lockstep import Lockstep
+from impasto.run import load_decoder
+from impasto.run.batching import batches as bundle
+from impasto.run.generate import scheduler as decode
+from impasto.run.generate.decode_batch import DecodeBatch
+from impasto.run.generate.scheduler import Scheduler
 from plans import PLANS
 
 
 def test_what_is_done_leaves_its_memory_before_more_prompts_are_read(monkeypatch):
-    made, shares, add = [], [], Decoder.add
+    made, shares, add = [], [], Scheduler.add
 
-    class Watched(Lockstep):
+    class Watched(DecodeBatch):
         def __init__(self, *given):
             super().__init__(*given)
             made.append(ref(self))
 
-    def added(decoder, begun):
+    def added(decoder, decoding):
         shares.append([each().share for each in made if each() is not None])
-        add(decoder, begun)
+        add(decoder, decoding)
 
-    monkeypatch.setattr(decode, "Lockstep", Watched)
-    monkeypatch.setattr(Decoder, "add", added)
+    monkeypatch.setattr(decode, "DecodeBatch", Watched)
+    monkeypatch.setattr(Scheduler, "add", added)
     monkeypatch.setattr(decode, "_LEAST", 4)
     monkeypatch.setattr(decode, "rows_per_call", lambda model: 1)
     monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 1})  # each prompt is read apart

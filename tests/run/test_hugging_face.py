@@ -18,7 +18,7 @@ import impasto
 import reference
 from families import family
 from impasto import Plan, UserError
-from impasto.model.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 PROMPT = "Q: What is the capital of France?\nA:"

@@ -11,14 +11,15 @@ import impasto
 import reference
 from families import FAMILIES, family, small, weighted
 from impasto import Donor, Plan
-from impasto.model.visibility import Causal, Chunk, Window
-from impasto.run import blockwise, geometry, rows
-from impasto.run.attention import takes_unmade
-from impasto.run.blockwise import Unmade, UnmadeError
+from impasto.model.arguments.visibility import Causal, Chunk, Window
+from impasto.run.attention import blockwise, geometry
+from impasto.run.attention.blockwise import UnmadeError, UnmadeMask
+from impasto.run.attention.choice import takes_unmade
+from impasto.run.batching.prefix_tree import PrefixTree, chain
+from impasto.run.batching.request import TokenRequest
+from impasto.run.execute import rows
+from impasto.run.execute.rows import Frames, first_batch, following_batch
 from impasto.run.opening import opened
-from impasto.run.passage import Passage
-from impasto.run.rows import Frames, first_batch, following_batch
-from impasto.run.trie import Trie, chain
 from plans import PLANS, spread
 from reference import Graft
 
@@ -186,24 +187,24 @@ def test_half_precision_is_as_near_as_with_the_whole_mask(both_ways, by_blocks, 
 
 
 def trie_of(*texts):
-    trie = Trie()
+    prefix_tree = PrefixTree()
     for number, ids in enumerate(sorted(texts)):
-        trie.add(number, Passage(list(ids), range(max(0, len(ids) - 3), len(ids)), {}))
-    return trie
+        prefix_tree.add(number, TokenRequest(list(ids), range(max(0, len(ids) - 3), len(ids)), {}))
+    return prefix_tree
 
 
 def batches(device):
-    """Return batches of several kinds: alone, padded, tries, and behind a prefix."""
+    """Return batches of several kinds: alone, padded, prefix trees, and behind a prefix."""
     long, short = list(range(40)), [3, 1, 4, 1, 5]
     whole = trie_of([*long, 1, 2], [*long, 1, 3, 4], [*long[:20], 9, 9, 9], [*long[:20], 50])
-    alone = chain(0, Passage(long, range(30, 40), {}))
-    less = chain(1, Passage(short, range(2, 5), {}))
-    prefix = first_batch([chain(0, Passage(long[:30], range(0), {}))], device)
+    alone = chain(0, TokenRequest(long, range(30, 40), {}))
+    less = chain(1, TokenRequest(short, range(2, 5), {}))
+    prefix = first_batch([chain(0, TokenRequest(long[:30], range(0), {}))], device)
     return {
         "alone": first_batch([alone], device),
         "padded": first_batch([alone, less], device),
-        "a trie": first_batch([whole], device),
-        "tries, padded": first_batch([whole, trie_of(short, [3, 1, 9])], device),
+        "a prefix tree": first_batch([whole], device),
+        "prefix trees, padded": first_batch([whole, trie_of(short, [3, 1, 9])], device),
         "behind a prefix": following_batch(prefix, [whole, less]),
     }
 
@@ -243,7 +244,7 @@ def test_a_mask_that_was_not_made_cannot_be_read():
                  lambda: unmade.sum(), lambda: unmade == 0):  # fmt: skip
         with pytest.raises(UnmadeError, match="was not made"):
             read()
-    assert isinstance(unmade, Unmade)
+    assert isinstance(unmade, UnmadeMask)
 
 
 @pytest.mark.parametrize("name", READ)

@@ -2,9 +2,9 @@
 
 from impasto import Plan
 from impasto.plan.program import RunLayer, layers, lower
-from impasto.run.rooms import spans_of
-from impasto.run.schedule import Call, neighbourhood, schedule
-from impasto.run.tree import plant, trunk_first, walk
+from impasto.run.execute.plan_tree import plant, trunk_first, walk
+from impasto.run.generate.call_order import BlockCall, call_order, neighbourhood
+from impasto.run.kv.pool import spans_of
 
 
 class Counting:
@@ -56,8 +56,8 @@ def test_a_branch_that_parts_again_waits_for_its_turn():
 def calls(*lines):
     programs = [lower(Plan.parse(line)) for line in lines]
     spans = spans_of([3] * len(programs))
-    made = schedule(programs, spans, [at > 0 for at in range(len(programs))], call=100.0)
-    runs = [(call.instruction, len(call.plans)) for call in made if isinstance(call, Call)]
+    made = call_order(programs, spans, [at > 0 for at in range(len(programs))], call=100.0)
+    runs = [(call.instruction, len(call.plans)) for call in made if isinstance(call, BlockCall)]
     return [(each.layer, each.part, count) for each, count in runs if isinstance(each, RunLayer)]
 
 

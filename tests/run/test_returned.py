@@ -5,8 +5,8 @@ import mmap
 import pytest
 import torch
 
-from impasto.run import returned
-from impasto.run.memory import is_out_of_memory
+from impasto.run.batching.memory import is_out_of_memory
+from impasto.run.kv import pages as returned
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (64, 1024)])

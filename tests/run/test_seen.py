@@ -8,10 +8,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward as s
 import impasto
 import reference
 from families import family
-from impasto.run import seen
-from impasto.run.passage import Passage
-from impasto.run.seen import attention_to_what_is_seen, pieces
-from impasto.run.trie import Trie
+from impasto.run.attention import tree_sparse as seen
+from impasto.run.attention.tree_sparse import pieces, tree_sparse_attention
+from impasto.run.batching.prefix_tree import PrefixTree
+from impasto.run.batching.request import TokenRequest
 from plans import PLANS
 
 CPU = torch.device("cpu")
@@ -19,10 +19,10 @@ CPU = torch.device("cpu")
 
 def trie(question, answers):
     """Return who sees whom in a question with answers of these lengths."""
-    found = Trie()
+    found = PrefixTree()
     for number, length in enumerate(answers):
         ids = [*range(question), *([1000 + number] * length)]
-        found.add(number, Passage(ids, range(question - 1, len(ids)), {}))
+        found.add(number, TokenRequest(ids, range(question - 1, len(ids)), {}))
     rows, ends = torch.arange(len(found.ids)), torch.tensor(found.ends)
     return (rows <= rows[:, None]) & (rows[:, None] < ends)
 
@@ -73,7 +73,7 @@ def test_it_is_attention_to_everything(name, block, monkeypatch):
         return scaled_dot_product_attention(query, key, *rest, **more)
 
     monkeypatch.setattr(seen, "scaled_dot_product_attention", counted)
-    attend = attention_to_what_is_seen(CPU)
+    attend = tree_sparse_attention(CPU)
     assert attend is not None
     found, _ = attend(stock, Module(), query, key, value, mask, dropout=0.0, scaling=0.3)
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
@@ -94,7 +94,7 @@ def test_attention_to_little_or_to_everything_is_left_alone():
 
 
 def test_elsewhere_than_on_a_processor_nothing_is_replaced():
-    assert attention_to_what_is_seen(torch.device("cuda")) is None
+    assert tree_sparse_attention(torch.device("cuda")) is None
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gpt_neox"])

@@ -9,8 +9,9 @@ import reference
 from families import family
 from impasto import strategies
 from impasto.plan import Plan
-from impasto.run import Donor, bundle, load, load_decoder
-from impasto.run.passage import Passage
+from impasto.run import Donor, load, load_decoder
+from impasto.run.batching import batches as bundle
+from impasto.run.batching.request import TokenRequest
 from plans import INJECTING_PLANS, PLANS
 
 
@@ -113,7 +114,7 @@ def test_shared_beginnings_change_nothing(name, at_once, monkeypatch):
     plans = [*PLANS[::3], *INJECTING_PLANS[1:7:2]]
     plans = [plan for plan in plans if set(plan.injections) <= {"a"}]
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
-    passages = [Passage(ids, range(5, 6), {}) for ids in prompts]
+    passages = [TokenRequest(ids, range(5, 6), {}) for ids in prompts]
     monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": at_once})
     [found] = bundle.bundles(model._opened, passages, merge=False)
     assert found.prefix == prompts[0][:5]

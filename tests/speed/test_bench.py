@@ -8,11 +8,11 @@ import torch
 
 from families import LAYERS, family
 from impasto.error import UserError
-from impasto.model.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError
 from impasto.plan import Plan
 from impasto.plan.error import PlanError
 from impasto.run import Model
-from impasto.run.loading import load_decoder
+from impasto.run.load import load_decoder
 from impasto.speed import Settings, bench, one_token, profile
 from impasto.speed.bench import BARE, BASELINE, expected_work, random_tokens, runs_of
 from impasto.speed.costs import costs_of

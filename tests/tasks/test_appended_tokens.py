@@ -12,7 +12,7 @@ import impasto
 from harness_reference import Case, arc, gsm8k, lambada, theirs, wikitext
 from impasto import Plan, Study
 from impasto.lm_eval import ImpastoLM
-from impasto.run.text import appended_tokens
+from impasto.run.batching.tokenisation import appended_tokens
 from special_tokens import TEMPLATES, random_model, saved, tokenizer_of
 
 APPENDING = {"[SEP] after": "[SEP]", "[CLS] and [SEP]": "[SEP]", "BOS and EOS": "</s>"}

@@ -295,7 +295,7 @@ def _loaded(name: str, shape: str | None, device: str, dtype: str | None) -> "Mo
         from impasto.speed import random_model
 
         return random_model(shape, place, kind or torch.float32)
-    from impasto.run.loading import load_decoder
+    from impasto.run.load import load_decoder
 
     options: dict[str, Any] = {} if kind is None else {"dtype": kind}
     if place.type != "cpu":

@@ -89,7 +89,7 @@ def _donors(
 
 def _tell_appending(model: Any) -> None:
     """Say, in place of the model's own warning, that its tokenizer appends special tokens."""
-    from impasto.run.text import LEFT_OUT, appending_notice
+    from impasto.run.batching.tokenisation import LEFT_OUT, appending_notice
 
     appended = getattr(model, "appended", ())
     if appended:

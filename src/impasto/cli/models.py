@@ -16,7 +16,7 @@ def models(
     ] = None,
 ) -> None:
     """List the families that are compared with the reference, or check one model."""
-    from impasto.model.families import ENCODERS, FAMILIES
+    from impasto.model.structure.families import ENCODERS, FAMILIES
 
     if model is not None:
         opened = load_model(model)

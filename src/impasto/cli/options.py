@@ -21,7 +21,7 @@ def bytes_of(text: str | None) -> int | None:
     """Read an amount of memory."""
     if text is None:
         return None
-    from impasto.run.memory import parse_bytes
+    from impasto.run.batching.memory import parse_bytes
 
     return parse_bytes(text)
 

@@ -102,7 +102,7 @@ class Run:
         self.noted, self.entered = noted, states
         self.cache: Any = next((v for v in noted[0].values() if isinstance(v, Cache)), None)
         self.program = self.told["program"]
-        self.ledger = None if self.cache is None else Ledger.of(self.cache)
+        self.tokens_read = None if self.cache is None else ReadTokens.of(self.cache)
         self.past = iter([] if self.cache is None else self.cache.layers[1:])
         self.kept: list[Any] = []
         self._read(call)
@@ -114,7 +114,7 @@ class Run:
             if any("noise" in each for each in self.program):
                 raise ValueError("noise depends on the tokens read: call the model with input_ids")
             ids = torch.zeros(size, new, dtype=torch.long, device=self.entered.device)
-        read = None if self.ledger is None else self.ledger.keys
+        read = None if self.tokens_read is None else self.tokens_read.keys
         self.ids, self.new = ids if read is None else torch.cat([read[:, 0, :, 0], ids], 1), new
         mask = call.get("attention_mask")
         if mask is None:
@@ -133,8 +133,8 @@ class Run:
                 earlier = self._noised(each, earlier)
             else:
                 earlier, current = self._step(each, earlier, current)
-        if self.ledger is not None:
-            self.ledger.record(self.cache, self.ids[:, -self.new :], self.kept)
+        if self.tokens_read is not None:
+            self.tokens_read.record(self.cache, self.ids[:, -self.new :], self.kept)
         return earlier if current is None else current
 
     def _step(self, run: Any, earlier: Any, current: Any) -> Any:
@@ -161,8 +161,8 @@ class Run:
         index, part, is_kv_only = run["run"], run["part"], run["rows"] == "kv-only"
         attends = part != "mlp"
         slot = None
-        if attends and (self.ledger is not None or current is not None):
-            slot = Slot(next(self.past, None), ends=is_kv_only)
+        if attends and (self.tokens_read is not None or current is not None):
+            slot = BlockCache(next(self.past, None), ends=is_kv_only)
         call = self.noted[index]
         if not is_kv_only:
             earlier = self._block(index, part, earlier, call, slot)
@@ -170,10 +170,10 @@ class Run:
             with suppress(KeysAndValuesReady):
                 self._block(index, part, earlier, call, slot)
         if current is not None:
-            seen = Slot(slot) if attends else None
+            seen = BlockCache(slot) if attends else None
             call = self._as_current(call) if attends else call
             current = self._block(index, part, current, call, seen)
-        if attends and self.ledger is not None:
+        if attends and self.tokens_read is not None:
             self.kept.append(slot)
         return earlier, current
 
@@ -238,7 +238,7 @@ class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a blo
     """Ends a block whose rows are held: it gives keys and values, no more."""
 
 
-class Slot(Cache):
+class BlockCache(Cache):
     """Keys and values at one place of the plan, for one call of one block."""
 
     def __init__(self, past: Any, ends: bool = False) -> None:
@@ -262,20 +262,20 @@ class Slot(Cache):
         return 0 if self.keys is None else self.keys.shape[2]
 
 
-class Ledger(DynamicLayer):
+class ReadTokens(DynamicLayer):
     """The first layer of a cache under a plan: which tokens were read. The others are its slots."""
 
     @staticmethod
-    def of(cache: Any) -> Ledger:
-        """Return a cache's ledger; an empty cache gets one."""
+    def of(cache: Any) -> ReadTokens:
+        """Return a cache's tokens_read; an empty cache gets one."""
         if not isinstance(cache, DynamicCache):
             raise ValueError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
-        if not (cache.layers and isinstance(cache.layers[0], Ledger)):
+        if not (cache.layers and isinstance(cache.layers[0], ReadTokens)):
             if cache.get_seq_length():
                 raise ValueError("this cache was filled without the plan; begin with a new one")
-            cache.__dict__["layers"] = [Ledger()]
-        ledger: Any = cache.layers[0]
-        return ledger
+            cache.__dict__["layers"] = [ReadTokens()]
+        tokens_read: Any = cache.layers[0]
+        return tokens_read
 
     def record(self, cache: Any, ids: Any, kept: list[Any]) -> None:
         """Write down the tokens just read and what they left at each place of the plan."""

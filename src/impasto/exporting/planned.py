@@ -1,7 +1,7 @@
 """Writing a folder that runs its plan by itself: the source's layers, each once, and small code.
 
 Beside the weights, in the source's own numbering, lie :mod:`impasto.exporting.modeling` and, where
-the plan has noise, :mod:`impasto.run.noise`, copied as they are; ten lines bind them to the
+the plan has noise, :mod:`impasto.run.execute.noise`, copied as they are; ten lines bind them to the
 family's class. The configuration is the source's under another ``model_type``, so that without the
 code nothing opens the folder as if it were the source.
 """
@@ -13,11 +13,11 @@ from typing import Any
 
 import transformers
 
-import impasto.run.noise
+import impasto.run.execute.noise
 from impasto.exporting import modeling
 from impasto.exporting.error import ExportError
-from impasto.model.opened import OpenedModel
-from impasto.model.planned import SECTION, TYPE_PREFIX
+from impasto.model.decoder import OpenedModel
+from impasto.model.loading.exported import SECTION, TYPE_PREFIX
 from impasto.plan import Plan
 from impasto.plan.program import lower
 
@@ -102,7 +102,7 @@ def _arities(names: tuple[str, ...], components: Any) -> dict[str, int]:
 
 def _noise_source() -> str:
     """Return the module that draws noise, less what checks shapes: it needs torch alone."""
-    lines = inspect.getsource(impasto.run.noise).splitlines(keepends=True)
+    lines = inspect.getsource(impasto.run.execute.noise).splitlines(keepends=True)
     kept = [line for line in lines if not line.startswith("from jaxtyping")]
     first = kept.index("import math\n")
     return "".join([*kept[:first], "from __future__ import annotations\n\n", *kept[first:]])

@@ -17,10 +17,10 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from impasto.exporting.error import ExportError
-from impasto.model.absent import empty_blocks, is_absent
-from impasto.model.anatomy import find_blocks
-from impasto.model.block import Block
-from impasto.model.opened import Entered, OpenedModel
+from impasto.model.decoder import Entered, OpenedModel
+from impasto.model.structure.absent import empty_blocks, is_absent
+from impasto.model.structure.anatomy import find_blocks
+from impasto.model.structure.block import Block
 
 # How a module knows its place, which differs wherever the order does; and a mode, no setting.
 NOT_COMPARED = ("layer_idx", "layer_id", "layer_number", "_layer_idx", "training")

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, dynamic_module_utils
 
 from impasto.exporting.error import ExportError
-from impasto.model.check import difference
+from impasto.model.checks.decoder import difference
 from impasto.plan import Plan
 from impasto.run import Model, apply
 from impasto.run.calls import evaluating

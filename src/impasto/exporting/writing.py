@@ -16,7 +16,7 @@ from impasto.exporting.planned import check_family, write_code
 from impasto.exporting.rebuild import check_configured, compare, rebuilt, separate
 from impasto.exporting.renumber import renumbered
 from impasto.exporting.roundtrip import RoundTrip, check, expected
-from impasto.model.opened import OpenedModel
+from impasto.model.decoder import OpenedModel
 from impasto.paths import path_of
 from impasto.plan import Layer, Plan
 from impasto.run import Model, load_decoder

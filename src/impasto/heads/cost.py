@@ -1,4 +1,4 @@
-"""What encoders' requests cost before anything runs, in layer-rows; see :mod:`impasto.run.cost`."""
+"""What encoders' requests cost before anything runs, in layer-rows; see :mod:`impasto.run.queries.cost`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,9 +6,9 @@ from impasto.error import UserError
 from impasto.heads.reading import Text, tokenized
 from impasto.plan import Plan
 from impasto.plan.program import layers, lower
-from impasto.run.cost import Cost, Shares, shares
-from impasto.run.encoder.model import Encoder
-from impasto.run.tree import Node, plant
+from impasto.run.encoder_model import Encoder
+from impasto.run.execute.plan_tree import Node, plant
+from impasto.run.queries.cost import Cost, Shares, shares
 from impasto.tasks.problem import FineTuned, Problem
 from impasto.tasks.request import MaskedText, Prediction, Request
 

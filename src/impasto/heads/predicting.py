@@ -9,8 +9,8 @@ from impasto.heads.linear import Linear, solve, train_published
 from impasto.heads.reading import Reading, Text
 from impasto.heads.tuning import tuned
 from impasto.plan import Plan
-from impasto.run.encoder.model import Encoder
-from impasto.run.memory import free_bytes
+from impasto.run.batching.memory import free_bytes
+from impasto.run.encoder_model import Encoder
 from impasto.tasks.problem import FineTuned, Frozen, Problem
 
 Progress = Callable[[float], None]

@@ -12,9 +12,9 @@ from transformers import AutoModel
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run.calls import calling
-from impasto.run.encoder.model import Encoder
-from impasto.run.encoder.sentences import Sentence
+from impasto.run.encoder.batches import Sentence
 from impasto.run.encoder.sweep import sweep
+from impasto.run.encoder_model import Encoder
 from impasto.tasks.problem import Frozen
 
 Text = tuple[str, str | None]

@@ -21,9 +21,9 @@ from impasto.error import UserError
 from impasto.heads.keeping import Keep
 from impasto.heads.reading import Text, pooler_of, tokenized
 from impasto.plan import Plan
-from impasto.run.apply import apply
-from impasto.run.encoder.model import Encoder
-from impasto.run.padding import padded
+from impasto.run.apply.handle import apply
+from impasto.run.batching.padding import padded
+from impasto.run.encoder_model import Encoder
 from impasto.tasks.problem import FineTuned, Problem
 
 Progress = Callable[[float], None]

@@ -1,6 +1,6 @@
 """A Hugging Face encoder opened up: embeddings in, blocks in between, states out.
 
-As with decoders (:mod:`impasto.model.opened`), nothing of a family is written down: the model's own
+As with decoders (:mod:`impasto.model.decoder`), nothing of a family is written down: the model's own
 forward says what each block is called with, and puts its norm, pooler or head on finished states.
 There is neither a cache nor a current token, so the rows of a call are the sequences as they are.
 
@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from impasto.model.absent import first_present, is_absent
-from impasto.model.anatomy import ModelError, find_convolution, find_encoder_anatomy
-from impasto.model.block import Arguments
-from impasto.model.forwards import Forward, Forwards, arity, as_output
-from impasto.model.opened import Habits, Opened, input_device, replayable, take_apart
+from impasto.model.decoder import Habits, Opened, input_device, replayable, take_apart
+from impasto.model.structure.absent import first_present, is_absent
+from impasto.model.structure.anatomy import ModelError, find_convolution, find_encoder_anatomy
+from impasto.model.structure.block import Arguments
+from impasto.model.structure.stand_ins import Forward, Forwards, arity, as_output
 from impasto.plan.steps import Part
 
 _CONVOLVED = ("hidden_states", "residual_states", "input_mask")

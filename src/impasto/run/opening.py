@@ -7,15 +7,15 @@ from weakref import WeakKeyDictionary
 from torch import nn
 from transformers import PreTrainedModel
 
-from impasto.model.absent import spans
-from impasto.model.anatomy import ModelError
-from impasto.model.check import allowed
+from impasto.model.checks.decoder import allowed
+from impasto.model.checks.encoder import check_encoder
+from impasto.model.checks.failing import failing
+from impasto.model.decoder import Opened, OpenedModel, open_model
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
-from impasto.model.encoder_check import check_encoder
-from impasto.model.failing import failing
-from impasto.model.idle import with_idle
-from impasto.model.opened import Opened, OpenedModel, open_model
-from impasto.model.snapshot import Snapshot
+from impasto.model.structure.absent import spans
+from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.idle import with_idle
+from impasto.model.structure.snapshot import Snapshot
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder

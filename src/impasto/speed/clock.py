@@ -15,7 +15,7 @@ class Stopwatch:
     """Marks on a device's time.
 
     On CUDA they are events in its stream, so that a mark stops nothing. On any other device a mark
-    waits for what was begun.
+    waits for what was decoding.
     """
 
     def __init__(self, device: torch.device) -> None:

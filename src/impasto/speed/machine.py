@@ -31,7 +31,7 @@ class Rates:
 
 @torch.no_grad()
 def measure_rates(device: torch.device, dtype: torch.dtype, hidden: int) -> Rates:
-    """Measure a device's rates; the best of a few tries counts."""
+    """Measure a device's rates; the best of a few prefix trees counts."""
     states = torch.ones(_PRODUCT_ROWS, hidden, device=device, dtype=dtype)
     weight = torch.ones(4 * hidden, hidden, device=device, dtype=dtype)
     flops = 2 * states.numel() * weight.shape[0]

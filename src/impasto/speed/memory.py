@@ -10,10 +10,10 @@ import torch
 from impasto.plan import Plan
 from impasto.plan.program import lower
 from impasto.run import Model
-from impasto.run.memory import bytes_per_row, free_bytes
+from impasto.run.batching.memory import bytes_per_row, free_bytes
+from impasto.run.execute.plan_tree import plant
+from impasto.run.kv.pages import give_back
 from impasto.run.opening import opened
-from impasto.run.returned import give_back
-from impasto.run.tree import plant
 
 _RESET = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")

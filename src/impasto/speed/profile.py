@@ -74,7 +74,7 @@ class _Key(NamedTuple):
 
 @dataclass
 class _Open:
-    """Something that has begun and not ended."""
+    """Something that has decoding and not ended."""
 
     key: _Key | None
     begin: float
@@ -126,24 +126,24 @@ class _Parts(Stopwatch):
     def splits(self) -> list[_Split]:
         """Return each piece of work, split."""
         found, split = [], _Split()
-        now, begun = 0.0, [_Open(None, 0.0)]
+        now, decoding = 0.0, [_Open(None, 0.0)]
         for entry, taken in zip(self._log[1:], self.seconds(), strict=True):
             now += taken
             if entry is None:
-                done = begun.pop()
+                done = decoding.pop()
                 split.seconds = now - done.begin
                 split.add(done, now)
                 found.append(split)
-                split, begun = _Split(), [_Open(None, now)]
+                split, decoding = _Split(), [_Open(None, now)]
                 continue
             key, begins = entry
             if begins:
-                begun[-1].has_parts |= key.what in (ATTENTION, MLP)
-                begun.append(_Open(key, now))
+                decoding[-1].has_parts |= key.what in (ATTENTION, MLP)
+                decoding.append(_Open(key, now))
             else:
-                done = begun.pop()
+                done = decoding.pop()
                 split.add(done, now)
-                begun[-1].inside += now - done.begin
+                decoding[-1].inside += now - done.begin
         return found
 
 

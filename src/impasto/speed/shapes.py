@@ -17,10 +17,10 @@ import yaml
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from impasto.error import UserError
-from impasto.model.anatomy import ModelError
-from impasto.model.unreadable import UNREADABLE, reason_of
+from impasto.model.loading.unreadable import UNREADABLE, reason_of
+from impasto.model.structure.anatomy import ModelError
 from impasto.run import Model
-from impasto.run.loading import load_decoder
+from impasto.run.load import load_decoder
 
 _LLAMA_2: dict[str, Any] = {
     "model_type": "llama",

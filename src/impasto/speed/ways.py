@@ -20,11 +20,11 @@ from torch import Tensor
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, apply
+from impasto.run.batching.request import TokenRequest
 from impasto.run.calls import calling, evaluating
-from impasto.run.generate import generate
-from impasto.run.limits import Limits
+from impasto.run.generate.greedy import generate
+from impasto.run.generate.stopping import Stopping
 from impasto.run.opening import opened
-from impasto.run.passage import Passage
 from impasto.speed.clock import Stopwatch
 
 Way = Literal["apply", "stacked", "engine", "bare"]
@@ -110,7 +110,7 @@ def _engine(
     Marks are set at the first token and at the end. The first token counts as there when every
     prompt has one.
     """
-    prompts = [Passage(row, range(len(row) - 1, len(row)), {}) for row in ids.tolist()]
+    prompts = [TokenRequest(row, range(len(row) - 1, len(row)), {}) for row in ids.tolist()]
     waiting = len(prompts)
 
     def is_finished(written: list[int]) -> bool:
@@ -122,7 +122,7 @@ def _engine(
         return False
 
     watch.start()
-    limits = Limits(new_tokens + 1, is_finished)
+    limits = Stopping(new_tokens + 1, is_finished)
     with calling(model.hf):
         generate(opened(model.hf), [plan], prompts, limits, lambda share: None)
     if waiting or new_tokens:  # a text of one token ends before it is asked about

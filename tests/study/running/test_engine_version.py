@@ -81,7 +81,11 @@ def test_a_name_that_changes_in_the_code_changes_no_key_and_is_traced(tmp_path):
         tmp_path / "impasto",
         ignore=shutil.ignore_patterns("demo", "__pycache__"),
     )
-    for path in (copy / "run/model.py", copy / "study/work/asking.py", copy / "tasks/answering.py"):
+    for path in (
+        copy / "run/decoder.py",
+        copy / "study/work/asking.py",
+        copy / "tasks/answering.py",
+    ):
         text = path.read_text()
         assert "_" in text
         path.write_text(

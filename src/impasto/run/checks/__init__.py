@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 
-from impasto.model.check import check, refuse_above, rows_differ
-from impasto.model.failing import failing
-from impasto.model.opened import OpenedModel
+from impasto.model.checks.decoder import check, refuse_above, rows_differ
+from impasto.model.checks.failing import failing
+from impasto.model.decoder import OpenedModel
 from impasto.run.checks.layers import check_layers
 from impasto.run.checks.places import settle_positions
 from impasto.run.checks.reasons import reason

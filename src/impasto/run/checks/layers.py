@@ -9,17 +9,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from impasto.model.anatomy import ModelError
-from impasto.model.check import refuse_above, rows_differ
-from impasto.model.failing import failing
-from impasto.model.opened import Entered, OpenedModel
-from impasto.model.wide import are_alike
+from impasto.model.checks.decoder import refuse_above, rows_differ
+from impasto.model.checks.failing import failing
+from impasto.model.decoder import Entered, OpenedModel
+from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.stacked_blocks import are_alike
 from impasto.plan.program import RowMode, whole_layer
+from impasto.run.batching.prefix_tree import chain
+from impasto.run.batching.request import TokenRequest
 from impasto.run.checks.texts import BEYOND, Lengths, draw
-from impasto.run.passage import Passage
-from impasto.run.rows import first_batch
-from impasto.run.trie import chain
-from impasto.run.walk import State, Walker
+from impasto.run.execute.executor import Executor, State
+from impasto.run.execute.rows import first_batch
 
 _WAYS: tuple[tuple[RowMode, str], ...] = (
     ("split", "packed rows"),
@@ -93,16 +93,16 @@ def _most(model: OpenedModel, kinds: list[int], lengths: Lengths) -> int:
 def _check(model: OpenedModel, kinds: list[int], tokens: int) -> None:
     ids = draw(model, tokens)
     scored = range(tokens - BEYOND, tokens)
-    walker = Walker(model, first_batch([chain(0, Passage(ids, scored, {}))], model.device))
+    executor = Executor(model, first_batch([chain(0, TokenRequest(ids, scored, {}))], model.device))
     places = torch.arange(tokens, device=model.device)[None]
     entered: Entered = model.enter(torch.tensor([ids], device=model.device), places)
     states: Tensor = entered.states  # with the masks that the model itself makes
-    current = walker.batch.pick(states)
+    current = executor.batch.pick(states)
     for layer in kinds:
         own = model.blocks[layer](states, entered.arguments[layer])[0, scored.start :]
         for rows, what in _WAYS:
             state = State(states, current)
-            found = walker.finish(walker.step(whole_layer(layer, rows), state))
+            found = executor.finish(executor.step(whole_layer(layer, rows), state))
             refuse_above(
                 model,
                 f"{what} do not give what layer {layer} gives in a text of {tokens} tokens: it "

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from impasto.model.anatomy import ModelError
-from impasto.model.check import allowed, difference
-from impasto.model.counted import PickedRows
-from impasto.model.failing import RAISED, is_out_of_memory
-from impasto.model.opened import OpenedModel
+from impasto.model.arguments.counted import PickedRows
+from impasto.model.checks.decoder import allowed, difference
+from impasto.model.checks.failing import RAISED, is_out_of_memory
+from impasto.model.decoder import OpenedModel
+from impasto.model.structure.anatomy import ModelError
 
 _TOKENS = 9
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from impasto.model.anatomy import ModelError
-from impasto.model.check import Reading, read_bare
-from impasto.model.lengths import named_lengths
-from impasto.model.opened import OpenedModel
+from impasto.model.arguments.lengths import named_lengths
+from impasto.model.checks.decoder import Reading, read_bare
+from impasto.model.decoder import OpenedModel
+from impasto.model.structure.anatomy import ModelError
 
 USUAL, LEAST = 40, 16  # tokens
 BEYOND = 8  # tokens that are read beyond the longest length

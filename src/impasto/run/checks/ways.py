@@ -11,23 +11,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from impasto.model.block import Block
-from impasto.model.check import Reading, allowed, rows_differ
-from impasto.model.failing import RAISED, is_out_of_memory
-from impasto.model.opened import OpenedModel
+from impasto.model.checks.decoder import Reading, allowed, rows_differ
+from impasto.model.checks.failing import RAISED, is_out_of_memory
+from impasto.model.decoder import OpenedModel
+from impasto.model.structure.block import Block
 from impasto.plan.program import Program, RowMode, Run, Split, whole_layer
-from impasto.run.attention import Scores, chosen_attention, few_row_attention
-from impasto.run.begun import Text, going
-from impasto.run.bundle import rows_per_call
+from impasto.run.attention.choice import Scores, chosen_attention, few_row_attention
+from impasto.run.batching.batches import rows_per_call
+from impasto.run.batching.prefix_tree import PrefixTree, chain
+from impasto.run.batching.request import TokenRequest
 from impasto.run.checks.texts import Texts
-from impasto.run.lockstep import next_batch
-from impasto.run.passage import Passage
-from impasto.run.reading import read
-from impasto.run.rooms import Rooms
-from impasto.run.rows import first_batch, following_batch
-from impasto.run.schedule import Call, Operation, Parted, schedule
-from impasto.run.trie import Trie, chain
-from impasto.run.walk import State, Walker
+from impasto.run.execute.executor import Executor, State
+from impasto.run.execute.rows import first_batch, following_batch
+from impasto.run.generate.call_order import BeginCurrent, BlockCall, Operation, call_order
+from impasto.run.generate.decode_batch import next_batch
+from impasto.run.generate.decode_step import read
+from impasto.run.generate.decoding_plan import GeneratedText, unfinished
+from impasto.run.kv.pool import KVPool
 
 Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
 """What the engine found, and what the bare model says: rows × width, both."""
@@ -54,14 +54,14 @@ def _layers(model: OpenedModel, rows: RowMode) -> tuple[Run, ...]:
     return tuple(whole_layer(layer, rows) for layer in model.present)
 
 
-def _walked(model: OpenedModel, walker: Walker, rows: RowMode) -> tuple[Tensor, State]:
+def _walked(model: OpenedModel, executor: Executor, rows: RowMode) -> tuple[Tensor, State]:
     """Walk the layers that are there; return logits of what is predicted, and the state."""
-    state = walker.start()
+    state = executor.start()
     if rows != "joint":
-        state = walker.step(Split(), state)
+        state = executor.step(Split(), state)
     for each in _layers(model, rows):
-        state = walker.step(each, state)
-    return model.leave(walker.finish(state)), state
+        state = executor.step(each, state)
+    return model.leave(executor.finish(state)), state
 
 
 def _packed(model: OpenedModel, texts: Texts) -> list[Pair]:
@@ -72,8 +72,8 @@ def _packed(model: OpenedModel, texts: Texts) -> list[Pair]:
     """
     ids = texts.long.ids
     scored = range((len(ids) - 1) % 2, len(ids), 2)
-    walker = Walker(model, first_batch([chain(0, Passage(ids, scored, {}))], model.device))
-    logits, _ = _walked(model, walker, "split")
+    executor = Executor(model, first_batch([chain(0, TokenRequest(ids, scored, {}))], model.device))
+    logits, _ = _walked(model, executor, "split")
     return [(logits, texts.long.logits[scored.start :: scored.step])]
 
 
@@ -120,32 +120,34 @@ def _beginning(own: Reading) -> Reading:
 def _each_held(model: OpenedModel, own: Reading, tail: int) -> list[Pair]:
     count = len(own.ids)
     scored = range(count - tail, count)
-    walker = Walker(model, first_batch([chain(0, Passage(own.ids, scored, {}))], model.device))
+    executor = Executor(
+        model, first_batch([chain(0, TokenRequest(own.ids, scored, {}))], model.device)
+    )
     pairs = []
     for layer in reversed(model.present):  # so that none finds what one before it left behind
         states = own.before[layer]
-        state = State(states, walker.batch.pick(states))
-        found = walker.finish(walker.step(whole_layer(layer, "kv-only"), state))
+        state = State(states, executor.batch.pick(states))
+        found = executor.finish(executor.step(whole_layer(layer, "kv-only"), state))
         pairs.append((found, own.after[layer][0, scored.start :]))
     return pairs
 
 
 def _following(model: OpenedModel, texts: Texts) -> list[Pair]:
-    """Read a beginning once, and behind it a trie of two texts, beside one that is shorter."""
+    """Read a beginning once, and behind it a prefix tree of two texts, beside one that is shorter."""
     long, other, shared = texts.long, texts.other, texts.shared
     end = len(other.ids) - 1
-    tries = [Trie(), chain(0, Passage(other.ids[:end], range(shared, end), {}))]
-    tries[0].add(0, Passage(long.ids, range(shared, len(long.ids)), {}))
-    tries[0].add(1, Passage(other.ids, range(shared, len(other.ids)), {}))
-    beginning = first_batch([chain(0, Passage(long.ids[:shared], range(0), {}))], model.device)
-    prefix = Walker(model, beginning, records=True)
-    batch = following_batch(beginning, [trie.cut(shared) for trie in tries])
-    walker = Walker(model, batch, prefix=prefix)
-    logits, _ = _walked(model, walker, "split")
-    branching, alone = logits.split([len(trie.scored) for trie in tries])
+    prefix_trees = [PrefixTree(), chain(0, TokenRequest(other.ids[:end], range(shared, end), {}))]
+    prefix_trees[0].add(0, TokenRequest(long.ids, range(shared, len(long.ids)), {}))
+    prefix_trees[0].add(1, TokenRequest(other.ids, range(shared, len(other.ids)), {}))
+    beginning = first_batch([chain(0, TokenRequest(long.ids[:shared], range(0), {}))], model.device)
+    prefix = Executor(model, beginning, records=True)
+    batch = following_batch(beginning, [prefix_tree.cut(shared) for prefix_tree in prefix_trees])
+    executor = Executor(model, batch, prefix=prefix)
+    logits, _ = _walked(model, executor, "split")
+    branching, alone = logits.split([len(prefix_tree.scored) for prefix_tree in prefix_trees])
     return [
-        (branching[tries[0].predictions[0]], long.logits[shared:]),
-        (branching[tries[0].predictions[1]], other.logits[shared:]),
+        (branching[prefix_trees[0].predictions[0]], long.logits[shared:]),
+        (branching[prefix_trees[0].predictions[1]], other.logits[shared:]),
         (alone, other.logits[shared:end]),
     ]
 
@@ -158,30 +160,30 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     readings, tail = [texts.long, texts.other], texts.tail
     ends = [max(1, len(own.ids) - tail - place) for place, own in enumerate(readings)]
     passages = [
-        Passage(own.ids[:end], range(max(0, end - 2), end), {})
+        TokenRequest(own.ids[:end], range(max(0, end - 2), end), {})
         for own, end in zip(readings, ends, strict=True)
     ]
-    tries = [chain(place, passage) for place, passage in enumerate(passages)]
-    walker = Walker(model, first_batch(tries, model.device), records=True)
-    logits, state = _walked(model, walker, "joint")
+    prefix_trees = [chain(place, passage) for place, passage in enumerate(passages)]
+    executor = Executor(model, first_batch(prefix_trees, model.device), records=True)
+    logits, state = _walked(model, executor, "joint")
     own = [r.logits[list(p.scored)] for r, p in zip(readings, passages, strict=True)]
     pairs = [(logits, torch.cat(own))]
 
     program = Program(_layers(model, "joint"))
-    written = [Text(end, [own.ids[end]]) for own, end in zip(readings, ends, strict=True)]
-    total = walker.batch.total
-    begun = going(program, written, total, dict(state.kept))
-    assert begun is not None, "no text is done"
+    written = [GeneratedText(end, [own.ids[end]]) for own, end in zip(readings, ends, strict=True)]
+    total = executor.batch.total
+    decoding = unfinished(program, written, total, dict(state.kept))
+    assert decoding is not None, "no text is done"
     length = max(ends) + tail + 1
-    rooms, span = Rooms.furnished([begun], length), slice(0, 2)
-    one = schedule([program], [span], [False], float(rows_per_call(model)))
+    rooms, span = KVPool.filled_with([decoding], length), slice(0, 2)
+    one = call_order([program], [span], [False], float(rows_per_call(model)))
     both = _as_both(model, span)
     for place, operations in enumerate([one, both, both][:tail]):
         before = [end + place for end in ends]
         tokens = [own.ids[at] for own, at in zip(readings, before, strict=True)]
         batch = next_batch(model, tokens, before, total, length)
         with chosen_attention(model, few_row_attention(Scores())):
-            states = read(Walker(model, batch), operations, rooms, [span])
+            states = read(Executor(model, batch), operations, rooms, [span])
         wanted = [own.logits[at] for own, at in zip(readings, before, strict=True)]
         pairs.append((model.leave(states[:, 0]), torch.stack(wanted)))
     return pairs
@@ -189,8 +191,8 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
 
 def _as_both(model: OpenedModel, span: slice) -> list[Operation]:
     """Return the operations that run new tokens as earlier and as current ones."""
-    calls = [Call(range(1), span, each) for each in _layers(model, "split")]
-    return [Parted(span), *calls]
+    calls = [BlockCall(range(1), span, each) for each in _layers(model, "split")]
+    return [BeginCurrent(span), *calls]
 
 
 WAYS = (

@@ -1,1 +1,1 @@
-"""Plans on encoders: no current token, no cache; every token sees all others."""
+"""Encoders: batches of sentences, their executor, and masked-LM scores."""

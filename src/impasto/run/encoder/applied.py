@@ -6,21 +6,21 @@ from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
 from impasto.plan.program import Program
-from impasto.run.encoder.walk import EncoderWalker
-from impasto.run.watch import Watch
+from impasto.run.apply.outputs import OutputCollector
+from impasto.run.encoder.executor import EncoderExecutor
 
 
 def run_applied(
-    model: OpenedEncoder, program: Program, prepared: Prepared, watch: Watch
+    model: OpenedEncoder, program: Program, prepared: Prepared, outputs: OutputCollector
 ) -> Float[Tensor, "batch tokens hidden"]:
     """Return the states of depth T of what the model's own forward prepared; all rows go on."""
     blank = torch.zeros(prepared.states.shape[:2], dtype=torch.long, device=prepared.states.device)
     none = blank[:, :0]
-    walker = EncoderWalker(model, Sentences(blank, blank == 0), none, none.bool(), prepared)
-    state = walker.start()
-    with watch:
-        watch.passed(state.latest)
+    executor = EncoderExecutor(model, Sentences(blank, blank == 0), none, none.bool(), prepared)
+    state = executor.start()
+    with outputs:
+        outputs.passed(state.latest)
         for instruction in program.instructions:
-            state = walker.step(instruction, state)
-            watch.passed(state.latest)
+            state = executor.step(instruction, state)
+            outputs.passed(state.latest)
     return state.latest

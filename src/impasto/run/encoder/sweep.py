@@ -10,10 +10,10 @@ from torch import Tensor
 from impasto.model.encoder import OpenedEncoder
 from impasto.plan import Plan
 from impasto.plan.program import lower
-from impasto.run.encoder.sentences import Sentence, bytes_per_row, open_shelf, shelves
-from impasto.run.memory import Queue
-from impasto.run.meter import Meter
-from impasto.run.tree import plant, walk
+from impasto.run.batching.memory import Queue
+from impasto.run.batching.progress import Meter
+from impasto.run.encoder.batches import Sentence, bytes_per_row, open_batch, sentence_batches
+from impasto.run.execute.plan_tree import plant, walk
 
 T = TypeVar("T")
 
@@ -44,16 +44,18 @@ def sweep(
         return
     tree = plant([lower(plan).instructions for plan in plans])
     width = max(len(sentence.ids) for sentence in sentences)
-    queue = Queue(shelves(model, tree, sentences, memory), bytes_per_row(model, tree, width))
+    queue = Queue(
+        sentence_batches(model, tree, sentences, memory), bytes_per_row(model, tree, width)
+    )
     meter = Meter(progress, queue.rows * tree.size)
-    for shelf in queue:
-        step = lambda rows=shelf.rows: meter.add(rows)  # noqa: E731
+    for batch in queue:
+        step = lambda rows=batch.rows: meter.add(rows)  # noqa: E731
         try:
-            walker, donors = open_shelf(model, sentences, shelf, sorted(tree.injects))
-            for plan, state in walk(tree, walker, donors, step):
-                yield plan, shelf.sentences, read(shelf.sentences, walker.finish(state))
+            executor, donors = open_batch(model, sentences, batch, sorted(tree.injects))
+            for plan, state in walk(tree, executor, donors, step):
+                yield plan, batch.sentences, read(batch.sentences, executor.finish(state))
         except (RuntimeError, MemoryError) as error:
-            queue.failed(shelf, error)
+            queue.failed(batch, error)
 
 
 @torch.no_grad()
@@ -63,9 +65,9 @@ def depths(
     """Return, per sentence (every row wanted), its states at depth 0 and after each layer step."""
     tree = plant(lower(plan).beginnings)
     found: list[Tensor] = [torch.empty(0)] * len(sentences)
-    for shelf in shelves(model, tree, sentences, None) if sentences else ():
-        walker, donors = open_shelf(model, sentences, shelf, sorted(tree.injects))
-        each = [state.latest.to(model.device) for _, state in walk(tree, walker, donors)]
-        for index, states in zip(shelf.sentences, torch.stack(each, 1), strict=True):
+    for batch in sentence_batches(model, tree, sentences, None) if sentences else ():
+        executor, donors = open_batch(model, sentences, batch, sorted(tree.injects))
+        each = [state.latest.to(model.device) for _, state in walk(tree, executor, donors)]
+        for index, states in zip(batch.sentences, torch.stack(each, 1), strict=True):
             found[index] = states[:, : len(sentences[index].ids)]
     return found

@@ -55,7 +55,7 @@ class RemoteModel:
     @property
     def appended(self) -> tuple[int, ...]:
         """The special tokens that the tokenizer puts behind every text."""
-        from impasto.run.text import appended_tokens
+        from impasto.run.batching.tokenisation import appended_tokens
 
         bos = self.identity.get("add_bos_token")
         return appended_tokens(self.tokenizer, None if bos is None else bos == str(True))

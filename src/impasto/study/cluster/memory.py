@@ -11,8 +11,8 @@ import psutil
 import torch
 
 from impasto.error import UserError
-from impasto.model.load import weight_bytes
-from impasto.run.memory import readable
+from impasto.model.loading.load import weight_bytes
+from impasto.run.batching.memory import readable
 
 
 def check_room(name: str, options: Mapping[str, Any], gpus: float) -> None:

@@ -62,7 +62,7 @@ class Worker:
 
         torch.set_num_threads(self._threads)
         from impasto.run import Model, load
-        from impasto.run.memory import free_bytes
+        from impasto.run.batching.memory import free_bytes
         from impasto.study.cluster.memory import check_room
         from impasto.study.work.asking import device_of
         from impasto.study.work.identity import model_identity
@@ -116,7 +116,7 @@ class Worker:
 
 def _replied(make: Callable[[], Reply]) -> Reply:
     """Return what is made, or what went wrong."""
-    from impasto.run.memory import is_out_of_memory
+    from impasto.run.batching.memory import is_out_of_memory
 
     try:
         return make()

@@ -45,7 +45,7 @@ def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
     appended = getattr(model, "appended", ())
     if not appended:
         return
-    from impasto.run.text import AS_LM_EVAL, LEFT_OUT, appending_notice
+    from impasto.run.batching.tokenisation import AS_LM_EVAL, LEFT_OUT, appending_notice
 
     requests = [request for asking in asked for some in asking.requests for request in some]
     theirs = [

@@ -59,7 +59,7 @@ class InProcess:
     def free(self) -> int | None:
         """Half of what is free on the model's device."""
         from impasto.run import Encoder, Model
-        from impasto.run.memory import free_bytes
+        from impasto.run.batching.memory import free_bytes
 
         return free_bytes(self.model.hf.device) if isinstance(self.model, Model | Encoder) else None
 

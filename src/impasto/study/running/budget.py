@@ -22,7 +22,7 @@ def budget(
         return half, None
     if before <= 2 * half * FITS:
         return before, None
-    from impasto.run.memory import readable
+    from impasto.run.batching.memory import readable
 
     return half, (
         f"batches take {readable(half)} where the study began with {readable(before)}, which is "

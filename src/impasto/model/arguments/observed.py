@@ -1,0 +1,253 @@
+"""What one ordinary forward shows of how a model calls its blocks, and what they do with a cache.
+
+The forward reads three tokens, the first of them padding, with a cache that keeps nothing and only
+notes who writes to it. So nothing here depends on the numbers that layers carry themselves: layers
+that were pruned by hand, or stand at two places, are seen as they are called.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from impasto.model.checks.failing import RAISED, is_out_of_memory
+from impasto.model.structure.absent import first_present, is_absent, spans
+from impasto.model.structure.anatomy import Anatomy, ModelError
+from impasto.model.structure.block import Arguments
+from impasto.model.structure.stand_ins import Forward, Forwards, arity, parameters
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a block.
+
+    Attributes:
+        module: The block.
+        given: What it was called with, by name.
+        output: What it returned.
+        writes: How often it wrote keys and values to its cache.
+        asks: How often it asked its cache how many tokens that holds.
+        parts: What its parts returned, by name.
+    """
+
+    module: nn.Module
+    given: Arguments
+    output: Any = None
+    writes: int = 0
+    asks: int = 0
+    parts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The calls of a model's layers, by layer; None where a layer is absent."""
+
+    calls: list[Call | None]
+    cache_argument: str
+
+    @property
+    def present(self) -> list[Call]:
+        """The calls of the layers that are there."""
+        return [call for call in self.calls if call is not None]
+
+    @property
+    def outputs(self) -> int:
+        """The arity of what a block returns."""
+        return arity(self.present[0].output)
+
+
+class _Watching(DynamicCache):
+    """A cache that keeps nothing, and counts who writes and who asks for its length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = self.asks = 0
+
+    def update(  # type: ignore[override]
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        self.writes += 1
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        self.asks += 1
+        return 0
+
+
+@torch.no_grad()
+def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Observed:
+    """Watch every block that is there, and its parts, during one ordinary forward.
+
+    Raises:
+        ModelError: when blocks are not called once each and in order on states of the usual form,
+            or get no mask for each row, or no cache, or write to it more than once.
+    """
+    cache = _Watching()
+    try:
+        calls = _calls(hf, anatomy, cache, device)
+    except RAISED as error:
+        if not is_out_of_memory(error):
+            _refuse_unlike(hf, anatomy)
+        raise
+    name, layers = type(hf).__name__, [i for i, b in enumerate(anatomy.blocks) if not is_absent(b)]
+    _refuse_other_order(name, anatomy, layers, calls)
+    if any(_mask_dimensions(call) != 4 for call in calls):
+        _refuse_unlike(hf, anatomy)
+    for layer, call in zip(layers, calls, strict=True):
+        _refuse_other_form(hf, layer, call)
+    cached = {n for call in calls for n, value in call.given.items() if value is cache}
+    if len(cached) != 1:
+        raise ModelError(f"{name} does not hand its cache to its blocks")
+    if not any(call.writes for call in calls):
+        raise ModelError(f"{name}: none of its layers hands keys and values to its cache")
+    by_layer: list[Call | None] = [None] * len(anatomy.blocks)
+    for layer, call in zip(layers, calls, strict=True):
+        by_layer[layer] = call
+    return Observed(by_layer, cached.pop())
+
+
+def _calls(
+    hf: PreTrainedModel, anatomy: Anatomy, cache: _Watching, device: torch.device
+) -> list[Call]:
+    """Return the calls of the blocks that are there, in order."""
+    calls: list[Call] = []
+    running: list[Call] = []  # none while a block stands in for an absent one
+
+    def begins(module: nn.Module, args: tuple[Any, ...], given: Arguments) -> None:
+        names = parameters(type(module))
+        call = Call(module, dict(zip(names, args, strict=False)) | given)
+        call.writes, call.asks = -cache.writes, -cache.asks
+        calls.append(call)
+        running.append(call)
+
+    def ends(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        call = running.pop()
+        call.output = output
+        call.writes += cache.writes
+        call.asks += cache.asks
+
+    def told(name: str) -> Any:
+        def tell(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if running:
+                running[-1].parts[name] = output
+
+        return tell
+
+    hooks = []
+    for block in {id(b): b for b in anatomy.blocks if not is_absent(b)}.values():
+        hooks.append(block.register_forward_pre_hook(begins, with_kwargs=True))
+        hooks.append(block.register_forward_hook(ends))
+        inside = dict(block.named_modules())
+        hooks += [
+            inside[name].register_forward_hook(told(name))
+            for name in (*anatomy.attention, *anatomy.mlp)
+            if name in inside
+        ]
+    ids = torch.zeros(1, 3, dtype=torch.long, device=device)
+    present = torch.tensor([[0, 1, 1]], device=device)
+    absent = [block for block in anatomy.blocks if is_absent(block)]
+    try:
+        with Forwards([(block, _uncached(anatomy, cache)) for block in absent]):
+            hf(input_ids=ids, attention_mask=present, past_key_values=cache, use_cache=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:
+    """Raise for a model of which some layers have another part where most have an attention."""
+    children = {
+        layer: {name for name, _ in block.named_children()}
+        for layer, block in enumerate(anatomy.blocks)
+        if not is_absent(block)
+    }
+    attention = anatomy.attention[0].partition(".")[0]
+    others = [layer for layer, names in children.items() if attention not in names]
+    if others:
+        shared = set.intersection(*children.values())
+        instead = sorted(set().union(*(children[index] for index in others)) - shared)
+        raise ModelError(
+            f"{type(hf).__name__} cannot be opened: layers {spans(others)} have "
+            f"{', '.join(instead) or 'nothing'} where others have {attention}; plans run on models "
+            "whose layers mix tokens by attention alone, with keys and values"
+        )
+
+
+def _uncached(anatomy: Anatomy, cache: _Watching) -> Forward:
+    """Return the forward of a block that is there, to run without cache in an absent one's place.
+
+    What comes out is of the form that the model expects of its blocks.
+    """
+    block = first_present(anatomy.blocks)
+    assert block is not None, "find_anatomy found one"
+
+    def uncached(*args: Any, **kwargs: Any) -> Any:
+        kwargs = {name: None if value is cache else value for name, value in kwargs.items()}
+        return block.forward(*(None if value is cache else value for value in args), **kwargs)
+
+    return uncached
+
+
+def _refuse_other_order(name: str, anatomy: Anatomy, layers: list[int], calls: list[Call]) -> None:
+    """Raise unless every block was called once for each of its places, upwards."""
+    wanted = [id(anatomy.blocks[layer]) for layer in layers]
+    called = [id(call.module) for call in calls]
+    if called == wanted:
+        return
+    first = {id(anatomy.blocks[layer]): layer for layer in reversed(layers)}
+    more, less = Counter(called), Counter(wanted)
+    for block, layer in first.items():
+        if more[block] != less[block]:
+            places = "" if less[block] == 1 else f", which stands at {less[block]} places,"
+            raise ModelError(
+                f"{name} cannot be opened: its own forward calls layer {layer}{places} "
+                f"{_times(more[block])}; plans run each layer where they name it"
+            )
+    order = ", ".join(str(first[block]) for block in called)
+    raise ModelError(f"{name} cannot be opened: its own forward calls its layers as {order}")
+
+
+def _times(count: int) -> str:
+    return {0: "not at all", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _mask_dimensions(call: Call) -> int:
+    mask = call.given.get("attention_mask")
+    return mask.ndim if isinstance(mask, Tensor) else 0
+
+
+def _refuse_other_form(hf: PreTrainedModel, layer: int, call: Call) -> None:
+    """Raise unless a block reads states and a mask as plans can make them."""
+    name, states = type(hf).__name__, call.given.get("hidden_states")
+    if states is None:
+        raise ModelError(
+            f"{name} cannot be opened: layer {layer} takes no hidden_states, as layers do, but "
+            f"{', '.join(parameters(type(call.module)))}"
+        )
+    if not isinstance(states, Tensor) or states.ndim != 3:
+        shape = tuple(states.shape) if isinstance(states, Tensor) else type(states).__name__
+        raise ModelError(
+            f"{name} cannot be opened: layer {layer} reads states of the form {shape}, and plans "
+            "run on one state a token (batch × tokens × hidden)"
+        )
+    if call.writes > 1:
+        raise ModelError(
+            f"{name} cannot be opened: layer {layer} writes keys and values {_times(call.writes)} "
+            "in one call, and plans keep one pair of them for each layer"
+        )
+    mask: Any = call.given.get("attention_mask")
+    if _mask_dimensions(call) != 4:
+        raise ModelError(
+            f"{name} cannot be opened: layer {layer} is called without a mask for each row, which "
+            "earlier and current tokens side by side need (attn_implementation="
+            f"{hf.config._attn_implementation!r}; 'sdpa' and 'eager' take one)"
+        )
+    if mask.dtype == torch.bool and not bool(mask[0, 0, 2, 2]):
+        raise ModelError(
+            f"{name} cannot be opened: the mask of layer {layer} says what is hidden, not what is "
+            "seen, so no mask of another form can stand in its place"
+        )

@@ -1,0 +1,1 @@
+"""What plans take for granted, checked on the model at hand."""

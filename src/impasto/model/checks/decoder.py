@@ -1,0 +1,239 @@
+"""What plans take for granted about a decoder's blocks, proved on the model at hand.
+
+Two claims, on a text that the bare model has read, about the layers that are loaded: running every
+block in order from what the model's own forward prepares gives the model's own logits; and a block
+is residual + attention + MLP, so that either part can be left out and nothing else changes.
+:mod:`impasto.run.checks` proves that the other ways in which blocks are called give the same. A
+family that nobody thought of works if all of it holds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from impasto.model.decoder import Opened, OpenedModel
+from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.shape import ACTIVE_EXPERTS
+from impasto.model.structure.stand_ins import first_tensor
+
+_MOST_ROWS = 0.7  # of a model with experts in half precision; see `rows_differ`
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the bare model made of a text, in one forward without a cache.
+
+    Attributes:
+        ids: The text.
+        logits: Its logits after each token.
+        before: What each layer read, by layer.
+        after: What each layer returned.
+    """
+
+    ids: list[int]
+    logits: Float[Tensor, "tokens vocab"]
+    before: dict[int, Float[Tensor, "1 tokens hidden"]]
+    after: dict[int, Float[Tensor, "1 tokens hidden"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was measured, each as the largest difference relative to the values.
+
+    Attributes:
+        logits: Identity plan against the model's own logits.
+        silence: A block with both parts left out against its input.
+        parts: A block against its two parts put together.
+        wiring: How they go together: the MLP reads what attention ``sequential``-ly left, or
+            both read the block's input in ``parallel``.
+    """
+
+    logits: float
+    silence: float
+    parts: float
+    wiring: str
+
+
+@torch.no_grad()
+def read_bare(model: OpenedModel, ids: Sequence[int]) -> Reading:
+    """Let the model read a text by its own forward, which passes over absent layers."""
+    before: list[Tensor] = []
+    after: list[Tensor] = []
+    names = {id(model.blocks[layer].module): model.blocks[layer].module for layer in model.present}
+
+    def begins(module: torch.nn.Module, args: tuple[Tensor, ...], given: Arguments) -> None:
+        before.append(args[0] if args else given["hidden_states"])
+
+    def ends(module: torch.nn.Module, args: object, output: object) -> None:
+        after.append(first_tensor(output))
+
+    hooks = [m.register_forward_pre_hook(begins, with_kwargs=True) for m in names.values()]
+    hooks += [module.register_forward_hook(ends) for module in names.values()]
+    try:
+        logits = model.own_logits(torch.tensor([list(ids)], device=model.device))[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Reading(
+        list(ids),
+        logits,
+        dict(zip(model.present, before, strict=True)),
+        dict(zip(model.present, after, strict=True)),
+    )
+
+
+@torch.no_grad()
+def check(model: OpenedModel, own: Reading) -> Check:
+    """Check a model that was just opened on a text that it has read.
+
+    Raises:
+        ModelError: when a claim does not hold, saying which and by how much.
+    """
+    ids = torch.tensor([own.ids], device=model.device)
+    entered = model.enter(ids, torch.arange(len(own.ids), device=model.device)[None])
+    states = entered.states
+    silences: list[float] = []
+    sequential: list[float] = []
+    parallel: list[float] = []
+    for layer in model.present:
+        block, arguments = model.blocks[layer], entered.arguments[layer]
+        silent, one_by_one, side_by_side, after = _taken_apart(block, states, arguments)
+        silences.append(rows_differ(model, silent, states))
+        sequential.append(rows_differ(model, one_by_one, after))
+        parallel.append(rows_differ(model, side_by_side, after))
+        states = after
+    logits = refuse_above(
+        model,
+        "the identity plan does not give the model's own logits",
+        rows_differ(model, model.leave(states[0]), own.logits),
+        lambda: _why(model, own, entered.states),
+    )
+    silence, layer = _worst(model, silences)
+    refuse_above(
+        model,
+        f"a block without attention and MLP changes its input (layer {layer})",
+        silence,
+        lambda: _lacking(model, layer, silence),
+    )
+    is_sequential = _worst(model, sequential) <= _worst(model, parallel)
+    parts, layer = _worst(model, sequential if is_sequential else parallel)
+    refuse_above(model, f"a block is not residual + attention + MLP (layer {layer})", parts)
+    return Check(logits, silence, parts, "sequential" if is_sequential else "parallel")
+
+
+def _worst(model: OpenedModel, differences: Sequence[float]) -> tuple[float, int]:
+    """Return the largest difference, or NaN, and the layer that it was found at."""
+    every = torch.tensor(differences)
+    return float(every.max()), model.present[int(every.argmax())]
+
+
+def _why(model: OpenedModel, own: Reading, entered: Tensor) -> "Reason | None":
+    """Say why blocks run one by one give other logits, where that can be seen."""
+    last: int | None = None
+    for layer in model.present:
+        if last is not None:
+            found = difference(own.before[layer], own.after[last])
+            if not found <= allowed(model):
+                between = f"its own forward changes the states between layers {last} and {layer}"
+                return Reason(between, found)
+        last = layer
+    again = read_bare(model, own.ids)
+    found = difference(again.logits, own.logits)
+    if not found <= allowed(model):
+        return Reason("its own forward gives other logits when it reads the same text again", found)
+    found = difference(entered, own.before[model.present[0]])
+    if not found <= allowed(model):
+        return Reason("its first layer is handed other states when no layer runs behind it", found)
+    return None
+
+
+def _lacking(model: OpenedModel, layer: int, found: float) -> "Reason | None":
+    """Say so where a block that is no residual + parts lacks one of them."""
+    block = model.blocks[layer]
+    lacks = [n for n, part in (("attention", block.attention), ("MLP", block.mlp)) if not part]
+    if not lacks:
+        return None
+    names = ", ".join(name for name, _ in block.module.named_children())
+    known = "+".join(model.anatomy.attention if lacks[0] == "attention" else model.anatomy.mlp)
+    return Reason(
+        f"layer {layer} has no {' and no '.join(lacks)} of the kind that other layers have "
+        f"({known}); what it does have ({names}) is more than plans can leave out",
+        found,
+    )
+
+
+def _taken_apart(
+    block: Block, states: Tensor, arguments: Arguments
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return a block's output with both parts silent, one after the other, side by side, whole."""
+    attended = block(states, arguments, "attention")
+    with block.without("attention", "mlp"):
+        silent = block(states, arguments)
+    side_by_side = attended + block(states, arguments, "mlp") - states
+    return silent, block(attended, arguments, "mlp"), side_by_side, block(states, arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a claim does not hold: another that does not, and by how much."""
+
+    claim: str
+    difference: float
+
+
+def demand(model: Opened, claim: str, found: Tensor, expected: Tensor) -> float:
+    """Return how far two tensors differ; raise ModelError, with the claim, if that is too far."""
+    return refuse_above(model, claim, difference(found, expected))
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest value."""
+    expected = expected.to(found.device).float()
+    return float((found.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+
+
+def rows_differ(model: Opened, found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference of rows, relative to the largest value.
+
+    In half precision, rounding alone sends a token to another expert now and then. So there, what
+    most rows stay below is what counts.
+    """
+    if allowed(model) < _HALF or not _has_experts(model):
+        return difference(found, expected)
+    expected = expected.to(found.device).float()
+    rows = (found.float() - expected).abs().flatten(0, -2).amax(-1)
+    return float(rows.quantile(_MOST_ROWS) / expected.abs().max().clamp(min=1e-6))
+
+
+def _has_experts(model: Opened) -> bool:
+    config = model.hf.config.get_text_config(decoder=True)
+    return any(getattr(config, name, None) for name in ACTIVE_EXPERTS)
+
+
+_HALF = 5e-2
+
+
+def allowed(model: Opened) -> float:
+    """Return the largest relative difference that counts as rounding for a model's numbers."""
+    return 1e-4 if model.hf.dtype in (torch.float32, torch.float64) else _HALF
+
+
+def refuse_above(
+    model: Opened, claim: str, found: float, why: Callable[[], Reason | None] = lambda: None
+) -> float:
+    """Return a relative difference; raise ModelError, with the claim, if it is too large.
+
+    ``why`` is asked then, and may know a claim that says more.
+    """
+    limit = allowed(model)
+    if found <= limit:  # a NaN is refused too
+        return found
+    reason = why() or Reason(claim, found)
+    raise ModelError(
+        f"{type(model.hf).__name__} cannot be opened: {reason.claim} "
+        f"(relative difference {reason.difference:.1e}, allowed {limit:.0e})"
+    )

@@ -1,0 +1,52 @@
+"""What a model's own code raises while it is checked, told as the reason that it is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from impasto.error import UserError
+from impasto.model.structure.anatomy import ModelError
+
+RAISED = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    AssertionError,
+)
+
+
+@contextmanager
+def failing(name: str, doing: str) -> Iterator[None]:
+    """Return a context in which a failure of a model's code is a reason to refuse the model.
+
+    Args:
+        name: The model's class.
+        doing: What it does in the context.
+
+    Raises:
+        ModelError: when something fails in it, unless it was for want of memory.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except RAISED as error:
+        if is_out_of_memory(error):
+            raise
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise ModelError(
+            f"{name} cannot be opened: its own code fails when it {doing}: "
+            f"{type(error).__name__}: {first}"
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -1,0 +1,55 @@
+"""What an exported folder says about itself: which model it is, and which plan runs on it.
+
+The folder's ``config.json`` is the source's own under another ``model_type``, with one section
+more. So nothing takes it for the source, and :func:`impasto.load` finds the source in it without
+running the code that lies beside it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+from impasto.model.structure.anatomy import ModelError
+from impasto.plan import Plan
+
+SECTION = "impasto"
+TYPE_PREFIX = "impasto_"
+
+
+@dataclass(frozen=True)
+class PlannedFolder:
+    """A folder that :func:`impasto.export` wrote for a plan that no plain checkpoint can hold.
+
+    Attributes:
+        plan: The plan; its layers, each once, are what the folder holds.
+        family: The ``model_type`` of the source.
+        config: The source's own configuration.
+    """
+
+    plan: Plan
+    family: str
+    config: PreTrainedConfig
+
+
+def read_planned(config: dict[str, Any]) -> PlannedFolder | None:
+    """Read a ``config.json``; None for that of any other model.
+
+    Raises:
+        ModelError: when it is one, but of a family that this transformers does not know.
+    """
+    section = config.get(SECTION)
+    kind = str(config.get("model_type", ""))
+    if not isinstance(section, dict) or not kind.startswith(TYPE_PREFIX):
+        return None
+    family = kind.removeprefix(TYPE_PREFIX)
+    if family not in CONFIG_MAPPING:
+        raise ModelError(f"the exported model is a {family}, which this transformers does not know")
+    try:
+        plan, architecture = Plan.from_json(section["json"]), section["architecture"]
+    except KeyError as error:
+        raise ModelError(f"config.json is damaged: its section {SECTION} lacks {error}") from None
+    added = (SECTION, "auto_map", "model_type", "architectures")
+    own = {name: value for name, value in config.items() if name not in added}
+    own["architectures"] = [architecture]
+    return PlannedFolder(plan, family, CONFIG_MAPPING[family].from_dict(own))

@@ -1,0 +1,98 @@
+"""What Hugging Face's libraries raise for a checkpoint that cannot be read, and why, in words.
+
+A configuration, a tokenizer or weights may be damaged, of another form, or of a newer release; what
+comes of that is an error of whatever code trips over it first. Nothing here hides one: it is raised
+again as a ``ModelError`` that names the model, or, for a tokenizer, told in a warning.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from impasto.error import UserError
+from impasto.model.structure.anatomy import ModelError
+
+T = TypeVar("T")
+
+# What a file that is not as expected comes to. MemoryError and its like are not the file's fault.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    HfHubHTTPError,
+    EntryNotFoundError,
+)
+_OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.tiktoken")
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, in one line, with its kind where it says no sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    sentence = isinstance(error, OSError | ValueError | ImportError) and " " in said
+    return said if sentence else f"{type(error).__name__}: {said}"
+
+
+def naming_the_model(read: Callable[..., T]) -> Callable[..., T]:
+    """Have a function whose first argument is a model's name say which model cannot be read."""
+
+    @wraps(read)
+    def reading(name: str | os.PathLike[str], *args: Any, **options: Any) -> T:
+        try:
+            return read(name, *args, **options)
+        except UserError:
+            raise
+        except UNREADABLE as error:
+            raise ModelError(
+                f"model {os.fspath(name)!r} cannot be read: {reason_of(error)}"
+            ) from error
+
+    return reading
+
+
+def read_tokenizer(place: str, **options: Any) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder or a hub id.
+
+    Raises:
+        ModelError: when there is none, or it cannot be read; the message says why.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(place, **options)
+    except Exception as error:
+        # The package tokenizers raises Exception itself for a file that it cannot read.
+        if not isinstance(error, UNREADABLE) and type(error) is not Exception:
+            raise
+        raise ModelError(f"the tokenizer of {place} cannot be read: {reason_of(error)}") from error
+
+
+def tokenizer_if_any(place: str, folder: Path | None, **options: Any) -> Any:
+    """Return the tokenizer that comes with a model; None where it has none that can be read.
+
+    Token ids work without one. Of a tokenizer that is there and cannot be read, a warning tells.
+
+    Args:
+        place: The folder or hub id.
+        folder: Where its files lie on this machine; None where they do not.
+        options: Passed on to ``from_pretrained``.
+    """
+    try:
+        return read_tokenizer(place, **options)
+    except ModelError as error:
+        if folder is not None and any(any(folder.glob(name)) for name in _OF_TOKENIZERS):
+            warnings.warn(f"{error}; prompts are token ids", stacklevel=2)
+        return None

@@ -1,0 +1,255 @@
+"""The attention that a model's modules run, chosen for one call and for nobody else.
+
+Transformers looks an attention function up by the name on a module's configuration. One name of
+our own is registered there, once, and nothing that was there is changed. For the length of a call,
+the attention modules of the model at hand find a copy of their configuration with that name on it;
+which function it stands for is this thread's own choice (:func:`chosen_attention`). A thread that
+has chosen none, and calls the same model meanwhile, gets the attention that it had.
+
+What can be chosen is :mod:`impasto.run.attention.tree_sparse` (scoring), :func:`few_row_attention` (decoding) and
+the watching of weights (:mod:`impasto.run.queries.attention_entropy`). A mask that was not made
+(:mod:`impasto.run.attention.blockwise`) is understood in any case.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from impasto.model.arguments.mask_rules import Read
+from impasto.model.arguments.visibility import Window
+from impasto.model.checks.decoder import allowed, difference
+from impasto.model.decoder import OpenedModel
+from impasto.model.structure.block import Arguments
+from impasto.run.attention import blockwise
+from impasto.run.attention.blockwise import UnmadeError, UnmadeMask
+from impasto.run.attention.geometry import Geometry
+
+FEW_ROWS = 8
+
+Attention = Callable[..., tuple[Tensor, Any]]
+"""What transformers calls for attention; a chosen one is handed the stock function first."""
+
+STOCK = "sdpa"  # the attention that another may be chosen in place of
+_NAME = "impasto"
+_CONFIGURED = "_attn_implementation_internal"  # the attribute that holds the name
+
+_chosen: ContextVar[Attention | None] = ContextVar("the attention of this call", default=None)
+
+
+def _dispatch(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **further: Any
+) -> tuple[Tensor, Any]:
+    """Attend as this thread has chosen; as transformers does where it has not.
+
+    A mask that was not made asks for attention by blocks, whatever was chosen.
+    """
+    stock, attend = ALL_ATTENTION_FUNCTIONS[STOCK], _chosen.get()
+    if attend is not None:
+        stock = partial(attend, stock)
+    if isinstance(attention_mask, UnmadeMask):
+        dropout, scaling = further.get("dropout", 0.0), further.get("scaling")
+        if is_plain(0.0, further):
+            return blockwise.attend(attention_mask, query, key, value, scaling, dropout), None
+        attention_mask = attention_mask.geometry.dense().to(query.device)
+    return stock(module, query, key, value, attention_mask, **further)
+
+
+ALL_ATTENTION_FUNCTIONS.register(_NAME, _dispatch)
+
+
+@contextmanager
+def chosen_attention(model: OpenedModel, attend: Attention | None) -> Iterator[None]:
+    """Return a context in which a model on ``sdpa`` attends so, as far as this thread calls it.
+
+    Modules that do not look their attention up by name keep their own; with None, all do.
+    """
+    if attend is None:
+        yield
+        return
+    token = _chosen.set(attend)
+    try:
+        with _named(attention_modules(model)):
+            yield
+    finally:
+        _chosen.reset(token)
+
+
+@contextmanager
+def own_attention(model: OpenedModel) -> Iterator[None]:
+    """Return a context in which blocks may be called with masks that were not made."""
+    with _named(attention_modules(model)):
+        yield
+
+
+def takes_unmade(model: OpenedModel) -> bool:
+    """Whether all blocks hand a mask on to attention unread: found out by trying, once."""
+    if model.takes_unmade is None:
+        model.takes_unmade = _takes_unmade(model)
+    return model.takes_unmade
+
+
+@torch.no_grad()
+def _takes_unmade(model: OpenedModel) -> bool:
+    """Call each block with a mask, and with one that was not made and says the same."""
+    if not attention_modules(model) or not model.takes_cache:
+        return False
+    positions = torch.arange(4, device=model.device)[None]
+    ids = positions % model.vocabulary
+    entered, bare = model.enter(ids, positions), model.enter(ids, positions, read=Read(0, 1))
+    real = torch.ones_like(positions, dtype=torch.bool)
+    geometry = Geometry(Window(2), positions, positions, real, positions, real, None, 0, 4)
+    mask: Arguments = {"attention_mask": geometry.dense()}
+    unmade: Arguments = {"attention_mask": UnmadeMask.of(geometry)}
+    states = entered.states
+    for layer in model.present:
+        block = model.blocks[layer]
+        after = block(states, entered.arguments[layer] | mask)
+        try:
+            with own_attention(model):
+                found = block(states, bare.arguments[layer] | unmade)
+        except UnmadeError:
+            return False
+        if not difference(found, after) <= allowed(model):
+            return False
+        states = after
+    return torch.equal(entered.states, bare.states)
+
+
+def attention_modules(model: OpenedModel) -> Sequence[nn.Module]:
+    """Return the modules whose attention can be chosen: found out by trying, once per opening."""
+    if model.attention_modules is None:
+        model.attention_modules = _find_modules(model)
+    return model.attention_modules
+
+
+@torch.no_grad()
+def _find_modules(model: OpenedModel) -> list[nn.Module]:
+    """Return the modules that look their attention up, of blocks that then give the same.
+
+    A block may hold a registry of its own, or compare names; it then keeps the attention it has.
+    """
+    found: list[nn.Module] = []
+    ids = torch.arange(3, device=model.device)[None] % model.vocabulary
+    entered = model.enter(ids, torch.arange(3, device=model.device)[None])
+    states = entered.states
+    for layer in model.present:
+        block, arguments = model.blocks[layer], entered.arguments[layer]
+        after = block(states, arguments)
+        modules = [module for module in block.module.modules() if _is_stock(module)]
+        calls: list[nn.Module] = []
+        token = _chosen.set(partial(_noting, calls))
+        try:
+            with _named(modules):
+                renamed = block(states, arguments)
+        finally:
+            _chosen.reset(token)
+        if calls and torch.equal(renamed, after):
+            found += modules
+        states = after
+    return found
+
+
+def _noting(
+    calls: list[nn.Module], stock: Attention, module: Any, *args: Any, **kwargs: Any
+) -> Any:
+    calls.append(module)
+    return stock(module, *args, **kwargs)
+
+
+def _is_stock(module: nn.Module) -> bool:
+    config = module.__dict__.get("config")
+    return getattr(config, _CONFIGURED, None) == STOCK
+
+
+@contextmanager
+def _named(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Return a context in which modules find the name of ours on their configurations.
+
+    Configurations are shared by modules, and by models; so a module is given a copy.
+    """
+    before = [module.__dict__["config"] for module in modules]
+    copies = {id(config): config for config in before}
+    for key, config in copies.items():
+        copies[key] = renamed = copy.copy(config)
+        renamed.__dict__[_CONFIGURED] = _NAME
+    try:
+        for module, config in zip(modules, before, strict=True):
+            module.__dict__["config"] = copies.get(id(config), config)
+        yield
+    finally:
+        for module, config in zip(modules, before, strict=True):
+            module.__dict__["config"] = config
+
+
+class Scores:
+    """Memory for the scores of an attention, which those of the next one are written over.
+
+    There are a few more at every token, which would leave gaps in the heap that the next do not fit
+    into. It belongs to one call.
+    """
+
+    def __init__(self) -> None:
+        self._held: Tensor | None = None
+
+    def of(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return memory of a shape for numbers like a tensor's: single precision, where it is."""
+        count, held = torch.Size(shape).numel(), self._held
+        if held is None or len(held) < count or held.device != like.device:
+            held = self._held = like.new_empty(count + count // 2)
+        return held[:count].view(torch.Size(shape))
+
+
+def few_row_attention(scores: Scores) -> Attention:
+    """Return an attention of few rows to many keys, as decoding has it, by two products.
+
+    Stock ``sdpa`` copies every key once for each query head that shares it, and torch's kernel
+    works through sequence and head one after the other, which is made for many rows. Here the query
+    heads that share a key are rows of one product. What is not of this kind is left to the stock.
+    No gradients can be taken of it.
+    """
+    return partial(_attend, scores)
+
+
+def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
+    """Say whether nothing but a mask is asked of an attention."""
+    return not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
+
+
+def _attend(
+    memory: Scores,
+    stock: Attention,
+    module: Any,
+    query: Float[Tensor, "batch heads rows width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys value_width"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **further: Any,
+) -> tuple[Tensor, Any]:
+    """Return what ``stock`` would, by way of it where rows are many or anything is unusual."""
+    is_full = query.dtype == torch.float32  # in less, scores must not be rounded on the way
+    is_usual = is_plain(dropout, further) and is_full and query.shape[2] <= FEW_ROWS
+    if attention_mask is None or not attention_mask.is_floating_point() or not is_usual:
+        return stock(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
+        )
+    batch, heads, rows, width = query.shape
+    groups, keys = key.shape[1:3]
+    folded = (batch * groups, heads // groups * rows, -1)
+    scaled = (query * (width**-0.5 if scaling is None else scaling)).reshape(folded)
+    scores = memory.of((batch, heads, rows, keys), query)
+    products = scores.view(folded)
+    torch.bmm(scaled, key.transpose(2, 3).flatten(0, 1), out=products)
+    scores += attention_mask
+    torch.softmax(scores, -1, out=scores)
+    found = torch.bmm(products, value.flatten(0, 1))
+    return found.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None

@@ -1,0 +1,154 @@
+"""Attention to what rows see, without the pairs that none of them sees.
+
+A mask says for every row and key whether the row sees it, and torch works through all of them. In a
+prefix tree a row sees its ancestors only: half of the pairs at most, fewer with every branch. Here rows
+are taken in blocks, and a block attends to the runs of keys that any of its rows sees. It stands in
+for ``sdpa`` while requests are scored on a processor, where pairs are what attention costs, and
+only where that saves more than the further calls cost. The sums are the same but for the zeros.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from impasto.run.attention.choice import Attention, is_plain
+
+BLOCK = 64  # rows that attend at once
+GAP = 32  # unseen keys between two runs that are not worth a cut
+CALL = 3e4  # what a call costs, in nanoseconds
+
+_Run = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A block of rows, the runs of keys that it sees, and what of them each row sees."""
+
+    entries: slice
+    rows: slice
+    runs: Sequence[_Run]
+    mask: Tensor  # entries × heads or 1 × rows × keys
+
+    def keys(self, every: Float[Tensor, "batch heads keys width"]) -> Tensor:
+        """Return the keys, or values, of these runs."""
+        mine = [every[self.entries, :, begin:end] for begin, end in self.runs]
+        return mine[0] if len(mine) == 1 else torch.cat(mine, 2)
+
+
+_Known = dict[int, tuple[Tensor, list[Piece]]]  # by id, with the mask, lest its id be another's
+
+
+def tree_sparse_attention(device: torch.device) -> Attention | None:
+    """Return an attention that passes over what no row of a block sees; None where it is slower."""
+    if device.type != "cpu":  # elsewhere a call costs more than the pairs
+        return None
+    return partial(_attend, {})
+
+
+def _attend(
+    known: _Known,
+    stock: Attention,
+    module: Any,
+    query: Float[Tensor, "batch heads rows width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys value_width"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **further: Any,
+) -> tuple[Tensor, Any]:
+    """Return what ``stock`` would, by way of it where nothing is saved or anything is unusual."""
+    found: list[Piece] = []
+    if attention_mask is not None and is_plain(dropout, further):
+        found = _known_pieces(known, attention_mask, query)
+    if not found:
+        return stock(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
+        )
+    each = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(each, 1) if each > 1 else x for x in (key, value))
+    attended = query.new_empty(*query.shape[:3], value.shape[3])
+    for piece in found:
+        attended[piece.entries, :, piece.rows] = scaled_dot_product_attention(
+            query[piece.entries, :, piece.rows],
+            piece.keys(key),
+            piece.keys(value),
+            attn_mask=piece.mask,
+            scale=scaling,
+        )
+    return attended.transpose(1, 2).contiguous(), None
+
+
+def _known_pieces(
+    known: _Known, mask: Tensor, query: Float[Tensor, "batch heads rows width"]
+) -> list[Piece]:
+    """Return the pieces of a mask, which are made at its first use."""
+    batch, heads, _, width = query.shape
+    pair = heads * pair_nanoseconds(width)
+    if mask.shape[0] != batch or mask[:, 0].numel() * pair < 4 * CALL:
+        return []
+    if id(mask) not in known:
+        known[id(mask)] = (mask, pieces(mask, pair))
+    return known[id(mask)][1]
+
+
+def pair_nanoseconds(width: int) -> float:
+    """Return about what a row and a key cost in one head: an exponential, and two products."""
+    return 1 + width / 16
+
+
+def pieces(mask: Tensor, pair: float) -> list[Piece]:
+    """Return what attention is cut into; nothing where all of it at once costs less.
+
+    Args:
+        mask: Batch × heads or 1 × rows × keys: True and False, or numbers that are added to scores.
+        pair: What a row and a key cost in all heads, in nanoseconds.
+    """
+    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
+    batch, _, rows, keys = mask.shape
+    found, cost = [], 0.0
+    for begin in range(0, rows, BLOCK):
+        block = slice(begin, min(begin + BLOCK, rows))
+        mine: NDArray[np.bool_] = seen[:, :, block].any(2).any(1).numpy()
+        if not mine.any(1).all():  # a block that sees nothing: what torch makes of that is torch's
+            return []
+        together, apart = _runs(mine.max(0)), [_runs(each) for each in mine]
+        height = (block.stop - block.start) * pair
+        at_once = batch * _size(together) * height + CALL
+        one_by_one = sum(map(_size, apart)) * height + batch * CALL
+        if at_once <= one_by_one:
+            chosen = [(slice(0, batch), together)]
+        else:
+            chosen = [(slice(entry, entry + 1), runs) for entry, runs in enumerate(apart)]
+        found += [_piece(mask, entries, block, runs) for entries, runs in chosen]
+        cost += min(at_once, one_by_one)
+    return found if cost < batch * rows * keys * pair + CALL else []
+
+
+def _piece(mask: Tensor, entries: slice, rows: slice, runs: Sequence[_Run]) -> Piece:
+    mine = torch.cat([mask[entries, :, rows, begin:end] for begin, end in runs], 3)
+    return Piece(entries, rows, runs, mine)
+
+
+def _runs(seen: NDArray[np.bool_]) -> list[_Run]:
+    """Return where runs of keys that are seen begin and end, joined over small gaps."""
+    edges = np.flatnonzero(np.diff(seen, prepend=False, append=False)).tolist()
+    runs: list[_Run] = []
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if runs and begin - runs[-1][1] < GAP:
+            runs[-1] = (runs[-1][0], end)
+        else:
+            runs.append((begin, end))
+    return runs
+
+
+def _size(runs: Sequence[_Run]) -> int:
+    return sum(end - begin for begin, end in runs)

@@ -1,0 +1,77 @@
+"""Batches that follow one prefix and walk together, so that it is walked once for all of them.
+
+A few-shot prompt stands before thousands of questions, which are too many rows for one call of a
+block. At every step the prefix goes first, then each batch, which finds its keys and values there.
+Only the states of all batches are there at once; what a block works on is one batch's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from impasto.plan.program import InjectDonor, Instruction, Occurrence
+from impasto.run.execute.executor import Executor, Splice, State
+from impasto.run.kv.cache import KeysValues, put_by
+
+
+class States(NamedTuple):
+    """Where the walks of some batches stand.
+
+    Attributes:
+        each: The state of each batch.
+        kept: What earlier tokens of all batches left at each attention, where that is recorded;
+            the first batch's entries come first.
+    """
+
+    each: tuple[State, ...]
+    kept: Mapping[Occurrence, KeysValues] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class GroupExecutor:
+    """The executors of some batches, all of one prefix or all of none."""
+
+    executors: Sequence[Executor]
+
+    def start(self) -> States:
+        """Return the state at depth 0."""
+        return States(tuple(executor.start() for executor in self.executors))
+
+    def step(self, instruction: Instruction, state: States) -> States:
+        """Run one instruction, on the prefix once."""
+        before = self.executors[0].ahead(instruction, state.each[0]).prefix
+        each, left = [], []
+        for executor, own in self._each(state):
+            after = executor.follow(instruction, own._replace(prefix=before))
+            left.append(after.kept)
+            each.append(after._replace(kept={}))
+        kept = {occurrence: put_by([one[occurrence] for one in left]) for occurrence in left[0]}
+        return States(tuple(each), {**state.kept, **kept})
+
+    def inject(
+        self,
+        instruction: InjectDonor,
+        state: States,
+        splice: Sequence[Splice],
+        donor: "GroupExecutor",
+        given: States,
+    ) -> States:
+        """Set target rows of each batch to its donors' rows at the same depth."""
+        parts = zip(self._each(state), splice, donor.executors, given.each, strict=True)
+        each = tuple(
+            executor.inject(instruction, own, rows, other, theirs)
+            for (executor, own), rows, other, theirs in parts
+        )
+        return state._replace(each=each)
+
+    def finish(self, state: States) -> Float[Tensor, "predictions hidden"]:
+        """Return the states that predictions are made from, batch by batch."""
+        return torch.cat([executor.finish(own) for executor, own in self._each(state)])
+
+    def _each(self, state: States) -> Iterator[tuple[Executor, State]]:
+        return zip(self.executors, state.each, strict=True)

@@ -1,0 +1,126 @@
+"""What decoders and encoders on which plans run have in common: what they are, not what they do."""
+
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, TypeVar
+
+from impasto.model.decoder import Opened
+from impasto.model.structure.shape import read_shape
+from impasto.plan import Plan
+from impasto.plan.cost import Shape
+from impasto.run.batching.tokenisation import (
+    AS_GIVEN,
+    LEFT_OUT,
+    Prompt,
+    Reader,
+    TextOptions,
+    appending_notice,
+)
+from impasto.run.calls import one_call
+from impasto.run.opening import opening
+
+M = TypeVar("M", bound=Opened)
+
+
+class Loaded(ABC, Generic[M]):
+    """A Hugging Face model on which plans run.
+
+    Attributes:
+        hf: The Hugging Face model itself, unchanged.
+        tokenizer: Its Hugging Face tokenizer, or None.
+        name: What it was loaded as.
+        plan: The plan that it was loaded for, or that an exported folder holds; only plans of its
+            layers run. None: all layers are there.
+        memory: The most bytes that a batch may take; None for half of what is free.
+        text_options: How its texts are read.
+        appending_is_told: Whether the user knows already that the tokenizer appends special tokens;
+            who asks many questions says it once and sets this.
+    """
+
+    memory: int | None = None
+    appending_is_told: bool = False
+    _keeps_appended: ClassVar[bool] = False  # whether texts keep the special tokens behind them
+
+    def __init__(
+        self,
+        hf: Any,
+        tokenizer: Any,
+        name: str,
+        plan: Plan | None = None,
+        text_options: TextOptions = AS_GIVEN,
+    ) -> None:
+        self.hf, self.tokenizer, self.name, self.plan = hf, tokenizer, name, plan
+        self._shape: tuple[M, Shape] | None = None
+        self._read_texts(text_options)
+
+    @property
+    @abstractmethod
+    def _opened(self) -> M:
+        """The model opened, anew where it has been changed since."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.family}, {self.num_layers} layers)"
+
+    @property
+    def checked(self) -> list[tuple[str, float | None]]:
+        """What the opening check found: claims, each with a relative difference, and the limit.
+
+        Behind these comes what was not checked (None), for the check's texts are too short.
+        """
+        return opening(self.hf).told()
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers T; plans name layers 0…T−1."""
+        return self._opened.num_layers
+
+    @property
+    def family(self) -> str:
+        """The family's name as its configuration gives it: ``llama``, ``bert``, …"""
+        return self.hf.config.model_type
+
+    @property
+    def max_positions(self) -> int | None:
+        """The most tokens of a request: the model's, where it says so, or a lower `max_length`."""
+        return self._reader.max_positions
+
+    @property
+    @one_call
+    def shape(self) -> Shape:
+        """What of the model costs something: weights by part, keys and values, parameters."""
+        if self._shape is None or self._shape[0] is not self._opened:
+            self._shape = self._opened, read_shape(self._opened)
+        return self._shape[1]
+
+    @property
+    def appended(self) -> tuple[int, ...]:
+        """The special tokens that the tokenizer puts behind every text, and that are left out."""
+        return self._reader.appended
+
+    def tokens(self, text: str, as_lm_eval: bool = False) -> list[int]:
+        """Return a text's token ids, with the special tokens that the tokenizer adds.
+
+        A decoder's texts go on: what the tokenizer appends to whole texts is left out. With
+        `as_lm_eval` it stays, as lm-eval reads prompts.
+        """
+        return self._reader.prompt(text, as_lm_eval)
+
+    def _read_texts(self, options: TextOptions) -> None:
+        """Read texts by these options from now on."""
+        self.text_options = options
+        self._reader = Reader(
+            self.tokenizer,
+            self._opened.vocabulary,
+            options.positions(self._opened.max_positions),
+            options.add_bos_token,
+            self._keeps_appended,
+        )
+
+    def _tell_appending(self, *prompts: Prompt) -> None:
+        """Warn once of a tokenizer that appends special tokens, where a prompt is a text."""
+        if self.appending_is_told or not any(isinstance(prompt, str) for prompt in prompts):
+            return
+        self.appending_is_told = True
+        if self.tokenizer is not None and self.appended:
+            told = appending_notice(self.tokenizer, self.appended, LEFT_OUT)
+            warnings.warn(told, stacklevel=4)
