@@ -11,7 +11,7 @@ from impasto.study.work.asking import put
 from impasto.study.work.identity import engine_identity, tokenizer_digest
 from impasto.study.work.units import Answered
 
-PATIENCE = Patience(late=2, least=10, stuck=100, silent=20, prefix_trees=3, room=500)
+PATIENCE = Patience(late=2, least=10, stuck=100, silent=20, tries=3, room=500)
 
 
 @dataclass
@@ -97,7 +97,7 @@ class FakePool:
         return hello(worker)
 
     def _begin(self, worker, name, options, gpus):
-        return decoding(self.model)
+        return begun(self.model)
 
     def _expected(self, worker, works):
         return {"seconds": [self.lasts * 4 for _ in works]}
@@ -124,6 +124,6 @@ def hello(worker, **changed):
     }
 
 
-def decoding(model, **changed):
+def begun(model, **changed):
     identity = {**model.identity, "tokenizer": tokenizer_digest(None), **changed}
     return {"layers": model.num_layers, "identity": identity, "free": 2**30, "device": "cpu"}

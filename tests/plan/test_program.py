@@ -23,7 +23,10 @@ def shown(program):
             case RunLayer(layer, part, _, rows):
                 words.append(f"{layer}{'' if part == 'block' else '.' + part}:{rows}")
             case RunBranches(branches, combine, rows):
-                inner = "|".join(" ".join(str(one.layer) for one in branch) for branch in branches)
+                inner = "|".join(
+                    " ".join(str(run.layer) for one in branch for run in layers(one))
+                    for branch in branches
+                )
                 words.append(f"{combine}[{inner}]:{rows}")
             case Split():
                 words.append("split")

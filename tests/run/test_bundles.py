@@ -96,7 +96,7 @@ def test_a_common_instruction_is_read_once(monkeypatch):
 
 def test_a_bundle_of_batches_is_halved_batch_by_batch(monkeypatch):
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
-    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 12})
+    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 12})
     [whole] = bundles(MODEL, [passage([*range(10), n, n + 1, n + 2]) for n in range(20, 40)])
     waiting, seen = [whole], []
     while waiting:

@@ -25,13 +25,13 @@ def test_what_is_done_leaves_its_memory_before_more_prompts_are_read(monkeypatch
 
     monkeypatch.setattr(decode, "DecodeBatch", Watched)
     monkeypatch.setattr(Scheduler, "add", added)
-    monkeypatch.setattr(decode, "_LEAST", 4)
+    monkeypatch.setattr(decode, "LEAST_TEXTS", 4)
     monkeypatch.setattr(decode, "rows_per_call", lambda model: 1)
-    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 1})  # each prompt is read apart
+    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 1})  # each prompt is read apart
     plans, prompts = PLANS[:12], [[3, 1, 4], [1, 5, 9, 2]]
     model = load_decoder(family("llama"))
     written = model.generate(plans, prompts, max_new_tokens=3)
     assert len(made) >= 3
-    assert all(share > decode._THIN for each in shares for share in each)
+    assert all(share > decode.THIN_SHARE for each in shares for share in each)
     monkeypatch.undo()
     assert written == [model.generate(plan, prompts, max_new_tokens=3)[0] for plan in plans]

@@ -43,7 +43,7 @@ def by_blocks(monkeypatch):
     monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 0)
     monkeypatch.setattr(blockwise, "FEWEST", 4)
     monkeypatch.setattr(blockwise, "MOST", 4)
-    monkeypatch.setattr(geometry, "TILE", 3)
+    monkeypatch.setattr(geometry, "KEYS_PER_TILE", 3)
     attended = []
     attend = blockwise.attend
     monkeypatch.setattr(
@@ -312,7 +312,7 @@ WORK = {
 @pytest.mark.parametrize("name", WORK)
 def test_nothing_as_large_as_tokens_by_tokens_is_made(name, plan, long_model, monkeypatch):
     monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)
-    monkeypatch.setattr(blockwise, "NUMBERS_AT_ONCE", 2**18)
+    monkeypatch.setattr(blockwise, "MASK_NUMBERS_AT_ONCE", 2**18)
     model = impasto.load(long_model)
     with no_larger_than(LONG * LONG // 8):
         WORK[name](model, Plan.parse(plan))
@@ -321,7 +321,7 @@ def test_nothing_as_large_as_tokens_by_tokens_is_made(name, plan, long_model, mo
 @pytest.mark.parametrize("plan", ["0-5", "0-2 freeze 3-5", "0 noise(gaussian) [1|2] 3-5"])
 def test_nor_under_apply(plan, monkeypatch):
     monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)
-    monkeypatch.setattr(blockwise, "NUMBERS_AT_ONCE", 2**18)
+    monkeypatch.setattr(blockwise, "MASK_NUMBERS_AT_ONCE", 2**18)
     hf, ids = reading_far(LlamaForCausalLM), torch.tensor([text()])
     with impasto.apply(hf, Plan.parse(plan)), torch.no_grad(), no_larger_than(LONG * LONG // 8):
         hf(ids)

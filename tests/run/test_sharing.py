@@ -115,7 +115,7 @@ def test_shared_beginnings_change_nothing(name, at_once, monkeypatch):
     plans = [plan for plan in plans if set(plan.injections) <= {"a"}]
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
     passages = [TokenRequest(ids, range(5, 6), {}) for ids in prompts]
-    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": at_once})
+    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": at_once})
     [found] = bundle.bundles(model._opened, passages, merge=False)
     assert found.prefix == prompts[0][:5]
     assert (len(found.batches) > 1) == (at_once < 64)
@@ -160,7 +160,7 @@ def test_a_context_is_read_once_for_all_its_answers(calls):
 
 def test_an_instruction_is_read_once_for_questions_of_many_batches(monkeypatch, calls):
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
-    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 100})
+    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 100})
     instruction, hf = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3], family("llama")
     model, plans = load(hf), [Plan.parse("0-5"), *PLANS[1::6]]
     questions = [[(7 * n + i * i) % 90 for i in range(40 + n % 3)] for n in range(8)]
@@ -186,7 +186,7 @@ def test_donors_of_batches_that_walk_together_may_begin_unlike(monkeypatch):
     donors = [{"a": Donor(ids, (3, 5), (2, 4))} for ids in given]
     plan = Plan.parse("0-2 inject(a) 3-5")
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 1)
-    monkeypatch.setattr(bundle, "_AT_ONCE", {"cpu": 12})
+    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 12})
     [written] = model.generate(plan, prompts, max_new_tokens=3, donors=donors)
     for ids, donor, new in zip(prompts, given, written, strict=True):
         graft = {"a": reference.Graft(donor, [3, 4], [2, 3])}

@@ -21,9 +21,7 @@ from impasto.plan.program import Occurrence
 from impasto.run.execute.rows import Batch
 from impasto.run.kv.cache import BufferEnd, KeysValues, KVBuffer, Past, PastByOccurrence
 from impasto.run.kv.pages import give_back
-
-_LEAST_ROOM = 64  # slots; a room is an eighth larger than what it holds, but not less than this
-_LARGE = 2**20  # bytes of keys whose memory is worth being given back at once
+from impasto.run.tuning import LARGE_KEYS, TOKENS_TO_COME
 
 
 class ReadTokens(DynamicLayer):
@@ -116,7 +114,7 @@ class OccurrenceLayer(DynamicLayer):
         self.keys, self.values = room.first(kept.taken)
         size = kept.keys.nbytes
         del kept
-        if size > _LARGE:
+        if size > LARGE_KEYS:
             give_back()  # lest what lay in the heap stays there beside the room
 
     def keep(self, kept: KeysValues) -> None:
@@ -162,7 +160,7 @@ class _Part(NamedTuple):
 
 def _roomy(length: int, rows: int) -> int:
     """Return how long a room is made for so many slots, and so many rows to come."""
-    return length + rows + max(_LEAST_ROOM, length // 8)
+    return length + rows + max(TOKENS_TO_COME, length // 8)
 
 
 class HuggingFacePast(PastByOccurrence):

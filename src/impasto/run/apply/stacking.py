@@ -40,10 +40,10 @@ from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.executor import Executor, State
 from impasto.run.execute.rows import first_batch
 from impasto.run.execute.side_by_side import Branch, Column, SideBySide, alike, columns
+from impasto.run.tuning import FEW_STACKED_ROWS
 
 _TOKENS = ((3, 1, 4), (1, 5, 9))  # that stacked layers are checked on
 _PARTS: tuple[Part, ...] = ("block", "attention", "mlp")
-_FEW = 64  # rows up to which a batched product is faster than products one after the other
 # What a block raises that does with a weight what a stacked one does not know.
 _UNKNOWN = (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, AttributeError)
 
@@ -63,7 +63,7 @@ class StackedLayers:
 
     def __init__(self, model: OpenedModel, plan: Plan) -> None:
         self._model, self._plan = model, plan
-        self._few = max(_FEW, rows_per_call(model) // 2)
+        self._few = max(FEW_STACKED_ROWS, rows_per_call(model) // 2)
         self._branches = [each.branches for each in all_branches(lower(plan).instructions)]
         candidates = {each.layer for column in _columns(self._branches) for each in column}
         self._blocks = {layer: model.blocks[layer].module for layer in sorted(candidates)}

@@ -26,8 +26,8 @@ from torch.utils.checkpoint import checkpoint
 
 from impasto.error import ImpastoError
 from impasto.run.attention.geometry import Geometry, Piece, Run
+from impasto.run.tuning import MASK_NUMBERS_AT_ONCE
 
-NUMBERS_AT_ONCE = 2**21  # of a mask; rows are taken at once as far as that goes
 FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
 
 # Attention, and the logarithm of what its softmax divides by. It is torch's own kernel for `sdpa`
@@ -232,7 +232,7 @@ class _Blocks:
     def _height(self, query: Tensor, key: Tensor) -> int:
         """Return how many rows to take at once."""
         shared = query.shape[1] // key.shape[1]
-        height = min(max(NUMBERS_AT_ONCE // key.shape[2], FEWEST), MOST)
+        height = min(max(MASK_NUMBERS_AT_ONCE // key.shape[2], FEWEST), MOST)
         return max(height // shared, 1)
 
 

@@ -31,8 +31,7 @@ from impasto.model.structure.block import Arguments
 from impasto.run.attention import blockwise
 from impasto.run.attention.blockwise import UnmadeError, UnmadeMask
 from impasto.run.attention.geometry import Geometry
-
-FEW_ROWS = 8
+from impasto.run.tuning import FEW_ROWS
 
 Attention = Callable[..., tuple[Tensor, Any]]
 """What transformers calls for attention; a chosen one is handed the stock function first."""

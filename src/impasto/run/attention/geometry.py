@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto.model.arguments.visibility import Interval
-
-TILE = 64  # keys of which it is said together whether rows see all, some or none of them
+from impasto.run.tuning import KEYS_PER_TILE
 
 _FAR = int(np.iinfo(np.int64).max)  # a position that no row has
 
@@ -245,7 +244,7 @@ class _Tiles(NamedTuple):
     @classmethod
     def of(cls, geometry: Geometry, entry: int, edges: Sequence[int]) -> "_Tiles":
         """Cut a sequence's keys, at these edges and everywhere between."""
-        cuts = [range(begin, end, TILE) for begin, end in pairwise(edges)]
+        cuts = [range(begin, end, KEYS_PER_TILE) for begin, end in pairwise(edges)]
         begin = np.array([at for cut in cuts for at in cut], dtype=np.int64)
         end = np.append(begin[1:], edges[-1])
         keys = geometry.keys[entry].cpu().numpy()

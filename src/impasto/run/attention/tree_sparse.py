@@ -20,10 +20,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from impasto.run.attention.choice import Attention, is_plain
-
-BLOCK = 64  # rows that attend at once
-GAP = 32  # unseen keys between two runs that are not worth a cut
-CALL = 3e4  # what a call costs, in nanoseconds
+from impasto.run.tuning import ATTENTION_CALL, ROWS_PER_PIECE, UNSEEN_KEYS
 
 _Run = tuple[int, int]
 
@@ -93,7 +90,7 @@ def _known_pieces(
     """Return the pieces of a mask, which are made at its first use."""
     batch, heads, _, width = query.shape
     pair = heads * pair_nanoseconds(width)
-    if mask.shape[0] != batch or mask[:, 0].numel() * pair < 4 * CALL:
+    if mask.shape[0] != batch or mask[:, 0].numel() * pair < 4 * ATTENTION_CALL:
         return []
     if id(mask) not in known:
         known[id(mask)] = (mask, pieces(mask, pair))
@@ -115,22 +112,22 @@ def pieces(mask: Tensor, pair: float) -> list[Piece]:
     seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
     batch, _, rows, keys = mask.shape
     found, cost = [], 0.0
-    for begin in range(0, rows, BLOCK):
-        block = slice(begin, min(begin + BLOCK, rows))
+    for begin in range(0, rows, ROWS_PER_PIECE):
+        block = slice(begin, min(begin + ROWS_PER_PIECE, rows))
         mine: NDArray[np.bool_] = seen[:, :, block].any(2).any(1).numpy()
         if not mine.any(1).all():  # a block that sees nothing: what torch makes of that is torch's
             return []
         together, apart = _runs(mine.max(0)), [_runs(each) for each in mine]
         height = (block.stop - block.start) * pair
-        at_once = batch * _size(together) * height + CALL
-        one_by_one = sum(map(_size, apart)) * height + batch * CALL
+        at_once = batch * _size(together) * height + ATTENTION_CALL
+        one_by_one = sum(map(_size, apart)) * height + batch * ATTENTION_CALL
         if at_once <= one_by_one:
             chosen = [(slice(0, batch), together)]
         else:
             chosen = [(slice(entry, entry + 1), runs) for entry, runs in enumerate(apart)]
         found += [_piece(mask, entries, block, runs) for entries, runs in chosen]
         cost += min(at_once, one_by_one)
-    return found if cost < batch * rows * keys * pair + CALL else []
+    return found if cost < batch * rows * keys * pair + ATTENTION_CALL else []
 
 
 def _piece(mask: Tensor, entries: slice, rows: slice, runs: Sequence[_Run]) -> Piece:
@@ -143,7 +140,7 @@ def _runs(seen: NDArray[np.bool_]) -> list[_Run]:
     edges = np.flatnonzero(np.diff(seen, prepend=False, append=False)).tolist()
     runs: list[_Run] = []
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        if runs and begin - runs[-1][1] < GAP:
+        if runs and begin - runs[-1][1] < UNSEEN_KEYS:
             runs[-1] = (runs[-1][0], end)
         else:
             runs.append((begin, end))

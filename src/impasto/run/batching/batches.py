@@ -16,12 +16,14 @@ from impasto.run.execute.executor import Executor
 from impasto.run.execute.plan_tree import DonorRun
 from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.execute.shared_prefix import GroupExecutor
+from impasto.run.tuning import (
+    PRODUCTS_PER_CALL,
+    PRODUCTS_PER_CALL_ELSEWHERE,
+    ROWS_AT_ONCE,
+    ROWS_PER_CALL,
+)
 
 _T = TypeVar("_T")
-
-ROWS_PER_CALL = 8192  # at the most
-_AT_ONCE = {"cpu": 2048}  # rows after which more at once is no faster: they outgrow the caches
-_CALL = {"cpu": 2.6e7}  # what a call costs, in the products that could be computed meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def bundles(
     if not merge:  # what is to be gone on with leaves its keys and values
         rows = min(rows, ROWS_PER_CALL)
     call, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
-    at_once = min(at_once, _AT_ONCE.get(model.device.type, at_once))
+    at_once = min(at_once, ROWS_AT_ONCE.get(model.device.type, at_once))
     for group, shared in _groups(found, call):
         prefix = group[0].ids[:shared]
         group = sorted(
@@ -179,7 +181,13 @@ def _walker(
 
 def rows_per_call(model: OpenedModel) -> int:
     """Return about how many rows a layer could run in the time that a call of it costs anyway."""
-    return int(_CALL.get(model.device.type, 1e11) / (24 * model.hidden**2)) + 1
+    return (
+        int(
+            PRODUCTS_PER_CALL.get(model.device.type, PRODUCTS_PER_CALL_ELSEWHERE)
+            / (24 * model.hidden**2)
+        )
+        + 1
+    )
 
 
 def _size(prefix_tree: PrefixTree) -> int:

@@ -15,9 +15,9 @@ from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import Node
 from impasto.run.execute.rows import NUMBERS_OF_A_MASK, makes_no_large_masks
 from impasto.run.inputs import asked_memory
+from impasto.run.tuning import SHARE_OF_FREE_MEMORY
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SHARE_OF_FREE = 0.5
 
 
 def parse_bytes(text: str) -> int:
@@ -43,7 +43,7 @@ def free_bytes(device: torch.device) -> int:
         free = torch.cuda.mem_get_info(device)[0]
     else:
         free = psutil.virtual_memory().available
-    return int(free * _SHARE_OF_FREE)
+    return int(free * SHARE_OF_FREE_MEMORY)
 
 
 def allowed_bytes(memory: int | None, device: torch.device) -> int:

@@ -15,9 +15,7 @@ from impasto.run.batching.padding import padded
 from impasto.run.batching.request import Transplant
 from impasto.run.encoder.executor import EncoderExecutor
 from impasto.run.execute.plan_tree import DonorRun, Node
-
-_AT_ONCE = {"cpu": 2048}  # rows after which more at once is no faster: they outgrow the caches
-_MOST = 65536
+from impasto.run.tuning import ROWS_AT_ONCE, ROWS_OF_SENTENCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def sentence_batches(
         UserError: when a sentence alone needs more than ``memory`` bytes (None: what is free).
     """
     memory = allowed_bytes(memory, model.device)
-    most = min(_AT_ONCE.get(model.device.type, _MOST), _MOST)
+    most = min(ROWS_AT_ONCE.get(model.device.type, ROWS_OF_SENTENCES), ROWS_OF_SENTENCES)
     order = sorted(range(len(sentences)), key=lambda index: -len(sentences[index].ids))
     found, begin = [], 0
     while begin < len(order):

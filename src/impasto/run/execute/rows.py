@@ -38,8 +38,7 @@ from impasto.run.attention.geometry import Geometry
 from impasto.run.batching.padding import padded
 from impasto.run.batching.prefix_tree import PrefixTree
 from impasto.run.execute.noise import along, prefix_keys
-
-NUMBERS_OF_A_MASK = 2**23  # above which no mask of all rows × all keys is made
+from impasto.run.tuning import NUMBERS_OF_A_MASK
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from impasto.run.generate.stopping import Stopping
 from impasto.run.kv.cache import KeysValues
 from impasto.run.kv.pool import KVPool, spans_of
 from impasto.run.queries.loglikelihood import likeliest
-
-_AHEAD = 64  # tokens that rooms have room for beyond those that were read before
+from impasto.run.tuning import TOKENS_AHEAD
 
 
 class DecodeBatch:
@@ -38,7 +37,7 @@ class DecodeBatch:
         self._spans = spans_of(len(plan.texts) for plan in self.plans)
         self._total = torch.cat([plan.total for plan in self.plans])
         most = limits.max_new_tokens
-        self._length = 1 + max(plan.slots_after(_AHEAD, most) for plan in self.plans)
+        self._length = 1 + max(plan.slots_after(TOKENS_AHEAD, most) for plan in self.plans)
         self._rooms = KVPool.filled_with(self.plans, self._length)
         self._schedules: dict[tuple[int, ...], list[Operation]] = {}
 

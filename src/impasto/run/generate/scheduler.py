@@ -12,9 +12,7 @@ from impasto.run.generate.decode_batch import DecodeBatch
 from impasto.run.generate.decoding_plan import DecodingPlan
 from impasto.run.generate.stopping import Stopping
 from impasto.run.kv.pages import give_back
-
-_LEAST = 64  # texts at once, however little a call costs: each reads all of a layer's weights
-_THIN = 0.75  # the share of texts below which it pays to move what goes on closer together
+from impasto.run.tuning import LEAST_TEXTS, THIN_SHARE
 
 
 class Scheduler:
@@ -28,7 +26,7 @@ class Scheduler:
 
     def __init__(self, model: OpenedModel, limits: Stopping, memory: int) -> None:
         self._model, self._limits, self._memory = model, limits, memory
-        self._most = max(_LEAST, rows_per_call(model))
+        self._most = max(LEAST_TEXTS, rows_per_call(model))
         self._attention = few_row_attention(Scores())
         self._waiting: list[DecodingPlan] = []
         self._together: DecodeBatch | None = None
@@ -36,7 +34,7 @@ class Scheduler:
     def wait(self, texts: int) -> None:
         """Where a plan that writes so many texts has no room, go on until it has."""
         if self._load(texts) > 1:
-            while self._load() > _THIN or (self._load() and self._load(texts) > 1):
+            while self._load() > THIN_SHARE or (self._load() and self._load(texts) > 1):
                 self._step()
 
     def add(self, decoding: DecodingPlan) -> None:
@@ -69,7 +67,7 @@ class Scheduler:
         assert self._together is not None, "plans go on"
         with chosen_attention(self._model, self._attention):
             self._together.step()
-        if self._together.share <= _THIN:
+        if self._together.share <= THIN_SHARE:
             self._move()
 
     def _move(self) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from impasto.run.tuning import LEAST_MAPPING
+
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-_LEAST = 2**16  # bytes that are worth a mapping
 
 
 def returned_zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
@@ -24,7 +25,7 @@ def returned_zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
     """
     count = torch.Size(shape).numel()
     size = count * like.itemsize
-    if like.device.type != "cpu" or size < _LEAST:
+    if like.device.type != "cpu" or size < LEAST_MAPPING:
         return like.new_zeros(shape)
     try:
         pages = mmap.mmap(-1, size, **_PRIVATE)

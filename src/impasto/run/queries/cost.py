@@ -20,8 +20,7 @@ from impasto.run.batching.batches import BatchGroup
 from impasto.run.batching.memory import fitting, peak_bytes
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import Node, plant
-
-_CALIBRATION_ROWS = 1024
+from impasto.run.tuning import CALIBRATION_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +124,8 @@ def cost(
 @torch.no_grad()
 def seconds_per_layer_row(model: OpenedModel) -> float:
     """Measure, on this machine, how long a row takes through a layer (the fastest of three)."""
-    count = min(_CALIBRATION_ROWS, model.max_positions or _CALIBRATION_ROWS, 256)
-    batch = max(1, _CALIBRATION_ROWS // count)
+    count = min(CALIBRATION_ROWS, model.max_positions or CALIBRATION_ROWS, 256)
+    batch = max(1, CALIBRATION_ROWS // count)
     ids = torch.zeros(batch, count, dtype=torch.long, device=model.device)
     entered = model.enter(ids, torch.arange(count, device=ids.device).expand_as(ids))
     times = []

@@ -23,11 +23,9 @@ from impasto.run.batching.memory import fitting
 from impasto.run.batching.progress import Meter
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import plant, walk
+from impasto.run.tuning import LOGITS_AT_ONCE, NORMALISED_AT_ONCE
 
 Score = tuple[float, bool]
-
-_LOGITS_AT_ONCE = 2**22  # how many numbers a slab of logits may hold
-_NORMALISED_AT_ONCE = {"cpu": 2**20}  # and how many of them stay in the processor's cache
 
 
 @torch.no_grad()
@@ -118,7 +116,7 @@ def _normalised(
     logits: Float[Tensor, "rows vocab"], row: Int[Tensor, "tokens"], wanted: Int[Tensor, "tokens"]
 ) -> Float[Tensor, "tokens"]:
     """Return log p of each token after its row; rows ascend."""
-    some = _NORMALISED_AT_ONCE.get(logits.device.type, _LOGITS_AT_ONCE) // logits.shape[1] or 1
+    some = NORMALISED_AT_ONCE.get(logits.device.type, LOGITS_AT_ONCE) // logits.shape[1] or 1
     counts = torch.bincount(row // some, minlength=-(-len(logits) // some)).tolist()
     parts = zip(logits.split(some), row.split(counts), wanted.split(counts), strict=True)
     return torch.cat([part.log_softmax(1)[at % some, token] for part, at, token in parts])
@@ -142,4 +140,4 @@ def likeliest(
 
 def _slab(model: Opened) -> int:
     """Return of how many rows logits are made at once, so that they never fill the memory."""
-    return max(1, _LOGITS_AT_ONCE // model.vocabulary)
+    return max(1, LOGITS_AT_ONCE // model.vocabulary)
