@@ -88,7 +88,7 @@ class OccurrenceLayer(DynamicLayer):
         return BufferEnd(room, length)
 
     @staticmethod
-    def abreast(occurrences: "Sequence[OccurrenceLayer]", rows: int) -> BufferEnd:
+    def side_by_side(occurrences: "Sequence[OccurrenceLayer]", rows: int) -> BufferEnd:
         """Return what earlier tokens left at several, the first one's batch entries first.
 
         They come to share a room, which is parted into one for each.
@@ -188,9 +188,9 @@ class HuggingFacePast(PastByOccurrence):
     def __getitem__(self, occurrence: Occurrence) -> Past:
         return self._layer(occurrence).past(self._rows)
 
-    def abreast(self, occurrences: Sequence[Occurrence]) -> Past:
+    def side_by_side(self, occurrences: Sequence[Occurrence]) -> Past:
         """Return what was left at some attentions, the first one's batch entries first."""
-        return OccurrenceLayer.abreast([self._layer(each) for each in occurrences], self._rows)
+        return OccurrenceLayer.side_by_side([self._layer(each) for each in occurrences], self._rows)
 
     def record(self, kept: Mapping[Occurrence, KeysValues]) -> None:
         """Write down what has been left at some attentions."""

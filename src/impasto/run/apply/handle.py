@@ -40,10 +40,10 @@ from impasto.run.apply.stacking import StackedLayers
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.calls import turns_of
 from impasto.run.encoder.applied import run_applied
+from impasto.run.execute.branches import SideBySide
 from impasto.run.execute.executor import Executor
 from impasto.run.execute.noise import prefix_keys
 from impasto.run.execute.rows import Batch
-from impasto.run.execute.side_by_side import SideBySide
 from impasto.run.inputs import asked_model, asked_plan
 from impasto.run.opening import admit, opening
 
@@ -327,8 +327,8 @@ class Applied:
                 past=past or {},
                 records=tokens is not None,
                 given=Entered(states, arguments),
-                packs_held=states.shape[0] * new <= rows_per_call(model),
-                abreast=self._abreast(outputs, states),
+                runs_kv_only_along=states.shape[0] * new <= rows_per_call(model),
+                side_by_side=self._abreast(outputs, states),
             )
             state = executor.start()
             outputs.passed(state.latest)

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.plan.program import InjectDonor, Instruction, Occurrence
-from impasto.run.execute.executor import Executor, Splice, State
+from impasto.run.execute.executor import Executor, Splice
+from impasto.run.execute.layers import State
 from impasto.run.kv.cache import KeysValues, put_by
 
 

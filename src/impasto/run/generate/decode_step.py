@@ -11,9 +11,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from impasto.plan.program import occurrences
-from impasto.run.execute.executor import Executor, State, source_of
+from impasto.run.execute.executor import Executor, source_of
+from impasto.run.execute.frames import Frames
+from impasto.run.execute.layers import State
 from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
-from impasto.run.execute.rows import Frames
 from impasto.run.generate.call_order import BeginCurrent, BlockCall, DrawNoise, Operation
 from impasto.run.kv.cache import BufferSlots
 from impasto.run.kv.pool import KVPool

@@ -193,7 +193,7 @@ class PastByOccurrence(Mapping[Occurrence, Past]):
     """What earlier tokens left at each attention; of some, side by side."""
 
     @abstractmethod
-    def abreast(self, occurrences: Sequence[Occurrence]) -> Past:
+    def side_by_side(self, occurrences: Sequence[Occurrence]) -> Past:
         """Return what was left at some occurrences, the first one's batch entries first."""
 
 
