@@ -228,7 +228,9 @@ def test_vectors_say_what_the_whole_mask_says(name, kind, rule, by_blocks):
         for begin, end in piece.runs:
             seen[piece.entry, piece.rows, begin:end] = True
         for part in piece.partial:
-            seen[piece.entry, piece.rows, slice(*part)] = said.seen(piece.entry, piece.rows, part)
+            seen[piece.entry, piece.rows, slice(*part)] = said.visible(
+                piece.entry, piece.rows, part
+            )
     leading = torch.zeros_like(expected)
     leading[:, : said.causal, : expected.shape[2]] = True
     seen |= leading.tril() if said.causal else leading

@@ -20,11 +20,11 @@ from impasto.plan.steps import Combine
 from impasto.run.execute.frames import Frame
 
 Branch = tuple[Run, ...]
-Column = tuple[RunLayer, ...]  # what chains side by side run at the same place
+Column = tuple[RunLayer, ...]  # the layers of chains side by side, at one place of each
 
 
 def alike(branches: Sequence[Branch], may_run: Callable[[Column], bool]) -> list[list[int]]:
-    """Part branches, by index, into runs of chains whose columns may run in one call."""
+    """Return which branches, by index, can run side by side: chains of layers that are alike."""
     runs: list[list[int]] = []
     for place, branch in enumerate(branches):
         for run in runs:
@@ -59,7 +59,7 @@ class SideBySide:
     Attributes:
         kinds: For each such layer, the blocks of its kind.
         counted: Where blocks' arguments count sequences.
-        known: Which branches can go together, as far as that was asked before.
+        known: Which branches can run side by side, for groups of branches that came before.
     """
 
     kinds: Mapping[int, StackedBlocks]
@@ -129,7 +129,7 @@ class Merge:
         self._count = 0
 
     def add(self, end: Float[Tensor, "sequences rows hidden"], branches: int = 1) -> None:
-        """Take in the last states of a branch, or of several, one's sequences behind the other's."""
+        """Add the last states of a branch, or of several, one's sequences behind the other's."""
         end = end.to(self._before.device)
         if branches > 1:
             ends = end.unflatten(0, (branches, -1))

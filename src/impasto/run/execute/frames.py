@@ -167,7 +167,7 @@ class Frame:
 
     @cached_property
     def _picked(self) -> PickedRows | None:
-        """Which joint rows these are, where all sequences score the same and arguments count rows."""
+        """Which joint rows these are, where all sequences score the same ones."""
         scored, rowwise = self.batch.scored_alike, self.model.rowwise
         if scored is None or rowwise is None:
             return None
@@ -208,7 +208,7 @@ class Frame:
 
     @cached_property
     def _unmade(self) -> list[UnmadeMask]:
-        """Masks that hold no numbers, one for each kind of layer, where these would be too large."""
+        """Masks that hold no numbers, one for each kind of layer."""
         batch = self.batch
         index = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
         new, scored = [(index, batch.is_real)], [(batch.scored, batch.is_scored)]

@@ -146,19 +146,19 @@ class LayerRunner:
         for column in columns(branches):
             arguments = stacked.arguments(column, frame)
             attentions = [each.occurrence for each in column if each.occurrence is not None]
-            left = None
+            keys_values = None
             if not attentions or not (self.past or self.records):
                 rows = stacked.call(column, rows, arguments)
             elif not self.model.blocks[column[0].layer].leaves_keys:
                 rows = stacked.call(column, rows, arguments)
-                left = nothing(before, self._slots(attentions[0], new))
+                keys_values = nothing(before, self._slots(attentions[0], new))
             else:
-                slot = BlockCache(self._past_side_by_side(attentions), new)
-                rows = stacked.call(column, rows, self._cached(arguments, slot))
-                left = slot.kept
-            if left is not None and self.records:
+                cache = BlockCache(self._past_side_by_side(attentions), new)
+                rows = stacked.call(column, rows, self._cached(arguments, cache))
+                keys_values = cache.kept
+            if keys_values is not None and self.records:
                 for place, occurrence in enumerate(attentions):
-                    kept[occurrence] = left.part(slice(place * size, (place + 1) * size))
+                    kept[occurrence] = keys_values.part(slice(place * size, (place + 1) * size))
             if column[0].rows == "kv-only":
                 rows = torch.cat([before, rows[:, new:]], 1)
         return state._replace(
@@ -174,7 +174,9 @@ class LayerRunner:
     def _past_side_by_side(self, attentions: Sequence[Occurrence]) -> Past | None:
         if not self.past:
             return None
-        assert isinstance(self.past, PastByOccurrence), "what attentions left can lie side by side"
+        assert isinstance(self.past, PastByOccurrence), (
+            "what attentions keys_values can lie side by side"
+        )
         return self.past.side_by_side(attentions)
 
     def _layer(self, instruction: RunLayer, state: State) -> State:
@@ -201,22 +203,22 @@ class LayerRunner:
             current = self._on_current(instruction, current, None)
             return self._noted(occurrence, state._replace(current=current), None)
         past, count = self._past(occurrence, state), state.earlier.shape[1]
-        slot = BlockCache(past, count, only=True)
+        cache = BlockCache(past, count, only=True)
         with suppress(KeysAndValuesReady), block.without_queries():
             arguments = self.frames.joint.arguments(instruction.layer)
-            block(state.earlier, self._cached(arguments, slot))
-        seen = BlockCache(past, 0, between=slot.new)
+            block(state.earlier, self._cached(arguments, cache))
+        joined = BlockCache(past, 0, between=cache.new)
         if current.shape[1]:
-            current = self._on_current(instruction, current, seen)
+            current = self._on_current(instruction, current, joined)
         else:  # a prefix has none
-            keys, values = _present(slot.new)
-            seen.update(keys[:, :, :0], values[:, :, :0], instruction.layer)
-        return self._noted(occurrence, state._replace(current=current), seen)
+            keys, values = _present(cache.new)
+            joined.update(keys[:, :, :0], values[:, :, :0], instruction.layer)
+        return self._noted(occurrence, state._replace(current=current), joined)
 
     def _on_current(
         self, instruction: RunLayer, current: Tensor, cache: BlockCache | None
     ) -> Tensor:
-        """Run a block on current rows alone, which see what a slot holds."""
+        """Run a block on current rows alone, which see what a cache holds."""
         if not current.shape[1]:
             return current
         arguments = self.frames.current.arguments(instruction.layer)
@@ -237,9 +239,9 @@ class LayerRunner:
         past = self._past(occurrence, state)
         if past is None and not self.records:
             return block(rows, arguments, part), state
-        slot = BlockCache(past, state.earlier.shape[1])
-        rows = block(rows, self._cached(arguments, slot), part)
-        return rows, self._noted(occurrence, state, slot)
+        cache = BlockCache(past, state.earlier.shape[1])
+        rows = block(rows, self._cached(arguments, cache), part)
+        return rows, self._noted(occurrence, state, cache)
 
     def _past(self, occurrence: Occurrence, state: State) -> Past | None:
         if self.prefix is None:
@@ -248,25 +250,25 @@ class LayerRunner:
         size = self.batch.ids.shape[0]
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
-    def _noted(self, occurrence: Occurrence, state: State, slot: BlockCache | None) -> State:
+    def _noted(self, occurrence: Occurrence, state: State, cache: BlockCache | None) -> State:
         """Record the keys and values at an attention, where they are recorded."""
         if not self.records:
             return state
-        if slot is None:
+        if cache is None:
             new = state.earlier.shape[1]
-            left = nothing(state.earlier, self._slots(occurrence, new))
+            keys_values = nothing(state.earlier, self._slots(occurrence, new))
         else:
-            left = slot.kept
-        return state._replace(kept={**state.kept, occurrence: left})
+            keys_values = cache.kept
+        return state._replace(kept={**state.kept, occurrence: keys_values})
 
     def _slots(self, occurrence: Occurrence, new: int) -> int:
         """Return how many tokens an attention has read, ``new`` ones included."""
         before = self.past[occurrence].taken if self.past else self.shared
         return before + new
 
-    def _cached(self, arguments: Arguments, slot: BlockCache) -> Arguments:
+    def _cached(self, arguments: Arguments, cache: BlockCache) -> Arguments:
         name = self.model.habits.cache_argument
-        return arguments | {name: slot} | ({"use_cache": True} if "use_cache" in arguments else {})
+        return arguments | {name: cache} | ({"use_cache": True} if "use_cache" in arguments else {})
 
 
 def _present(value: _T | None) -> _T:

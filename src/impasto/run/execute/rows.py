@@ -22,7 +22,7 @@ from impasto.run.execute.noise import along, prefix_keys
 
 @dataclass(frozen=True)
 class Batch:
-    """Token sequences on their way in.
+    """Sequences of new tokens, padded on the right.
 
     Attributes:
         ids: New tokens.
@@ -32,11 +32,13 @@ class Batch:
         is_scored: Where ``scored`` is real.
         past: The positions of the past keys.
         has_past: Where a past key is no padding's.
-        total: The running sums of :func:`impasto.run.execute.noise.prefix_keys` over the past.
+        total: The sums of :func:`impasto.run.execute.noise.prefix_keys` over the past.
         end: Where, among the new tokens, the descendants of each end, where they are a prefix tree
-            (:attr:`impasto.run.batching.prefix_tree.PrefixTree.ends`); None where each follows the one before it.
+            (:attr:`impasto.run.batching.prefix_tree.PrefixTree.ends`); None where each follows the
+            one before it.
         filled: How many slots of a room each sequence has filled, where the past lies in rooms
-            (:class:`impasto.run.kv.cache.KVBuffer`). Then ``past`` is empty and every new token is scored.
+            (:class:`impasto.run.kv.cache.KVBuffer`). Then ``past`` is empty and every new token is
+            scored.
         room: How many slots are there to be seen then.
     """
 
@@ -53,19 +55,19 @@ class Batch:
     room: int = 0
 
     @cached_property
-    def seen(self) -> Int[Tensor, "batch"]:
+    def past_lengths(self) -> Int[Tensor, "batch"]:
         """How many tokens came before the new ones."""
         return self.has_past.sum(1) if self.filled is None else self.filled
 
     @cached_property
     def index(self) -> Int[Tensor, "batch new"]:
         """How many tokens came before each new one."""
-        return self.seen[:, None] + along(self.is_real.long(), self.end) - 1
+        return self.past_lengths[:, None] + along(self.is_real.long(), self.end) - 1
 
     @cached_property
     def hashed(self) -> tuple[Int[Tensor, "batch new"], Int[Tensor, "batch new"]]:
         """A noise key for every new token, and the running sums after it."""
-        return prefix_keys(self.ids, self.is_real, self.seen, self.total, self.end)
+        return prefix_keys(self.ids, self.is_real, self.past_lengths, self.total, self.end)
 
     def are_ancestors(self, rows: Int[Tensor, "*batch rows"]) -> Bool[Tensor, "batch rows new"]:
         """Return which new tokens of a prefix tree are ancestors of others, or they themselves."""
@@ -77,7 +79,7 @@ class Batch:
     def slots(self) -> Int[Tensor, "batch rows"]:
         """The slots of new tokens as earlier rows, then as current rows, which lie behind."""
         rows = torch.arange(2 * self.ids.shape[1], device=self.ids.device)
-        return self.seen[:, None] + rows
+        return self.past_lengths[:, None] + rows
 
     @cached_property
     def scored_alike(self) -> Int[Tensor, "scored"] | None:
