@@ -211,7 +211,7 @@ def batches(device):
 
 
 @pytest.mark.parametrize("rule", [Causal(), Window(1), Window(7), Chunk(8)])
-@pytest.mark.parametrize("kind", ["trunk", "packed", "current"])
+@pytest.mark.parametrize("kind", ["joint", "split", "current"])
 @pytest.mark.parametrize("name", batches(torch.device("cpu")))
 def test_vectors_say_what_the_whole_mask_says(name, kind, rule, by_blocks):
     """Of every pair; and pieces hold all that rows see, and call nothing seen that is not."""
