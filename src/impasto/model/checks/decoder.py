@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from impasto.model.decoder import Opened, OpenedModel
+from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.block import Arguments, Block
 from impasto.model.structure.shape import ACTIVE_EXPERTS

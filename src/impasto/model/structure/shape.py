@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Cache
 
-from impasto.model.decoder import Opened, OpenedModel
+from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import find_queries
 from impasto.model.structure.block import Arguments, Block
 from impasto.plan.cost import Experts, LayerShape, Shape

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from impasto.model.decoder import Entered, OpenedModel
+from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Entered
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.block import Arguments
 from impasto.plan.program import (

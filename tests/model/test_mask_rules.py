@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from families import FAMILIES, LAYERS
-from impasto.model.arguments.mask_rules import WHOLE, Rows, longer, whole_table
-from impasto.model.arguments.visibility import Causal, Chunk, Table, Window
-from impasto.model.decoder import Entered
+from impasto.model.arguments.mask_rules import WHOLE, MaskRows, rules_by_rows, rules_of_whole
+from impasto.model.arguments.visibility import Causal, Chunk, MaskTable, Window
+from impasto.model.opened import Entered
 from impasto.run.opening import opened
 
 LONG = 3 * WHOLE + 5
@@ -30,7 +30,7 @@ class Masked:
     def __init__(self, *rules):
         self.rules = rules
 
-    def enter(self, ids, positions, present, read=None):
+    def enter(self, ids, positions, present, past=None):
         keys = present.cumsum(1)[0] - 1
         calls = []
         for rule in self.rules:
@@ -44,8 +44,8 @@ def rules_of(model, length):
     ids = torch.zeros(1, WHOLE + 1, dtype=torch.long)
     present = torch.ones_like(ids)
     present[:, 0] = 0
-    known = whole_table(model.enter(ids, present.cumsum(1) - 1, present).arguments, ())
-    found = longer(known, Rows(model, ()), length)
+    known = rules_of_whole(model.enter(ids, present.cumsum(1) - 1, present).arguments, ())
+    found = rules_by_rows(known, MaskRows(model, ()), length)
     return None if found is None else [found.rules[kind] for kind in found.kinds]
 
 
@@ -79,10 +79,10 @@ def test_every_family_shows_its_rule_in_whole_tables_and_in_single_rows(name):
         found = model.visibility(length)
         rules = [found.rules[kind] for kind in found.kinds]
         if name == "falcon_alibi":  # numbers for each head
-            assert all(isinstance(rule, Table) for rule in rules)
+            assert all(isinstance(rule, MaskTable) for rule in rules)
         else:
             assert rules == expected
-            assert model._shows_rules
+            assert model._mask_rules.shows_rows
         assert found.length >= length
 
 
@@ -108,8 +108,8 @@ def test_a_model_that_makes_no_single_rows_is_asked_for_the_whole():
     model = Masked(causal)
     whole = model.enter
 
-    def refusing(ids, positions, present, read=None):
-        if read is not None:
+    def refusing(ids, positions, present, past=None):
+        if past is not None:
             raise AttributeError("what is this?")
         return whole(ids, positions, present)
 
