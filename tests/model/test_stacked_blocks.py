@@ -8,7 +8,7 @@ from torch import nn
 
 from families import family
 from impasto.model.decoder import open_model
-from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_watched, why_fixed
+from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_hooked, why_fixed
 
 
 def memory(hf):
@@ -101,10 +101,10 @@ def test_windows_tell_layers_apart():
 def test_hooks_are_seen_wherever_they_are():
     block = copy.deepcopy(family("llama")).model.layers[0]
     modules = list(block.modules())
-    assert not are_watched(modules)
+    assert not are_hooked(modules)
     for hooked in (block, block.mlp.up_proj):
         for register in (hooked.register_forward_hook, hooked.register_forward_pre_hook):
             handle = register(lambda *_: None)
-            assert are_watched(modules)
+            assert are_hooked(modules)
             handle.remove()
-    assert not are_watched(modules)
+    assert not are_hooked(modules)

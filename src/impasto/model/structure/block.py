@@ -1,9 +1,9 @@
 """One unmodified Hugging Face block, run whole or with one of its parts left out.
 
-A part that is left out is replaced, for the length of the call, by a stand-in that returns what
-"adds nothing" means in this family: zeros, or, where the module itself adds the residual, that
-residual. The part's own time is saved; the block's wiring (parallel residual, norms after the
-part, multipliers) stays the family's. Modules that nobody reads meanwhile are passed over.
+A part that is left out is replaced, for the length of the call, by a stand-in that contributes
+nothing: it returns zeros, or, where the module itself adds the residual, that residual. So the
+part costs no time, and the block's wiring (parallel residual, norms after the part, multipliers)
+stays the family's. Modules whose output nobody reads meanwhile are not run either.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,12 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A module inside a block, with the arity of what it returns (0: a bare tensor)."""
+    """A module inside a block that is a part of it, or a piece of one.
+
+    Attributes:
+        module: The module.
+        outputs: The arity of its output; 0 for a bare tensor.
+    """
 
     module: nn.Module
     outputs: int
@@ -48,12 +53,12 @@ class Block:
         module: The block.
         attention: The components of its attention.
         mlp: Those of its MLP.
-        leaves_keys: Whether it hands keys and values to a cache. One whose attention was taken out
+        leaves_keys: Whether it writes keys and values to a cache. One whose attention was taken out
             does not.
         queries: The modules that make its queries and nothing else.
-        least_queries: How wide queries are made that nobody reads: one head, where the block takes
-            that; None for as wide as ever.
-        idle: The modules that nobody reads while a part is left out.
+        least_queries: The width of stand-ins for queries that nobody reads: that of one head, where
+            the block takes that; None for the width of the queries themselves.
+        idle: The modules whose output nobody reads while a part is left out.
     """
 
     module: nn.Module
@@ -67,14 +72,14 @@ class Block:
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
     ) -> Float[Tensor, "batch rows hidden"]:
-        """Run the block on ``states``, or x + attention(x), or x + mlp(x)."""
+        """Return the block's output for ``states``, or x + attention(x), or x + mlp(x)."""
         if part == "block":
             return first_tensor(self.module(states, **arguments))
         with self.without("mlp" if part == "attention" else "attention"):
             return first_tensor(self.module(states, **arguments))
 
     def without_queries(self) -> Forwards:
-        """Return a context for calls that end once keys and values are there: no queries made."""
+        """Return a context in which no queries are made, for calls for keys and values alone."""
 
         def stand_in(module: nn.Module) -> Forward:
             width: Any = self.least_queries or module.out_features
@@ -88,9 +93,9 @@ class Block:
         idle = [module for part in parts for module in self.idle.get(part, ())]
         return Forwards(
             [(component.module, component.silent()) for component in left_out]
-            + [(module, _passed) for module in idle]
+            + [(module, _identity) for module in idle]
         )
 
 
-def _passed(states: Tensor) -> Tensor:
+def _identity(states: Tensor) -> Tensor:
     return states

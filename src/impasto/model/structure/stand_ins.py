@@ -1,9 +1,8 @@
 """Stand-ins for the ``forward`` of modules, put in place and taken away exactly.
 
-A stand-in is an attribute of the instance, so neither weights nor classes are touched, and what
-others had put there (accelerate's device moves, for instance) comes back as it was. It stands in
-for the calls of the thread that put it in place; a model that another thread calls meanwhile runs
-as it did before.
+A stand-in is an attribute of the instance, so neither weights nor classes are touched, and a
+forward that others had put there (accelerate's device moves, for instance) comes back as it was. It
+runs for the calls of the thread that put it in place; in other threads the model runs as before.
 """
 
 import inspect
@@ -20,11 +19,11 @@ Forward = Callable[..., Any]
 
 
 class StandIn:
-    """What a module finds in the place of its forward.
+    """A callable in the place of a module's forward.
 
     Attributes:
-        forward: What stands in.
-        before: What stood in for the module's forward before; None for nothing.
+        forward: The function that runs instead.
+        before: The module's previous stand-in for its forward; None for none.
     """
 
     __slots__ = ("_module", "_otherwise", "_owner", "before", "forward")
@@ -35,7 +34,7 @@ class StandIn:
         self._owner = None if in_every_thread else get_ident()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run what stands in; on another thread than its own, what would run without it."""
+        """Run the stand-in; on another thread than its own, run what would run without it."""
         if self._owner is None or self._owner == get_ident():
             return self.forward(*args, **kwargs)
         return self._otherwise(*args, **kwargs)
@@ -51,7 +50,7 @@ class Forwards:
     """A context in which each of the given modules runs its stand-in.
 
     Args:
-        stand_ins: The modules, each with what stands in for its forward.
+        stand_ins: The modules, each with the function that runs instead of its forward.
         in_every_thread: Whether the calls of other threads run the stand-ins, too.
     """
 
@@ -79,20 +78,20 @@ class Forwards:
 
 @cache
 def parameters(kind: type[nn.Module]) -> list[str]:
-    """Return the names of what the forward of a class takes."""
+    """Return the names of the parameters of a class's forward."""
     return list(inspect.signature(kind.forward).parameters)[1:]
 
 
 def first_tensor(output: Any) -> Tensor:
-    """Return the hidden states of a module's output, which some families wrap in a tuple."""
+    """Return the hidden states in a module's output, which some families wrap in a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def arity(output: Any) -> int:
-    """Return how many values a module's output holds; 0 for a bare tensor."""
+    """Return the number of values in a module's output; 0 for a bare tensor."""
     return len(output) if isinstance(output, tuple) else 0
 
 
 def as_output(states: Tensor, outputs: int) -> Any:
-    """Wrap states as a module with that :func:`arity` returns them."""
+    """Return states in the form of an output of that :func:`arity`."""
     return (states, *([None] * (outputs - 1))) if outputs else states

@@ -22,7 +22,7 @@ from impasto.model.checks.decoder import allowed, difference
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.block import Part
-from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_watched, why_fixed
+from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_hooked, why_fixed
 from impasto.plan import Plan
 from impasto.plan.program import (
     Occurrence,
@@ -99,7 +99,7 @@ class StackedLayers:
         if not self._kinds or not all(kind.is_stacked for kind in set(self._kinds.values())):
             self.unstack()
             self._stack()
-        if are_watched(self._modules) or any(module.training for module in self._modules):
+        if are_hooked(self._modules) or any(module.training for module in self._modules):
             return None
         return SideBySide(self._kinds, self._counted, self._known)
 
@@ -220,7 +220,7 @@ def _refuse(plan: Plan, blocks: Mapping[int, nn.Module]) -> None:
             "gradients), and gradients are each layer's own; call eval() and zero_grad(), or "
             "leave stack out"
         )
-    if are_watched(modules):
+    if are_hooked(modules):
         raise UserError(
             f"stack=True: hooks are registered on layers {_named(blocks)} or within, and would "
             "not see a layer that runs in one call with others; remove them, or leave stack out"

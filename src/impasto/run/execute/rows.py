@@ -220,7 +220,8 @@ class Frame:
         """The rows' embeddings and what each block is called with."""
         batch = self.batch
         parts = [batch.ids] * self.earlier + [batch.pick(batch.ids)] * self.current
-        unread = LengthOnlyCache(0, keys=1) if self.is_long else None  # the model makes no masks then
+        # Then the model makes masks of one key, which nobody reads.
+        unread = LengthOnlyCache(0, keys=1) if self.is_long else None
         return self.model.enter(torch.cat(parts, 1), self.rows, past=unread)
 
     @cached_property
