@@ -24,13 +24,12 @@ from transformers import PreTrainedModel
 
 from impasto.model.arguments.counted import CountedAxes, compare_calls
 from impasto.model.arguments.in_place import Lines, enter_lines, may_be_picked
-from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskRules
+from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskReader
 from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
 from impasto.model.opened import Entered, Habits, Opened, input_device, replayable
 from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
-from impasto.model.structure.block import Arguments, Block
-from impasto.model.structure.stand_ins import Forwards, as_output, parameters
+from impasto.model.structure.block import Arguments, Block, Forwards, as_output, parameters
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
 _TRIED_ROWS = 3  # small ones and large ones: they differ where a model caps its logits
@@ -52,7 +51,8 @@ class OpenedModel(Opened):
     takes_positions: bool = field(init=False)
     counts_places: bool = field(default=False, init=False)
     takes_unmade: bool | None = field(default=None, init=False)
-    _mask_rules: MaskRules = field(default_factory=MaskRules, init=False)
+    _mask_reader: MaskReader = field(default_factory=MaskReader, init=False)
+    _visibility: Visibility | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.takes_positions = "position_ids" in parameters(type(self.hf.base_model))
@@ -172,7 +172,10 @@ class OpenedModel(Opened):
 
     def visibility(self, length: int) -> Visibility:
         """Return which of at least ``length`` positions may see which, as the model masks them."""
-        return self._mask_rules.up_to(self, length)
+        known = self._visibility
+        if known is None or known.length < length:
+            known = self._visibility = self._mask_reader.read(self, length)
+        return known
 
     @cached_property
     def rowwise(self) -> CountedAxes | None:

@@ -28,8 +28,15 @@ from impasto.model.structure.anatomy import (
     find_convolution,
     find_encoder_anatomy,
 )
-from impasto.model.structure.block import Arguments, Block, Component
-from impasto.model.structure.stand_ins import Forward, Forwards, arity, as_output
+from impasto.model.structure.block import (
+    Arguments,
+    Block,
+    Component,
+    Forward,
+    Forwards,
+    arity,
+    as_output,
+)
 from impasto.plan.steps import Part
 
 _CONVOLVED = ("hidden_states", "residual_states", "input_mask")

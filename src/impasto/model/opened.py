@@ -20,8 +20,7 @@ from transformers import PreTrainedModel
 from impasto.model.arguments.lengths import Limit, length_limit
 from impasto.model.structure.absent import is_absent
 from impasto.model.structure.anatomy import Anatomy, ModelError
-from impasto.model.structure.block import Arguments, Block
-from impasto.model.structure.stand_ins import Forward, Forwards, as_output, parameters
+from impasto.model.structure.block import Arguments, Block, Forward, Forwards, as_output, parameters
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from impasto.model.structure.anatomy import KEY_ARGUMENTS
 from impasto.model.structure.block import Arguments
 
 WHOLE = 128  # positions whose whole mask is read, however long a text is
-_AHEAD = 64  # positions; whole masks are read for multiples of it, so that few are read
+_AHEAD = 64  # positions; whole masks are read for a multiple of it
 
 
 class LengthOnlyCache(Cache):
@@ -58,29 +58,25 @@ class LengthOnlyCache(Cache):
         return self._past + query_length if self._keys is None else self._keys, 0
 
 
-class MaskRules:
-    """The rules by which one model masks, known for as many positions as were needed so far.
+class MaskReader:
+    """Reads the rules by which one model masks.
 
     Attributes:
-        shows_rows: Whether single rows of its masks show its rules, as far as they were read.
+        shows_rows: Whether single rows of its masks show its rules; False once they did not.
     """
 
     def __init__(self) -> None:
         self.shows_rows = True
-        self._known: Visibility | None = None
 
-    def up_to(self, model: Any, length: int) -> Visibility:
+    def read(self, model: Any, length: int) -> Visibility:
         """Return the rules for at least ``length`` positions.
+
+        Some more are read where the model has them, so that it need not be read for each length.
 
         Args:
             model: Always the same :class:`impasto.model.decoder.OpenedModel`.
             length: The number of positions.
         """
-        if self._known is None or self._known.length < length:
-            self._known = self._read(model, length)
-        return self._known
-
-    def _read(self, model: Any, length: int) -> Visibility:
         if length > WHOLE and self.shows_rows and model.takes_cache:
             short = _read_whole(model, min(WHOLE, model.max_positions or WHOLE))
             further = 1 << (length - 1).bit_length()

@@ -18,8 +18,15 @@ from transformers import DynamicCache, PreTrainedModel
 from impasto.model.checks.failing import RAISED, is_out_of_memory
 from impasto.model.structure.absent import first_present, is_absent, spans
 from impasto.model.structure.anatomy import Anatomy, ModelError, find_queries
-from impasto.model.structure.block import Arguments, Block, Component
-from impasto.model.structure.stand_ins import Forward, Forwards, arity, parameters
+from impasto.model.structure.block import (
+    Arguments,
+    Block,
+    Component,
+    Forward,
+    Forwards,
+    arity,
+    parameters,
+)
 
 
 @dataclass(slots=True)

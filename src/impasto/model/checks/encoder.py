@@ -15,8 +15,7 @@ from torch import Tensor
 from impasto.model.checks.decoder import demand, difference, refuse_above
 from impasto.model.encoder import OpenedEncoder, Sentences
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments, Block
-from impasto.model.structure.stand_ins import Forwards, as_output, first_tensor
+from impasto.model.structure.block import Arguments, Block, Forwards, as_output, first_tensor
 
 _IDS = (3, 1, 4, 1, 5, 9)
 _NO_CHANGE = 1e-6  # relative; a smaller difference is not that of a token

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from impasto.model.loading.adapter import Adapter
 from impasto.model.structure.absent import first_present, is_absent
 from impasto.model.structure.anatomy import ModelError, find_blocks
-from impasto.model.structure.stand_ins import Forwards, parameters
+from impasto.model.structure.block import Forwards, parameters
 
 _NAME = "default"
 _SAVED = ".modules_to_save"  # PEFT writes resized embeddings with and without

@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from impasto.model.structure.block import Arguments, Block, Part
+from impasto.model.structure.block import Arguments, Block, Part, StandIn
 from impasto.model.structure.stacked_weight import StackedWeight
-from impasto.model.structure.stand_ins import StandIn
 
 
 class _StackedParameter(NamedTuple):
