@@ -29,7 +29,7 @@ from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
 from impasto.model.opened import Entered, Habits, Opened, input_device, replayable
 from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
-from impasto.model.structure.block import Arguments, Block, Forwards, as_output, parameters
+from impasto.model.structure.block import Arguments, Block, parameters
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
 _TRIED_ROWS = 3  # small ones and large ones: they differ where a model caps its logits
@@ -158,11 +158,7 @@ class OpenedModel(Opened):
         """Return the logits that the model's own forward gives for final states."""
         rows = states[:, None]  # each row a sequence of its own, so that masks stay 1 × 1
         blank = torch.zeros(rows.shape[:2], dtype=torch.long, device=self.device)
-
-        def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return as_output(rows, self.habits.block_outputs)
-
-        with Forwards([(block.module, finished) for block in self.blocks]):
+        with self.finishing_with(rows):
             return self.hf(input_ids=blank, use_cache=False).logits[:, 0]
 
     def own_logits(self, ids: Int[Tensor, "batch rows"]) -> Float[Tensor, "batch rows vocab"]:

@@ -8,8 +8,6 @@ There is neither a cache nor a current token, so the rows of a call are the sequ
 Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``vocab`` tokens.
 """
 
-import inspect
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,7 +33,7 @@ from impasto.model.structure.block import (
     Forward,
     Forwards,
     arity,
-    as_output,
+    parameters,
 )
 from impasto.plan.steps import Part
 
@@ -105,8 +103,7 @@ class OpenedEncoder(Opened):
     @cached_property
     def takes_types(self) -> bool:
         """Whether the model's forward takes the segments of tokens."""
-        parameters = inspect.signature(type(self.hf.base_model).forward).parameters
-        return "token_type_ids" in parameters
+        return "token_type_ids" in parameters(type(self.hf.base_model))
 
     def prepare(self, sentences: Sentences) -> Prepared:
         """Embed sentences and collect the arguments of each block; no block is run.
@@ -144,7 +141,7 @@ class OpenedEncoder(Opened):
         """Return the output of the model without its head if its last layer returned ``states``."""
         if self.ends_plainly:
             return states
-        with self._finished(states):
+        with self.finishing_with(states):
             return self.hf.base_model(**self._blank(states)).last_hidden_state
 
     @cached_property
@@ -152,14 +149,14 @@ class OpenedEncoder(Opened):
         """Whether nothing follows the last layer: most families have no final norm."""
         states = torch.arange(2 * self.hidden, device=self.device, dtype=self.hf.dtype)
         states = states.reshape(1, 2, -1).sin()
-        with torch.no_grad(), self._finished(states):
+        with torch.no_grad(), self.finishing_with(states):
             end = self.hf.base_model(**self._blank(states)).last_hidden_state
         return torch.equal(end, states)
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply what follows the last layer, and the head that predicts tokens."""
         rows = states[:, None]  # each row a sequence of its own
-        with self._finished(rows):
+        with self.finishing_with(rows):
             return self.hf(**self._blank(rows)).logits[:, 0]
 
     def own_states(self, sentences: Sentences) -> Float[Tensor, "batch rows hidden"]:
@@ -181,17 +178,6 @@ class OpenedEncoder(Opened):
         """Return the arguments of a forward whose blocks are replaced: tokens that nobody reads."""
         blank = torch.zeros(states.shape[:2], dtype=torch.long, device=self.device)
         return {"input_ids": blank, "attention_mask": torch.ones_like(blank)}
-
-    def _finished(self, states: Float[Tensor, "batch rows hidden"]) -> ExitStack:
-        """Return a context in which every layer returns these states."""
-
-        def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return as_output(states, self.habits.block_outputs)
-
-        stack = ExitStack()
-        stack.enter_context(Forwards([(block.module, finished) for block in self.blocks]))
-        stack.enter_context(Forwards(self.outside({})))
-        return stack
 
     def outside(self, noted: Arguments) -> list[tuple[nn.Module, Forward]]:
         """Return a stand-in for the convolution; see :meth:`Opened.outside`."""
@@ -216,7 +202,7 @@ def open_encoder(hf: PreTrainedModel) -> OpenedEncoder:
     Raises:
         ModelError: when it reads no token ids, or its blocks or their parts are not there.
     """
-    if "input_ids" not in inspect.signature(type(hf.base_model).forward).parameters:
+    if "input_ids" not in parameters(type(hf.base_model)):
         raise ModelError(
             f"{type(hf).__name__} reads no text; plans run on decoders with their head and on "
             "encoders"

@@ -162,6 +162,15 @@ class Opened(ABC):
             )
         return calls
 
+    def finishing_with(self, states: Float[Tensor, "batch rows hidden"]) -> Forwards:
+        """Return a context in which every block returns ``states``, as if they were finished."""
+
+        def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return as_output(states, self.habits.block_outputs)
+
+        blocks = [(block.module, finished) for block in self.blocks]
+        return Forwards([*blocks, *self.outside({})])
+
     def skipping_absent(self) -> Forwards:
         """Return a context in which absent layers return their input."""
 

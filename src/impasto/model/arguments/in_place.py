@@ -62,7 +62,9 @@ def enter_lines(
         parts.append(Entered(entered.states[lines.line, lines.column][None], picked))
     order = torch.cat([lines.rows for lines in layouts]).argsort()
 
-    def restore(rows: Tensor) -> Tensor:
+    def restore(
+        rows: Shaped[Tensor, "rows *entry"],
+    ) -> Shaped[Tensor, "batch new *entry"]:
         return rows[order.to(rows.device)].unflatten(0, positions.shape)
 
     states = restore(torch.cat([part.states[0] for part in parts]))

@@ -180,7 +180,9 @@ def _some_output(hf: PreTrainedModel, model: Any) -> Float[Tensor, "..."]:
         return model(**given)[0].detach().float().clone()
 
 
-def _check_same(output: Tensor, expected: Tensor, limit: float, otherwise: str) -> None:
+def _check_same(
+    output: Float[Tensor, "..."], expected: Float[Tensor, "..."], limit: float, otherwise: str
+) -> None:
     """Raise ModelError where two outputs differ by more than ``limit``."""
     worst = float("inf")
     if output.shape == expected.shape:

@@ -105,7 +105,7 @@ class Block:
         )
 
 
-def _identity(states: Tensor) -> Tensor:
+def _identity(states: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows hidden"]:
     return states
 
 
@@ -173,7 +173,7 @@ def parameters(kind: type[nn.Module]) -> list[str]:
     return list(inspect.signature(kind.forward).parameters)[1:]
 
 
-def first_tensor(output: Any) -> Tensor:
+def first_tensor(output: Any) -> Float[Tensor, "*rows hidden"]:
     """Return the hidden states in a module's output, which some families wrap in a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
@@ -183,6 +183,6 @@ def arity(output: Any) -> int:
     return len(output) if isinstance(output, tuple) else 0
 
 
-def as_output(states: Tensor, outputs: int) -> Any:
+def as_output(states: Float[Tensor, "*rows hidden"], outputs: int) -> Any:
     """Return states in the form of an output of that :func:`arity`."""
     return (states, *([None] * (outputs - 1))) if outputs else states

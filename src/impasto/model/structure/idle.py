@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from impasto.model.decoder import OpenedModel
@@ -45,7 +46,9 @@ def _kind(block: Block) -> Any:
     return modules, block.leaves_keys, len(block.attention), len(block.mlp)
 
 
-def _idle(block: Block, part: Part, states: Tensor, arguments: Arguments) -> list[str]:
+def _idle(
+    block: Block, part: Part, states: Float[Tensor, "1 rows hidden"], arguments: Arguments
+) -> list[str]:
     """Return the names of the modules whose output nobody reads while ``part`` is left out."""
     within = {m for each in (*block.attention, *block.mlp) for m in each.module.modules()}
     names = []

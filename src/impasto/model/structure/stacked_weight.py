@@ -57,15 +57,21 @@ class StackedWeight(Tensor):
         raise NotImplementedError(f"{func} on the weights of several layers")
 
 
-def _linear(states: Tensor, weight: StackedWeight, bias: StackedWeight | None = None) -> Tensor:
+def _linear(
+    states: Float[Tensor, "*rows inputs"], weight: StackedWeight, bias: StackedWeight | None = None
+) -> Float[Tensor, "*rows outputs"]:
     return _product(states, weight.stack.transpose(1, 2), bias)
 
 
-def _matmul(states: Tensor, weight: StackedWeight) -> Tensor:
+def _matmul(
+    states: Float[Tensor, "*rows inputs"], weight: StackedWeight
+) -> Float[Tensor, "*rows outputs"]:
     return _product(states, weight.stack, None)
 
 
-def _addmm(bias: StackedWeight, states: Tensor, weight: StackedWeight) -> Tensor:
+def _addmm(
+    bias: StackedWeight, states: Float[Tensor, "rows inputs"], weight: StackedWeight
+) -> Float[Tensor, "rows outputs"]:
     return _product(states, weight.stack, bias)
 
 
@@ -84,20 +90,23 @@ def _product(
 
 
 def _layer_norm(
-    states: Tensor,
+    states: Float[Tensor, "*rows hidden"],
     shape: Any,
     weight: StackedWeight | None = None,
     bias: StackedWeight | None = None,
     eps: float = 1e-5,
-) -> Tensor:
+) -> Float[Tensor, "*rows hidden"]:
     normed = functional.layer_norm(states, shape, eps=eps)
     normed = normed if weight is None else normed * weight
     return normed if bias is None else normed + bias
 
 
 def _rms_norm(
-    states: Tensor, shape: Any, weight: StackedWeight | None = None, eps: float | None = None
-) -> Tensor:
+    states: Float[Tensor, "*rows hidden"],
+    shape: Any,
+    weight: StackedWeight | None = None,
+    eps: float | None = None,
+) -> Float[Tensor, "*rows hidden"]:
     normed = functional.rms_norm(states, shape, eps=eps)
     return normed if weight is None else normed * weight
 
