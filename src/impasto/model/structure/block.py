@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from threading import get_ident
 from types import MethodType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Part = Literal["block", "attention", "mlp"]
+from impasto.plan.steps import Part
+
 Arguments = dict[str, Any]
 Forward = Callable[..., Any]
 

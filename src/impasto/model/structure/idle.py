@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from impasto.model.decoder import OpenedModel
-from impasto.model.structure.block import Arguments, Block, Part
+from impasto.model.structure.block import Arguments, Block
+from impasto.plan.steps import Part
 
 _TOKENS = 3
 _PARTS: tuple[Part, ...] = ("attention", "mlp")

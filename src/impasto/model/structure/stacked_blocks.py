@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from impasto.model.structure.block import Arguments, Block, Part, StandIn
+from impasto.model.structure.block import Arguments, Block, StandIn
 from impasto.model.structure.stacked_weight import StackedWeight
+from impasto.plan.steps import Part
 
 
 class _StackedParameter(NamedTuple):

@@ -21,7 +21,6 @@ from impasto.error import UserError
 from impasto.model.checks.decoder import allowed, difference
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Part
 from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_hooked, why_fixed
 from impasto.plan import Plan
 from impasto.plan.program import (
@@ -33,6 +32,7 @@ from impasto.plan.program import (
     all_branches,
     lower,
 )
+from impasto.plan.steps import Part
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.memory import is_out_of_memory
 from impasto.run.batching.prefix_tree import chain
