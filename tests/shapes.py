@@ -10,7 +10,7 @@ import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder, SourceFileLoader
 
-SHAPES = {"Float", "Int", "Bool"}
+SHAPES = {"Float", "Int", "Bool", "Shaped"}
 
 
 def check(*packages: str) -> None:

@@ -27,7 +27,7 @@ import mistakes
 import tiny
 from impasto import ImpastoError, Plan, PlanError, Study, UserError
 from impasto.cli import app
-from impasto.model.loading.load import weight_bytes
+from impasto.model.loading.files import weight_bytes
 from impasto.model.structure.anatomy import ModelError
 
 ROOT = Path(impasto.__file__).parent

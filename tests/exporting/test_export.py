@@ -15,7 +15,7 @@ from families import family
 from impasto import Plan, UserError
 from impasto.exporting import ExportError, roundtrip
 from impasto.exporting import export as package_export
-from impasto.model.loading.load import bundled_folder
+from impasto.model.loading.files import bundled_folder
 from impasto.plan import Layer
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]

@@ -7,7 +7,7 @@ from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
 import impasto
 from families import FAMILIES, family
-from impasto.model.checks.decoder import check, read_bare
+from impasto.model.checks.decoder import check_blocks, read_bare
 from impasto.model.decoder import open_model
 from impasto.model.structure.anatomy import ModelError
 
@@ -18,7 +18,7 @@ PARALLEL = {"cohere", "falcon", "falcon_new", "gpt_neox", "gptj", "phi", "stable
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_block_is_its_residual_and_two_parts(name, attention):
     model = open_model(family(name, attention))
-    found = check(model, read_bare(model, range(24)))
+    found = check_blocks(model, read_bare(model, range(24)))
     assert max(found.logits, found.silence, found.parts) < 1e-5
     assert found.wiring == ("parallel" if name in PARALLEL else "sequential")
 

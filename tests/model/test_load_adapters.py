@@ -16,7 +16,8 @@ import impasto
 from adapters import LORA, adapter_folder, base_folder, edit
 from families import family
 from impasto import Plan, UserError
-from impasto.model.loading.load import load_tokenizer, weight_bytes
+from impasto.model.loading.files import weight_bytes
+from impasto.model.loading.load import load_tokenizer
 from impasto.study.work.identity import model_identity, weights_stamp
 
 IDS = torch.tensor([[5, 17, 3, 88, 41, 2, 60, 9]])

@@ -16,7 +16,7 @@ from families import FAMILIES, weighted
 from impasto import Plan
 from impasto.exporting.roundtrip import expected
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.stand_ins import StandIn
+from impasto.model.structure.block import StandIn
 from impasto.run import Model, load_decoder
 
 IDS = [3, 1, 4, 1, 5, 9]

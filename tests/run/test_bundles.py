@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import impasto
 from families import family
 from impasto import Plan, UserError, strategies
-from impasto.model.structure.block import Part
 from impasto.plan.program import lower
+from impasto.plan.steps import Part
 from impasto.run.batching import batches as bundle
 from impasto.run.batching import memory
 from impasto.run.batching.batches import bundles

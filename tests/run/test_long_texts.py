@@ -220,7 +220,7 @@ def test_vectors_say_what_the_whole_mask_says(name, kind, rule, by_blocks):
     [unmade] = frame._unmade
     said = geometry.Geometry(rule, *list(vars(unmade.geometry).values())[1:9])
     keys = frame._keys[:, None, :]
-    by_rule = (keys <= frame.rows[..., None]) & (keys >= rule.first_seen(frame.rows)[..., None])
+    by_rule = (keys <= frame.rows[..., None]) & (keys >= rule.first_visible(frame.rows)[..., None])
     expected = frame._allowed & by_rule
     assert torch.equal(said.dense()[:, 0], expected)
     seen = torch.zeros_like(expected)

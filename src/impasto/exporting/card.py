@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers.utils.hub import cached_file
 
 import impasto
-from impasto.model.loading.load import BUNDLED, bundled_folder
+from impasto.model.loading.files import BUNDLED, bundled_folder
 from impasto.plan import Plan
 from impasto.table import Table
 

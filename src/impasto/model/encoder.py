@@ -1,29 +1,40 @@
 """A Hugging Face encoder opened up: embeddings in, blocks in between, states out.
 
-As with decoders (:mod:`impasto.model.decoder`), nothing of a family is written down: the model's own
-forward says what each block is called with, and puts its norm, pooler or head on finished states.
+As with decoders (:mod:`impasto.model.decoder`), nothing of a family is written down: the model's
+own forward prepares each block's arguments, and applies its norm, pooler or head to finished
+states.
 There is neither a cache nor a current token, so the rows of a call are the sequences as they are.
 
-Shapes: ``batch`` sequences of ``tokens`` states of ``hidden`` units; ``vocab`` tokens.
+Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``vocab`` tokens.
 """
 
-import inspect
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from weakref import ref
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from impasto.model.decoder import Habits, Opened, input_device, replayable, take_apart
+from impasto.model.opened import Habits, Opened, input_device, replayable
 from impasto.model.structure.absent import first_present, is_absent
-from impasto.model.structure.anatomy import ModelError, find_convolution, find_encoder_anatomy
-from impasto.model.structure.block import Arguments
-from impasto.model.structure.stand_ins import Forward, Forwards, arity, as_output
+from impasto.model.structure.anatomy import (
+    Anatomy,
+    ModelError,
+    find_convolution,
+    find_encoder_anatomy,
+)
+from impasto.model.structure.block import (
+    Arguments,
+    Block,
+    Component,
+    Forward,
+    Forwards,
+    arity,
+    parameters,
+)
 from impasto.plan.steps import Part
 
 _CONVOLVED = ("hidden_states", "residual_states", "input_mask")
@@ -34,23 +45,29 @@ class Sentences:
     """Token sequences, padded on the right.
 
     Attributes:
-        ids: The tokens; padding is the model's own.
-        is_real: Where they are no padding.
-        types: Which of two segments each token is of, where the tokenizer says so.
+        ids: The tokens, padding included.
+        is_real: True where a token is not padding.
+        types: The segment of each token, 0 or 1, where the tokenizer tells segments apart.
     """
 
-    ids: Int[Tensor, "batch tokens"]
-    is_real: Bool[Tensor, "batch tokens"]
-    types: Int[Tensor, "batch tokens"] | None = None
+    ids: Int[Tensor, "batch rows"]
+    is_real: Bool[Tensor, "batch rows"]
+    types: Int[Tensor, "batch rows"] | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an encoder's own forward hands to its blocks, and to the convolution beside them."""
+    """What an encoder's own forward hands to its blocks, and to the convolution beside them.
 
-    states: Float[Tensor, "batch tokens hidden"]
-    arguments: list[Arguments]  # one per layer
-    convolved: Tensor | None = None  # the convolution's mask
+    Attributes:
+        states: The embedded tokens: what the first block reads.
+        arguments: For each layer, the further arguments of its block.
+        convolved: The convolution's mask, where the model has one.
+    """
+
+    states: Float[Tensor, "batch rows hidden"]
+    arguments: list[Arguments]
+    convolved: Shaped[Tensor, "batch rows"] | None = None
 
 
 @dataclass(eq=False)
@@ -65,7 +82,7 @@ class OpenedEncoder(Opened):
 
     @cached_property
     def max_positions(self) -> int | None:
-        """The most tokens that the model can read, where its configuration says so."""
+        """The most tokens that the model can read; None where its configuration sets no limit."""
         most = getattr(self.hf.config, "max_position_embeddings", None)
         for name, module in self.hf.base_model.named_modules():
             if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
@@ -75,22 +92,21 @@ class OpenedEncoder(Opened):
 
     @property
     def padding(self) -> int:
-        """The token that fills a batch up."""
+        """The id of the padding token."""
         return getattr(self.hf.config, "pad_token_id", None) or 0
 
     @property
     def predicts_tokens(self) -> bool:
-        """Whether the model has a head that says which token a masked one was."""
+        """Whether the model has a head that predicts masked tokens."""
         return self.hf.get_output_embeddings() is not None
 
     @cached_property
     def takes_types(self) -> bool:
-        """Whether the model's forward tells segments apart."""
-        parameters = inspect.signature(type(self.hf.base_model).forward).parameters
-        return "token_type_ids" in parameters
+        """Whether the model's forward takes the segments of tokens."""
+        return "token_type_ids" in parameters(type(self.hf.base_model))
 
     def prepare(self, sentences: Sentences) -> Prepared:
-        """Embed sentences and collect what each block would be called with, running none of them.
+        """Embed sentences and collect the arguments of each block; no block is run.
 
         Raises:
             ModelError: when they are longer than the model's positions.
@@ -103,7 +119,7 @@ class OpenedEncoder(Opened):
             )
         noted: Arguments = {}
         with Forwards(self.outside(noted)):
-            calls = self.noted(self._given(sentences))
+            calls = self.block_calls(self._given(sentences))
         arguments = [replayable(call) for call in calls]
         return Prepared(calls[0]["hidden_states"], arguments, noted.get("input_mask"))
 
@@ -114,7 +130,7 @@ class OpenedEncoder(Opened):
         states: Float[Tensor, "batch rows hidden"],
         prepared: Prepared,
     ) -> Float[Tensor, "batch rows hidden"]:
-        """Run a layer, or a part of it, on states of a prepared batch."""
+        """Run a layer, or a part of it, on hidden states of a prepared batch."""
         after = self.blocks[layer](states, prepared.arguments[layer], part)
         if self.convolution is None or layer:
             return after
@@ -122,10 +138,10 @@ class OpenedEncoder(Opened):
         return self.convolution(states * mask[..., None].to(states.dtype), after, mask)
 
     def end(self, states: Float[Tensor, "batch rows hidden"]) -> Float[Tensor, "batch rows hidden"]:
-        """Return what the model without its head gives where its last layer gives ``states``."""
+        """Return the output of the model without its head if its last layer returned ``states``."""
         if self.ends_plainly:
             return states
-        with self._finished(states):
+        with self.finishing_with(states):
             return self.hf.base_model(**self._blank(states)).last_hidden_state
 
     @cached_property
@@ -133,20 +149,20 @@ class OpenedEncoder(Opened):
         """Whether nothing follows the last layer: most families have no final norm."""
         states = torch.arange(2 * self.hidden, device=self.device, dtype=self.hf.dtype)
         states = states.reshape(1, 2, -1).sin()
-        with torch.no_grad(), self._finished(states):
+        with torch.no_grad(), self.finishing_with(states):
             end = self.hf.base_model(**self._blank(states)).last_hidden_state
         return torch.equal(end, states)
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply what follows the last layer, and the head that predicts tokens."""
         rows = states[:, None]  # each row a sequence of its own
-        with self._finished(rows):
+        with self.finishing_with(rows):
             return self.hf(**self._blank(rows)).logits[:, 0]
 
-    def own_states(self, sentences: Sentences) -> Float[Tensor, "batch tokens hidden"]:
-        """Return what the model's own forward without its head gives; absent layers are passed."""
+    def own_states(self, sentences: Sentences) -> Float[Tensor, "batch rows hidden"]:
+        """Return the output of the model's own forward without its head and absent layers."""
         outside = [] if 0 in self.present else self.outside({})
-        with self.passing(), Forwards(outside):
+        with self.skipping_absent(), Forwards(outside):
             return self.hf.base_model(**self._given(sentences)).last_hidden_state
 
     def _given(self, sentences: Sentences) -> Arguments:
@@ -158,21 +174,10 @@ class OpenedEncoder(Opened):
             given["token_type_ids"] = sentences.types
         return given
 
-    def _blank(self, states: Tensor) -> Arguments:
-        """Return what a forward is called with whose last layer's states are put in its place."""
+    def _blank(self, states: Float[Tensor, "batch rows hidden"]) -> Arguments:
+        """Return the arguments of a forward whose blocks are replaced: tokens that nobody reads."""
         blank = torch.zeros(states.shape[:2], dtype=torch.long, device=self.device)
         return {"input_ids": blank, "attention_mask": torch.ones_like(blank)}
-
-    def _finished(self, states: Tensor) -> ExitStack:
-        """Return a context in which every layer gives these states."""
-
-        def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return as_output(states, self.habits.block_outputs)
-
-        stack = ExitStack()
-        stack.enter_context(Forwards([(block.module, finished) for block in self.blocks]))
-        stack.enter_context(Forwards(self.outside({})))
-        return stack
 
     def outside(self, noted: Arguments) -> list[tuple[nn.Module, Forward]]:
         """Return a stand-in for the convolution; see :meth:`Opened.outside`."""
@@ -187,7 +192,7 @@ class OpenedEncoder(Opened):
 
 
 def may_be_encoder(hf: PreTrainedModel) -> bool:
-    """Whether a model predicts no next tokens and is no half of an encoder-decoder."""
+    """Whether a model neither predicts next tokens nor is an encoder-decoder."""
     return not (hf.can_generate() or hf.config.is_encoder_decoder or hasattr(hf.config, "impasto"))
 
 
@@ -195,35 +200,52 @@ def open_encoder(hf: PreTrainedModel) -> OpenedEncoder:
     """Open a Hugging Face encoder, whatever its head.
 
     Raises:
-        ModelError: when its blocks or their parts are not found.
+        ModelError: when it reads no token ids, or its blocks or their parts are not there.
     """
-    if "input_ids" not in inspect.signature(type(hf.base_model).forward).parameters:
+    if "input_ids" not in parameters(type(hf.base_model)):
         raise ModelError(
             f"{type(hf).__name__} reads no text; plans run on decoders with their head and on "
             "encoders"
         )
     anatomy = find_encoder_anatomy(hf)
     outputs, arities = _observe(hf, anatomy.attention + anatomy.mlp, anatomy.blocks)
-    blocks = take_apart(anatomy, arities)
+    blocks = _take_apart(anatomy, arities)
     return OpenedEncoder(
         ref(hf), blocks, Habits(outputs, ""), anatomy, find_convolution(hf, anatomy)
     )
+
+
+def _take_apart(anatomy: Anatomy, arities: dict[str, int]) -> list[Block]:
+    """Return a model's blocks with their parts; ``arities`` are those of the parts' outputs."""
+
+    def components(block: nn.Module, names: tuple[str, ...]) -> tuple[Component, ...]:
+        return tuple(Component(block.get_submodule(name), arities[name]) for name in names)
+
+    return [
+        Block(block, (), ())
+        if is_absent(block)
+        else Block(block, components(block, anatomy.attention), components(block, anatomy.mlp))
+        for block in anatomy.blocks
+    ]
 
 
 @torch.no_grad()
 def _observe(
     hf: PreTrainedModel, names: tuple[str, ...], blocks: nn.ModuleList
 ) -> tuple[int, dict[str, int]]:
-    """Watch what the first block that is there and its parts return, in one ordinary forward."""
+    """Return the arity of a block's output, and of its parts', as one ordinary forward shows.
+
+    The first block that is loaded stands in for absent ones.
+    """
     block = first_present(blocks)
-    assert block is not None, "the anatomy found one"
+    assert block is not None, "find_encoder_anatomy refuses a model without blocks"
     outputs: dict[str, Any] = {}
 
-    def seen(name: str) -> Any:
+    def note(name: str) -> Any:
         return lambda module, args, output: outputs.__setitem__(name, output)
 
-    hooks = [block.register_forward_hook(seen(""))]
-    hooks += [block.get_submodule(name).register_forward_hook(seen(name)) for name in names]
+    hooks = [block.register_forward_hook(note(""))]
+    hooks += [block.get_submodule(name).register_forward_hook(note(name)) for name in names]
     ids = torch.zeros(1, 2, dtype=torch.long, device=input_device(hf))
     try:
         with Forwards([(other, block.forward) for other in blocks if is_absent(other)]):

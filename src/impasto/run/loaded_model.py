@@ -4,7 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
-from impasto.model.decoder import Opened
+from impasto.model.opened import Opened
 from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Shape

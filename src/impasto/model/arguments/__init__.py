@@ -1,1 +1,1 @@
-"""What a block is called with: masks, positions, and what counts rows or sequences."""
+"""What a block is called with: masks, positions, and tensors with an entry per row or sequence."""

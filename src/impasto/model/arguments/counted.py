@@ -1,9 +1,9 @@
-"""Which index of a block's arguments counts rows, or sequences: found out by asking twice.
+"""Which axis of a block's arguments counts rows, or sequences: found by calling the model twice.
 
 A model's own forward hands its blocks rotary tables, positions and the like, with an entry for each
-row, or for each sequence, or for both. Rows that stand for tokens whose entries are there already
-can be called with these, and layers side by side with what each is called with, so that the model
-need not prepare them again.
+row, or for each sequence, or for both. Comparing the arguments of two batches of different sizes
+shows which axis that is. Then the arguments for some rows can be picked from those for all, and the
+arguments of layers side by side be joined, without the model preparing either again.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,12 @@ from impasto.model.structure.block import Arguments
 
 
 @dataclass(frozen=True)
-class Counted:
-    """For each layer and argument, where rows (or sequences) are counted: a dimension, or None.
+class CountedAxes:
+    """The axis of rows (or of sequences) in each argument of each layer.
 
-    Arguments that hold others (tuples, mappings) have a tree of the same form.
+    Attributes:
+        layers: For each layer, the axis by the argument's name; None for an argument without one.
+            An argument that is a tuple or a mapping has a tuple or a mapping of axes.
     """
 
     layers: Sequence[dict[str, Any]]
@@ -29,77 +31,81 @@ class Counted:
 
 @dataclass(frozen=True)
 class PickedRows:
-    """Some of the rows that blocks' arguments were made for, in any order, also repeatedly."""
+    """Some of the rows that blocks' arguments were made for, in any order, also repeatedly.
 
-    counted: Counted
+    Attributes:
+        axes: The axes of rows.
+        rows: The indices of the rows.
+    """
+
+    axes: CountedAxes
     rows: Int[Tensor, "picked"]
     _done: dict[int, Tensor] = field(default_factory=dict)  # layers are handed the same tables
 
     def of(self, layer: int, arguments: Arguments) -> Arguments:
-        """Return a layer's arguments for these rows, without tensors of which nothing is known.
+        """Return a layer's arguments for these rows, without tensors whose axes are not known.
 
-        The arguments are those of one forward, whichever layer is asked about.
+        The arguments of all layers must come from one forward.
         """
-        known = self.counted.layers[layer]
+        known = self.axes.layers[layer]
         return {
             name: self._picked(value, known.get(name))
             for name, value in arguments.items()
             if name in known or not isinstance(value, Tensor)
         }
 
-    def _picked(self, value: Any, known: Any) -> Any:
-        match known:
+    def _picked(self, value: Any, axis: Any) -> Any:
+        match axis:
             case tuple():
-                pairs = zip(value, known, strict=True)
-                return tuple(self._picked(each, place) for each, place in pairs)
+                pairs = zip(value, axis, strict=True)
+                return tuple(self._picked(each, inner) for each, inner in pairs)
             case dict():
-                return {name: self._picked(each, known[name]) for name, each in value.items()}
+                return {name: self._picked(each, axis[name]) for name, each in value.items()}
             case int():
                 if id(value) not in self._done:
                     rows = self.rows.to(value.device)
-                    self._done[id(value)] = value.index_select(known, rows)
+                    self._done[id(value)] = value.index_select(axis, rows)
                 return self._done[id(value)]
         return value
 
 
-class Differ(Exception):  # noqa: N818  (not an error: what differs runs apart)
-    """Raised where layers are called with what cannot stand side by side."""
+class ArgumentsDiffer(Exception):  # noqa: N818  (not an error: such layers run one by one)
+    """Raised where the arguments of layers cannot be joined."""
 
 
-def stacked_arguments(calls: Sequence[Arguments], counted: dict[str, Any], size: int) -> Arguments:
-    """Return what layers are called with as one call, the first layer's sequences first.
+def stacked_arguments(calls: Sequence[Arguments], axes: dict[str, Any], size: int) -> Arguments:
+    """Return the arguments of several layers as those of one call, the first layer's entries first.
 
     Args:
-        calls: What each layer is called with.
-        counted: Of each argument, where sequences are counted.
-        size: How many sequences there are.
+        calls: The arguments of each layer.
+        axes: The axis of sequences in each argument.
+        size: The number of sequences.
 
     Raises:
-        Differ: when arguments differ that sequences share, or nothing is known of one.
+        ArgumentsDiffer: when arguments differ that have no axis of sequences, or its axis is not
+            known.
     """
     first, *others = calls
     if any(call.keys() != first.keys() for call in others):
-        raise Differ
-    return {
-        name: _joined([call[name] for call in calls], counted.get(name), size) for name in first
-    }
+        raise ArgumentsDiffer
+    return {name: _joined([call[name] for call in calls], axes.get(name), size) for name in first}
 
 
-def _joined(values: Sequence[Any], place: Any, size: int) -> Any:
+def _joined(values: Sequence[Any], axis: Any, size: int) -> Any:
     first = values[0]
-    if isinstance(first, tuple) and isinstance(place, tuple):
-        parts = zip(zip(*values, strict=True), place, strict=True)
+    if isinstance(first, tuple) and isinstance(axis, tuple):
+        parts = zip(zip(*values, strict=True), axis, strict=True)
         return tuple(_joined(each, inner, size) for each, inner in parts)
-    if isinstance(first, dict) and isinstance(place, dict):
-        return {n: _joined([each[n] for each in values], place[n], size) for n in first}
-    if isinstance(first, Tensor) and isinstance(place, int):
+    if isinstance(first, dict) and isinstance(axis, dict):
+        return {n: _joined([each[n] for each in values], axis[n], size) for n in first}
+    if isinstance(first, Tensor) and isinstance(axis, int):
         if any(type(each) is not Tensor or each.shape != first.shape for each in values):
-            raise Differ
-        if first.shape[place] % size == 0:
-            return torch.cat(list(values), place)
+            raise ArgumentsDiffer
+        if first.shape[axis] % size == 0:
+            return torch.cat(list(values), axis)
     is_same = all(each is first or _is_equal(each, first) for each in values)
     if not is_same or (isinstance(first, Tensor) and size > 1 and first.shape[:1] == (size,)):
-        raise Differ  # of what has as many entries as there are sequences, it is not known why
+        raise ArgumentsDiffer  # an axis as long as the batch may be one of sequences
     return first
 
 
@@ -110,18 +116,18 @@ def _is_equal(one: Any, other: Any) -> bool:
 
 def compare_calls(
     few: Sequence[Arguments], many: Sequence[Arguments], without: Sequence[str]
-) -> Counted | None:
-    """Compare what blocks are called with for fewer and for more; None where that is unclear.
+) -> CountedAxes | None:
+    """Return the axes whose sizes differ between two calls; None where that is unclear.
 
     Args:
-        few: Of each layer, the arguments for some rows (or sequences).
+        few: The arguments of each layer for some rows (or sequences).
         many: The same for more of them.
         without: Names to leave out, for they are made anew for each frame.
     """
     try:
-        return Counted(
+        return CountedAxes(
             [
-                {name: _dimension(one[name], other[name]) for name in one if name not in without}
+                {name: _axis(one[name], other[name]) for name in one if name not in without}
                 for one, other in zip(few, many, strict=True)
             ]
         )
@@ -129,16 +135,16 @@ def compare_calls(
         return None
 
 
-def _dimension(one: Any, other: Any) -> Any:
+def _axis(one: Any, other: Any) -> Any:
     match one, other:
         case Tensor(), Tensor():
             sizes = enumerate(zip(one.shape, other.shape, strict=True))
-            differ = [place for place, (few, many) in sizes if few != many]
+            differ = [axis for axis, (few, many) in sizes if few != many]
             if len(differ) > 1:
                 raise ValueError("they are counted twice")
             return differ[0] if differ else None
         case tuple(), tuple():
-            return tuple(_dimension(a, b) for a, b in zip(one, other, strict=True))
+            return tuple(_axis(a, b) for a, b in zip(one, other, strict=True))
         case dict(), dict():
-            return {name: _dimension(value, other[name]) for name, value in one.items()}
+            return {name: _axis(value, other[name]) for name, value in one.items()}
     return None

@@ -1,41 +1,79 @@
-"""Tokens laid out at their own positions, for models that count positions by a token's place.
+"""Rows laid out at their own positions, for models that number tokens by their place.
 
-Such a model cannot be told where a row stands. So each row is put where it stands, on as many lines
-as any position has rows, and the model's own forward goes over the lines; what it makes of each
-token, and what it would call its layers with for it, is picked from there. A line may begin behind
-tokens that a cache says it holds.
+Such a model takes no positions: the n-th token of a sequence has position n. So each row is put on
+a line, at the column of its position, on as many lines as any position has rows. The model's own
+forward reads the lines, and each row's hidden state and block arguments are picked from there. A
+line may begin at a later position, behind tokens that a cache stands for.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
-_WASTE = 4  # times as many places as rows, beyond which lines are laid out apart
+from impasto.model.arguments.counted import CountedAxes
+from impasto.model.opened import Entered
+
+_WASTE = 4  # times as many columns as rows, beyond which rows are laid out in two halves
 
 
 class Lines(NamedTuple):
-    """Rows laid out.
+    """Some rows, laid out on lines.
 
     Attributes:
-        rows: The rows, by index.
-        ids: Their tokens on lines; zero where none stands.
-        first: The position that each line begins at.
-        line: Of each row, its line.
-        column: Of each row, its place on it.
+        rows: Their indices among all rows.
+        ids: The tokens on the lines; zero where no row stands.
+        first: The position of each line's first column.
+        line: The line of each row.
+        column: The column of each row.
     """
 
-    rows: Int[Tensor, "some"]
-    ids: Int[Tensor, "lines width"]
+    rows: Int[Tensor, "rows"]
+    ids: Int[Tensor, "lines columns"]
     first: int
-    line: Int[Tensor, "some"]
-    column: Int[Tensor, "some"]
+    line: Int[Tensor, "rows"]
+    column: Int[Tensor, "rows"]
 
 
-def laid_out(ids: Int[Tensor, "rows"], positions: Int[Tensor, "rows"]) -> list[Lines]:
-    """Lay rows out, with little room between them."""
+def enter_lines(
+    ids: Int[Tensor, "batch new"],
+    positions: Int[Tensor, "batch new"],
+    axes: CountedAxes,
+    enter: Callable[[Lines], Entered],
+) -> Entered:
+    """Return the hidden states and block arguments of tokens, each read at its own position.
+
+    Args:
+        ids: The tokens.
+        positions: Their positions.
+        axes: The axes of rows in the arguments of each layer.
+        enter: Has the model's own forward read some lines.
+    """
+    layouts = lay_out(ids.flatten(), positions.flatten())
+    parts: list[Entered] = []
+    for lines in layouts:
+        entered = enter(lines)
+        picked = [
+            {name: pick(value, known.get(name), lines) for name, value in arguments.items()}
+            for arguments, known in zip(entered.arguments, axes.layers, strict=True)
+        ]
+        parts.append(Entered(entered.states[lines.line, lines.column][None], picked))
+    order = torch.cat([lines.rows for lines in layouts]).argsort()
+
+    def restore(
+        rows: Shaped[Tensor, "rows *entry"],
+    ) -> Shaped[Tensor, "batch new *entry"]:
+        return rows[order.to(rows.device)].unflatten(0, positions.shape)
+
+    states = restore(torch.cat([part.states[0] for part in parts]))
+    layers = zip(*(part.arguments for part in parts), strict=True)
+    return Entered(states, [join(each, restore) for each in layers])
+
+
+def lay_out(ids: Int[Tensor, "rows"], positions: Int[Tensor, "rows"]) -> list[Lines]:
+    """Lay rows out on lines; in several layouts where one would be mostly empty."""
     order = positions.argsort(stable=True)
     ascending = positions[order]
     rank = torch.arange(len(order), device=order.device)
@@ -44,78 +82,83 @@ def laid_out(ids: Int[Tensor, "rows"], positions: Int[Tensor, "rows"]) -> list[L
 
 
 def _lines(
-    ids: Int[Tensor, "rows"],
-    positions: Int[Tensor, "rows"],
-    rows: Int[Tensor, "some"],
-    rank: Int[Tensor, "some"],
+    ids: Int[Tensor, "all_rows"],
+    positions: Int[Tensor, "all_rows"],
+    rows: Int[Tensor, "rows"],
+    rank: Int[Tensor, "rows"],
 ) -> list[Lines]:
     at, count = positions[rows], int(rank.max()) + 1
     first = int(at.min())
-    width = int(at.max()) - first + 1
-    if count > 1 and count * width > _WASTE * len(rows):
+    columns = int(at.max()) - first + 1
+    if count > 1 and count * columns > _WASTE * len(rows):
         lower = rank < count // 2
         upper = ~lower
         return [
             *_lines(ids, positions, rows[lower], rank[lower]),
             *_lines(ids, positions, rows[upper], rank[upper] - count // 2),
         ]
-    line = ids.new_zeros(count, width)
-    line[rank, at - first] = ids[rows]
-    return [Lines(rows, line, first, rank, at - first)]
+    tokens = ids.new_zeros(count, columns)
+    tokens[rank, at - first] = ids[rows]
+    return [Lines(rows, tokens, first, rank, at - first)]
 
 
 class Picked(NamedTuple):
-    """Where a value that layers are called with counts rows, and what it has for some of them."""
+    """The entries of an argument for some rows.
 
-    place: int
-    value: Tensor  # rows first
+    Attributes:
+        axis: The axis of rows in the argument.
+        value: The entries, rows first.
+    """
+
+    axis: int
+    value: Shaped[Tensor, "rows *entry"]
 
 
-def pick(value: Any, known: Any, lines: Lines) -> Any:
-    """Return a value's entries for rows that were laid out.
+def pick(value: Any, axis: Any, lines: Lines) -> Any:
+    """Return an argument's entries for rows that were laid out.
 
     Args:
-        value: What layers are called with on the lines.
-        known: Where it counts rows (:class:`impasto.model.arguments.counted.Counted`).
+        value: The argument, of the lines.
+        axis: Its axis of rows (:class:`impasto.model.arguments.counted.CountedAxes`).
         lines: The lines.
     """
-    match known:
+    match axis:
         case tuple():
-            return tuple(pick(each, inner, lines) for each, inner in zip(value, known, strict=True))
+            return tuple(pick(each, inner, lines) for each, inner in zip(value, axis, strict=True))
         case dict():
-            return {name: pick(each, known[name], lines) for name, each in value.items()}
+            return {name: pick(each, axis[name], lines) for name, each in value.items()}
         case int():
-            rows = value.movedim(known, 1)
+            rows = value.movedim(axis, 1)
             line = lines.line.to(rows.device) if rows.shape[0] > 1 else 0
-            return Picked(known, rows[line, lines.column.to(rows.device)])
+            return Picked(axis, rows[line, lines.column.to(rows.device)])
     return value
 
 
-def join(parts: Sequence[Any], back: Callable[[Tensor], Tensor]) -> Any:
-    """Return what was picked from several layouts as one.
+def join(parts: Sequence[Any], restore: Callable[[Tensor], Tensor]) -> Any:
+    """Return what :func:`pick` returned for several layouts as one argument.
 
     Args:
-        parts: What was picked, layout by layout.
-        back: Puts rows, one layout's behind the other's, into batch × rows.
+        parts: The results of :func:`pick`, layout by layout.
+        restore: Puts rows, one layout's behind the other's, into batch × rows.
     """
     match parts[0]:
         case Picked():
-            return back(torch.cat([each.value for each in parts])).movedim(1, parts[0].place)
+            return restore(torch.cat([each.value for each in parts])).movedim(1, parts[0].axis)
         case tuple():
-            return tuple(join(each, back) for each in zip(*parts, strict=True))
+            return tuple(join(each, restore) for each in zip(*parts, strict=True))
         case dict():
-            return {name: join([each[name] for each in parts], back) for name in parts[0]}
+            return {name: join([each[name] for each in parts], restore) for name in parts[0]}
     return parts[0]
 
 
-def may_be_picked(known: Any, by_sequence: Any) -> bool:
-    """Whether a value that counts rows counts sequences first, or none."""
-    match known:
+def may_be_picked(row_axis: Any, sequence_axis: Any) -> bool:
+    """Whether an argument with an axis of rows has its axis of sequences first, or none."""
+    match row_axis:
         case tuple():
-            pairs = zip(known, by_sequence, strict=True)
+            pairs = zip(row_axis, sequence_axis, strict=True)
             return all(may_be_picked(each, inner) for each, inner in pairs)
         case dict():
-            return all(may_be_picked(each, by_sequence[name]) for name, each in known.items())
+            return all(may_be_picked(each, sequence_axis[name]) for name, each in row_axis.items())
         case int():
-            return known > 0 and by_sequence in (0, None)
-    return by_sequence is None
+            return row_axis > 0 and sequence_axis in (0, None)
+    return sequence_axis is None

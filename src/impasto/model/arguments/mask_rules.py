@@ -1,10 +1,11 @@
-"""How a model masks, asked of the model itself: its own forward, with its blocks only noting.
+"""How a model masks, read from the masks that its own forward makes for its blocks.
 
-Of a few positions the whole table is asked. Where texts are longer, single rows of it are, each at
-the cost of one token: the model is told that the tokens before it have been read already. A rule
-that those rows show is taken for the layer's own once it agrees with the table, with the rows next
-to where it changes, and with others spread over the whole length. A model that shows no such rule,
-or no such rows, is asked for the whole table at any length.
+For short texts the forward is run once and gives the whole mask. For long ones it would take
+memory of tokens × tokens, so single rows are read instead, each at the cost of one token: a cache
+without content says that the tokens before it were read already. A rule (causal, a window, chunks)
+is taken for a layer's own once it agrees with the whole mask of a short text, with the rows next to
+where the rule changes, and with others spread over the whole length. A model whose rows follow no
+such rule, or that makes no such rows, gives the whole mask at any length.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 from transformers import Cache
 
@@ -19,50 +21,91 @@ from impasto.model.arguments.visibility import (
     Causal,
     Chunk,
     Interval,
+    MaskTable,
     Rule,
-    Table,
     Visibility,
     Window,
 )
+from impasto.model.structure.anatomy import KEY_ARGUMENTS
 from impasto.model.structure.block import Arguments
 
-WHOLE = 128  # positions of which the whole table is asked, however long a text is
+WHOLE = 128  # positions whose whole mask is read, however long a text is
+_AHEAD = 64  # positions; whole masks are read for a multiple of it
 
 
-class Read(Cache):
-    """A cache that holds nothing and says that so many tokens have been read.
+class LengthOnlyCache(Cache):
+    """A cache without content: it says how many tokens were read, and has no keys of theirs.
 
     Args:
-        taken: How many.
-        masked: How many keys a mask is wanted for; None for those read and the new ones.
+        past: The number of tokens that count as read.
+        keys: The number of keys that masks are made for; None for those of all tokens.
     """
 
-    def __init__(self, taken: int, masked: int | None = None) -> None:
+    def __init__(self, past: int, keys: int | None = None) -> None:
         super().__init__(layers=[])
-        self._taken, self._masked = taken, masked
+        self._past, self._keys = past, keys
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many tokens have been read."""
-        return self._taken
+        """Return the number of tokens that count as read."""
+        return self._past
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Return where the new tokens begin."""
-        return self._taken
+        """Return the position of the first new token."""
+        return self._past
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Return how many keys a mask is for, and where they begin."""
-        return self._taken + query_length if self._masked is None else self._masked, 0
+        """Return the number of keys in a mask, and the position of the first."""
+        return self._past + query_length if self._keys is None else self._keys, 0
+
+
+class MaskReader:
+    """Reads the rules by which one model masks.
+
+    Attributes:
+        shows_rows: Whether single rows of its masks show its rules; False once they did not.
+    """
+
+    def __init__(self) -> None:
+        self.shows_rows = True
+
+    def read(self, model: Any, length: int) -> Visibility:
+        """Return the rules for at least ``length`` positions.
+
+        Some more are read where the model has them, so that it need not be read for each length.
+
+        Args:
+            model: Always the same :class:`impasto.model.decoder.OpenedModel`.
+            length: The number of positions.
+        """
+        if length > WHOLE and self.shows_rows and model.takes_cache:
+            short = _read_whole(model, min(WHOLE, model.max_positions or WHOLE))
+            further = 1 << (length - 1).bit_length()
+            longest = max(length, min(further, model.max_positions or further))
+            rules = rules_by_rows(short, MaskRows(model, KEY_ARGUMENTS), longest)
+            if rules is not None:
+                return rules
+            self.shows_rows = False
+        ahead = -(-length // _AHEAD) * _AHEAD
+        return _read_whole(model, max(length, min(ahead, model.max_positions or ahead)))
+
+
+def _read_whole(model: Any, length: int) -> Visibility:
+    ids = torch.zeros(1, length + 1, dtype=torch.long, device=model.device)
+    present = torch.ones_like(ids)
+    present[:, 0] = 0
+    positions = (present.cumsum(-1) - 1).clamp(min=0)
+    return rules_of_whole(model.enter(ids, positions, present).arguments, KEY_ARGUMENTS)
 
 
 @dataclass(frozen=True)
-class Row:
+class MaskRow:
     """One row of every layer's mask.
 
     Attributes:
         position: Its position.
-        first: For each layer, the lowest position that it sees; None where what it sees is no run
-            of keys that ends at its own.
-        by_key: Further arguments, by name, whose last index is the key's position.
+        first: For each layer, the lowest position that is visible to it; None where the visible
+            keys are not one interval that ends at its own.
+        by_key: Further arguments, by name, whose last axis is the key's position.
     """
 
     position: int
@@ -70,59 +113,59 @@ class Row:
     by_key: Arguments
 
 
-class Rows:
-    """The rows of a model's masks, each asked once.
+class MaskRows:
+    """Single rows of a model's masks, each read once.
 
     Args:
         model: The model: an :class:`impasto.model.decoder.OpenedModel`.
-        by_key: The names of arguments whose last index is the key.
+        by_key: The names of arguments whose last axis is that of keys.
     """
 
     def __init__(self, model: Any, by_key: tuple[str, ...]) -> None:
         self._model, self._by_key = model, by_key
-        self._known: dict[int, Row | None] = {}
+        self._known: dict[int, MaskRow | None] = {}
 
-    def at(self, position: int) -> Row | None:
+    def at(self, position: int) -> MaskRow | None:
         """Return the row at a position; None where the model makes no such row."""
         if position not in self._known:
-            self._known[position] = self._ask(position)
+            self._known[position] = self._read(position)
         return self._known[position]
 
     def first(self, layer: int, position: int) -> int | None:
-        """Return the lowest position that a layer's row sees; None where that says not all."""
+        """Return the lowest position visible to a layer's row; None where that says not all."""
         row = self.at(position)
         return None if row is None else row.first[layer]
 
-    def _ask(self, position: int) -> Row | None:
-        """Ask for one token behind a pad (lest a plain mask be left out) and ``position`` more."""
+    def _read(self, position: int) -> MaskRow | None:
+        """Read one token behind a pad and ``position`` more; without the pad, masks may be None."""
         device = self._model.device
         present = torch.ones(1, position + 2, dtype=torch.long, device=device)
         present[:, 0] = 0
         ids = torch.zeros(1, 1, dtype=torch.long, device=device)
         try:
             calls = self._model.enter(
-                ids, torch.full_like(ids, position), present, Read(position + 1)
+                ids, torch.full_like(ids, position), present, LengthOnlyCache(position + 1)
             ).arguments
         except (AttributeError, LookupError, RuntimeError, ValueError):
-            return None  # its forward asks more of a cache than this one can say
+            return None  # its forward needs more of a cache than this one can say
         masks = [call.get("attention_mask") for call in calls]
         if not all(isinstance(m, Tensor) and m.shape == (1, 1, 1, position + 2) for m in masks):
             return None
         known: dict[int, int | None] = {}  # layers of a kind are handed the same mask
         for mask in masks:
             if id(mask) not in known:
-                known[id(mask)] = _run_to_itself(mask[0, 0, 0, 1:])
+                known[id(mask)] = _interval_start(mask[0, 0, 0, 1:])
         further = {n: calls[0][n][..., 1:] for n in self._by_key if calls[0].get(n) is not None}
-        return Row(position, [known[id(mask)] for mask in masks], further)
+        return MaskRow(position, [known[id(mask)] for mask in masks], further)
 
 
-def whole_table(calls: Sequence[Arguments], by_key: tuple[str, ...]) -> Visibility:
-    """Read the rules from what blocks were called with for every position.
+def rules_of_whole(calls: Sequence[Arguments], by_key: tuple[str, ...]) -> Visibility:
+    """Return the rules that whole masks follow.
 
     Args:
-        calls: One for each layer, from a batch of one sequence that begins with one pad (which
-            keeps a model from leaving a plain causal mask out).
-        by_key: The names of further arguments whose last index is the key.
+        calls: The arguments of each layer, from one sequence that begins with one pad. (The pad
+            makes the model build a mask where it would leave a plain causal one out.)
+        by_key: The names of further arguments whose last axis is that of keys.
     """
     rules: list[Rule] = []
     kinds, known = [], dict[int, int]()
@@ -130,7 +173,7 @@ def whole_table(calls: Sequence[Arguments], by_key: tuple[str, ...]) -> Visibili
         mask = call["attention_mask"]
         if id(mask) not in known:
             table = mask[0, :, 1:, 1:].to(calls[0]["attention_mask"].device)
-            known[id(mask)] = _placed(rules, _rule_of(table))
+            known[id(mask)] = _index_of(rules, _rule_of(table))
         kinds.append(known[id(mask)])
     first = calls[0]["attention_mask"]
     further = {name: calls[0][name][..., 1:] for name in by_key if calls[0].get(name) is not None}
@@ -138,45 +181,42 @@ def whole_table(calls: Sequence[Arguments], by_key: tuple[str, ...]) -> Visibili
     return Visibility(first.shape[-1] - 1, kinds, rules, numbers, further)
 
 
-def longer(known: Visibility, rows: Rows, length: int) -> Visibility | None:
-    """Return the rules for more positions than the whole table was asked of.
+def rules_by_rows(short: Visibility, rows: MaskRows, length: int) -> Visibility | None:
+    """Return the rules for ``length`` positions; None where single rows do not show them.
 
     Args:
-        known: What the whole table showed.
+        short: The rules for fewer positions, from whole masks.
         rows: The rows of the model's masks.
-        length: How many positions.
-
-    Returns:
-        The rules; None where rows do not show them.
+        length: The number of positions.
     """
     rules: list[Rule] = []
     kinds: list[int] = []
-    for layer, kind in enumerate(known.kinds):
-        small = known.rules[kind]
-        rule = (
-            None if isinstance(small, Table) else _rule_by_rows(rows, layer, length, small, known)
-        )
+    for layer, kind in enumerate(short.kinds):
+        small = short.rules[kind]
+        if isinstance(small, MaskTable):
+            return None
+        rule = _rule_by_rows(rows, layer, length, small, short)
         if rule is None:
             return None
-        kinds.append(_placed(rules, rule))
+        kinds.append(_index_of(rules, rule))
     last = rows.at(length - 1)
-    assert last is not None, "a rule was found by it"
-    for name, table in known.by_key.items():
-        if not torch.equal(last.by_key[name][..., : known.length], table):
+    assert last is not None, "the rules rest on it"
+    for name, table in short.by_key.items():
+        if not torch.equal(last.by_key[name][..., : short.length], table):
             return None
-    return Visibility(length, kinds, rules, known.numbers, last.by_key)
+    return Visibility(length, kinds, rules, short.numbers, last.by_key)
 
 
 def _rule_by_rows(
-    rows: Rows, layer: int, length: int, small: Interval, known: Visibility
+    rows: MaskRows, layer: int, length: int, small: Interval, short: Visibility
 ) -> Interval | None:
-    """Return the rule that all rows of a layer that are looked at follow; None where none is."""
+    """Return the rule that the inspected rows of a layer follow; None where they follow none."""
     last = length - 1
     first = rows.first(layer, last)
     if first is None:
         return None
     candidates: list[Interval] = [Causal()]
-    looked_at = {known.length, length // 3, length // 2, 2 * length // 3 + 1, last - 1, last}
+    positions = {short.length, length // 3, length // 2, 2 * length // 3 + 1, last - 1, last}
     if first:
         before = rows.first(layer, first - 1)
         if before is None:
@@ -184,60 +224,60 @@ def _rule_by_rows(
         sizes = (last - first + 1, first - before)
         candidates = [Window(sizes[0]), Chunk(sizes[1])]
         edges = {size * turn + by for size in sizes for turn in (1, 2) for by in (-1, 0, 1)}
-        looked_at |= {edge for edge in edges if 0 <= edge <= last} | {first - 1, first}
-    told = [(position, rows.first(layer, position)) for position in sorted(looked_at)]
-    every = torch.arange(known.length)
-    told += zip(every.tolist(), small.first_seen(every).tolist(), strict=True)
-    return next((rule for rule in candidates if _agrees(rule, told)), None)
+        positions |= {edge for edge in edges if 0 <= edge <= last} | {first - 1, first}
+    firsts = [(position, rows.first(layer, position)) for position in sorted(positions)]
+    every = torch.arange(short.length)
+    firsts += zip(every.tolist(), small.first_visible(every).tolist(), strict=True)
+    return next((rule for rule in candidates if _agrees(rule, firsts)), None)
 
 
-def _agrees(rule: Interval, told: Iterable[tuple[int, int | None]]) -> bool:
-    """Whether a rule says of positions what the model did."""
-    told = list(told)
-    positions = torch.tensor([position for position, _ in told])
-    return rule.first_seen(positions).tolist() == [first for _, first in told]
+def _agrees(rule: Interval, firsts: Iterable[tuple[int, int | None]]) -> bool:
+    """Whether a rule gives the first visible position of each of some positions."""
+    firsts = list(firsts)
+    positions = torch.tensor([position for position, _ in firsts])
+    return rule.first_visible(positions).tolist() == [first for _, first in firsts]
 
 
-def _rule_of(table: Tensor) -> Rule:
-    """Return the rule that a whole table (heads × query × key position) follows."""
-    seen = _where_seen(table[0]) if table.shape[0] == 1 else None
-    if seen is None:
-        return Table(table)
-    every = torch.arange(len(seen), device=seen.device)
-    firsts = seen.byte().argmax(1)
-    if not torch.equal(seen, (every >= firsts[:, None]) & (every <= every[:, None])):
-        return Table(table)
-    told = list(enumerate(firsts.tolist()))
-    last, first = told[-1]
+def _rule_of(table: Shaped[Tensor, "heads rows keys"]) -> Rule:
+    """Return the rule that a whole mask follows; rows and keys are positions from 0."""
+    visible = _visible(table[0]) if table.shape[0] == 1 else None
+    if visible is None:
+        return MaskTable(table)
+    every = torch.arange(len(visible), device=visible.device)
+    starts = visible.byte().argmax(1)
+    if not torch.equal(visible, (every >= starts[:, None]) & (every <= every[:, None])):
+        return MaskTable(table)
+    firsts = list(enumerate(starts.tolist()))
+    last, first = firsts[-1]
     candidates: list[Interval] = [Causal(), Window(last - first + 1)]
-    candidates += [Chunk(at) for at, begin in told if begin == at > 0][:1]
-    return next((rule for rule in candidates if _agrees(rule, told)), Table(table))
+    candidates += [Chunk(at) for at, begin in firsts if begin == at > 0][:1]
+    return next((rule for rule in candidates if _agrees(rule, firsts)), MaskTable(table))
 
 
-def _run_to_itself(row: Tensor) -> int | None:
-    """Return where the run of keys begins that a row sees, its own being the last of them."""
-    seen = _where_seen(row)
-    if seen is None:
+def _interval_start(row: Shaped[Tensor, "keys"]) -> int | None:
+    """Return the first of the keys visible to a row; None where they do not reach to its own."""
+    visible = _visible(row)
+    if visible is None:
         return None
-    first = int(seen.byte().argmax())
-    return first if bool(seen[first:].all()) else None
+    first = int(visible.byte().argmax())
+    return first if bool(visible[first:].all()) else None
 
 
-def _where_seen(mask: Tensor) -> Tensor | None:
-    """Return where a mask says that a key is seen; None where it says more than that."""
+def _visible(mask: Shaped[Tensor, "*any"]) -> Bool[Tensor, "*any"] | None:
+    """Return which keys a mask makes visible; None where it adds other numbers to scores, too."""
     if mask.dtype == torch.bool:
         return mask
-    seen, hidden = mask == 0, mask <= torch.finfo(mask.dtype).min
-    return seen if bool((seen | hidden).all()) else None
+    visible, hidden = mask == 0, mask <= torch.finfo(mask.dtype).min
+    return visible if bool((visible | hidden).all()) else None
 
 
-def _placed(rules: list[Rule], rule: Rule) -> int:
-    """Return where a rule stands among others, at their end if it is none of them."""
-    for place, known in enumerate(rules):
-        if isinstance(known, Table) and isinstance(rule, Table):
-            if torch.equal(known.seen, rule.seen):
-                return place
+def _index_of(rules: list[Rule], rule: Rule) -> int:
+    """Return the index of a rule among others; it is appended where it is none of them."""
+    for index, known in enumerate(rules):
+        if isinstance(known, MaskTable) and isinstance(rule, MaskTable):
+            if torch.equal(known.values, rule.values):
+                return index
         elif known == rule:
-            return place
+            return index
     rules.append(rule)
     return len(rules) - 1

@@ -1,8 +1,10 @@
-"""What one ordinary forward shows of how a model calls its blocks, and what they do with a cache.
+"""How a model calls its blocks, and how they use a cache, as one ordinary forward shows it.
 
-The forward reads three tokens, the first of them padding, with a cache that keeps nothing and only
-notes who writes to it. So nothing here depends on the numbers that layers carry themselves: layers
-that were pruned by hand, or stand at two places, are seen as they are called.
+The forward reads three tokens, the first of them padding. Hooks note each block's arguments and
+output and those of its parts; its cache stores nothing and counts who writes to it. Nothing relies
+on the layer numbers that blocks carry (``layer_idx``), so layers that were pruned by hand, or that
+stand at two places, are described as they run. A model whose blocks are called otherwise than plans
+can call them is refused here, with the reason.
 """
 
 from collections import Counter
@@ -15,22 +17,29 @@ from transformers import DynamicCache, PreTrainedModel
 
 from impasto.model.checks.failing import RAISED, is_out_of_memory
 from impasto.model.structure.absent import first_present, is_absent, spans
-from impasto.model.structure.anatomy import Anatomy, ModelError
-from impasto.model.structure.block import Arguments
-from impasto.model.structure.stand_ins import Forward, Forwards, arity, parameters
+from impasto.model.structure.anatomy import Anatomy, ModelError, find_queries
+from impasto.model.structure.block import (
+    Arguments,
+    Block,
+    Component,
+    Forward,
+    Forwards,
+    arity,
+    parameters,
+)
 
 
 @dataclass(slots=True)
-class Call:
+class ObservedCall:
     """One call of a block.
 
     Attributes:
         module: The block.
-        given: What it was called with, by name.
-        output: What it returned.
+        given: Its arguments, by name.
+        output: Its output.
         writes: How often it wrote keys and values to its cache.
         asks: How often it asked its cache how many tokens that holds.
-        parts: What its parts returned, by name.
+        parts: The outputs of its parts, by name.
     """
 
     module: nn.Module
@@ -40,27 +49,50 @@ class Call:
     asks: int = 0
     parts: dict[str, Any] = field(default_factory=dict)
 
+    def as_block(self, anatomy: Anatomy) -> Block:
+        """Return the block with those of its parts that ran in this call."""
+
+        def components(names: tuple[str, ...]) -> tuple[Component, ...]:
+            return tuple(
+                Component(self.module.get_submodule(name), arity(self.parts[name]))
+                for name in names
+                if name in self.parts
+            )
+
+        return Block(
+            self.module,
+            components(anatomy.attention),
+            components(anatomy.mlp),
+            leaves_keys=self.writes > 0,
+            queries=find_queries(self.module, anatomy) if self.writes else (),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The calls of a model's layers, by layer; None where a layer is absent."""
+    """The calls of a model's layers.
 
-    calls: list[Call | None]
+    Attributes:
+        calls: For each layer, its call; None for an absent layer.
+        cache_argument: The name of the argument in which blocks get the cache.
+    """
+
+    calls: list[ObservedCall | None]
     cache_argument: str
 
     @property
-    def present(self) -> list[Call]:
-        """The calls of the layers that are there."""
+    def present(self) -> list[ObservedCall]:
+        """The calls of the layers that are loaded."""
         return [call for call in self.calls if call is not None]
 
     @property
     def outputs(self) -> int:
-        """The arity of what a block returns."""
+        """The arity of a block's output."""
         return arity(self.present[0].output)
 
 
-class _Watching(DynamicCache):
-    """A cache that keeps nothing, and counts who writes and who asks for its length."""
+class _CountingCache(DynamicCache):
+    """A cache that stores nothing, and counts how often it is written to and asked its length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,13 +111,13 @@ class _Watching(DynamicCache):
 
 @torch.no_grad()
 def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Observed:
-    """Watch every block that is there, and its parts, during one ordinary forward.
+    """Return how the blocks that are loaded, and their parts, are called in one ordinary forward.
 
     Raises:
         ModelError: when blocks are not called once each and in order on states of the usual form,
             or get no mask for each row, or no cache, or write to it more than once.
     """
-    cache = _Watching()
+    cache = _CountingCache()
     try:
         calls = _calls(hf, anatomy, cache, device)
     except RAISED as error:
@@ -103,22 +135,22 @@ def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Obse
         raise ModelError(f"{name} does not hand its cache to its blocks")
     if not any(call.writes for call in calls):
         raise ModelError(f"{name}: none of its layers hands keys and values to its cache")
-    by_layer: list[Call | None] = [None] * len(anatomy.blocks)
+    by_layer: list[ObservedCall | None] = [None] * len(anatomy.blocks)
     for layer, call in zip(layers, calls, strict=True):
         by_layer[layer] = call
     return Observed(by_layer, cached.pop())
 
 
 def _calls(
-    hf: PreTrainedModel, anatomy: Anatomy, cache: _Watching, device: torch.device
-) -> list[Call]:
-    """Return the calls of the blocks that are there, in order."""
-    calls: list[Call] = []
-    running: list[Call] = []  # none while a block stands in for an absent one
+    hf: PreTrainedModel, anatomy: Anatomy, cache: _CountingCache, device: torch.device
+) -> list[ObservedCall]:
+    """Return the calls of the blocks that are loaded, in order."""
+    calls: list[ObservedCall] = []
+    running: list[ObservedCall] = []  # none while a block stands in for an absent one
 
     def begins(module: nn.Module, args: tuple[Any, ...], given: Arguments) -> None:
         names = parameters(type(module))
-        call = Call(module, dict(zip(names, args, strict=False)) | given)
+        call = ObservedCall(module, dict(zip(names, args, strict=False)) | given)
         call.writes, call.asks = -cache.writes, -cache.asks
         calls.append(call)
         running.append(call)
@@ -129,12 +161,12 @@ def _calls(
         call.writes += cache.writes
         call.asks += cache.asks
 
-    def told(name: str) -> Any:
-        def tell(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def part_ends(name: str) -> Any:
+        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if running:
                 running[-1].parts[name] = output
 
-        return tell
+        return note
 
     hooks = []
     for block in {id(b): b for b in anatomy.blocks if not is_absent(b)}.values():
@@ -142,7 +174,7 @@ def _calls(
         hooks.append(block.register_forward_hook(ends))
         inside = dict(block.named_modules())
         hooks += [
-            inside[name].register_forward_hook(told(name))
+            inside[name].register_forward_hook(part_ends(name))
             for name in (*anatomy.attention, *anatomy.mlp)
             if name in inside
         ]
@@ -159,7 +191,7 @@ def _calls(
 
 
 def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:
-    """Raise for a model of which some layers have another part where most have an attention."""
+    """Raise for a model some layers of which have another part in the place of attention."""
     children = {
         layer: {name for name, _ in block.named_children()}
         for layer, block in enumerate(anatomy.blocks)
@@ -177,13 +209,13 @@ def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:
         )
 
 
-def _uncached(anatomy: Anatomy, cache: _Watching) -> Forward:
-    """Return the forward of a block that is there, to run without cache in an absent one's place.
+def _uncached(anatomy: Anatomy, cache: _CountingCache) -> Forward:
+    """Return a stand-in for absent blocks: the first loaded one, run without the cache.
 
-    What comes out is of the form that the model expects of its blocks.
+    So its output has the form that the model expects of its blocks.
     """
     block = first_present(anatomy.blocks)
-    assert block is not None, "find_anatomy found one"
+    assert block is not None, "find_anatomy refuses a model without blocks"
 
     def uncached(*args: Any, **kwargs: Any) -> Any:
         kwargs = {name: None if value is cache else value for name, value in kwargs.items()}
@@ -192,8 +224,10 @@ def _uncached(anatomy: Anatomy, cache: _Watching) -> Forward:
     return uncached
 
 
-def _refuse_other_order(name: str, anatomy: Anatomy, layers: list[int], calls: list[Call]) -> None:
-    """Raise unless every block was called once for each of its places, upwards."""
+def _refuse_other_order(
+    name: str, anatomy: Anatomy, layers: list[int], calls: list[ObservedCall]
+) -> None:
+    """Raise unless every block was called once for each of its places, in ascending order."""
     wanted = [id(anatomy.blocks[layer]) for layer in layers]
     called = [id(call.module) for call in calls]
     if called == wanted:
@@ -215,13 +249,13 @@ def _times(count: int) -> str:
     return {0: "not at all", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _mask_dimensions(call: Call) -> int:
+def _mask_dimensions(call: ObservedCall) -> int:
     mask = call.given.get("attention_mask")
     return mask.ndim if isinstance(mask, Tensor) else 0
 
 
-def _refuse_other_form(hf: PreTrainedModel, layer: int, call: Call) -> None:
-    """Raise unless a block reads states and a mask as plans can make them."""
+def _refuse_other_form(hf: PreTrainedModel, layer: int, call: ObservedCall) -> None:
+    """Raise unless a block takes hidden states and a mask as plans can make them."""
     name, states = type(hf).__name__, call.given.get("hidden_states")
     if states is None:
         raise ModelError(

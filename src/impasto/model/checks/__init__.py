@@ -1,1 +1,1 @@
-"""What plans take for granted, checked on the model at hand."""
+"""What plans rely on, checked on the model at hand when it is opened."""

@@ -1,55 +1,55 @@
-"""What plans take for granted about a decoder's blocks, proved on the model at hand.
+"""The opening check of decoder blocks: what plans rely on, proved on the model at hand.
 
-Two claims, on a text that the bare model has read, about the layers that are loaded: running every
-block in order from what the model's own forward prepares gives the model's own logits; and a block
-is residual + attention + MLP, so that either part can be left out and nothing else changes.
-:mod:`impasto.run.checks` proves that the other ways in which blocks are called give the same. A
-family that nobody thought of works if all of it holds.
+Two claims about the layers that are loaded, on a text that the model's own forward has read. First,
+running every block in order, with the arguments that the model's own forward prepares, gives the
+model's own logits. Second, a block is residual + attention + MLP, so that either part can be left
+out and nothing else changes. :mod:`impasto.run.checks` proves the same of the other ways in which
+the engine calls blocks. A family that nobody thought of works if all of it holds.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from impasto.model.decoder import Opened, OpenedModel
+from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.block import Arguments, Block, first_tensor
 from impasto.model.structure.shape import ACTIVE_EXPERTS
-from impasto.model.structure.stand_ins import first_tensor
 
 _MOST_ROWS = 0.7  # of a model with experts in half precision; see `rows_differ`
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the bare model made of a text, in one forward without a cache.
+class BareReading:
+    """A text read by the model's own forward, without plan and cache.
 
     Attributes:
-        ids: The text.
-        logits: Its logits after each token.
-        before: What each layer read, by layer.
-        after: What each layer returned.
+        ids: The text's tokens.
+        logits: The logits after each token.
+        before: For each layer, the hidden states that it reads.
+        after: For each layer, the hidden states that it returns.
     """
 
     ids: list[int]
-    logits: Float[Tensor, "tokens vocab"]
-    before: dict[int, Float[Tensor, "1 tokens hidden"]]
-    after: dict[int, Float[Tensor, "1 tokens hidden"]]
+    logits: Float[Tensor, "rows vocab"]
+    before: dict[int, Float[Tensor, "1 rows hidden"]]
+    after: dict[int, Float[Tensor, "1 rows hidden"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """What was measured, each as the largest difference relative to the values.
+class BlockCheck:
+    """What was measured, each as the largest difference relative to the largest value.
 
     Attributes:
         logits: Identity plan against the model's own logits.
         silence: A block with both parts left out against its input.
         parts: A block against its two parts put together.
-        wiring: How they go together: the MLP reads what attention ``sequential``-ly left, or
-            both read the block's input in ``parallel``.
+        wiring: ``sequential`` where the MLP reads attention's output, ``parallel`` where both read
+            the block's input.
     """
 
     logits: float
@@ -59,11 +59,11 @@ class Check:
 
 
 @torch.no_grad()
-def read_bare(model: OpenedModel, ids: Sequence[int]) -> Reading:
-    """Let the model read a text by its own forward, which passes over absent layers."""
+def read_bare(model: OpenedModel, ids: Sequence[int]) -> BareReading:
+    """Return a text as read by the model's own forward, which passes over absent layers."""
     before: list[Tensor] = []
     after: list[Tensor] = []
-    names = {id(model.blocks[layer].module): model.blocks[layer].module for layer in model.present}
+    modules = {id(m): m for m in (model.blocks[layer].module for layer in model.present)}.values()
 
     def begins(module: torch.nn.Module, args: tuple[Tensor, ...], given: Arguments) -> None:
         before.append(args[0] if args else given["hidden_states"])
@@ -71,14 +71,14 @@ def read_bare(model: OpenedModel, ids: Sequence[int]) -> Reading:
     def ends(module: torch.nn.Module, args: object, output: object) -> None:
         after.append(first_tensor(output))
 
-    hooks = [m.register_forward_pre_hook(begins, with_kwargs=True) for m in names.values()]
-    hooks += [module.register_forward_hook(ends) for module in names.values()]
+    hooks = [m.register_forward_pre_hook(begins, with_kwargs=True) for m in modules]
+    hooks += [module.register_forward_hook(ends) for module in modules]
     try:
         logits = model.own_logits(torch.tensor([list(ids)], device=model.device))[0]
     finally:
         for hook in hooks:
             hook.remove()
-    return Reading(
+    return BareReading(
         list(ids),
         logits,
         dict(zip(model.present, before, strict=True)),
@@ -87,8 +87,12 @@ def read_bare(model: OpenedModel, ids: Sequence[int]) -> Reading:
 
 
 @torch.no_grad()
-def check(model: OpenedModel, own: Reading) -> Check:
-    """Check a model that was just opened on a text that it has read.
+def check_blocks(model: OpenedModel, own: BareReading) -> BlockCheck:
+    """Check the blocks of a model that was just opened.
+
+    Args:
+        model: The model.
+        own: A text that its own forward has read.
 
     Raises:
         ModelError: when a claim does not hold, saying which and by how much.
@@ -122,37 +126,44 @@ def check(model: OpenedModel, own: Reading) -> Check:
     is_sequential = _worst(model, sequential) <= _worst(model, parallel)
     parts, layer = _worst(model, sequential if is_sequential else parallel)
     refuse_above(model, f"a block is not residual + attention + MLP (layer {layer})", parts)
-    return Check(logits, silence, parts, "sequential" if is_sequential else "parallel")
+    return BlockCheck(logits, silence, parts, "sequential" if is_sequential else "parallel")
 
 
 def _worst(model: OpenedModel, differences: Sequence[float]) -> tuple[float, int]:
-    """Return the largest difference, or NaN, and the layer that it was found at."""
+    """Return the largest difference, or NaN, and its layer."""
     every = torch.tensor(differences)
     return float(every.max()), model.present[int(every.argmax())]
 
 
-def _why(model: OpenedModel, own: Reading, entered: Tensor) -> "Reason | None":
-    """Say why blocks run one by one give other logits, where that can be seen."""
+def _why(
+    model: OpenedModel, own: BareReading, entered: Float[Tensor, "1 rows hidden"]
+) -> "Reason | None":
+    """Return why blocks run one by one give other logits; None where the cause does not show."""
     last: int | None = None
     for layer in model.present:
         if last is not None:
-            found = difference(own.before[layer], own.after[last])
-            if not found <= allowed(model):
+            changed = difference(own.before[layer], own.after[last])
+            if not changed <= allowed(model):
                 between = f"its own forward changes the states between layers {last} and {layer}"
-                return Reason(between, found)
+                return Reason(between, changed)
         last = layer
     again = read_bare(model, own.ids)
-    found = difference(again.logits, own.logits)
-    if not found <= allowed(model):
-        return Reason("its own forward gives other logits when it reads the same text again", found)
-    found = difference(entered, own.before[model.present[0]])
-    if not found <= allowed(model):
-        return Reason("its first layer is handed other states when no layer runs behind it", found)
+    changed = difference(again.logits, own.logits)
+    if not changed <= allowed(model):
+        claim = "its own forward gives other logits when it reads the same text again"
+        return Reason(claim, changed)
+    changed = difference(entered, own.before[model.present[0]])
+    if not changed <= allowed(model):
+        claim = "its first layer is handed other states when no layer runs behind it"
+        return Reason(claim, changed)
     return None
 
 
-def _lacking(model: OpenedModel, layer: int, found: float) -> "Reason | None":
-    """Say so where a block that is no residual + parts lacks one of them."""
+def _lacking(model: OpenedModel, layer: int, measured: float) -> "Reason | None":
+    """Return which part a block that is not residual + parts lacks; None where it has both.
+
+    ``measured`` is the difference of its output without parts from its input.
+    """
     block = model.blocks[layer]
     lacks = [n for n, part in (("attention", block.attention), ("MLP", block.mlp)) if not part]
     if not lacks:
@@ -162,14 +173,17 @@ def _lacking(model: OpenedModel, layer: int, found: float) -> "Reason | None":
     return Reason(
         f"layer {layer} has no {' and no '.join(lacks)} of the kind that other layers have "
         f"({known}); what it does have ({names}) is more than plans can leave out",
-        found,
+        measured,
     )
 
 
 def _taken_apart(
-    block: Block, states: Tensor, arguments: Arguments
+    block: Block, states: Float[Tensor, "1 rows hidden"], arguments: Arguments
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a block's output with both parts silent, one after the other, side by side, whole."""
+    """Return a block's output in four ways.
+
+    Without its parts; with one part after the other; with both contributions added up; whole.
+    """
     attended = block(states, arguments, "attention")
     with block.without("attention", "mlp"):
         silent = block(states, arguments)
@@ -179,33 +193,42 @@ def _taken_apart(
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a claim does not hold: another that does not, and by how much."""
+    """Why a claim does not hold.
+
+    Attributes:
+        claim: What is wrong.
+        difference: By how much, relative to the largest value.
+    """
 
     claim: str
     difference: float
 
 
-def demand(model: Opened, claim: str, found: Tensor, expected: Tensor) -> float:
+def demand(
+    model: Opened, claim: str, actual: Shaped[Tensor, "*any"], expected: Shaped[Tensor, "*any"]
+) -> float:
     """Return how far two tensors differ; raise ModelError, with the claim, if that is too far."""
-    return refuse_above(model, claim, difference(found, expected))
+    return refuse_above(model, claim, difference(actual, expected))
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
+def difference(actual: Shaped[Tensor, "*any"], expected: Shaped[Tensor, "*any"]) -> float:
     """Return the largest difference, relative to the largest value."""
-    expected = expected.to(found.device).float()
-    return float((found.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    expected = expected.to(actual.device).float()
+    return float((actual.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
 
 
-def rows_differ(model: Opened, found: Tensor, expected: Tensor) -> float:
+def rows_differ(
+    model: Opened, actual: Float[Tensor, "*rows hidden"], expected: Float[Tensor, "*rows hidden"]
+) -> float:
     """Return the largest difference of rows, relative to the largest value.
 
-    In half precision, rounding alone sends a token to another expert now and then. So there, what
-    most rows stay below is what counts.
+    In half precision, rounding alone sends a token to another expert now and then. So for models
+    with experts, the largest differences are left out there, those of 30 % of the rows.
     """
     if allowed(model) < _HALF or not _has_experts(model):
-        return difference(found, expected)
-    expected = expected.to(found.device).float()
-    rows = (found.float() - expected).abs().flatten(0, -2).amax(-1)
+        return difference(actual, expected)
+    expected = expected.to(actual.device).float()
+    rows = (actual.float() - expected).abs().flatten(0, -2).amax(-1)
     return float(rows.quantile(_MOST_ROWS) / expected.abs().max().clamp(min=1e-6))
 
 
@@ -223,16 +246,16 @@ def allowed(model: Opened) -> float:
 
 
 def refuse_above(
-    model: Opened, claim: str, found: float, why: Callable[[], Reason | None] = lambda: None
+    model: Opened, claim: str, measured: float, why: Callable[[], Reason | None] = lambda: None
 ) -> float:
     """Return a relative difference; raise ModelError, with the claim, if it is too large.
 
-    ``why`` is asked then, and may know a claim that says more.
+    Then ``why`` may return a reason that says more than the claim.
     """
     limit = allowed(model)
-    if found <= limit:  # a NaN is refused too
-        return found
-    reason = why() or Reason(claim, found)
+    if measured <= limit:  # a NaN is refused too
+        return measured
+    reason = why() or Reason(claim, measured)
     raise ModelError(
         f"{type(model.hf).__name__} cannot be opened: {reason.claim} "
         f"(relative difference {reason.difference:.1e}, allowed {limit:.0e})"

@@ -1,36 +1,36 @@
-"""The opening check of encoders: what plans on them take for granted, proved on the model at hand.
+"""The opening check of encoders: what plans rely on, proved on the model at hand.
 
 A block may norm before its parts or after the addition. Either way a part that is left out adds
-nothing, and what it would have added must be all that it did; so each part's output is put back by
-hand, and the block must come out whole.
+nothing, and adding to the residual must be all that a part does: a block without a part, with the
+part's contribution added by hand, must give the whole block's output.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from impasto.model.checks.decoder import demand, difference, refuse_above
 from impasto.model.encoder import OpenedEncoder, Sentences
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments, Block
-from impasto.model.structure.stand_ins import Forwards, as_output, first_tensor
+from impasto.model.structure.block import Arguments, Block, Forwards, as_output, first_tensor
 
 _IDS = (3, 1, 4, 1, 5, 9)
-_UNSEEN = 1e-6  # a difference that no token made
+_NO_CHANGE = 1e-6  # relative; a smaller difference is not that of a token
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderCheck:
-    """What the check found, each as the largest difference relative to the values.
+    """What was measured, each as the largest difference relative to the largest value.
 
     Attributes:
-        states: Identity plan against the model's own states.
-        attention: A block without attention, given its input with what attention adds, against
+        states: The identity plan against the model's own states.
+        attention: A block without attention, attention's contribution added to its input, against
             the whole block.
-        mlp: What the MLP adds, put back where the block was left without it, against the same.
-        padding: A sentence beside a longer one against itself alone.
+        mlp: A block without MLP, the MLP's contribution added, against the whole block.
+        padding: A sentence beside a longer one against the same sentence alone.
         norms: Whether the blocks norm ``before`` their parts or ``after`` the addition.
     """
 
@@ -48,14 +48,14 @@ def check_encoder(model: OpenedEncoder) -> EncoderCheck:
     Raises:
         ModelError: when a claim does not hold, saying which and by how much.
     """
-    sentences = _two(model)
+    sentences = _two_sentences(model)
     own, prepared = model.own_states(sentences), model.prepare(sentences)
     _refuse_one_way(model, own)
     states, attention, before, after = prepared.states, [0.0], [0.0], [0.0]
     for layer in model.present:
-        found = _taken_apart(model.blocks[layer], states, prepared.arguments[layer])
-        for differences, one in zip((attention, before, after), found, strict=True):
-            differences.append(one)
+        measured = _taken_apart(model.blocks[layer], states, prepared.arguments[layer])
+        for differences, each in zip((attention, before, after), measured, strict=True):
+            differences.append(each)
         states = model.run(layer, "block", states, prepared)
     mlp = min(max(before), max(after))
     claim = "the identity plan does not give its own states"
@@ -68,7 +68,7 @@ def check_encoder(model: OpenedEncoder) -> EncoderCheck:
     )
 
 
-def _two(model: OpenedEncoder) -> Sentences:
+def _two_sentences(model: OpenedEncoder) -> Sentences:
     """Return two sentences that differ in their last token."""
     ids = torch.tensor([_IDS, _IDS], device=model.device) % model.vocabulary
     ids[ids == model.padding] = (model.padding + 2) % model.vocabulary
@@ -76,22 +76,28 @@ def _two(model: OpenedEncoder) -> Sentences:
     return Sentences(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
-def _refuse_one_way(model: OpenedEncoder, own: Tensor) -> None:
+def _refuse_one_way(model: OpenedEncoder, own: Float[Tensor, "batch rows hidden"]) -> None:
     """Raise ModelError if no token sees a later one."""
-    if difference(own[1, :-1], own[0, :-1]) < _UNSEEN:
+    if difference(own[1, :-1], own[0, :-1]) < _NO_CHANGE:
         raise ModelError(
             f"{type(model.hf).__name__} reads its text one way, so it is no encoder; plans run on "
             "decoders with the head that predicts next tokens, loaded by AutoModelForCausalLM"
         )
 
 
-def _taken_apart(block: Block, states: Tensor, arguments: Arguments) -> tuple[float, float, float]:
-    """Return how far a block is from its attention and from its MLP, normed before or after."""
-    read, attended, fed = _watched(block, states, arguments)
+def _taken_apart(
+    block: Block, states: Float[Tensor, "batch rows hidden"], arguments: Arguments
+) -> tuple[float, float, float]:
+    """Return how far a block is from its input with its parts' contributions added.
+
+    Three differences: with attention's contribution; with the MLP's, in a block that norms before
+    its parts; with the MLP's, in a block that norms after the addition.
+    """
+    mlp_input, attended, fed = _contributions(block, states, arguments)
     whole = block(states, arguments)
     without_attention = block(states + attended, arguments, "mlp")
     last = block.mlp[-1]
-    with Forwards([(last.module, lambda *_, **__: as_output(-read, last.outputs))]):
+    with Forwards([(last.module, lambda *_, **__: as_output(-mlp_input, last.outputs))]):
         ended = block(states, arguments)  # norms of zeros, if the MLP adds to what it reads
     return (
         difference(without_attention, whole),
@@ -100,16 +106,18 @@ def _taken_apart(block: Block, states: Tensor, arguments: Arguments) -> tuple[fl
     )
 
 
-def _watched(block: Block, states: Tensor, arguments: Arguments) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a block's MLP reads, and what its attention and its MLP add."""
-    seen: dict[str, Tensor] = {}
+def _contributions(
+    block: Block, states: Float[Tensor, "batch rows hidden"], arguments: Arguments
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the input of a block's MLP, and the contributions of its attention and its MLP."""
+    noted: dict[str, Tensor] = {}
 
     def note(name: str) -> Any:
-        return lambda module, args, output: seen.__setitem__(name, first_tensor(output))
+        return lambda module, args, output: noted.__setitem__(name, first_tensor(output))
 
     hooks = [
         block.mlp[0].module.register_forward_pre_hook(
-            lambda module, args: seen.__setitem__("read", args[0])
+            lambda module, args: noted.__setitem__("input", args[0])
         ),
         block.attention[-1].module.register_forward_hook(note("attended")),
         block.mlp[-1].module.register_forward_hook(note("fed")),
@@ -119,11 +127,17 @@ def _watched(block: Block, states: Tensor, arguments: Arguments) -> tuple[Tensor
     finally:
         for hook in hooks:
             hook.remove()
-    return seen["read"], seen["attended"], seen["fed"]
+    return noted["input"], noted["attended"], noted["fed"]
 
 
-def _padded(model: OpenedEncoder, sentences: Sentences, own: Tensor) -> float:
-    """Prove that a sentence beside a longer one gets the states that it gets alone."""
+def _padded(
+    model: OpenedEncoder, sentences: Sentences, own: Float[Tensor, "batch rows hidden"]
+) -> float:
+    """Return how far a sentence's states beside a longer sentence are from those alone.
+
+    Raises:
+        ModelError: when that is too far.
+    """
     short = sentences.ids.shape[1] // 2
     ids, is_real = sentences.ids.clone(), sentences.is_real.clone()
     ids[1, short:], is_real[1, short:] = model.padding, False

@@ -1,4 +1,4 @@
-"""What a model's own code raises while it is checked, told as the reason that it is refused."""
+"""Errors of a model's own code while it is checked, raised again as the reason of a refusal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def failing(name: str, doing: str) -> Iterator[None]:
         doing: What it does in the context.
 
     Raises:
-        ModelError: when something fails in it, unless it was for want of memory.
+        ModelError: when something fails in it, except for lack of memory.
     """
     try:
         yield

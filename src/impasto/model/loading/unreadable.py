@@ -1,8 +1,8 @@
 """What Hugging Face's libraries raise for a checkpoint that cannot be read, and why, in words.
 
-A configuration, a tokenizer or weights may be damaged, of another form, or of a newer release; what
-comes of that is an error of whatever code trips over it first. Nothing here hides one: it is raised
-again as a ``ModelError`` that names the model, or, for a tokenizer, told in a warning.
+A configuration, a tokenizer or weights may be damaged, of another form, or of a newer release, and
+whatever code meets the fault first raises an error of its own. Nothing here hides one: it is raised
+again as a ``ModelError`` that names the model, or, for a tokenizer, becomes a warning.
 """
 
 import os
@@ -21,7 +21,7 @@ from impasto.model.structure.anatomy import ModelError
 
 T = TypeVar("T")
 
-# What a file that is not as expected comes to. MemoryError and its like are not the file's fault.
+# Errors that a damaged file may cause. MemoryError and its like are not the file's fault.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -39,7 +39,7 @@ _OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.tiktoken")
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error says, in one line, with its kind where it says no sentence."""
+    """Return an error's message in one line, after its class where the message is no sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
@@ -49,7 +49,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def naming_the_model(read: Callable[..., T]) -> Callable[..., T]:
-    """Have a function whose first argument is a model's name say which model cannot be read."""
+    """Decorate a function of a model's name: what it cannot read is a ModelError with the name."""
 
     @wraps(read)
     def reading(name: str | os.PathLike[str], *args: Any, **options: Any) -> T:
@@ -83,7 +83,7 @@ def read_tokenizer(place: str, **options: Any) -> PreTrainedTokenizerBase:
 def tokenizer_if_any(place: str, folder: Path | None, **options: Any) -> Any:
     """Return the tokenizer that comes with a model; None where it has none that can be read.
 
-    Token ids work without one. Of a tokenizer that is there and cannot be read, a warning tells.
+    Token ids work without one. Warns where there is a tokenizer that cannot be read.
 
     Args:
         place: The folder or hub id.

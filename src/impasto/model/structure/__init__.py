@@ -1,1 +1,1 @@
-"""What a model consists of: blocks and their parts, stand-ins for them, weights that are stacked."""
+"""What a model consists of: blocks and their parts, stand-ins for them, stacked weights."""

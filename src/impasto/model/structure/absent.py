@@ -1,8 +1,8 @@
-"""Layers that are not there: emptied blocks that keep a model's shape and cost nothing.
+"""Absent layers: blocks without weights, for models that are loaded for one plan.
 
-An absent layer keeps its place in the list of blocks, its class and its plain attributes (what kind
-of mask it reads, for instance), so that the model's own forward goes on as ever around it. Its
-parameters and parts are gone: they are neither read from disk nor held in memory.
+An absent layer keeps its place in the list of blocks, its class and its plain attributes (the kind
+of mask it reads, for instance), so the model's own forward works as ever around it. It has neither
+parameters nor parts: they are not read from disk and take no memory.
 """
 
 from collections.abc import Collection, Iterable
@@ -15,10 +15,10 @@ from torch import nn
 from impasto.error import UserError
 
 
-def empty_blocks(blocks: nn.ModuleList, kept: Collection[int]) -> None:
-    """Make every block absent whose number is not among ``kept``."""
+def empty_blocks(blocks: nn.ModuleList, layers: Collection[int]) -> None:
+    """Make every block absent whose index is not among ``layers``."""
     for index, block in enumerate(blocks):
-        if index not in kept:
+        if index not in layers:
             block._modules.clear()
             block._parameters.clear()
             block._buffers.clear()
@@ -26,17 +26,17 @@ def empty_blocks(blocks: nn.ModuleList, kept: Collection[int]) -> None:
 
 
 def is_absent(block: nn.Module) -> bool:
-    """Whether a block of a model is an absent layer."""
+    """Whether a block is an absent layer."""
     return not block._modules
 
 
 def first_present(blocks: Iterable[nn.Module]) -> nn.Module | None:
-    """Return the first block that is there."""
+    """Return the first block that is loaded; None where none is."""
     return next((block for block in blocks if not is_absent(block)), None)
 
 
 def spans(layers: Iterable[int]) -> str:
-    """Return layers as a reader would list them: 0-2, 5."""
+    """Return layers as text: ``0-2, 5``."""
     runs = groupby(enumerate(sorted(layers)), key=lambda pair: pair[1] - pair[0])
     ends = [(run[0][1], run[-1][1]) for run in (list(group) for _, group in runs)]
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)

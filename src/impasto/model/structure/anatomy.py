@@ -1,7 +1,7 @@
 """Where a Hugging Face model keeps its blocks, and where a block keeps its two parts.
 
-This is the only place that knows names. What is found here is a claim, not yet a fact: the opening
-check (:mod:`impasto.model.checks.decoder`) proves it on the model at hand before any plan runs.
+This is the only module that knows names. Its result is a claim, not yet a fact: the opening check
+(:mod:`impasto.model.checks.decoder`) proves it on the model at hand before any plan runs.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from impasto.error import UserError
 from impasto.model.structure.absent import first_present
 
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
-QUERY_NAMES = ("q_proj",)  # where queries are a module apart, which keys and values can do without
-KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for every key
+QUERY_NAMES = ("q_proj",)  # modules that make queries alone: keys and values do without them
+KEY_ARGUMENTS = ("alibi",)  # arguments of blocks that have an entry for every key
 MLP_NAMES = (
     ("mlp",),
     ("block_sparse_moe", "shared_mlp"),
@@ -26,7 +26,7 @@ ENCODER_ATTENTION = (
     *((name,) for name in ("attention", "attn", "self_attn")),
 )
 ENCODER_MLP = (("intermediate", "output.dense"), ("ffn",), ("mlp",))
-CONVOLUTION = "conv"  # beside the blocks: what DeBERTa adds to its first layer
+CONVOLUTION = "conv"  # DeBERTa's, beside the blocks: a part of its first layer
 
 
 Names = tuple[tuple[str, ...], ...]
@@ -38,7 +38,14 @@ class ModelError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """The blocks of a model, the name of their list, and the names of their parts."""
+    """Where a model's blocks and their parts are.
+
+    Attributes:
+        path: The name of the list of blocks in the model.
+        blocks: The list.
+        attention: The names, within a block, of the modules of its attention.
+        mlp: Those of its MLP.
+    """
 
     path: str
     blocks: nn.ModuleList
@@ -57,12 +64,16 @@ def find_anatomy(hf: nn.Module) -> Anatomy:
 
 
 def find_encoder_anatomy(hf: nn.Module) -> Anatomy:
-    """Find the blocks of an encoder and their parts; raises ModelError as `find_anatomy` does."""
+    """Find the blocks of an encoder and their parts.
+
+    Raises:
+        ModelError: as :func:`find_anatomy` does.
+    """
     return _anatomy(hf, ENCODER_ATTENTION, ENCODER_MLP)
 
 
 def find_convolution(hf: nn.Module, anatomy: Anatomy) -> nn.Module | None:
-    """Return the convolution that stands beside an encoder's blocks, where it has one."""
+    """Return the convolution beside an encoder's blocks; None where there is none."""
     beside = hf.get_submodule(anatomy.path.rpartition(".")[0])
     return getattr(beside, CONVOLUTION, None)
 
@@ -87,25 +98,24 @@ def _anatomy(hf: nn.Module, attentions: Names, mlps: Names) -> Anatomy:
 
 
 def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the list of a model's blocks, after its name.
+    """Return the name and the list of a model's blocks.
 
-    Where a model has several that would do (an image encoder beside a language model, say), it is
-    the decoder's.
+    Of several such lists (an image encoder's beside a language model's, say), it is the decoder's.
 
     Raises:
         ModelError: when no list of ``num_hidden_layers`` blocks with an attention is there.
     """
     depth = hf.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
-    found = [
+    lists = [
         (path, module)
         for path, module in hf.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == depth > 0 and _attend(module)
     ]
-    if len(found) > 1:
+    if len(lists) > 1:
         decoder = {id(module) for module in hf.get_decoder().modules()}  # type: ignore[operator]
-        found.sort(key=lambda pair: id(pair[1]) not in decoder)
-    if found:
-        return found[0]
+        lists.sort(key=lambda pair: id(pair[1]) not in decoder)
+    if lists:
+        return lists[0]
     raise ModelError(
         f"{type(hf).__name__}: no list of {depth} transformer blocks was found, so there are no "
         "layers for a plan to name"
@@ -113,7 +123,7 @@ def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def _attend(blocks: nn.ModuleList) -> bool:
-    """Whether any of some blocks has an attention."""
+    """Whether any of the blocks has an attention."""
     children = {name for block in blocks for name, _ in block.named_children()}
     return not children.isdisjoint(ATTENTION_NAMES)
 

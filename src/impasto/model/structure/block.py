@@ -1,28 +1,42 @@
 """One unmodified Hugging Face block, run whole or with one of its parts left out.
 
-A part that is left out is replaced, for the length of the call, by a stand-in that returns what
-"adds nothing" means in this family: zeros, or, where the module itself adds the residual, that
-residual. The part's own time is saved; the block's wiring (parallel residual, norms after the
-part, multipliers) stays the family's. Modules that nobody reads meanwhile are passed over.
+A part that is left out is replaced, for the length of the call, by a stand-in that contributes
+nothing: it returns zeros, or, where the module itself adds the residual, that residual. So the
+part costs no time, and the block's wiring (parallel residual, norms after the part, multipliers)
+stays the family's. Modules whose output nobody reads meanwhile are not run either.
+
+A stand-in is an attribute of the module's instance, so neither weights nor classes are touched, and
+a forward that others had put there (accelerate's device moves, for instance) comes back as it was.
+It runs for the calls of the thread that put it in place; in other threads the model runs as before.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cache
+from threading import get_ident
+from types import MethodType
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from impasto.model.structure.stand_ins import Forward, Forwards, as_output, first_tensor, parameters
+from impasto.plan.steps import Part
 
-Part = Literal["block", "attention", "mlp"]
 Arguments = dict[str, Any]
+Forward = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A module inside a block, with the arity of what it returns (0: a bare tensor)."""
+    """A module inside a block that is a part of it, or a piece of one.
+
+    Attributes:
+        module: The module.
+        outputs: The arity of its output; 0 for a bare tensor.
+    """
 
     module: nn.Module
     outputs: int
@@ -48,12 +62,12 @@ class Block:
         module: The block.
         attention: The components of its attention.
         mlp: Those of its MLP.
-        leaves_keys: Whether it hands keys and values to a cache. One whose attention was taken out
+        leaves_keys: Whether it writes keys and values to a cache. One whose attention was taken out
             does not.
         queries: The modules that make its queries and nothing else.
-        least_queries: How wide queries are made that nobody reads: one head, where the block takes
-            that; None for as wide as ever.
-        idle: The modules that nobody reads while a part is left out.
+        least_queries: The width of stand-ins for queries that nobody reads: that of one head, where
+            the block takes that; None for the width of the queries themselves.
+        idle: The modules whose output nobody reads while a part is left out.
     """
 
     module: nn.Module
@@ -67,14 +81,14 @@ class Block:
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
     ) -> Float[Tensor, "batch rows hidden"]:
-        """Run the block on ``states``, or x + attention(x), or x + mlp(x)."""
+        """Return the block's output for ``states``, or x + attention(x), or x + mlp(x)."""
         if part == "block":
             return first_tensor(self.module(states, **arguments))
         with self.without("mlp" if part == "attention" else "attention"):
             return first_tensor(self.module(states, **arguments))
 
-    def without_queries(self) -> Forwards:
-        """Return a context for calls that end once keys and values are there: no queries made."""
+    def without_queries(self) -> "Forwards":
+        """Return a context in which no queries are made, for calls for keys and values alone."""
 
         def stand_in(module: nn.Module) -> Forward:
             width: Any = self.least_queries or module.out_features
@@ -82,15 +96,94 @@ class Block:
 
         return Forwards([(module, stand_in(module)) for module in self.queries])
 
-    def without(self, *parts: Part) -> Forwards:
+    def without(self, *parts: Part) -> "Forwards":
         """Return a context in which ``parts`` contribute nothing."""
         left_out = [c for part in parts for c in (self.mlp if part == "mlp" else self.attention)]
         idle = [module for part in parts for module in self.idle.get(part, ())]
         return Forwards(
             [(component.module, component.silent()) for component in left_out]
-            + [(module, _passed) for module in idle]
+            + [(module, _identity) for module in idle]
         )
 
 
-def _passed(states: Tensor) -> Tensor:
+def _identity(states: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows hidden"]:
     return states
+
+
+class StandIn:
+    """A callable in the place of a module's forward.
+
+    Attributes:
+        forward: The function that runs instead.
+        before: The module's previous stand-in for its forward; None for none.
+    """
+
+    __slots__ = ("_module", "_otherwise", "_owner", "before", "forward")
+
+    def __init__(self, module: nn.Module, forward: Forward, in_every_thread: bool) -> None:
+        self.forward, self.before = forward, module.__dict__.get("forward")
+        self._module, self._otherwise = module, module.forward
+        self._owner = None if in_every_thread else get_ident()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the stand-in; on another thread than its own, run what would run without it."""
+        if self._owner is None or self._owner == get_ident():
+            return self.forward(*args, **kwargs)
+        return self._otherwise(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Forward:
+        """Return the own forward of the module's copy: a stand-in stays where it was put."""
+        if self.before is not None:
+            return deepcopy(self.before, memo)
+        return MethodType(type(self._module).forward, memo[id(self._module)])
+
+
+class Forwards:
+    """A context in which each of the given modules runs its stand-in.
+
+    Args:
+        stand_ins: The modules, each with the function that runs instead of its forward.
+        in_every_thread: Whether the calls of other threads run the stand-ins, too.
+    """
+
+    def __init__(
+        self, stand_ins: Sequence[tuple[nn.Module, Forward]], in_every_thread: bool = False
+    ) -> None:
+        self._given, self._in_every_thread = stand_ins, in_every_thread
+        self._placed: list[tuple[nn.Module, StandIn]] = []
+
+    def __enter__(self) -> "Forwards":
+        for module, forward in self._given:
+            stand_in = StandIn(module, forward, self._in_every_thread)
+            module.__dict__["forward"] = stand_in
+            self._placed.append((module, stand_in))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._placed:
+            module, stand_in = self._placed.pop()
+            if stand_in.before is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = stand_in.before
+
+
+@cache
+def parameters(kind: type[nn.Module]) -> list[str]:
+    """Return the names of the parameters of a class's forward."""
+    return list(inspect.signature(kind.forward).parameters)[1:]
+
+
+def first_tensor(output: Any) -> Float[Tensor, "*rows hidden"]:
+    """Return the hidden states in a module's output, which some families wrap in a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def arity(output: Any) -> int:
+    """Return the number of values in a module's output; 0 for a bare tensor."""
+    return len(output) if isinstance(output, tuple) else 0
+
+
+def as_output(states: Float[Tensor, "*rows hidden"], outputs: int) -> Any:
+    """Return states in the form of an output of that :func:`arity`."""
+    return (states, *([None] * (outputs - 1))) if outputs else states

@@ -1,14 +1,14 @@
 """The families on which every kind of plan is compared with the naive reference.
 
-A list to read, not a table that anything runs on: whether plans can run on a model is found out
-when it is opened (:mod:`impasto.model.checks.decoder`), whatever its family.
+A list to read; nothing runs on it. Whether plans can run on a model is checked when it is opened
+(:mod:`impasto.model.checks.decoder`), whatever its family.
 """
 
 from typing import NamedTuple
 
 
 class Family(NamedTuple):
-    """A family, and what in it an edit might get wrong."""
+    """A family, with the traits of it that an engine for plans might get wrong."""
 
     model_type: str  # as its configuration says
     name: str

@@ -1,9 +1,9 @@
-"""What a model's parts weigh, read off an outline of it that holds no numbers.
+"""The sizes of a model's parts: weights, and keys and values, from which costs are computed.
 
-The outline is the model's own class without memory behind its weights, so that layers which were
-not loaded are counted, too; layers that were changed since they were built are as they are now.
-What a token leaves in the cache, and what runs for that alone, is not computed from a
-configuration: each block of the outline is asked for its keys and values. Encoders leave none.
+They are read from an outline of the model: its own class with weights on the meta device, so that
+layers which were not loaded count, too. Layers that were changed since they were built are counted
+as they are now. The size of a token's keys and values is not computed from a configuration: each
+block of the outline runs until it writes them to a cache. Encoders have none.
 """
 
 import copy
@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Cache
 
-from impasto.model.decoder import Opened, OpenedModel
+from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import find_queries
 from impasto.model.structure.block import Arguments, Block
 from impasto.plan.cost import Experts, LayerShape, Shape
@@ -27,13 +29,15 @@ _ROWS = 2
 
 
 def read_shape(model: Opened) -> Shape:
-    """Return what costs something of a model."""
+    """Return the sizes of a model's parts that cost memory or work."""
     outline = _outline(model)
     blocks = outline.get_submodule(model.anatomy.path)
-    asked = _ask_all(model, blocks) if isinstance(model, OpenedModel) else [None] * len(blocks)
+    keys_values: list[_KeysValues | None] = [None] * len(blocks)
+    if isinstance(model, OpenedModel):
+        keys_values = _all_keys_values(model, blocks)
     layers = tuple(
-        _layer(model, layer, block, told)
-        for layer, (block, told) in enumerate(zip(blocks, asked, strict=True))
+        _layer(model, layer, block, written)
+        for layer, (block, written) in enumerate(zip(blocks, keys_values, strict=True))
     )
     head = outline.get_output_embeddings()
     in_layers = sum(layer.parameters for layer in layers)
@@ -71,7 +75,7 @@ def _is_of_one_form(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _copied(block: nn.Module) -> nn.Module:
-    """Return a copy of a block without numbers, and without what others hung onto it."""
+    """Return a copy of a block on the meta device, without hooks and replaced forwards."""
     memo: dict[int, Any] = {}
     for weight in block.parameters():
         memo[id(weight)] = nn.Parameter(weight.detach().to("meta"), requires_grad=False)
@@ -85,83 +89,94 @@ def _copied(block: nn.Module) -> nn.Module:
     return copied
 
 
-def _without_numbers(value: Any) -> Any:
-    """Return what a block is called with, every tensor in it without memory."""
+def _on_meta(value: Any) -> Any:
+    """Return an argument of a block with every tensor in it on the meta device."""
     match value:
         case Tensor():
             return value.to("meta")
         case tuple():
-            return tuple(map(_without_numbers, value))
+            return tuple(map(_on_meta, value))
         case dict():
-            return {name: _without_numbers(each) for name, each in value.items()}
+            return {name: _on_meta(each) for name, each in value.items()}
     return value
 
 
-def _layer(model: Opened, layer: int, block: nn.Module, asked: "_Asked | None") -> LayerShape:
+def _layer(
+    model: Opened, layer: int, block: nn.Module, written: "_KeysValues | None"
+) -> LayerShape:
+    """Return the sizes of a layer's parts; ``written`` are its keys and values."""
     config, anatomy = model.hf.config.get_text_config(decoder=True), model.anatomy
     inside, own = dict(block.named_modules()), model.blocks[layer]
-    is_there = layer in model.present
+    is_loaded = layer in model.present
     attention = sum(
-        _weights(inside[name]).every
+        _count_weights(inside[name]).every
         for name in anatomy.attention
-        if name in inside and (own.attention or not is_there)
+        if name in inside and (own.attention or not is_loaded)
     )
     mlp = [
-        _weights(inside[name])
+        _count_weights(inside[name])
         for name in anatomy.mlp
-        if name in inside and (own.mlp or not is_there)
+        if name in inside and (own.mlp or not is_loaded)
     ]
     experts = [each.experts for each in mlp if each.experts is not None]
     active = next((n for n in (getattr(config, a, None) for a in ACTIVE_EXPERTS) if n), 1)
-    wide = 2 * config.hidden_size
-    if asked is not None:
-        wide = config.num_attention_heads * (asked.keys.shape[3] + asked.values.shape[3])
+    pair = 2 * config.hidden_size
+    if written is not None:
+        pair = config.num_attention_heads * (written.keys.shape[3] + written.values.shape[3])
     return LayerShape(
         attention=attention,
-        keys_values=asked.weights if asked else 0,
+        keys_values=written.weights if written else 0,
         mlp=sum(each.every for each in mlp),
         experts=Experts(experts[0][0], active, experts[0][1]) if experts else None,
-        pair=wide,
-        kept=(asked.keys.numel() + asked.values.numel()) // _ROWS if asked else 0,
+        pair=pair,
+        kept=(written.keys.numel() + written.values.numel()) // _ROWS if written else 0,
         parameters=sum(parameter.numel() for parameter in block.parameters()),
     )
 
 
-class _Asked(NamedTuple):
-    keys: Tensor
-    values: Tensor
-    weights: int  # that a row met before keys and values were there
+class _KeysValues(NamedTuple):
+    """The keys and values that a block writes for ``_ROWS`` rows.
+
+    Attributes:
+        keys: The keys.
+        values: The values.
+        weights: The number of weights that a row is multiplied by to make them.
+    """
+
+    keys: Shaped[Tensor, "1 heads rows width"]
+    values: Shaped[Tensor, "1 heads rows width_of_values"]
+    weights: int
 
 
-class _Ready(Exception):  # noqa: N818  (not an error: it ends a block early)
-    """Raised from inside a block once its keys and values are there."""
+class _Written(Exception):  # noqa: N818  (not an error: it ends a block early)
+    """Raised from inside a block once it has written its keys and values."""
 
 
-class _Asking(Cache):
-    """A cache that ends the block that writes to it, and remembers what it wrote."""
+class _EndingCache(Cache):
+    """A cache that stores the first keys and values, and ends the block that writes them."""
 
     def __init__(self) -> None:
         super().__init__(layers=[])
-        self.told: tuple[Tensor, Tensor] | None = None
+        self.written: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
-        self.told = key_states, value_states
-        raise _Ready
+        self.written = key_states, value_states
+        raise _Written
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
 
-def _ask_all(model: OpenedModel, blocks: Iterable[nn.Module]) -> "list[_Asked | None]":
-    """Ask every block of an outline for what a token leaves there."""
+def _all_keys_values(model: OpenedModel, blocks: Iterable[nn.Module]) -> list[_KeysValues | None]:
+    """Return the keys and values of each block of an outline; None for a block without."""
     ids = torch.zeros(1, _ROWS, dtype=torch.long, device=model.device)
     entered = model.enter(ids, torch.arange(_ROWS, device=ids.device)[None])
     states, name = entered.states.to("meta"), model.habits.cache_argument
     return [
-        _ask(
+        _keys_values(
             Block(block, (), (), queries=find_queries(block, model.anatomy)),
             states,
-            _without_numbers(arguments),
+            _on_meta(arguments),
             name,
         )
         if model.blocks[layer].leaves_keys
@@ -170,29 +185,39 @@ def _ask_all(model: OpenedModel, blocks: Iterable[nn.Module]) -> "list[_Asked | 
     ]
 
 
-def _ask(block: Block, states: Tensor, arguments: Arguments, cache_argument: str) -> _Asked:
-    """Run a block until its keys and values are there."""
-    asking, counter = _Asking(), FlopCounterMode(display=False)
-    given = arguments | {cache_argument: asking}
+def _keys_values(
+    block: Block,
+    states: Float[Tensor, "1 rows hidden"],
+    arguments: Arguments,
+    cache_argument: str,
+) -> _KeysValues:
+    """Run a block until it writes its keys and values, and return them."""
+    cache, counter = _EndingCache(), FlopCounterMode(display=False)
+    given = arguments | {cache_argument: cache}
     if "use_cache" in given:
         given["use_cache"] = True
     try:
         with torch.no_grad(), counter, block.without_queries():
             block(states, given)
-    except _Ready:
+    except _Written:
         pass
-    assert asking.told is not None, "a block that was opened so leaves keys and values"
-    return _Asked(*asking.told, counter.get_total_flops() // (2 * _ROWS))
+    assert cache.written is not None, "a block with leaves_keys writes keys and values"
+    return _KeysValues(*cache.written, counter.get_total_flops() // (2 * _ROWS))
 
 
-class _Weights(NamedTuple):
-    """What a row meets in a module's products: all of the weights, and some of the experts'."""
+class _WeightCount(NamedTuple):
+    """The number of weights in a module's matrix products.
+
+    Attributes:
+        every: Those that every row is multiplied by.
+        experts: The number of experts, and the weights of one; None where there are none.
+    """
 
     every: int
-    experts: tuple[int, int] | None  # how many, and the weights of one
+    experts: tuple[int, int] | None
 
 
-def _weights(module: nn.Module) -> _Weights:
+def _count_weights(module: nn.Module) -> _WeightCount:
     experts = _experts(module)
     inside = {id(weight) for part in experts for weight in part.parameters()}
     every = sum(
@@ -200,11 +225,11 @@ def _weights(module: nn.Module) -> _Weights:
         for name, weight in module.named_parameters()
         if weight.ndim == 2 and id(weight) not in inside and "norm" not in name.lower()
     )
-    return _Weights(every, _count(experts))
+    return _WeightCount(every, _count_experts(experts))
 
 
 def _experts(module: nn.Module) -> list[nn.Module]:
-    """Return the parts of an MLP that hold experts: a list, or weights of three dimensions."""
+    """Return the parts of an MLP that are experts: a list, or modules with 3-D weights."""
     return [
         part
         for part in module.modules()
@@ -213,7 +238,8 @@ def _experts(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _count(experts: list[nn.Module]) -> tuple[int, int] | None:
+def _count_experts(experts: list[nn.Module]) -> tuple[int, int] | None:
+    """Return the number of experts and the weights of one; None where there are none."""
     if not experts:
         return None
     first = experts[0]

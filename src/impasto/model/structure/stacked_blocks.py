@@ -1,9 +1,9 @@
-"""Blocks that differ in nothing but their weights, run as one wide block.
+"""Blocks that differ in nothing but their weights, several of which run in one call.
 
-The weights of all layers are stacked: they move into one memory for each name, and every layer's
-own become a view of their part of it. So the layers can be called one by one, as ever, or several
-in one call (:mod:`impasto.model.structure.stacked_weight`), and no weight is there twice. When it is over, each gets
-memory of its own again.
+The weights of all layers are stacked: each parameter of all layers moves into one tensor, and every
+layer's own becomes a view of its part. So the layers can be called one by one, as ever, or several
+in one call (:mod:`impasto.model.structure.stacked_weight`), and no weight is in memory twice.
+Unstacking gives each layer memory of its own again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,24 +13,30 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from impasto.model.structure.block import Arguments, Block, Part
+from impasto.model.structure.block import Arguments, Block, StandIn
 from impasto.model.structure.stacked_weight import StackedWeight
-from impasto.model.structure.stand_ins import StandIn
+from impasto.plan.steps import Part
 
 
-class _Weights(NamedTuple):
-    """One parameter of every layer, and where all of them lie."""
+class _StackedParameter(NamedTuple):
+    """One parameter of every layer.
+
+    Attributes:
+        name: Its name in a block.
+        parameters: Each layer's own.
+        stack: All of them, layers first.
+    """
 
     name: str
     parameters: list[nn.Parameter]
-    whole: Tensor
+    stack: Shaped[Tensor, "layers *shape"]
 
 
 class StackedBlocks:
-    """Layers of one kind, each of which can be one of a wide block's.
+    """Blocks of one kind, several of which can run in one call.
 
     Args:
         blocks: The blocks, by layer; they differ in nothing but their weights.
@@ -38,19 +44,19 @@ class StackedBlocks:
 
     def __init__(self, blocks: Mapping[int, Block]) -> None:
         self._blocks = blocks
-        self._place = {layer: place for place, layer in enumerate(blocks)}
-        self._weights: list[_Weights] = []
-        self._stacks: dict[tuple[int, ...], list[tuple[nn.Module, str, StackedWeight]]] = {}
+        self._index = {layer: index for index, layer in enumerate(blocks)}
+        self._stacked: list[_StackedParameter] = []
+        self._runs: dict[tuple[int, ...], list[tuple[nn.Module, str, StackedWeight]]] = {}
         self._modules: list[nn.Module] = []
-        self._made_of: list[int] = []
+        self._contents: list[int] = []
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def stack(self, copies: bool = False) -> None:
-        """Stack the weights of all layers, a name at a time; all of them, or, on an error, none.
+        """Stack the weights of all layers, one parameter at a time; on an error, none.
 
         Args:
-            copies: Whether to stack copies of the weights, so that none of the layers' own moves.
+            copies: Whether to stack copies of the weights, so that the layers' own stay in place.
         """
         modules = [block.module for block in self._blocks.values()]
         named = [dict(module.named_parameters()) for module in modules]
@@ -58,49 +64,49 @@ class StackedBlocks:
             undo.callback(self.unstack)
             for name, first in named[0].items():
                 parameters = [each[name] for each in named]
-                whole = first.new_empty(len(parameters), *first.shape)
-                self._weights.append(_Weights(name, parameters, whole))
-                for place, parameter in enumerate(parameters):
-                    whole[place].copy_(parameter)
+                stack = first.new_empty(len(parameters), *first.shape)
+                self._stacked.append(_StackedParameter(name, parameters, stack))
+                for index, parameter in enumerate(parameters):
+                    stack[index].copy_(parameter)
                     if not copies:
-                        parameter.data = whole[place]
+                        parameter.data = stack[index]
             undo.pop_all()
         self._modules = [each for module in modules for each in module.modules()]
-        self._made_of = _made_of(self._modules)
+        self._contents = _contents(self._modules)
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def unstack(self) -> None:
         """Give every layer's weights memory of their own again."""
-        self._stacks.clear()
-        while self._weights:
-            _, parameters, whole = self._weights[-1]
-            for place, parameter in enumerate(parameters):
-                if parameter.data_ptr() == whole[place].data_ptr():
-                    parameter.data = whole[place].clone()
-            self._weights.pop()
+        self._runs.clear()
+        while self._stacked:
+            _, parameters, stack = self._stacked[-1]
+            for index, parameter in enumerate(parameters):
+                if parameter.data_ptr() == stack[index].data_ptr():
+                    parameter.data = stack[index].clone()
+            self._stacked.pop()
 
     @property
     def is_stacked(self) -> bool:
-        """Whether all weights lie where they were moved to: nobody has replaced any since."""
+        """Whether all weights are stacked still: nobody has replaced any since."""
         return (
-            bool(self._weights)
-            and self._made_of == _made_of(self._modules)
+            bool(self._stacked)
+            and self._contents == _contents(self._modules)
             and all(
-                parameter.data_ptr() == whole.data_ptr() + place * whole.stride(0) * whole.itemsize
-                for _, parameters, whole in self._weights
-                for place, parameter in enumerate(parameters)
+                parameter.data_ptr() == stack.data_ptr() + index * stack.stride(0) * stack.itemsize
+                for _, parameters, stack in self._stacked
+                for index, parameter in enumerate(parameters)
             )
         )
 
     @property
     def has_run(self) -> bool:
         """Whether layers have run in one call since they were stacked."""
-        return bool(self._stacks)
+        return bool(self._runs)
 
     def may_run(self, layers: Sequence[int]) -> bool:
-        """Whether these layers can run in one call: their weights lie at equal distances."""
-        return _step(self._places(layers)) is not None
+        """Whether these layers can run in one call: their weights are a slice of the stacks."""
+        return _step(self._indices(layers)) is not None
 
     def __call__(
         self,
@@ -109,49 +115,56 @@ class StackedBlocks:
         arguments: Arguments,
         part: Part = "block",
     ) -> Float[Tensor, "batch rows hidden"]:
-        """Run layers on states, the first layer's batch entries first, or one part of each."""
+        """Run layers, or one part of each, on the hidden states of all of them in one batch.
+
+        Args:
+            layers: The layers.
+            states: Their hidden states, the first layer's sequences first.
+            arguments: Those of all layers, in the same order.
+            part: The part that runs.
+        """
         block = self._blocks[layers[0]]
-        with _in_place(self._stacked(tuple(layers))):
+        with _in_place(self._weights(tuple(layers))):
             return block(states, arguments, part)
 
-    def _stacked(self, layers: tuple[int, ...]) -> list[tuple[nn.Module, str, StackedWeight]]:
-        """Return the modules of the first layer, with what its weights are to be."""
-        if layers not in self._stacks:
-            places = self._places(layers)
-            some = slice(places[0], places[-1] + 1, _step(places))
-            root, found = self._blocks[layers[0]].module, []
-            for name, _, whole in self._weights:
+    def _weights(self, layers: tuple[int, ...]) -> list[tuple[nn.Module, str, StackedWeight]]:
+        """Return the modules of the first layer, each with a parameter's name and its weights."""
+        if layers not in self._runs:
+            indices = self._indices(layers)
+            some = slice(indices[0], indices[-1] + 1, _step(indices))
+            block, weights = self._blocks[layers[0]].module, []
+            for name, _, stack in self._stacked:
                 path, _, leaf = name.rpartition(".")
-                found.append((root.get_submodule(path), leaf, StackedWeight.of(whole[some])))
-            self._stacks[layers] = found
-        return self._stacks[layers]
+                weights.append((block.get_submodule(path), leaf, StackedWeight.of(stack[some])))
+            self._runs[layers] = weights
+        return self._runs[layers]
 
-    def _places(self, layers: Sequence[int]) -> list[int]:
-        return [self._place[layer] for layer in layers]
+    def _indices(self, layers: Sequence[int]) -> list[int]:
+        return [self._index[layer] for layer in layers]
 
 
-def _made_of(modules: Sequence[nn.Module]) -> list[int]:
-    """Return what tells whether anybody has put another module or parameter in a place."""
+def _contents(modules: Sequence[nn.Module]) -> list[int]:
+    """Return the ids of the parameters and children of modules: they change with any of these."""
     return [
         id(each)
         for module in modules
-        for held in (module._parameters, module._modules)
-        for each in held.values()
+        for members in (module._parameters, module._modules)
+        for each in members.values()
     ]
 
 
-def _step(places: Sequence[int]) -> int | None:
-    """Return how far places are apart, if that is upwards and the same everywhere."""
-    steps = {after - before for before, after in pairwise(places)}
+def _step(indices: Sequence[int]) -> int | None:
+    """Return the difference between neighbours where it is positive and the same for all."""
+    steps = {after - before for before, after in pairwise(indices)}
     step = steps.pop() if len(steps) == 1 else 0
     return step if step > 0 else None
 
 
 @contextmanager
 def _in_place(weights: Sequence[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
-    """Return a context in which modules find these in the place of their parameters.
+    """Return a context in which modules have these weights in the place of their parameters.
 
-    They are attributes of the instances, which are found before parameters are looked for.
+    They are attributes of the instances, which Python looks up before torch looks up parameters.
     """
     try:
         for module, name, weight in weights:
@@ -163,9 +176,9 @@ def _in_place(weights: Sequence[tuple[nn.Module, str, Tensor]]) -> Iterator[None
 
 
 def are_alike(blocks: Mapping[int, nn.Module]) -> bool:
-    """Whether blocks, by layer, differ in nothing but weights and their own numbers.
+    """Whether blocks, by layer, differ in nothing but the values of weights and the layer's index.
 
-    Then what one of them does to states, each does, with its own weights.
+    Then all of them run the same operations, each with its own weights.
     """
     (number, first), *others = blocks.items()
     named = dict(first.named_modules())
@@ -180,7 +193,7 @@ def are_alike(blocks: Mapping[int, nn.Module]) -> bool:
 
 
 def why_fixed(blocks: Mapping[int, nn.Module]) -> str | None:
-    """Return why the weights of blocks cannot move into one memory; None where they can."""
+    """Return the reason why the weights of blocks cannot be stacked; None where they can."""
     weights = [
         weight
         for block in blocks.values()
@@ -191,13 +204,13 @@ def why_fixed(blocks: Mapping[int, nn.Module]) -> str | None:
             "weights that cannot be moved (quantized, on the meta device, not contiguous, or made "
             "in inference mode)"
         )
-    places = [weight.data_ptr() for weight in weights if weight.numel()]
-    shared = len(set(map(id, weights))) < len(weights) or len(set(places)) < len(places)
+    addresses = [weight.data_ptr() for weight in weights if weight.numel()]
+    shared = len(set(map(id, weights))) < len(weights) or len(set(addresses)) < len(addresses)
     return "two of them share a weight, which cannot lie in two places" if shared else None
 
 
-def are_watched(modules: Sequence[nn.Module]) -> bool:
-    """Whether anybody's hooks wait for some modules to run, save transformers' own."""
+def are_hooked(modules: Sequence[nn.Module]) -> bool:
+    """Whether any of some modules has forward hooks other than transformers' own."""
     return any(
         not str(getattr(hook, "__module__", "")).startswith("transformers.")
         for module in modules
@@ -227,13 +240,13 @@ def _is_like(one: nn.Module, other: nn.Module, numbers: tuple[int, int]) -> bool
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """Return what a module is told by its attributes; its class's own forward is no setting."""
-    found = {name: value for name, value in vars(module).items() if name not in _NOT_COMPARED}
-    forward = found.get("forward")
+    """Return a module's plain attributes, but for a forward that is its class's own."""
+    settings = {name: value for name, value in vars(module).items() if name not in _NOT_COMPARED}
+    forward = settings.get("forward")
     forward = forward.forward if isinstance(forward, StandIn) else forward
     if getattr(forward, "__func__", None) is type(module).forward:
-        del found["forward"]
-    return found
+        del settings["forward"]
+    return settings
 
 
 def _is_equal(one: Any, other: Any, numbers: tuple[int, int]) -> bool:
@@ -247,6 +260,7 @@ def _is_equal(one: Any, other: Any, numbers: tuple[int, int]) -> bool:
 
 
 def _form(named: tuple[str, nn.Parameter | None]) -> tuple[Any, ...]:
+    """Return a parameter's name, type, shape, dtype and device."""
     name, weight = named
     if weight is None:
         return name, None

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from impasto.error import UserError
-from impasto.model.decoder import Entered, Opened, OpenedModel, replayable
+from impasto.model.decoder import OpenedModel
 from impasto.model.encoder import OpenedEncoder, Prepared
+from impasto.model.opened import Entered, Opened, replayable
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments
-from impasto.model.structure.stand_ins import Forward, Forwards, as_output, parameters
+from impasto.model.structure.block import Arguments, Forward, Forwards, as_output, parameters
 from impasto.plan import Plan
 from impasto.plan.program import Program, lower, runs_layers
 from impasto.run.apply.cache import HuggingFacePast, ReadTokens

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from impasto.error import UserError
-from impasto.model.decoder import Opened
+from impasto.model.opened import Opened
 from impasto.model.structure.block import Arguments
 from impasto.plan import Plan
 

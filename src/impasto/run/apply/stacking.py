@@ -21,8 +21,7 @@ from impasto.error import UserError
 from impasto.model.checks.decoder import allowed, difference
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Part
-from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_watched, why_fixed
+from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_hooked, why_fixed
 from impasto.plan import Plan
 from impasto.plan.program import (
     Occurrence,
@@ -33,6 +32,7 @@ from impasto.plan.program import (
     all_branches,
     lower,
 )
+from impasto.plan.steps import Part
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.memory import is_out_of_memory
 from impasto.run.batching.prefix_tree import chain
@@ -100,7 +100,7 @@ class StackedLayers:
         if not self._kinds or not all(kind.is_stacked for kind in set(self._kinds.values())):
             self.unstack()
             self._stack()
-        if are_watched(self._modules) or any(module.training for module in self._modules):
+        if are_hooked(self._modules) or any(module.training for module in self._modules):
             return None
         return SideBySide(self._kinds, self._counted, self._known)
 
@@ -221,7 +221,7 @@ def _refuse(plan: Plan, blocks: Mapping[int, nn.Module]) -> None:
             "gradients), and gradients are each layer's own; call eval() and zero_grad(), or "
             "leave stack out"
         )
-    if are_watched(modules):
+    if are_hooked(modules):
         raise UserError(
             f"stack=True: hooks are registered on layers {_named(blocks)} or within, and would "
             "not see a layer that runs in one call with others; remove them, or leave stack out"

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from impasto.model.arguments.mask_rules import Read
+from impasto.model.arguments.mask_rules import LengthOnlyCache
 from impasto.model.arguments.visibility import Window
 from impasto.model.checks.decoder import allowed, difference
 from impasto.model.decoder import OpenedModel
@@ -102,7 +102,8 @@ def _takes_unmade(model: OpenedModel) -> bool:
         return False
     positions = torch.arange(4, device=model.device)[None]
     ids = positions % model.vocabulary
-    entered, bare = model.enter(ids, positions), model.enter(ids, positions, read=Read(0, 1))
+    entered = model.enter(ids, positions)
+    bare = model.enter(ids, positions, past=LengthOnlyCache(0, 1))
     real = torch.ones_like(positions, dtype=torch.bool)
     geometry = Geometry(Window(2), positions, positions, real, positions, real, None, 0, 4)
     mask: Arguments = {"attention_mask": geometry.dense()}

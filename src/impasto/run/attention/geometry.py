@@ -111,7 +111,7 @@ class Geometry:
             some = slice(run[0], end)
             keys = self.keys[entry, None, some]
             visible = (keys < at) if is_current else (keys <= at)
-            visible &= keys >= self.rule.first_seen(at)
+            visible &= keys >= self.rule.first_visible(at)
             visible &= self.is_key[entry, None, some]
             if end > self.past:
                 visible[:, max(self.past - run[0], 0) :] &= self._is_along(entry, rows, some)
@@ -153,7 +153,7 @@ class Geometry:
     def causal(self) -> int:
         """How many leading rows see just the keys up to their own; padding behind them may too."""
         rows, count = self._rows, self.earlier
-        if self.past or not count or self.rule.first_seen(self.rows.max()) > 0:
+        if self.past or not count or self.rule.first_visible(self.rows.max()) > 0:
             return 0
         real = rows.is_row[:, :count]
         goes_on = np.ones_like(real)
@@ -204,7 +204,7 @@ class Geometry:
 
     @cached_property
     def _rows(self) -> "_Rows":
-        vectors = (self.rows, self.rule.first_seen(self.rows), self.index, self.is_row)
+        vectors = (self.rows, self.rule.first_visible(self.rows), self.index, self.is_row)
         return _Rows(*(each.cpu().numpy() for each in vectors))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from impasto.model.checks.decoder import check, refuse_above, rows_differ
+from impasto.model.checks.decoder import check_blocks, refuse_above, rows_differ
 from impasto.model.checks.failing import failing
 from impasto.model.decoder import OpenedModel
 from impasto.run.checks.layers import check_layers
@@ -45,7 +45,7 @@ def check_decoder(model: OpenedModel) -> Checked:
     with failing(name, "is told positions"):
         settle_positions(model, texts.long.ids)
     with failing(name, "calls its blocks one by one"):
-        apart = check(model, texts.long)
+        apart = check_blocks(model, texts.long)
     tokens = f"({lengths.tokens} tokens)"
     found = [
         (f"the identity plan gives the model's own logits {tokens}", apart.logits),

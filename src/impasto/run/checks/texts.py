@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from impasto.model.arguments.lengths import named_lengths
-from impasto.model.checks.decoder import Reading, read_bare
+from impasto.model.checks.decoder import BareReading, read_bare
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
 
@@ -60,8 +60,8 @@ class Texts:
         shared: How many tokens both have before both go on for :attr:`tail` or about as many.
     """
 
-    long: Reading
-    other: Reading
+    long: BareReading
+    other: BareReading
     shared: int
 
     @property

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from impasto.model.checks.decoder import Reading, allowed, rows_differ
+from impasto.model.checks.decoder import BareReading, allowed, rows_differ
 from impasto.model.checks.failing import RAISED, is_out_of_memory
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Block
@@ -111,14 +111,14 @@ def _narrow(model: OpenedModel) -> list[Block]:
     ]
 
 
-def _beginning(own: Reading) -> Reading:
+def _beginning(own: BareReading) -> BareReading:
     """Return what the model made of a text's first token."""
     before = {layer: states[:, :1] for layer, states in own.before.items()}
     after = {layer: states[:, :1] for layer, states in own.after.items()}
-    return Reading(own.ids[:1], own.logits[:1], before, after)
+    return BareReading(own.ids[:1], own.logits[:1], before, after)
 
 
-def _each_held(model: OpenedModel, own: Reading, tail: int) -> list[Pair]:
+def _each_held(model: OpenedModel, own: BareReading, tail: int) -> list[Pair]:
     count = len(own.ids)
     scored = range(count - tail, count)
     executor = Executor(

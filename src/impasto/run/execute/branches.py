@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from impasto.model.arguments.counted import Counted, Differ, stacked_arguments
+from impasto.model.arguments.counted import ArgumentsDiffer, CountedAxes, stacked_arguments
 from impasto.model.structure.block import Arguments
 from impasto.model.structure.stacked_blocks import StackedBlocks
 from impasto.plan.program import Run, RunLayer
@@ -63,7 +63,7 @@ class SideBySide:
     """
 
     kinds: Mapping[int, StackedBlocks]
-    counted: Counted
+    counted: CountedAxes
     known: dict[Sequence[Branch], list[list[int]]]
     _made: dict[tuple[int, Column], Arguments] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class SideBySide:
         """Return what layers are called with together on the rows of a frame.
 
         Raises:
-            Differ: when they cannot be.
+            ArgumentsDiffer: when they cannot be.
         """
         key = (id(frame), column)
         if key not in self._made:
@@ -110,7 +110,7 @@ class SideBySide:
         try:
             for column in columns(chains) if len(chains) > 1 else ():
                 self.arguments(column, frame)
-        except Differ:
+        except ArgumentsDiffer:
             return False
         return True
 

@@ -24,9 +24,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.model.arguments.counted import PickedRows
-from impasto.model.arguments.mask_rules import Read
-from impasto.model.arguments.visibility import Causal, InOrder, Table, Visibility
-from impasto.model.decoder import Entered, OpenedModel
+from impasto.model.arguments.mask_rules import LengthOnlyCache
+from impasto.model.arguments.visibility import Causal, InOrder, MaskTable, Visibility
+from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Entered
 from impasto.model.structure.block import Arguments
 from impasto.run.attention.blockwise import UnmadeMask
 from impasto.run.attention.choice import takes_unmade
@@ -37,7 +38,7 @@ from impasto.run.tuning import NUMBERS_OF_A_MASK
 
 def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
     """Whether a model can go without masks that are too large, for texts of so many tokens."""
-    is_table = (isinstance(rule, Table) for rule in model.visibility(length).rules)
+    is_table = (isinstance(rule, MaskTable) for rule in model.visibility(length).rules)
     return takes_unmade(model) and not any(is_table)
 
 
@@ -102,8 +103,9 @@ class Frame:
         """The rows' embeddings, and the call arguments of each block."""
         batch = self.batch
         parts = [batch.ids] * self.earlier + [batch.pick(batch.ids)] * self.current
-        unread = Read(0, masked=1) if self.is_long else None  # the model makes no masks then
-        return self.model.enter(torch.cat(parts, 1), self.rows, read=unread)
+        # Then the model makes masks of one key, which nobody reads.
+        unread = LengthOnlyCache(0, keys=1) if self.is_long else None
+        return self.model.enter(torch.cat(parts, 1), self.rows, past=unread)
 
     @cached_property
     def is_long(self) -> bool:
@@ -229,7 +231,7 @@ class Frame:
                 )
             )
             for rule in self._visibility.rules
-            if not isinstance(rule, Table)
+            if not isinstance(rule, MaskTable)
         ]
 
     def _in_order(self, visible: InOrder, kind: int) -> Float[Tensor, "batch #heads rows keys"]:

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from impasto.model.decoder import Opened, OpenedModel
+from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Opened
 from impasto.plan import Plan
 from impasto.plan.program import lower
 from impasto.run.attention.choice import chosen_attention

@@ -7,7 +7,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from impasto.model.loading.load import BUNDLED, load_tokenizer, weight_bytes
+from impasto.model.loading.files import BUNDLED, weight_bytes
+from impasto.model.loading.load import load_tokenizer
 from impasto.study.cluster.crew import Crew, Order
 from impasto.study.cluster.pool import RayPool, connected, reach
 from impasto.study.cluster.wanted import LOCAL, Cluster, Node, Room, gpus_each, workers_on

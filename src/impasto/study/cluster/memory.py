@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from impasto.error import UserError
-from impasto.model.loading.load import weight_bytes
+from impasto.model.loading.files import weight_bytes
 from impasto.run.batching.memory import readable
 
 

@@ -12,18 +12,18 @@ from impasto.model.decoder import open_model
 def test_logits_are_those_of_the_models_own_forward(name):
     model = open_model(family(name))
     states = 5 * torch.randn(7, model.hidden, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(model.leave(states), model._leave(states))
+    assert torch.equal(model.leave(states), model._leave_by_forward(states))
 
 
-def test_a_model_that_does_more_is_asked_itself():
+def test_a_model_that_does_more_runs_its_own_forward():
     """Gemma 2 caps its logits, Granite scales them."""
-    does_more = {name for name in FAMILIES if open_model(family(name))._tail is None}
+    does_more = {name for name in FAMILIES if open_model(family(name))._final_modules is None}
     assert {"gemma2", "granite"} <= does_more
     assert "llama" not in does_more
 
 
 @torch.no_grad()
-def test_what_hangs_onto_a_forward_is_seen():
+def test_hooks_on_a_forward_are_noticed():
     hf = family("llama")
     model, states = open_model(hf), torch.ones(2, 1, family("llama").config.hidden_size)[:, 0]
     before = model.leave(states)

@@ -1,12 +1,12 @@
-"""A layer's rule is found by single rows of the masks that the model itself makes."""
+"""A layer's rule is read from single rows of the masks that the model itself makes."""
 
 import pytest
 import torch
 
 from families import FAMILIES, LAYERS
-from impasto.model.arguments.mask_rules import WHOLE, Rows, longer, whole_table
-from impasto.model.arguments.visibility import Causal, Chunk, Table, Window
-from impasto.model.decoder import Entered
+from impasto.model.arguments.mask_rules import WHOLE, MaskRows, rules_by_rows, rules_of_whole
+from impasto.model.arguments.visibility import Causal, Chunk, MaskTable, Window
+from impasto.model.opened import Entered
 from impasto.run.opening import opened
 
 LONG = 3 * WHOLE + 5
@@ -30,23 +30,23 @@ class Masked:
     def __init__(self, *rules):
         self.rules = rules
 
-    def enter(self, ids, positions, present, read=None):
+    def enter(self, ids, positions, present, past=None):
         keys = present.cumsum(1)[0] - 1
         calls = []
         for rule in self.rules:
-            seen = rule(positions[0][:, None], keys) & present[0].bool()
-            calls.append({"attention_mask": seen[None, None]})
+            visible = rule(positions[0][:, None], keys) & present[0].bool()
+            calls.append({"attention_mask": visible[None, None]})
         return Entered(torch.zeros(1, 1, 1), calls)
 
 
 def rules_of(model, length):
-    """Return the rule of each layer for a length, the whole table being asked of less."""
+    """Return the rule of each layer for a length, the whole mask being read for fewer positions."""
     ids = torch.zeros(1, WHOLE + 1, dtype=torch.long)
     present = torch.ones_like(ids)
     present[:, 0] = 0
-    known = whole_table(model.enter(ids, present.cumsum(1) - 1, present).arguments, ())
-    found = longer(known, Rows(model, ()), length)
-    return None if found is None else [found.rules[kind] for kind in found.kinds]
+    short = rules_of_whole(model.enter(ids, present.cumsum(1) - 1, present).arguments, ())
+    visibility = rules_by_rows(short, MaskRows(model, ()), length)
+    return None if visibility is None else [visibility.rules[kind] for kind in visibility.kinds]
 
 
 def window(size):
@@ -76,19 +76,19 @@ def test_every_family_shows_its_rule_in_whole_tables_and_in_single_rows(name):
     model = opened(hf.eval())
     expected = WINDOWS.get(name, [Causal()] * LAYERS)
     for length in (20, LONG):
-        found = model.visibility(length)
-        rules = [found.rules[kind] for kind in found.kinds]
+        visibility = model.visibility(length)
+        rules = [visibility.rules[kind] for kind in visibility.kinds]
         if name == "falcon_alibi":  # numbers for each head
-            assert all(isinstance(rule, Table) for rule in rules)
+            assert all(isinstance(rule, MaskTable) for rule in rules)
         else:
             assert rules == expected
-            assert model._shows_rules
-        assert found.length >= length
+            assert model._mask_reader.shows_rows
+        assert visibility.length >= length
 
 
 @pytest.mark.parametrize("size", [1, 2, WHOLE - 1, WHOLE, WHOLE + 1, 200, LONG - 1])
 @pytest.mark.parametrize("kind", [window, chunk])
-def test_windows_and_chunks_of_any_size_are_found(kind, size):
+def test_windows_and_chunks_of_any_size_are_recognised(kind, size):
     rule = {window: Window(size), chunk: Chunk(size)}[kind]
     if kind is chunk and size == 1:
         rule = Window(1)  # the same
@@ -104,12 +104,12 @@ def test_what_is_no_run_of_keys_or_no_rule_is_kept_as_a_table(rule):
     assert rules_of(Masked(causal, rule), LONG) is None
 
 
-def test_a_model_that_makes_no_single_rows_is_asked_for_the_whole():
+def test_a_model_that_makes_no_single_rows_shows_no_rules_by_rows():
     model = Masked(causal)
     whole = model.enter
 
-    def refusing(ids, positions, present, read=None):
-        if read is not None:
+    def refusing(ids, positions, present, past=None):
+        if past is not None:
             raise AttributeError("what is this?")
         return whole(ids, positions, present)
 
@@ -117,7 +117,7 @@ def test_a_model_that_makes_no_single_rows_is_asked_for_the_whole():
     assert rules_of(model, LONG) is None
 
 
-def test_rules_are_known_for_more_positions_than_were_asked_but_not_for_more_than_there_are():
+def test_rules_are_known_for_more_positions_than_were_needed_but_not_for_more_than_there_are():
     hf = FAMILIES["gpt2"](max_position_embeddings=300).eval()
     model = opened(hf)
     assert model.visibility(200).length == 256

@@ -34,15 +34,15 @@ MEETINGS = {
 @pytest.mark.parametrize("name", list(MEETINGS))
 def test_each_layers_rows_meet_its_own_weight(name):
     function, weights = MEETINGS[name]
-    found = function(ROWS, *(StackedWeight.of(each) for each in weights))
+    result = function(ROWS, *(StackedWeight.of(each) for each in weights))
     own = [
         function(rows, *(each[place] for each in weights))
         if name != "a factor for each head"
         else rows.view(2, 5, 2, 2) * weights[0][place]
         for place, rows in enumerate(ROWS.chunk(3))
     ]
-    torch.testing.assert_close(found, torch.cat(own))
-    assert type(found) is torch.Tensor
+    torch.testing.assert_close(result, torch.cat(own))
+    assert type(result) is torch.Tensor
 
 
 @pytest.mark.parametrize(

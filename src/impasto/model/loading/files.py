@@ -1,0 +1,114 @@
+"""Where a model's files lie on this machine, and how much memory its weights take."""
+
+import json
+import os
+from importlib.resources import files
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
+
+from impasto.model.loading.adapter import CONFIG, find_adapter, looks_like_folder
+from impasto.model.loading.unreadable import naming_the_model
+from impasto.model.structure.anatomy import ModelError
+
+BUNDLED = ("demo",)
+_ITEM_BYTES = {
+    "F64": 8,
+    "I64": 8,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I8": 1,
+    "U8": 1,
+}
+# The options of `from_pretrained` that say where files lie.
+LOCATING = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
+
+
+@naming_the_model
+def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
+    """Return the memory in bytes that a model's weights take once loaded; none of them is read.
+
+    None where the files are not on this machine.
+
+    Raises:
+        ModelError: when there is no such folder.
+    """
+    place = place_of(name, options.get("subfolder"))
+    where = {key: options[key] for key in LOCATING if key in options} | {"local_files_only": True}
+    dtype = options.get("dtype", default_dtype(name))
+    adapter = find_adapter(place, where)
+    if adapter is None:
+        return _bytes_at(place, options.get("revision"), dtype)
+    base = _bytes_at(adapter.base, adapter.base_where.get("revision"), dtype)
+    return None if base is None else base + adapter.weights().stat().st_size
+
+
+def _bytes_at(place: str, revision: str | None, dtype: Any) -> int | None:
+    """Return the bytes of the weights at a place; None where they are not on this machine."""
+    folder = folder_on_disk(place, revision)
+    if folder is None:
+        return None
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        paths = [folder / name for name in sorted(set(names))]
+    else:
+        paths = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter_"))
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+    total = 0
+    for path in paths:
+        if not path.is_file():
+            return None
+        with safe_open(path, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118
+                part = weights.get_slice(key)
+                stored = _ITEM_BYTES.get(part.get_dtype(), 4)
+                size = wanted.itemsize if isinstance(wanted, torch.dtype) else stored
+                total += prod(part.get_shape()) * size
+    return total or None
+
+
+def bundled_folder(name: str | os.PathLike[str]) -> str:
+    """Return the folder of a model that comes with the package."""
+    return str(files("impasto").joinpath(os.fspath(name)))
+
+
+def place_of(name: str | os.PathLike[str], subfolder: str | None = None) -> str:
+    """Return the folder or the hub id that a model's name stands for.
+
+    Raises:
+        ModelError: when the name is that of a folder, and it holds no model and no adapter.
+    """
+    if name in BUNDLED:
+        return bundled_folder(name)
+    name = os.fspath(name)
+    folder = Path(name).expanduser()
+    if folder.exists() or looks_like_folder(name):
+        inner = folder / (subfolder or "")
+        if not any((inner / file).is_file() for file in ("config.json", CONFIG)):
+            what = f"has no config.json and no {CONFIG}" if inner.is_dir() else "is not a folder"
+            raise ModelError(
+                f"model {name!r}: {inner} {what}, so it holds neither a Hugging Face model nor an "
+                "adapter for one"
+            )
+        return str(folder)
+    return name
+
+
+def folder_on_disk(place: str, revision: str | None) -> Path | None:
+    """Return the folder on this machine that holds a model's files; None where there is none."""
+    if Path(place).is_dir():
+        return Path(place)
+    config = try_to_load_from_cache(place, "config.json", revision=revision)
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def default_dtype(name: str | os.PathLike[str]) -> Any:
+    """Return the ``dtype`` option that a model is loaded with unless the caller gives one."""
+    return torch.float32 if name in BUNDLED else "auto"  # stored small, but run on any CPU

@@ -1,0 +1,207 @@
+"""What every opened model has: its blocks, one by one, and the arguments that they are called with.
+
+A Hugging Face model is opened, never changed. Its own forward runs with a stand-in in the place of
+each block, which notes what the block is called with; so nothing of a family is written down.
+:mod:`impasto.model.decoder` and :mod:`impasto.model.encoder` say how each of the two kinds begins
+and ends.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import ref
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from impasto.model.arguments.lengths import Limit, length_limit
+from impasto.model.structure.absent import is_absent
+from impasto.model.structure.anatomy import Anatomy, ModelError
+from impasto.model.structure.block import Arguments, Block, Forward, Forwards, as_output, parameters
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What the model's own forward hands to its blocks.
+
+    Attributes:
+        states: The embedded tokens: what the first block reads.
+        arguments: For each layer, the further arguments of its block.
+    """
+
+    states: Float[Tensor, "batch rows hidden"]
+    arguments: list[Arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a model calls its blocks, as one ordinary forward showed it.
+
+    Attributes:
+        block_outputs: The arity of a block's output.
+        cache_argument: The name of the argument that is the cache; empty where there is none.
+        asks_length: The layers that ask the cache how many tokens it holds.
+    """
+
+    block_outputs: int
+    cache_argument: str
+    asks_length: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class Opened(ABC):
+    """A model whose blocks can be called one by one.
+
+    The Hugging Face model is never changed, only called. It is held weakly: an opened model belongs
+    to its Hugging Face model and must not outlive it, so whoever runs plans holds the latter.
+    Layers that are not loaded (:mod:`impasto.model.structure.absent`) have an entry in ``blocks``,
+    but no parts.
+    """
+
+    _hf: "ref[PreTrainedModel]"
+    blocks: list[Block]
+    habits: Habits
+    anatomy: Anatomy
+
+    @property
+    def hf(self) -> PreTrainedModel:
+        """The Hugging Face model."""
+        model = self._hf()
+        assert model is not None, "an opened model is used whose Hugging Face model is gone"
+        return model
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers T."""
+        return len(self.blocks)
+
+    @cached_property
+    def present(self) -> tuple[int, ...]:
+        """The layers that are loaded, in ascending order."""
+        return tuple(i for i, block in enumerate(self.blocks) if not is_absent(block.module))
+
+    @property
+    def has_its_blocks(self) -> bool:
+        """Whether the Hugging Face model still has the blocks that were opened."""
+        try:
+            modules = self.hf.get_submodule(self.anatomy.path)
+        except AttributeError:
+            return False
+        return len(modules) == len(self.blocks) and all(  # type: ignore[arg-type]
+            module is block.module
+            for module, block in zip(modules, self.blocks, strict=True)  # type: ignore[call-overload]
+        )
+
+    def first_block(self) -> Block:
+        """Return the lowest layer that is loaded."""
+        return self.blocks[self.present[0]]
+
+    @property
+    def device(self) -> torch.device:
+        """The device that token ids are put on."""
+        return input_device(self.hf)
+
+    @cached_property
+    def max_positions(self) -> int | None:
+        """The most tokens that the model can read; None where its configuration sets no limit."""
+        config = self.hf.config.get_text_config(decoder=True)
+        most = getattr(config, "max_position_embeddings", None)
+        limit = self.length_limit
+        return most if limit is None else min(limit.tokens, most or limit.tokens)
+
+    @cached_property
+    def length_limit(self) -> Limit | None:
+        """The length from which rotary tables change with the length of the text; None for none."""
+        return length_limit(self.hf.config.get_text_config(decoder=True))
+
+    def position(self, positions: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+        """Return positions, those beyond the model's last one replaced by the last one."""
+        if self.max_positions is None:
+            return positions
+        return positions.clamp(max=self.max_positions - 1)
+
+    @property
+    def hidden(self) -> int:
+        """The size of a hidden state."""
+        return self.hf.config.get_text_config(decoder=True).hidden_size
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids."""
+        return self.hf.config.get_text_config(decoder=True).vocab_size
+
+    @abstractmethod
+    def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
+        """Return the logits for states of depth T."""
+
+    def outside(self, noted: Arguments) -> list[tuple[nn.Module, Forward]]:
+        """Return stand-ins for modules that belong to a layer but stand outside of its block.
+
+        Each returns the layer's output unchanged, and writes its own arguments into ``noted``.
+        """
+        return []
+
+    def block_calls(self, given: Arguments) -> list[Arguments]:
+        """Return the arguments of each block in a forward without head; no block is run.
+
+        Args:
+            given: What the model's own forward is called with.
+
+        Raises:
+            ModelError: when its forward does not call every block.
+        """
+        calls: list[Arguments] = []
+        with Forwards([(block.module, self._noting(calls)) for block in self.blocks]):
+            self.hf.base_model(**given)
+        if len(calls) != self.num_layers:
+            raise ModelError(
+                f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
+            )
+        return calls
+
+    def finishing_with(self, states: Float[Tensor, "batch rows hidden"]) -> Forwards:
+        """Return a context in which every block returns ``states``, as if they were finished."""
+
+        def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return as_output(states, self.habits.block_outputs)
+
+        blocks = [(block.module, finished) for block in self.blocks]
+        return Forwards([*blocks, *self.outside({})])
+
+    def skipping_absent(self) -> Forwards:
+        """Return a context in which absent layers return their input."""
+
+        def identity(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return as_output(hidden_states, self.habits.block_outputs)
+
+        absent = (block.module for block in self.blocks if is_absent(block.module))
+        return Forwards([(block, identity) for block in absent])
+
+    def _noting(self, calls: list[Arguments]) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = dict(zip(self._block_parameters, args, strict=False)) | kwargs
+            calls.append(call)
+            return as_output(call["hidden_states"], self.habits.block_outputs)
+
+        return forward
+
+    @cached_property
+    def _block_parameters(self) -> list[str]:
+        return parameters(type(self.blocks[0].module))
+
+
+def input_device(hf: PreTrainedModel) -> torch.device:
+    """Return the device that a model's embeddings run on; offloaded weights move there for it."""
+    embeddings = hf.get_input_embeddings()
+    device: Any = embeddings.weight.device
+    if device.type == "meta":
+        device = torch.device(embeddings._hf_hook.execution_device)  # type: ignore[union-attr]
+    return device
+
+
+def replayable(call: Arguments) -> Arguments:
+    """Return a block's arguments without its hidden states, which are new in each call."""
+    return {name: value for name, value in call.items() if name != "hidden_states"}
