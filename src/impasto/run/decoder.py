@@ -22,14 +22,14 @@ from impasto.run.calls import one_call
 from impasto.run.generate.greedy import generate, predict
 from impasto.run.generate.stopping import Stopping
 from impasto.run.inputs import (
-    asked_batch,
-    asked_pairs,
-    asked_plan,
-    asked_plans,
-    asked_prompt,
-    asked_prompts,
-    asked_stops,
-    asked_tokens,
+    checked_batch,
+    checked_pairs,
+    checked_plan,
+    checked_plans,
+    checked_prompt,
+    checked_prompts,
+    checked_stops,
+    checked_tokens,
 )
 from impasto.run.loaded_model import Loaded
 from impasto.run.opening import admit, opened
@@ -80,7 +80,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
 
         What the tokenizer appends to whole texts is left out, unless `as_lm_eval`.
         """
-        [pair] = asked_pairs([(context, continuation)])
+        [pair] = checked_pairs([(context, continuation)])
         return self._reader.pair(*pair, as_lm_eval)
 
     def with_text_options(self, options: TextOptions) -> "Model":
@@ -116,8 +116,10 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or a row has no real token.
         """
-        self._check(asked_plan(plan))
-        input_ids, attention_mask = asked_batch(input_ids, attention_mask, self._opened.vocabulary)
+        self._check(checked_plan(plan))
+        input_ids, attention_mask = checked_batch(
+            input_ids, attention_mask, self._opened.vocabulary
+        )
         ids = input_ids.to(self._opened.device)
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
         is_moved = self._opened.counts_places and not mask[:, 0].all()  # by padding on the left
@@ -155,7 +157,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when a plan names a layer that the model lacks.
             UserError: when a request or a donor cannot be read.
         """
-        plans, requests = self._check(plans), asked_pairs(requests)
+        plans, requests = self._check(plans), checked_pairs(requests)
         read = self._read(plans, requests, donors)
         return score(self._opened, plans, read, progress, self.memory)
 
@@ -186,8 +188,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when a plan names a layer that the model lacks.
             UserError: when a prompt or a donor cannot be read, or a prompt leaves no room.
         """
-        plans, prompts, stop = self._check(plans), asked_prompts(prompts), asked_stops(stop)
-        max_new_tokens = asked_tokens(max_new_tokens)
+        plans, prompts, stop = self._check(plans), checked_prompts(prompts), checked_stops(stop)
+        max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
         ends = self._ends()
 
@@ -214,7 +216,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`loglikelihood` would cost; donors' own runs are not counted."""
-        plans, requests = self._check(plans), asked_pairs(requests)
+        plans, requests = self._check(plans), checked_pairs(requests)
         passages = [passage for passage, _ in self._read(plans, requests, donors)]
         return cost(self._opened, plans, passages, self.memory)
 
@@ -227,8 +229,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`generate` would cost at the most, as if nothing ended early."""
-        plans, prompts = self._check(plans), asked_prompts(prompts)
-        max_new_tokens = asked_tokens(max_new_tokens)
+        plans, prompts = self._check(plans), checked_prompts(prompts)
+        max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
         return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
 
@@ -253,8 +255,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what the final norm reads.
         """
-        self._check(asked_plan(plan))
-        texts = asked_prompts(texts, "texts")
+        self._check(checked_plan(plan))
+        texts = checked_prompts(texts, "texts")
         bound = donors_by_request(donors, len(texts), [plan])
         self._tell_appending(*texts)
         passages = []
@@ -271,12 +273,12 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         Raises:
             ModelError: when the model's attention does not tell its weights.
         """
-        text = asked_prompt(text)
+        text = checked_prompt(text)
         self._tell_appending(text)
         return attention_entropy(self._opened, self._reader.prompt(text))
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = asked_plans(plans)
+        plans = checked_plans(plans)
         for plan in plans:
             admit(self._opened, plan)
         return plans

@@ -19,11 +19,11 @@ from impasto.run.encoder.calibration import seconds_per_layer_row
 from impasto.run.encoder.masked_lm import MaskedScore, fill, masked_scores
 from impasto.run.encoder.sweep import depths, sweep
 from impasto.run.inputs import (
-    asked_batch,
-    asked_mask_token,
-    asked_plan,
-    asked_plans,
-    asked_prompts,
+    checked_batch,
+    checked_mask_token,
+    checked_plan,
+    checked_plans,
+    checked_prompts,
 )
 from impasto.run.loaded_model import Loaded
 from impasto.run.opening import admit, opened_encoder
@@ -79,9 +79,11 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or the model was loaded without that head.
         """
-        self._check(asked_plan(plan))
+        self._check(checked_plan(plan))
         self._need_head()
-        input_ids, attention_mask = asked_batch(input_ids, attention_mask, self._opened.vocabulary)
+        input_ids, attention_mask = checked_batch(
+            input_ids, attention_mask, self._opened.vocabulary
+        )
         ids = input_ids.to(self._opened.device)
         if not plan.injections:
             given = {} if attention_mask is None else {"attention_mask": attention_mask}
@@ -129,7 +131,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             UserError: when a text or a donor cannot be read, or the model was loaded without the
                 head that predicts masked tokens.
         """
-        plans, mask, texts = self._check(plans), self._mask(), asked_prompts(texts, "texts")
+        plans, mask, texts = self._check(plans), self._mask(), checked_prompts(texts, "texts")
         special = set(getattr(self.tokenizer, "all_special_ids", ()))
 
         def wanted(ids: Sequence[int]) -> Sequence[int]:
@@ -153,7 +155,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         Returns:
             Per plan, per text, per mask: the token as text; its id where the text is token ids.
         """
-        plans, mask, texts = self._check(plans), self._mask(), asked_prompts(texts, "texts")
+        plans, mask, texts = self._check(plans), self._mask(), checked_prompts(texts, "texts")
         for text in texts:
             if mask not in self._reader.prompt(text):
                 told = getattr(self.tokenizer, "mask_token", None) or f"token {mask}"
@@ -185,13 +187,13 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what a final norm would read.
         """
-        self._check(asked_plan(plan))
-        texts = asked_prompts(texts, "texts")
+        self._check(checked_plan(plan))
+        texts = checked_prompts(texts, "texts")
         sentences = self._read(texts, [plan], donors, lambda ids: range(len(ids)))
         return depths(self._opened, plan, sentences)
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = asked_plans(plans)
+        plans = checked_plans(plans)
         for plan in plans:
             admit(self._opened, plan)
         return plans
@@ -203,7 +205,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
                 f"masking needs a mask token, and {self!r} has no tokenizer that names one; set "
                 "model.mask_token"
             )
-        return asked_mask_token(self.mask_token, self._opened.vocabulary)
+        return checked_mask_token(self.mask_token, self._opened.vocabulary)
 
     def _need_head(self) -> None:
         if not self._opened.predicts_tokens:

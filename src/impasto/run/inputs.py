@@ -20,7 +20,7 @@ from impasto.plan import Plan
 Ids = list[int]
 
 
-def asked_plan(plan: object) -> Plan:
+def checked_plan(plan: object) -> Plan:
     """Return a plan."""
     if isinstance(plan, Plan):
         return plan
@@ -29,14 +29,14 @@ def asked_plan(plan: object) -> Plan:
     raise UserError(f"a plan is what Plan.parse returns, not {shown(plan)}")
 
 
-def asked_plans(plans: object) -> list[Plan]:
+def checked_plans(plans: object) -> list[Plan]:
     """Return one plan, or several, as a list."""
     if isinstance(plans, Plan | str) or not isinstance(plans, Iterable):
-        return [asked_plan(plans)]
-    return [asked_plan(plan) for plan in plans]
+        return [checked_plan(plans)]
+    return [checked_plan(plan) for plan in plans]
 
 
-def asked_tokens(count: object, what: str = "max_new_tokens") -> int:
+def checked_tokens(count: object, what: str = "max_new_tokens") -> int:
     """Return a number of tokens, which is at least one."""
     number = _whole(count)
     if number is None or number < 1:
@@ -44,18 +44,18 @@ def asked_tokens(count: object, what: str = "max_new_tokens") -> int:
     return number
 
 
-def asked_prompts(prompts: object, what: str = "prompts") -> list[str | Ids]:
+def checked_prompts(prompts: object, what: str = "prompts") -> list[str | Ids]:
     """Return prompts, each as text or as a list of token ids."""
     if isinstance(prompts, str | bytes):
         raise UserError(f"{what} is a list; for one alone write [{shown(prompts)}]")
     single = what.removesuffix("s")
     return [
-        asked_prompt(prompt, f"{single} {row}")
+        checked_prompt(prompt, f"{single} {row}")
         for row, prompt in enumerate(_listed(prompts, what, "texts, or of lists of token ids"))
     ]
 
 
-def asked_prompt(prompt: object, what: str = "a prompt") -> str | Ids:
+def checked_prompt(prompt: object, what: str = "a prompt") -> str | Ids:
     """Return a text, or a list of token ids."""
     if isinstance(prompt, str):
         return prompt
@@ -71,7 +71,7 @@ def asked_prompt(prompt: object, what: str = "a prompt") -> str | Ids:
     return [_token(token, what) for token in _values(prompt)]
 
 
-def asked_pairs(requests: object) -> list[tuple[str | Ids, str | Ids]]:
+def checked_pairs(requests: object) -> list[tuple[str | Ids, str | Ids]]:
     """Return requests to score as pairs of a context and a continuation."""
     form = '("The capital of France is", " Paris")'
     pairs = []
@@ -84,14 +84,14 @@ def asked_pairs(requests: object) -> list[tuple[str | Ids, str | Ids]]:
         context, continuation = request
         pairs.append(
             (
-                asked_prompt(context, f"the context of request {row}"),
-                asked_prompt(continuation, f"the continuation of request {row}"),
+                checked_prompt(context, f"the context of request {row}"),
+                checked_prompt(continuation, f"the continuation of request {row}"),
             )
         )
     return pairs
 
 
-def asked_stops(stop: object) -> list[str]:
+def checked_stops(stop: object) -> list[str]:
     """Return the texts that end a continuation."""
     if isinstance(stop, str):
         raise UserError(f"stop is a list of texts; for one alone write [{shown(stop)}]")
@@ -102,7 +102,7 @@ def asked_stops(stop: object) -> list[str]:
     return stops
 
 
-def asked_batch(
+def checked_batch(
     input_ids: object, attention_mask: object, vocabulary: int
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"] | None]:
     """Return a batch of token ids and its mask, of which every row has a real token.
@@ -146,7 +146,7 @@ def _mask(attention_mask: object, ids: Tensor) -> Tensor:
     return mask
 
 
-def asked_mask_token(token: object, vocabulary: int) -> int:
+def checked_mask_token(token: object, vocabulary: int) -> int:
     """Return the token that masks another."""
     number = _whole(token)
     if number is None or not 0 <= number < vocabulary:
@@ -154,7 +154,7 @@ def asked_mask_token(token: object, vocabulary: int) -> int:
     return number
 
 
-def asked_memory(memory: object) -> int | None:
+def checked_memory(memory: object) -> int | None:
     """Return how many bytes a batch may take; None for what is free."""
     number = _whole(memory)
     if memory is not None and (number is None or number < 1):
@@ -164,7 +164,7 @@ def asked_memory(memory: object) -> int | None:
     return number
 
 
-def asked_model(hf: object) -> nn.Module:
+def checked_model(hf: object) -> nn.Module:
     """Return a Hugging Face model, which PEFT may have wrapped."""
     if isinstance(hf, PreTrainedModel) or (
         isinstance(hf, nn.Module) and hasattr(hf, "get_base_model")
@@ -175,7 +175,7 @@ def asked_model(hf: object) -> nn.Module:
     raise UserError(f"a plan is applied to a loaded Hugging Face model, not to {_kind(hf)}")
 
 
-def asked_span(span: object, what: str) -> str | tuple[int, int]:
+def checked_span(span: object, what: str) -> str | tuple[int, int]:
     """Return a span of a prompt: a text, or a half-open range of its tokens."""
     if isinstance(span, str):
         return span

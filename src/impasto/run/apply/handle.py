@@ -44,7 +44,7 @@ from impasto.run.execute.executor import Executor
 from impasto.run.execute.noise import prefix_keys
 from impasto.run.execute.rows import Batch
 from impasto.run.execute.side_by_side import SideBySide
-from impasto.run.inputs import asked_model, asked_plan
+from impasto.run.inputs import checked_model, checked_plan
 from impasto.run.opening import admit, opening
 
 
@@ -72,7 +72,7 @@ def apply(hf: nn.Module, plan: Plan, stack: bool = False) -> "Applied":
             with ``stack``, when none of the plan's layers can be stacked, or memory does not
             suffice.
     """
-    hf, plan = _unwrapped(asked_model(hf)), asked_plan(plan)
+    hf, plan = _unwrapped(checked_model(hf)), checked_plan(plan)
     turns = turns_of(hf)
     with turns.lock:
         turns.refuse_within_a_call("a plan cannot be applied")

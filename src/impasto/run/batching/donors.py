@@ -16,7 +16,7 @@ from impasto.run.batching.padding import padded
 from impasto.run.batching.request import Transplant
 from impasto.run.batching.tokenisation import Prompt, Reader
 from impasto.run.execute.executor import Splice
-from impasto.run.inputs import asked_prompt, asked_span
+from impasto.run.inputs import checked_prompt, checked_span
 
 Span = str | tuple[int, int]
 
@@ -39,9 +39,9 @@ class Donor:
     def __post_init__(self) -> None:
         """Refuse what is no prompt and what is no span."""
         given = {
-            "prompt": asked_prompt(self.prompt, "a donor's prompt"),
-            "donor_span": asked_span(self.donor_span, "donor_span"),
-            "target_span": asked_span(self.target_span, "target_span"),
+            "prompt": checked_prompt(self.prompt, "a donor's prompt"),
+            "donor_span": checked_span(self.donor_span, "donor_span"),
+            "target_span": checked_span(self.target_span, "target_span"),
         }
         for name, value in given.items():
             object.__setattr__(self, name, value)

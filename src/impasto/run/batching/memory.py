@@ -14,7 +14,7 @@ from impasto.run.batching.batches import BatchGroup, bundles
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import Node
 from impasto.run.execute.rows import NUMBERS_OF_A_MASK, makes_no_large_masks
-from impasto.run.inputs import asked_memory
+from impasto.run.inputs import checked_memory
 from impasto.run.tuning import SHARE_OF_FREE_MEMORY
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -52,7 +52,7 @@ def allowed_bytes(memory: int | None, device: torch.device) -> int:
     Raises:
         UserError: when what the caller said is no number of bytes.
     """
-    asked = asked_memory(memory)
+    asked = checked_memory(memory)
     return free_bytes(device) if asked is None else asked
 
 
