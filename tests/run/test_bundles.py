@@ -13,7 +13,7 @@ from impasto.model.structure.block import Part
 from impasto.plan.program import lower
 from impasto.run.batching import batches as bundle
 from impasto.run.batching import memory
-from impasto.run.batching.batches import bundles
+from impasto.run.batching.batches import batch_groups
 from impasto.run.batching.prefix_tree import prefix_trees
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import plant
@@ -34,10 +34,10 @@ def test_choices_share_the_rows_of_their_question():
     choices = [
         passage([*question, *answer], len(answer) + 1) for answer in ([30, 31], [30, 32], [40])
     ]
-    [prefix_tree] = prefix_trees(choices, width=32, most=999)
+    [prefix_tree] = prefix_trees(choices, hidden=32, most_rows=999)
     assert len(prefix_tree.ids) == 20 + 4
     assert len(prefix_tree.scored) == 5  # the question's last token, 30, 31, 32, 40
-    for index, predictions in zip(prefix_tree.passages, prefix_tree.predictions, strict=True):
+    for index, predictions in zip(prefix_tree.requests, prefix_tree.predictions, strict=True):
         rows = [prefix_tree.scored[place] for place in predictions]
         assert [prefix_tree.ids[row] for row in rows] == choices[index].ids[19:]
         seen = [row for row in range(rows[-1] + 1) if rows[-1] < prefix_tree.ends[row]]
@@ -47,17 +47,20 @@ def test_choices_share_the_rows_of_their_question():
 def test_passages_with_little_in_common_stay_apart():
     generator = random.Random(0)
     some = [passage([1, 2, 3, *generator.choices(range(90), k=200)]) for _ in range(5)]
-    assert len(list(prefix_trees(some, width=32, most=999))) == 5
+    assert len(list(prefix_trees(some, hidden=32, most_rows=999))) == 5
 
 
 def test_a_question_and_its_repetition_are_one():
-    assert len(next(prefix_trees([passage([5, 6, 7])] * 3, width=32, most=999)).ids) == 3
+    assert len(next(prefix_trees([passage([5, 6, 7])] * 3, hidden=32, most_rows=999)).ids) == 3
 
 
 def test_merging_stops_where_a_trie_would_be_too_large():
     some = [passage([*range(20), 30 + n, 31], 2) for n in range(9)]
-    assert len(list(prefix_trees(some, width=32, most=999))) == 1
-    assert max(len(prefix_tree.ids) for prefix_tree in prefix_trees(some, width=32, most=26)) <= 26
+    assert len(list(prefix_trees(some, hidden=32, most_rows=999))) == 1
+    assert (
+        max(len(prefix_tree.ids) for prefix_tree in prefix_trees(some, hidden=32, most_rows=26))
+        <= 26
+    )
 
 
 def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
@@ -70,17 +73,17 @@ def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
         for _ in range(4):
             answer = generator.choices(range(90), k=generator.randint(1, 14))
             some.append(passage([*question, *answer], len(answer)))
-    found = list(bundles(MODEL, some))
+    found = list(batch_groups(MODEL, some))
     rows = sum(each.rows for each in found)
     real = sum(len(each.prefix) + sum(len(t.ids) for t in each.prefix_trees) for each in found)
-    assert sorted(index for each in found for index in each.passages) == list(range(1200))
+    assert sorted(index for each in found for index in each.requests) == list(range(1200))
     assert real > 0.95 * rows
 
 
 def test_unlike_questions_of_like_length_run_together(monkeypatch):
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)
     some = [passage([n, *range(50), 60 + n]) for n in range(8)]
-    [only] = bundles(MODEL, some)
+    [only] = batch_groups(MODEL, some)
     assert not only.prefix
     assert len(only.prefix_trees) == 8
 
@@ -89,7 +92,7 @@ def test_a_common_instruction_is_read_once(monkeypatch):
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)
     instruction = list(range(70))
     some = [passage([*instruction, *[(n * 7 + i) % 90 for i in range(200)]]) for n in range(8)]
-    [only] = bundles(MODEL, some)
+    [only] = batch_groups(MODEL, some)
     assert only.prefix == instruction
     assert only.rows == 70 + 8 * 200
 
@@ -97,14 +100,14 @@ def test_a_common_instruction_is_read_once(monkeypatch):
 def test_a_bundle_of_batches_is_halved_batch_by_batch(monkeypatch):
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
     monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 12})
-    [whole] = bundles(MODEL, [passage([*range(10), n, n + 1, n + 2]) for n in range(20, 40)])
+    [whole] = batch_groups(MODEL, [passage([*range(10), n, n + 1, n + 2]) for n in range(20, 40)])
     waiting, seen = [whole], []
     while waiting:
         [*waiting], each = waiting[:-1], waiting[-1]
         parts = each.halves()
         waiting += parts if len(parts) > 1 else []
         seen += parts if len(parts) == 1 else []
-    assert sorted(index for each in seen for index in each.passages) == list(range(20))
+    assert sorted(index for each in seen for index in each.requests) == list(range(20))
     assert all(len(each.prefix_trees) == 1 for each in seen)
 
 
@@ -121,7 +124,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
         return run(block, states, arguments, part)
 
     monkeypatch.setattr(type(MODEL.blocks[0]), "__call__", scarce)
-    monkeypatch.setattr("impasto.run.batching.prefix_tree.alike", lambda sequences, most: 0)
+    monkeypatch.setattr("impasto.run.batching.prefix_tree.shared_length", lambda sequences, most: 0)
     with pytest.warns(UserWarning, match="half of them"):
         found = model.loglikelihood(PLANS[:6], requests)
     assert len(tried) > 1

@@ -116,7 +116,7 @@ def test_shared_beginnings_change_nothing(name, at_once, monkeypatch):
     monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
     passages = [TokenRequest(ids, range(5, 6), {}) for ids in prompts]
     monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": at_once})
-    [found] = bundle.bundles(model._opened, passages, merge=False)
+    [found] = bundle.batch_groups(model._opened, passages, merge=False)
     assert found.prefix == prompts[0][:5]
     assert (len(found.batches) > 1) == (at_once < 64)
     written = model.generate(plans, prompts, max_new_tokens=4, donors=donors)

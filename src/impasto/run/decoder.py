@@ -1,23 +1,25 @@
 """What :func:`impasto.load` returns for a decoder: the model and the questions to it.
 
-All of them take any plan; those that take several share what the plans begin with in common.
+Every question takes any plan; those that take several run what the plans begin with in common once.
+Inputs are checked and turned into token requests here; the answers come from the folders of the
+questions (:mod:`impasto.run.queries`, :mod:`impasto.run.generate`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.run.apply.handle import applied_alone
-from impasto.run.batching.donors import Donors, Transplant, donors_by_request, read_donor
-from impasto.run.batching.request import TokenRequest
-from impasto.run.batching.tokenisation import AS_GIVEN, Prompt, TextOptions, naming_request
+from impasto.run.batching.donors import Donor, Donors, donors_by_request, read_donor
+from impasto.run.batching.request import TokenRequest, Transplant
+from impasto.run.batching.tokenisation import Prompt, TextOptions, naming_request
 from impasto.run.calls import one_call
 from impasto.run.generate.greedy import generate, predict
 from impasto.run.generate.stopping import Stopping
@@ -43,26 +45,7 @@ Progress = Callable[[float], None]
 
 
 class Model(Loaded[OpenedModel], MasksNoToken):
-    """A Hugging Face decoder on which plans run.
-
-    Attributes:
-        hf: The Hugging Face model itself, unchanged.
-        tokenizer: Its Hugging Face tokenizer, or None.
-        name: What it was loaded as.
-        plan: The plan that it was loaded for, or that an exported folder holds; only plans of its
-            layers run. None: all layers are there.
-        memory: The most bytes that a batch may take; None for half of what is free.
-    """
-
-    def __init__(
-        self,
-        hf: Any,
-        tokenizer: Any,
-        name: str,
-        plan: Plan | None = None,
-        text_options: TextOptions = AS_GIVEN,
-    ) -> None:
-        super().__init__(hf, tokenizer, name, plan, text_options)
+    """A Hugging Face decoder on which plans run; its attributes are those of :class:`Loaded`."""
 
     @property
     def _opened(self) -> OpenedModel:
@@ -186,7 +169,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
 
         Raises:
             PlanError: when a plan names a layer that the model lacks.
-            UserError: when a prompt or a donor cannot be read, or a prompt leaves no room.
+            UserError: when a prompt or a donor cannot be read, or the prompt
+                and the new tokens exceed the model's positions.
         """
         plans, prompts, stop = self._check(plans), checked_prompts(prompts), checked_stops(stop)
         max_new_tokens = checked_tokens(max_new_tokens)
@@ -195,14 +179,14 @@ class Model(Loaded[OpenedModel], MasksNoToken):
 
         def is_finished(ids: list[int]) -> bool:
             return ids[-1] in ends or (
-                bool(stop) and _cut(self._reader.text(ids), stop) is not None
+                bool(stop) and _first_stop(self._reader.text(ids), stop) is not None
             )
 
         limits = Stopping(max_new_tokens, is_finished)
         written = generate(self._opened, plans, starts, limits, progress, self.memory)
         return [
             [
-                self._told(ids, stop) if isinstance(prompt, str) else ids
+                self._text(ids, stop) if isinstance(prompt, str) else ids
                 for prompt, ids in zip(prompts, row, strict=True)
             ]
             for row in written
@@ -217,8 +201,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
     ) -> Cost:
         """Return what :meth:`loglikelihood` would cost; donors' own runs are not counted."""
         plans, requests = self._check(plans), checked_pairs(requests)
-        passages = [passage for passage, _ in self._read(plans, requests, donors)]
-        return cost(self._opened, plans, passages, self.memory)
+        read = [request for request, _ in self._read(plans, requests, donors)]
+        return cost(self._opened, plans, read, self.memory)
 
     @one_call
     def generating_cost(
@@ -257,14 +241,14 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         """
         self._check(checked_plan(plan))
         texts = checked_prompts(texts, "texts")
-        bound = donors_by_request(donors, len(texts), [plan])
-        self._tell_appending(*texts)
-        passages = []
+        bound = self._bound_donors(donors, len(texts), [plan])
+        self._warn_of_appended(texts)
+        requests = []
         for text, mapping in zip(texts, bound, strict=True):
             ids = self._reader.prompt(text)
-            transplants = self._read_donors([plan], mapping, text, range(len(ids)))
-            passages.append(TokenRequest(ids, range(len(ids)), transplants))
-        return hidden_states(self._opened, plan, passages)
+            transplants = self._transplants([plan], mapping, text, range(len(ids)))
+            requests.append(TokenRequest(ids, range(len(ids)), transplants))
+        return hidden_states(self._opened, plan, requests)
 
     @one_call
     def attention_entropy(self, text: Prompt) -> Float[Tensor, "layers heads tokens"]:
@@ -274,7 +258,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             ModelError: when the model's attention does not tell its weights.
         """
         text = checked_prompt(text)
-        self._tell_appending(text)
+        self._warn_of_appended([text])
         return attention_entropy(self._opened, self._reader.prompt(text))
 
     def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
@@ -286,10 +270,10 @@ class Model(Loaded[OpenedModel], MasksNoToken):
     def _read(
         self, plans: Sequence[Plan], requests: Sequence[tuple[Prompt, Prompt]], donors: Donors
     ) -> list[tuple[TokenRequest, list[int]]]:
-        """Read requests to score: each a passage, and the tokens that it should predict."""
+        """Return requests to score, each with the tokens of its continuation."""
         read = []
-        bound = donors_by_request(donors, len(requests), plans)
-        self._tell_appending(*(context for context, _ in requests))
+        bound = self._bound_donors(donors, len(requests), plans)
+        self._warn_of_appended([context for context, _ in requests])
         for number, ((context, continuation), mapping) in enumerate(
             zip(requests, bound, strict=True)
         ):
@@ -297,26 +281,31 @@ class Model(Loaded[OpenedModel], MasksNoToken):
                 first, second = self._reader.pair(context, continuation)
                 ids, rows = self._reader.fitted(first, second)
             end = len(first) + len(second) - 1
-            transplants = self._read_donors(plans, mapping, context, range(end - len(ids), end))
+            transplants = self._transplants(plans, mapping, context, range(end - len(ids), end))
             read.append((TokenRequest(ids, rows, transplants), second))
         return read
 
     def _begin(
-        self, plans: Sequence[Plan], prompts: Sequence[Prompt], room: int, donors: Donors
+        self, plans: Sequence[Plan], prompts: Sequence[Prompt], new_tokens: int, donors: Donors
     ) -> list[TokenRequest]:
-        """Read prompts to go on with."""
-        bound = donors_by_request(donors, len(prompts), plans)
-        self._tell_appending(*prompts)
+        """Return requests for the token after each prompt, which so many new ones may follow."""
+        bound = self._bound_donors(donors, len(prompts), plans)
+        self._warn_of_appended(prompts)
         return [
-            self._prompt(plans, self._fitting(prompt, room), mapping, prompt)
+            self._prompt(plans, self._fitting(prompt, new_tokens), mapping, prompt)
             for prompt, mapping in zip(prompts, bound, strict=True)
         ]
 
     def _next_logits_apart(
-        self, plan: Plan, ids: Tensor, is_real: Tensor, donors: Donors
+        self,
+        plan: Plan,
+        ids: Int[Tensor, "batch tokens"],
+        is_real: Bool[Tensor, "batch tokens"],
+        donors: Donors,
     ) -> Float[Tensor, "batch vocab"]:
+        """Return the logits after each row's last real token, rows read without their padding."""
         prompts = [row[real].tolist() for row, real in zip(ids, is_real, strict=True)]
-        bound = donors_by_request(donors, len(prompts), [plan])
+        bound = self._bound_donors(donors, len(prompts), [plan])
         starts = [
             self._prompt([plan], prompt, mapping, prompt)
             for prompt, mapping in zip(prompts, bound, strict=True)
@@ -324,37 +313,54 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         return predict(self._opened, plan, starts)
 
     def _prompt(
-        self, plans: Sequence[Plan], ids: list[int], mapping: Any, prompt: Prompt
+        self, plans: Sequence[Plan], ids: list[int], mapping: Mapping[str, Donor], prompt: Prompt
     ) -> TokenRequest:
-        transplants = self._read_donors(plans, mapping, prompt, range(len(ids)))
+        """Return a request for the token after a prompt's token ids."""
+        transplants = self._transplants(plans, mapping, prompt, range(len(ids)))
         return TokenRequest(ids, range(len(ids) - 1, len(ids)), transplants)
 
-    def _read_donors(
-        self, plans: Sequence[Plan], mapping: Any, prompt: Prompt, read: range
+    def _bound_donors(
+        self, donors: Donors, count: int, plans: Sequence[Plan]
+    ) -> Sequence[Mapping[str, Donor]]:
+        """Return each request's donors by name."""
+        if donors is None and not any(plan.injections for plan in plans):
+            return [{}] * count
+        return donors_by_request(donors, count, plans)
+
+    def _transplants(
+        self, plans: Sequence[Plan], mapping: Mapping[str, Donor], prompt: Prompt, read: range
     ) -> dict[str, Transplant]:
+        """Return, by name, what plans inject into a prompt, of which the model reads a range."""
         names = {name for plan in plans for name in plan.injections}
         return {name: read_donor(self._reader, mapping[name], prompt, read) for name in names}
 
-    def _fitting(self, prompt: Prompt, room: int) -> list[int]:
+    def _warn_of_appended(self, prompts: Sequence[Prompt]) -> None:
+        """Warn once of special tokens that the tokenizer appends."""
+        if not self.appending_is_known:
+            self.appending_is_known = self._reader.warn_of_appended(prompts)
+
+    def _fitting(self, prompt: Prompt, new_tokens: int) -> list[int]:
+        """Return a prompt's token ids; raises UserError where they and new ones are too many."""
         ids, limit = self._reader.prompt(prompt), self.max_positions
-        if limit is not None and len(ids) + room - 1 > limit:
+        if limit is not None and len(ids) + new_tokens - 1 > limit:
             raise UserError(
-                f"a prompt of {len(ids)} tokens and {room} new ones exceed the model's "
+                f"a prompt of {len(ids)} tokens and {new_tokens} new ones exceed the model's "
                 f"{limit} positions; shorten the prompt or ask for fewer tokens"
             )
         return ids
 
     def _ends(self) -> set[int]:
+        """Return the tokens that end a continuation."""
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
         listed = ends if isinstance(ends, list) else [ends]
         return {*listed, getattr(self.tokenizer, "eos_token_id", None)} - {None}
 
-    def _told(self, ids: list[int], stop: Sequence[str]) -> str:
+    def _text(self, ids: list[int], stop: Sequence[str]) -> str:
+        """Return the text of new tokens up to the first stop text."""
         text = self._reader.text(ids)
-        cut = _cut(text, stop)
-        return text if cut is None else text[:cut]
+        return text[: _first_stop(text, stop)]
 
 
-def _cut(text: str, stop: Sequence[str]) -> int | None:
-    """Return where the first of the stop texts begins."""
+def _first_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Return at which character the first of the stop texts begins; None without any."""
     return min((at for at in map(text.find, stop) if at >= 0), default=None)

@@ -35,12 +35,9 @@ Progress = Callable[[float], None]
 class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
     """A Hugging Face encoder on which plans run: every token sees all others.
 
+    It has the attributes of :class:`Loaded`, and one more.
+
     Attributes:
-        hf: The Hugging Face model itself, unchanged.
-        tokenizer: Its Hugging Face tokenizer, or None.
-        name: What it was loaded as.
-        plan: The plan that it was loaded for; only plans of its layers run. None: all are there.
-        memory: The most bytes that a batch may take; None for half of what is free.
         mask_token: The token that masks another: the tokenizer's; without one, set it.
     """
 

@@ -1,6 +1,5 @@
 """What decoders and encoders on which plans run have in common: what they are, not what they do."""
 
-import warnings
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -8,14 +7,7 @@ from impasto.model.decoder import Opened
 from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Shape
-from impasto.run.batching.tokenisation import (
-    AS_GIVEN,
-    LEFT_OUT,
-    Prompt,
-    Reader,
-    TextOptions,
-    appending_notice,
-)
+from impasto.run.batching.tokenisation import AS_GIVEN, Reader, TextOptions
 from impasto.run.calls import one_call
 from impasto.run.opening import opening
 
@@ -33,12 +25,12 @@ class Loaded(ABC, Generic[M]):
             layers run. None: all layers are there.
         memory: The most bytes that a batch may take; None for half of what is free.
         text_options: How its texts are read.
-        appending_is_told: Whether the user knows already that the tokenizer appends special tokens;
+        appending_is_known: Whether the user knows already that the tokenizer appends special tokens;
             who asks many questions says it once and sets this.
     """
 
     memory: int | None = None
-    appending_is_told: bool = False
+    appending_is_known: bool = False
     _keeps_appended: ClassVar[bool] = False  # whether texts keep the special tokens behind them
 
     def __init__(
@@ -115,12 +107,3 @@ class Loaded(ABC, Generic[M]):
             options.add_bos_token,
             self._keeps_appended,
         )
-
-    def _tell_appending(self, *prompts: Prompt) -> None:
-        """Warn once of a tokenizer that appends special tokens, where a prompt is a text."""
-        if self.appending_is_told or not any(isinstance(prompt, str) for prompt in prompts):
-            return
-        self.appending_is_told = True
-        if self.tokenizer is not None and self.appended:
-            told = appending_notice(self.tokenizer, self.appended, LEFT_OUT)
-            warnings.warn(told, stacklevel=4)

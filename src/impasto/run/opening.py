@@ -1,11 +1,15 @@
 """Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from operator import is_
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from impasto.model.checks.decoder import allowed
 from impasto.model.checks.encoder import check_encoder
@@ -15,10 +19,45 @@ from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.idle import with_idle
-from impasto.model.structure.snapshot import Snapshot
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A model's modules, the shapes of its weights, and its settings.
+
+    The model itself is not held, only what is inside it.
+    """
+
+    inside: Sequence[tuple[nn.Module, tuple[Any, ...], tuple[Any, ...]]]
+    children: tuple[nn.Module | None, ...]
+    settings: dict[str, Any]
+    number: tuple[torch.dtype, torch.device]
+
+    @classmethod
+    def of(cls, hf: PreTrainedModel) -> "Snapshot":
+        """Return what a model consists of now."""
+        inside = [
+            (module, tuple(module._modules.values()), _shapes(module))
+            for module in hf.modules()
+            if module is not hf
+        ]
+        children = tuple(hf._modules.values())
+        return cls(inside, children, deepcopy(_settings(hf.config)), (hf.dtype, hf.device))
+
+    def is_of(self, hf: PreTrainedModel) -> bool:
+        """Whether a model still consists of the same."""
+        return (
+            _are_same(hf._modules.values(), self.children)
+            and all(
+                _are_same(module._modules.values(), children) and _shapes(module) == shapes
+                for module, children, shapes in self.inside
+            )
+            and (hf.dtype, hf.device) == self.number
+            and _settings(hf.config) == self.settings
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +165,19 @@ def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
         ],
         [],
     )
+
+
+def _shapes(module: nn.Module) -> tuple[Any, ...]:
+    return tuple(None if w is None else w.shape for w in module._parameters.values())
+
+
+def _are_same(modules: Any, others: tuple[Any, ...]) -> bool:
+    return len(modules) == len(others) and all(map(is_, modules, others))
+
+
+def _settings(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return a configuration's settings, those of the configurations within it included."""
+    return {
+        name: _settings(value) if isinstance(value, PreTrainedConfig) else value
+        for name, value in vars(config).items()
+    }

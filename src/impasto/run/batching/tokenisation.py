@@ -9,6 +9,7 @@ lm-eval reads them as text: its contexts then end in an end-of-sequence token. A
 not, unless the caller asks for lm-eval's own reading, which its tasks need to get its numbers.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -247,6 +248,18 @@ class Reader:
         if self.keeps_appended:
             return ()
         return appended_tokens(self.tokenizer, self.add_bos_token)
+
+    def warn_of_appended(self, prompts: Sequence[Prompt]) -> bool:
+        """Warn of special tokens that the tokenizer appends, if any prompt is a text.
+
+        Return whether one is: then the user knows, and need not be warned again.
+        """
+        if not any(isinstance(prompt, str) for prompt in prompts):
+            return False
+        if self.tokenizer is not None and self.appended:
+            notice = appending_notice(self.tokenizer, self.appended, LEFT_OUT)
+            warnings.warn(notice, stacklevel=5)  # who called the method of the model
+        return True
 
     def _encode_open(self, text: str) -> list[int]:
         """Return the token ids of a text that goes on: without what is appended to whole texts."""

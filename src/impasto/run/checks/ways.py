@@ -141,7 +141,9 @@ def _following(model: OpenedModel, texts: Texts) -> list[Pair]:
     prefix_trees[0].add(1, TokenRequest(other.ids, range(shared, len(other.ids)), {}))
     beginning = first_batch([chain(0, TokenRequest(long.ids[:shared], range(0), {}))], model.device)
     prefix = Executor(model, beginning, records=True)
-    batch = following_batch(beginning, [prefix_tree.cut(shared) for prefix_tree in prefix_trees])
+    batch = following_batch(
+        beginning, [prefix_tree.without_prefix(shared) for prefix_tree in prefix_trees]
+    )
     executor = Executor(model, batch, prefix=prefix)
     logits, _ = _walked(model, executor, "split")
     branching, alone = logits.split([len(prefix_tree.scored) for prefix_tree in prefix_trees])
