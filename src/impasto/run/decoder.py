@@ -5,12 +5,12 @@ Inputs are checked and turned into token requests here; the answers come from th
 questions (:mod:`impasto.run.queries`, :mod:`impasto.run.generate`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
@@ -27,14 +27,13 @@ from impasto.run.inputs import (
     checked_batch,
     checked_pairs,
     checked_plan,
-    checked_plans,
     checked_prompt,
     checked_prompts,
     checked_stops,
     checked_tokens,
 )
 from impasto.run.loaded_model import Loaded
-from impasto.run.opening import admit, opened
+from impasto.run.opening import admit, admitted, opened
 from impasto.run.queries.attention_entropy import attention_entropy
 from impasto.run.queries.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.queries.hidden_states import hidden_states
@@ -99,7 +98,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or a row has no real token.
         """
-        self._check(checked_plan(plan))
+        admit(self._opened, checked_plan(plan))
         input_ids, attention_mask = checked_batch(
             input_ids, attention_mask, self._opened.vocabulary
         )
@@ -107,7 +106,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
         is_moved = self._opened.counts_places and not mask[:, 0].all()  # by padding on the left
         if plan.injections or is_moved:
-            return self._next_logits_apart(plan, ids, mask.bool(), donors)
+            prompts = [row[real].tolist() for row, real in zip(ids, mask.bool(), strict=True)]
+            return predict(self._opened, plan, self._requests([plan], prompts, prompts, donors))
         given = {} if attention_mask is None else {"attention_mask": mask}
         if not mask[:, 0].all() and self._opened.takes_positions:
             given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
@@ -140,7 +140,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when a plan names a layer that the model lacks.
             UserError: when a request or a donor cannot be read.
         """
-        plans, requests = self._check(plans), checked_pairs(requests)
+        plans, requests = admitted(self._opened, plans), checked_pairs(requests)
         read = self._read(plans, requests, donors)
         return score(self._opened, plans, read, progress, self.memory)
 
@@ -172,21 +172,29 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             UserError: when a prompt or a donor cannot be read, or the prompt
                 and the new tokens exceed the model's positions.
         """
-        plans, prompts, stop = self._check(plans), checked_prompts(prompts), checked_stops(stop)
+        plans, prompts, stop = (
+            admitted(self._opened, plans),
+            checked_prompts(prompts),
+            checked_stops(stop),
+        )
         max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
-        ends = self._ends()
+        ends, text_of = self._ends(), self._reader.text
 
         def is_finished(ids: list[int]) -> bool:
-            return ids[-1] in ends or (
-                bool(stop) and _first_stop(self._reader.text(ids), stop) is not None
-            )
+            if ids[-1] in ends or not stop:
+                return ids[-1] in ends
+            return _first_stop(text_of(ids), stop) is not None
+
+        def cut(ids: list[int]) -> str:
+            text = text_of(ids)
+            return text[: _first_stop(text, stop)]
 
         limits = Stopping(max_new_tokens, is_finished)
         written = generate(self._opened, plans, starts, limits, progress, self.memory)
         return [
             [
-                self._text(ids, stop) if isinstance(prompt, str) else ids
+                cut(ids) if isinstance(prompt, str) else ids
                 for prompt, ids in zip(prompts, row, strict=True)
             ]
             for row in written
@@ -200,7 +208,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`loglikelihood` would cost; donors' own runs are not counted."""
-        plans, requests = self._check(plans), checked_pairs(requests)
+        plans, requests = admitted(self._opened, plans), checked_pairs(requests)
         read = [request for request, _ in self._read(plans, requests, donors)]
         return cost(self._opened, plans, read, self.memory)
 
@@ -213,7 +221,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`generate` would cost at the most, as if nothing ended early."""
-        plans, prompts = self._check(plans), checked_prompts(prompts)
+        plans, prompts = admitted(self._opened, plans), checked_prompts(prompts)
         max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
         return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
@@ -239,33 +247,23 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what the final norm reads.
         """
-        self._check(checked_plan(plan))
+        admit(self._opened, checked_plan(plan))
         texts = checked_prompts(texts, "texts")
-        bound = self._bound_donors(donors, len(texts), [plan])
         self._warn_of_appended(texts)
-        requests = []
-        for text, mapping in zip(texts, bound, strict=True):
-            ids = self._reader.prompt(text)
-            transplants = self._transplants([plan], mapping, text, range(len(ids)))
-            requests.append(TokenRequest(ids, range(len(ids)), transplants))
+        ids = map(self._reader.prompt, texts)
+        requests = self._requests([plan], texts, ids, donors, scored_from=0)
         return hidden_states(self._opened, plan, requests)
 
     @one_call
     def attention_entropy(self, text: Prompt) -> Float[Tensor, "layers heads tokens"]:
-        """Return how widely the unchanged model's heads look: the entropy of attention, in nats.
+        """Return the entropy, in nats, of the unchanged model's attention at every token.
 
         Raises:
-            ModelError: when the model's attention does not tell its weights.
+            ModelError: when the model's attention does not return its weights.
         """
         text = checked_prompt(text)
         self._warn_of_appended([text])
         return attention_entropy(self._opened, self._reader.prompt(text))
-
-    def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = checked_plans(plans)
-        for plan in plans:
-            admit(self._opened, plan)
-        return plans
 
     def _read(
         self, plans: Sequence[Plan], requests: Sequence[tuple[Prompt, Prompt]], donors: Donors
@@ -274,14 +272,13 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         read = []
         bound = self._bound_donors(donors, len(requests), plans)
         self._warn_of_appended([context for context, _ in requests])
-        for number, ((context, continuation), mapping) in enumerate(
-            zip(requests, bound, strict=True)
-        ):
+        for number, (context, continuation) in enumerate(requests):
             with naming_request(number):
                 first, second = self._reader.pair(context, continuation)
                 ids, rows = self._reader.fitted(first, second)
             end = len(first) + len(second) - 1
-            transplants = self._transplants(plans, mapping, context, range(end - len(ids), end))
+            span = range(end - len(ids), end)  # of the whole request, which the model reads
+            transplants = self._transplants(plans, bound[number], context, span)
             read.append((TokenRequest(ids, rows, transplants), second))
         return read
 
@@ -289,35 +286,26 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         self, plans: Sequence[Plan], prompts: Sequence[Prompt], new_tokens: int, donors: Donors
     ) -> list[TokenRequest]:
         """Return requests for the token after each prompt, which so many new ones may follow."""
-        bound = self._bound_donors(donors, len(prompts), plans)
         self._warn_of_appended(prompts)
-        return [
-            self._prompt(plans, self._fitting(prompt, new_tokens), mapping, prompt)
-            for prompt, mapping in zip(prompts, bound, strict=True)
-        ]
+        ids = (self._fitting(prompt, new_tokens) for prompt in prompts)
+        return self._requests(plans, prompts, ids, donors)
 
-    def _next_logits_apart(
+    def _requests(
         self,
-        plan: Plan,
-        ids: Int[Tensor, "batch tokens"],
-        is_real: Bool[Tensor, "batch tokens"],
+        plans: Sequence[Plan],
+        prompts: Sequence[Prompt],
+        ids: Iterable[list[int]],
         donors: Donors,
-    ) -> Float[Tensor, "batch vocab"]:
-        """Return the logits after each row's last real token, rows read without their padding."""
-        prompts = [row[real].tolist() for row, real in zip(ids, is_real, strict=True)]
-        bound = self._bound_donors(donors, len(prompts), [plan])
-        starts = [
-            self._prompt([plan], prompt, mapping, prompt)
-            for prompt, mapping in zip(prompts, bound, strict=True)
-        ]
-        return predict(self._opened, plan, starts)
-
-    def _prompt(
-        self, plans: Sequence[Plan], ids: list[int], mapping: Mapping[str, Donor], prompt: Prompt
-    ) -> TokenRequest:
-        """Return a request for the token after a prompt's token ids."""
-        transplants = self._transplants(plans, mapping, prompt, range(len(ids)))
-        return TokenRequest(ids, range(len(ids) - 1, len(ids)), transplants)
+        scored_from: int = -1,
+    ) -> list[TokenRequest]:
+        """Return a request for each prompt, given its token ids; by default its last is scored."""
+        requests = []
+        bound = self._bound_donors(donors, len(prompts), plans)
+        for prompt, mapping, tokens in zip(prompts, bound, ids, strict=True):
+            rows = range(len(tokens))
+            transplants = self._transplants(plans, mapping, prompt, rows)
+            requests.append(TokenRequest(tokens, rows[scored_from:], transplants))
+        return requests
 
     def _bound_donors(
         self, donors: Donors, count: int, plans: Sequence[Plan]
@@ -354,11 +342,6 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
         listed = ends if isinstance(ends, list) else [ends]
         return {*listed, getattr(self.tokenizer, "eos_token_id", None)} - {None}
-
-    def _text(self, ids: list[int], stop: Sequence[str]) -> str:
-        """Return the text of new tokens up to the first stop text."""
-        text = self._reader.text(ids)
-        return text[: _first_stop(text, stop)]
 
 
 def _first_stop(text: str, stop: Sequence[str]) -> int | None:

@@ -22,11 +22,10 @@ from impasto.run.inputs import (
     checked_batch,
     checked_mask_token,
     checked_plan,
-    checked_plans,
     checked_prompts,
 )
 from impasto.run.loaded_model import Loaded
-from impasto.run.opening import admit, opened_encoder
+from impasto.run.opening import admit, admitted, opened_encoder
 from impasto.run.refusals import PredictsNoNextToken
 
 Progress = Callable[[float], None]
@@ -76,7 +75,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or the model was loaded without that head.
         """
-        self._check(checked_plan(plan))
+        admit(self._opened, checked_plan(plan))
         self._need_head()
         input_ids, attention_mask = checked_batch(
             input_ids, attention_mask, self._opened.vocabulary
@@ -128,7 +127,11 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             UserError: when a text or a donor cannot be read, or the model was loaded without the
                 head that predicts masked tokens.
         """
-        plans, mask, texts = self._check(plans), self._mask(), checked_prompts(texts, "texts")
+        plans, mask, texts = (
+            admitted(self._opened, plans),
+            self._mask(),
+            checked_prompts(texts, "texts"),
+        )
         special = set(getattr(self.tokenizer, "all_special_ids", ()))
 
         def wanted(ids: Sequence[int]) -> Sequence[int]:
@@ -152,7 +155,11 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         Returns:
             Per plan, per text, per mask: the token as text; its id where the text is token ids.
         """
-        plans, mask, texts = self._check(plans), self._mask(), checked_prompts(texts, "texts")
+        plans, mask, texts = (
+            admitted(self._opened, plans),
+            self._mask(),
+            checked_prompts(texts, "texts"),
+        )
         for text in texts:
             if mask not in self._reader.prompt(text):
                 told = getattr(self.tokenizer, "mask_token", None) or f"token {mask}"
@@ -184,16 +191,10 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what a final norm would read.
         """
-        self._check(checked_plan(plan))
+        admit(self._opened, checked_plan(plan))
         texts = checked_prompts(texts, "texts")
         sentences = self._read(texts, [plan], donors, lambda ids: range(len(ids)))
         return depths(self._opened, plan, sentences)
-
-    def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = checked_plans(plans)
-        for plan in plans:
-            admit(self._opened, plan)
-        return plans
 
     def _mask(self) -> int:
         self._need_head()

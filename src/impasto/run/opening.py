@@ -22,6 +22,7 @@ from impasto.model.structure.idle import with_idle
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder
+from impasto.run.inputs import checked_plans
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +144,14 @@ def admit(model: Opened, plan: Plan) -> None:
             f"loaded for a plan that runs {spans(model.present)}: load it for this plan, or "
             "without plan= for all layers"
         )
+
+
+def admitted(model: Opened, plans: object) -> list[Plan]:
+    """Return one plan, or several, as a list, once all can run on a model; raises as `admit`."""
+    checked = checked_plans(plans)
+    for plan in checked:
+        admit(model, plan)
+    return checked
 
 
 def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
