@@ -1,4 +1,4 @@
-"""An encoder on which plans run, and the questions that can be put to it."""
+"""What :func:`impasto.load` returns for an encoder: the model and the questions to it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,8 +68,8 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         """Return the logits of the head that predicts masked tokens, at every token.
 
         For the identity plan they are bit for bit those of the Hugging Face model on the same
-        batch. Where the mask is 0 they mean nothing. For a plan that injects, padding is on the
-        right.
+        batch. Where the mask is 0 they mean nothing. For a plan that injects, padding must be on
+        the right.
 
         Raises:
             PlanError: when the plan names a layer that the model lacks.
@@ -91,11 +91,13 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         sentences = self._read(texts, [plan], donors, lambda ids: range(len(ids)))
         logits = torch.zeros(*ids.shape, self._opened.vocabulary, device=ids.device)
 
-        def read(chosen: Sequence[int], states: Tensor) -> list[Tensor]:
+        def read(
+            chosen: Sequence[int], states: Float[Tensor, "predictions hidden"]
+        ) -> list[Float[Tensor, "_ vocab"]]:
             return list(self._opened.leave(states).float().split([counts[i] for i in chosen]))
 
-        for _, chosen, found in sweep(self._opened, [plan], sentences, read, memory=self.memory):
-            for index, rows in zip(chosen, found, strict=True):
+        for _, chosen, parts in sweep(self._opened, [plan], sentences, read, memory=self.memory):
+            for index, rows in zip(chosen, parts, strict=True):
                 logits[index, : counts[index]] = rows
         return logits
 
@@ -120,7 +122,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
 
         Returns:
             Per plan, per text: the pseudo-log-likelihood in nats, how many tokens were the
-            likeliest at their place, and how many were masked.
+            likeliest in their place, and how many were masked.
 
         Raises:
             PlanError: when a plan names a layer that the model lacks.
@@ -162,8 +164,8 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         )
         for text in texts:
             if mask not in self._reader.prompt(text):
-                told = getattr(self.tokenizer, "mask_token", None) or f"token {mask}"
-                raise UserError(f"{text!r} has no {told}: there is nothing to fill in")
+                name = getattr(self.tokenizer, "mask_token", None) or f"token {mask}"
+                raise UserError(f"{text!r} has no {name}: there is nothing to fill in")
         sentences = self._read(
             texts,
             plans,
@@ -219,7 +221,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         donors: Donors,
         wanted: Callable[[Sequence[int]], Sequence[int]],
     ) -> list[Sentence]:
-        """Read texts, each with the rows that ``wanted`` picks out of its tokens."""
+        """Return sentences of texts, each with the tokens (by index) that ``wanted`` picks."""
         names = {name for plan in plans for name in plan.injections}
         read = []
         for text, bound in zip(texts, donors_by_request(donors, len(texts), plans), strict=True):

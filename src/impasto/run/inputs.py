@@ -1,8 +1,9 @@
-"""What a caller may ask of a model, checked before anything runs.
+"""Arguments of the public functions, checked before anything runs.
 
-Each function takes an argument as it was given and returns it as the rest of the package has it, or
-raises ``UserError`` with what was wrong and what would be right. Nothing here needs a model, and
-nothing is guessed: a number is no text, ``2.5`` is no number of tokens, a text is no list of texts.
+Each function takes an argument as the caller gives it and returns it in the form that the rest of
+the package uses, or raises ``UserError`` with what is wrong and what would be right. Nothing here
+needs a model, and nothing is guessed: a number is no text, ``2.5`` is no number of tokens, a text
+is no list of texts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ Ids = list[int]
 
 
 def checked_plan(plan: object) -> Plan:
-    """Return a plan."""
+    """Return the plan; a text is not parsed, since the number of layers would be guessed."""
     if isinstance(plan, Plan):
         return plan
     if isinstance(plan, str):
@@ -105,12 +106,12 @@ def checked_stops(stop: object) -> list[str]:
 def checked_batch(
     input_ids: object, attention_mask: object, vocabulary: int
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"] | None]:
-    """Return a batch of token ids and its mask, of which every row has a real token.
+    """Return a batch of token ids and its attention mask; every row has a real token.
 
     Args:
-        input_ids: The batch.
-        attention_mask: Its mask, 1 at real tokens; None where all are.
-        vocabulary: How many tokens the model knows.
+        input_ids: The token ids, batch × tokens.
+        attention_mask: Of the same shape, 1 at real tokens and 0 at padding; None if all are real.
+        vocabulary: How many token ids the model has.
     """
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or not input_ids.numel():
         raise UserError(
@@ -128,7 +129,7 @@ def checked_batch(
     return ids, None if attention_mask is None else _mask(attention_mask, ids)
 
 
-def _mask(attention_mask: object, ids: Tensor) -> Tensor:
+def _mask(attention_mask: object, ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
     form = "attention_mask has the shape of input_ids and a 1 in every row"
     if not isinstance(attention_mask, Tensor) or attention_mask.shape != ids.shape:
         raise UserError(
@@ -137,9 +138,9 @@ def _mask(attention_mask: object, ids: Tensor) -> Tensor:
     if attention_mask.is_floating_point() or attention_mask.is_complex():
         raise UserError(f"attention_mask is 1 or 0, of whole numbers, not {attention_mask.dtype}")
     mask = attention_mask.long()
-    strange = mask[(mask != 0) & (mask != 1)]
-    if strange.numel():
-        raise UserError(f"attention_mask is 1 at real tokens and 0 at others, not {strange[0]}")
+    neither = mask[(mask != 0) & (mask != 1)]
+    if neither.numel():
+        raise UserError(f"attention_mask is 1 at real tokens and 0 at others, not {neither[0]}")
     empty = (~mask.any(1)).nonzero()
     if empty.numel():
         raise UserError(f"{form}; row {int(empty[0])} has none")
@@ -147,7 +148,7 @@ def _mask(attention_mask: object, ids: Tensor) -> Tensor:
 
 
 def checked_mask_token(token: object, vocabulary: int) -> int:
-    """Return the token that masks another."""
+    """Return the id of the token that masks another."""
     number = _whole(token)
     if number is None or not 0 <= number < vocabulary:
         raise UserError(f"mask_token is a token from 0 to {vocabulary - 1}, not {shown(token)}")
@@ -155,7 +156,7 @@ def checked_mask_token(token: object, vocabulary: int) -> int:
 
 
 def checked_memory(memory: object) -> int | None:
-    """Return how many bytes a batch may take; None for what is free."""
+    """Return how many bytes a batch may take; None for half of the free ones."""
     number = _whole(memory)
     if memory is not None and (number is None or number < 1):
         raise UserError(
@@ -189,18 +190,20 @@ def checked_span(span: object, what: str) -> str | tuple[int, int]:
     )
 
 
-# ------------------------------------------------------------------ what values are
+# ------------------------------------------------------------------ kinds of values
 
 
 def _listed(values: object, what: str, of: str) -> list[Any]:
+    """Return values as a list; ``what`` they are and what they are a list ``of`` is for errors."""
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise UserError(f"{what} is a list of {of}, not {shown(values)}")
     return _values(values)
 
 
 def _values(values: Iterable[Any]) -> list[Any]:
+    """Return values as a list, those of a tensor as Python's numbers."""
     if isinstance(values, Tensor) and not values.dim():
-        raise UserError(f"a list was asked for, not the number {values.item()}")
+        raise UserError(f"a list is needed, not the number {values.item()}")
     return values.tolist() if isinstance(values, Tensor) else list(values)
 
 
@@ -222,7 +225,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _tensor_or(value: object) -> str:
-    """Say what a value is in place of a tensor."""
+    """Return the name of a value that is no tensor, or the shape of one, for errors."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"{_kind(value)} (write torch.tensor(…))" if value is not None else "None"

@@ -1,4 +1,7 @@
-"""What decoders and encoders on which plans run have in common: what they are, not what they do."""
+"""What the facades of decoders and encoders have in common: what a model is, not what it answers.
+
+A question to a model does not pass here; it finds its way from the facade's method alone.
+"""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
@@ -25,8 +28,8 @@ class Loaded(ABC, Generic[M]):
             layers run. None: all layers are there.
         memory: The most bytes that a batch may take; None for half of what is free.
         text_options: How its texts are read.
-        appending_is_known: Whether the user knows already that the tokenizer appends special tokens;
-            who asks many questions says it once and sets this.
+        appending_is_known: Whether the user knows that the tokenizer appends special tokens:
+            callers with many questions warn once and set this.
     """
 
     memory: int | None = None
@@ -55,11 +58,11 @@ class Loaded(ABC, Generic[M]):
 
     @property
     def checked(self) -> list[tuple[str, float | None]]:
-        """What the opening check found: claims, each with a relative difference, and the limit.
+        """The claims of the opening check, each with its relative difference, and the limit.
 
-        Behind these comes what was not checked (None), for the check's texts are too short.
+        They are followed by what was not checked (None) because the check's texts are too short.
         """
-        return opening(self.hf).told()
+        return opening(self.hf).report()
 
     @property
     def num_layers(self) -> int:
@@ -79,7 +82,7 @@ class Loaded(ABC, Generic[M]):
     @property
     @one_call
     def shape(self) -> Shape:
-        """What of the model costs something: weights by part, keys and values, parameters."""
+        """The sizes that costs follow from: weights by part, keys and values, parameters."""
         if self._shape is None or self._shape[0] is not self._opened:
             self._shape = self._opened, read_shape(self._opened)
         return self._shape[1]
@@ -98,7 +101,7 @@ class Loaded(ABC, Generic[M]):
         return self._reader.prompt(text, as_lm_eval)
 
     def _read_texts(self, options: TextOptions) -> None:
-        """Read texts by these options from now on."""
+        """Set the options by which texts are read from now on."""
         self.text_options = options
         self._reader = Reader(
             self.tokenizer,

@@ -1,4 +1,10 @@
-"""Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
+"""Opening a Hugging Face model for plans: once per model, with all that plans rely on checked.
+
+What the check finds holds for the modules and settings that the model had then. Layers are pruned,
+parts are replaced and configurations are edited in place, so a snapshot is compared before a model
+is used again. Modules are compared by identity, weights by their shapes only: they may be trained,
+moved and offloaded, since every call reads their values anew.
+"""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -29,7 +35,7 @@ from impasto.run.inputs import checked_plans
 class Snapshot:
     """A model's modules, the shapes of its weights, and its settings.
 
-    The model itself is not held, only what is inside it.
+    It has no reference to the model itself, only to the modules inside it.
     """
 
     inside: Sequence[tuple[nn.Module, tuple[Any, ...], tuple[Any, ...]]]
@@ -39,7 +45,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, hf: PreTrainedModel) -> "Snapshot":
-        """Return what a model consists of now."""
+        """Return a snapshot of a model as it is now."""
         inside = [
             (module, tuple(module._modules.values()), _shapes(module))
             for module in hf.modules()
@@ -49,7 +55,7 @@ class Snapshot:
         return cls(inside, children, deepcopy(_settings(hf.config)), (hf.dtype, hf.device))
 
     def is_of(self, hf: PreTrainedModel) -> bool:
-        """Whether a model still consists of the same."""
+        """Whether a model is still as in this snapshot."""
         return (
             _are_same(hf._modules.values(), self.children)
             and all(
@@ -63,31 +69,31 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A model that plans can run on, and what was found when it was opened.
+    """A model that plans can run on, and what was checked when it was opened.
 
     Attributes:
         model: The model.
-        found: Each claim, with the relative difference that was found.
+        claims: Each claim that was checked, with its relative difference.
         not_checked: What the check's texts were too short to show.
-        snapshot: What the model consisted of then; what was found holds as long as it does.
+        snapshot: What the model consisted of then; the claims hold as long as it is the same.
     """
 
     model: Opened
-    found: list[tuple[str, float]]
+    claims: list[tuple[str, float]]
     not_checked: Sequence[str]
     snapshot: Snapshot
 
-    def told(self) -> list[tuple[str, float | None]]:
-        """Return what was found, how large a difference may be, and what was not checked (None)."""
+    def report(self) -> list[tuple[str, float | None]]:
+        """Return the claims, the difference that is allowed, and what was not checked (None)."""
         missing = [(claim, None) for claim in self.not_checked]
-        return [*self.found, ("allowed", allowed(self.model)), *missing]
+        return [*self.claims, ("allowed", allowed(self.model)), *missing]
 
 
 _openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()  # go with their models
 
 
 def opening(hf: PreTrainedModel) -> Opening:
-    """Open a model and check it, or return what was found before, if the model is still the same.
+    """Open a model and check it; return the last opening if the model is still the same.
 
     Raises:
         ModelError: when plans cannot run on it; the message says why.
@@ -164,13 +170,13 @@ def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
 
 def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
     model = open_encoder(hf)
-    found = check_encoder(model)
+    apart = check_encoder(model)
     return model, Checked(
         [
-            ("the identity plan gives the model's own states", found.states),
-            ("attention adds to a block's input", found.attention),
-            (f"the MLP adds to what attention left (norms {found.norms} the parts)", found.mlp),
-            ("a sentence beside a longer one gets the states that it gets alone", found.padding),
+            ("the identity plan gives the model's own states", apart.states),
+            ("attention adds to a block's input", apart.attention),
+            (f"the MLP adds to what attention left (norms {apart.norms} the parts)", apart.mlp),
+            ("a sentence beside a longer one gets the states that it gets alone", apart.padding),
         ],
         [],
     )

@@ -286,7 +286,7 @@ class Applied:
             call.noted.append(given)
             states = given["hidden_states"]
             if len(call.noted) == self._model.num_layers:
-                with turns_of(self._hf).held(), self.set_aside():
+                with turns_of(self._hf).taken(), self.set_aside():
                     states = self._run(call, states)
                 call.given, call.noted, call.has_run = {}, [], True
             return as_output(states, self._model.habits.block_outputs)

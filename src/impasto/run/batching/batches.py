@@ -101,7 +101,7 @@ def batch_groups(
     else:
         order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
         trees = [chain(index, requests[index]) for index in order]
-        rows = min(rows, ROWS_PER_CALL)  # the keys and values of all of them are held until the end
+        rows = min(rows, ROWS_PER_CALL)  # the keys and values of all rows stay in memory
     call_cost, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
     at_once = min(at_once, ROWS_AT_ONCE.get(model.device.type, at_once))
     for alike, length in _beginning_alike(trees, call_cost):

@@ -182,8 +182,8 @@ def _too_large(rows: int, row_bytes: int, memory: int | None) -> str:
     given = "" if memory is None else f", and {readable(memory)} may be used"
     return (
         f"a batch of one sequence of {rows} tokens needs about {readable(rows * row_bytes)}"
-        f"{given}; allow more memory, shorten the text, run fewer plans at once, or load the model in half "
-        "precision"
+        f"{given}; allow more memory, shorten the text, run fewer plans at once, or load the model "
+        "in half precision"
     )
 
 
