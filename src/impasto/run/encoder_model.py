@@ -17,7 +17,7 @@ from impasto.run.calls import one_call
 from impasto.run.encoder.batches import Sentence
 from impasto.run.encoder.calibration import seconds_per_layer_row
 from impasto.run.encoder.masked_lm import MaskedScore, fill, masked_scores
-from impasto.run.encoder.sweep import depths, sweep
+from impasto.run.encoder.sweep import hidden_states, sweep
 from impasto.run.inputs import (
     checked_batch,
     checked_mask_token,
@@ -196,7 +196,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         admit(self._opened, checked_plan(plan))
         texts = checked_prompts(texts, "texts")
         sentences = self._read(texts, [plan], donors, lambda ids: range(len(ids)))
-        return depths(self._opened, plan, sentences)
+        return hidden_states(self._opened, plan, sentences)
 
     def _mask(self) -> int:
         self._need_head()

@@ -66,13 +66,7 @@ def load(
         raise UserError(
             f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
         )
-    if isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = read_tokenizer(os.fspath(tokenizer), **reading)
-    elif tokenizer is not None and not (
-        hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")
-    ):
-        raise UserError(f"a tokenizer is a name, a folder or a loaded one, not {shown(tokenizer)}")
-    tokenizer = own_tokenizer if tokenizer is None else tokenizer
+    tokenizer = own_tokenizer if tokenizer is None else _checked_tokenizer(tokenizer, reading)
     if not may_be_encoder(hf):
         return Model(hf, tokenizer, name, plan, text_options)
     if text_options.given:
@@ -80,6 +74,15 @@ def load(
             f"{', '.join(text_options.given)}: options are for decoders, and {name} is an encoder"
         )
     return Encoder(hf, tokenizer, name, plan)
+
+
+def _checked_tokenizer(tokenizer: object, reading: dict[str, bool]) -> Any:
+    """Return a tokenizer by name or folder, or one that is loaded; raises UserError for others."""
+    if isinstance(tokenizer, (str, os.PathLike)):
+        return read_tokenizer(os.fspath(tokenizer), **reading)
+    if not (hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")):
+        raise UserError(f"a tokenizer is a name, a folder or a loaded one, not {shown(tokenizer)}")
+    return tokenizer
 
 
 def load_decoder(

@@ -95,7 +95,7 @@ class Loaded(ABC, Generic[M]):
     def tokens(self, text: str, as_lm_eval: bool = False) -> list[int]:
         """Return a text's token ids, with the special tokens that the tokenizer adds.
 
-        A decoder's texts go on: what the tokenizer appends to whole texts is left out. With
+        A decoder continues its texts: what the tokenizer appends to whole texts is left out. With
         `as_lm_eval` it stays, as lm-eval reads prompts.
         """
         return self._reader.prompt(text, as_lm_eval)

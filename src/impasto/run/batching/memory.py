@@ -1,7 +1,7 @@
 """How much memory a batch may take, how many rows that is, and the queue of what fits.
 
 Estimates can be wrong, and others use the same memory: where it runs out all the same, the queue
-cuts what failed in two and goes on, so nothing is lost but time.
+runs the batch again in two halves, so nothing is lost but time.
 """
 
 import warnings

@@ -1,8 +1,8 @@
 """Requests that begin alike, merged into trees of tokens: every distinct beginning is one row.
 
 The answers to a question share its text, so their tokens form a tree. A prefix tree is read as one
-sequence of rows in which each row sees its ancestors and itself, which is what it would have seen
-in its own request. Nothing else has to know: a request alone is a prefix tree without branches.
+sequence of rows in which each row sees its ancestors and itself, as it would in its own request.
+Nothing else has to know: a request alone is a prefix tree without branches.
 
 Rows stand in depth-first order: a row is followed by all its descendants, and then by the next
 branch. So where the descendants of each row end says which row sees which.

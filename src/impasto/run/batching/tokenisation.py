@@ -329,14 +329,14 @@ def _probes(tokenizer: Any) -> Iterator[str]:
 
 def _without_token(context: Prompt, continuation: Prompt, tokens: int) -> str:
     """Return why a continuation has no token to score, and what would be right."""
-    problem = f"the continuation {continuation!r} has no token to score"
+    wrong = f"the continuation {continuation!r} has no token to score"
     if not isinstance(context, str) or not continuation:
-        return f"{problem}; it needs at least one"
+        return f"{wrong}; it needs at least one"
     if not context:
-        return f"{problem}: it is the prefix token itself, which stands before an empty context"
+        return f"{wrong}: it is the prefix token itself, which stands before an empty context"
     end = context if len(context) <= SHOWN else "…" + context[-SHOWN:]
     return (
-        f"{problem}: it merges into its context {end!r}, and together they have no more tokens than "
+        f"{wrong}: it merges into its context {end!r}, and together they have no more tokens than "
         f"the context alone ({tokens}). Begin the continuation with a space (in a task file of "
         'lm-eval: target_delimiter: " "), or give both as token ids'
     )

@@ -64,7 +64,7 @@ def _fault(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
     except RAISED as error:
         if is_out_of_memory(error):
             raise
-        return f"its own code fails when it is told positions: {error}".splitlines()[0]
+        return f"its own code fails when it is given positions: {error}".splitlines()[0]
     apart = difference(there.states, plain.states[:, moved])
     if not apart <= allowed(model):
         return (
@@ -86,7 +86,7 @@ def _fault(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
 def _by_row(what: str) -> str:
     """Return the fault of a model in which something follows the place of a row."""
     return (
-        f"{what} goes by the place of a row, whatever position the row is told to have, so earlier "
+        f"{what} goes by the place of a row, whatever position the row is given, so earlier "
         "and current tokens cannot stand side by side"
     )
 

@@ -15,7 +15,7 @@ def run_applied(
 ) -> Float[Tensor, "batch tokens hidden"]:
     """Return the states of depth T of all rows, from what the model's own forward prepared.
 
-    The states of every depth are handed to ``outputs``, which collects what the caller asked for.
+    The states of every depth are handed to ``outputs``, which collects those that the caller wants.
     """
     blank = torch.zeros(prepared.states.shape[:2], dtype=torch.long, device=prepared.states.device)
     none = blank[:, :0]

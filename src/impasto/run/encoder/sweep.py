@@ -1,4 +1,4 @@
-"""Many plans on many sentences: one run of the plan tree for every batch of sentences.
+"""Many plans on many sentences: the plan tree is run once for every batch of sentences.
 
 All questions to an encoder are answered by it; they differ in what they read off the final states.
 """
@@ -61,7 +61,7 @@ def sweep(
 
 
 @torch.no_grad()
-def depths(
+def hidden_states(
     model: OpenedEncoder, plan: Plan, sentences: Sequence[Sentence]
 ) -> list[Float[Tensor, "depths tokens hidden"]]:
     """Return, per sentence (all tokens wanted), its states at depth 0 and after each layer step."""
@@ -69,7 +69,7 @@ def depths(
     by_sentence: list[Tensor] = [torch.empty(0)] * len(sentences)
     for batch in sentence_batches(model, tree, sentences, None) if sentences else ():
         executor, donors = batch_executor(model, sentences, batch, sorted(tree.injects))
-        each = [state.latest.to(model.device) for _, state in walk(tree, executor, donors)]
-        for index, states in zip(batch.sentences, torch.stack(each, 1), strict=True):
+        by_depth = [state.latest.to(model.device) for _, state in walk(tree, executor, donors)]
+        for index, states in zip(batch.sentences, torch.stack(by_depth, 1), strict=True):
             by_sentence[index] = states[:, : len(sentences[index].ids)]
     return by_sentence
