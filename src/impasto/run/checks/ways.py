@@ -82,8 +82,8 @@ def _split(model: OpenedModel, texts: Texts) -> list[Pair]:
 def _kv_only(model: OpenedModel, texts: Texts) -> list[Pair]:
     """Run each layer on a few current rows behind KV-only rows, which have no queries of their own.
 
-    The queries of KV-only rows are never read. They are stood in for by as few units as the model
-    takes, or computed after all where it takes no others than its own; which, is settled here.
+    The queries of KV-only rows are never read. Stand-ins for them have as few units as the model
+    takes, or they are computed after all, where it takes no others; which of both is settled here.
     """
     candidates = [_with_least_queries(model), list(model.blocks)]
     candidates.append([replace(block, queries=()) for block in model.blocks])
@@ -104,7 +104,7 @@ def _kv_only(model: OpenedModel, texts: Texts) -> list[Pair]:
 
 
 def _with_least_queries(model: OpenedModel) -> list[Block]:
-    """Return blocks that stand in for unread queries by one unit of each head."""
+    """Return blocks in which queries that are never read are those of one head."""
     heads = model.hf.config.get_text_config(decoder=True).num_attention_heads
     return [
         replace(block, least_queries=block.queries[0].out_features // heads)  # type: ignore[operator]
