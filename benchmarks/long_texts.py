@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 import impasto
 from impasto import Plan
-from impasto.run.execute import rows
+from impasto.run.execute import frames
 from impasto.speed.memory import peak_memory
 
 LAYERS, WINDOW, VOCABULARY = 16, 1024, 97
@@ -229,7 +229,7 @@ def grown(case: Case, threads: int) -> bool:
 
 
 def both_ways() -> int:
-    """Time scoring with whole masks and with none, for `rows.NUMBERS_OF_A_MASK`."""
+    """Time scoring with whole masks and with none, for `frames.NUMBERS_OF_A_MASK`."""
     hf = model("llama")
     for tokens in (256, 512, 1024, 2048, 4096):
         ids = torch.randint(3, VOCABULARY, (tokens,)).tolist()
@@ -239,7 +239,7 @@ def both_ways() -> int:
             seconds: dict[int, list[float]] = {0: [], 2**40: []}
             for _ in range(5):
                 for numbers, took in seconds.items():
-                    rows.NUMBERS_OF_A_MASK = numbers
+                    frames.NUMBERS_OF_A_MASK = numbers
                     decoding = time.perf_counter()
                     case.ours(hf, ids)
                     took.append(time.perf_counter() - decoding)

@@ -63,7 +63,7 @@ def test_a_model_whose_rows_cannot_be_packed_is_refused():
             return super().forward(hidden_states + before, **arguments)
 
     hf.model.layers[1].self_attn.__class__ = Shifted
-    with pytest.raises(ModelError, match="packed rows do not give its own logits"):
+    with pytest.raises(ModelError, match="split rows do not give its own logits"):
         impasto.load(hf)
 
 

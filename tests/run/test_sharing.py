@@ -10,7 +10,7 @@ from families import family
 from impasto import strategies
 from impasto.plan import Plan
 from impasto.run import Donor, load, load_decoder
-from impasto.run.batching import batches as bundle
+from impasto.run.batching import batches
 from impasto.run.batching.request import TokenRequest
 from plans import INJECTING_PLANS, PLANS
 
@@ -113,12 +113,12 @@ def test_shared_beginnings_change_nothing(name, at_once, monkeypatch):
     donors = {"a": Donor([2, 7, 1, 8], (1, 3), (5, 6))}
     plans = [*PLANS[::3], *INJECTING_PLANS[1:7:2]]
     plans = [plan for plan in plans if set(plan.injections) <= {"a"}]
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
-    passages = [TokenRequest(ids, range(5, 6), {}) for ids in prompts]
-    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": at_once})
-    [found] = bundle.bundles(model._opened, passages, merge=False)
-    assert found.prefix == prompts[0][:5]
-    assert (len(found.batches) > 1) == (at_once < 64)
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 4)
+    requests = [TokenRequest(ids, range(5, 6), {}) for ids in prompts]
+    monkeypatch.setattr(batches, "ROWS_AT_ONCE", {"cpu": at_once})
+    [group] = batches.batch_groups(model._opened, requests, merge=False)
+    assert group.prefix == prompts[0][:5]
+    assert (len(group.batches) > 1) == (at_once < 64)
     written = model.generate(plans, prompts, max_new_tokens=4, donors=donors)
     scores = model.loglikelihood(plans, [(ids, [8, 2]) for ids in prompts], donors=donors)
     graft = {"a": reference.Graft([2, 7, 1, 8], [2], [5])}
@@ -138,7 +138,7 @@ def test_answers_that_share_a_context_score_what_each_scores_alone(name, begin, 
     contexts = [[3, 1, 4], [1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9]]
     answers = [[2], [3, 8], [4, 6, 2]]
     asked = [([*begin, *context], answer) for context in contexts for answer in answers]
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 4)
     calls.clear()
     plans = PLANS[:: 3 if begin else 5]
     scores = model.loglikelihood(plans, asked[::2] + asked[1::2])
@@ -159,8 +159,8 @@ def test_a_context_is_read_once_for_all_its_answers(calls):
 
 
 def test_an_instruction_is_read_once_for_questions_of_many_batches(monkeypatch, calls):
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
-    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 100})
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 4)
+    monkeypatch.setattr(batches, "ROWS_AT_ONCE", {"cpu": 100})
     instruction, hf = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3], family("llama")
     model, plans = load(hf), [Plan.parse("0-5"), *PLANS[1::6]]
     questions = [[(7 * n + i * i) % 90 for i in range(40 + n % 3)] for n in range(8)]
@@ -185,8 +185,8 @@ def test_donors_of_batches_that_walk_together_may_begin_unlike(monkeypatch):
     given = [[*head, 8, last] for last, head in enumerate(heads, 20)]
     donors = [{"a": Donor(ids, (3, 5), (2, 4))} for ids in given]
     plan = Plan.parse("0-2 inject(a) 3-5")
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 1)
-    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 12})
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 1)
+    monkeypatch.setattr(batches, "ROWS_AT_ONCE", {"cpu": 12})
     [written] = model.generate(plan, prompts, max_new_tokens=3, donors=donors)
     for ids, donor, new in zip(prompts, given, written, strict=True):
         graft = {"a": reference.Graft(donor, [3, 4], [2, 3])}

@@ -95,7 +95,7 @@ def _tell_appending(model: Any) -> None:
     if appended:
         notice = appending_notice(model.tokenizer, appended, LEFT_OUT)
         typer.echo(f"impasto: {notice}", err=True)
-        model.appending_is_told = True
+        model.appending_is_known = True
 
 
 def _show_answers(answers: "list[tuple[str, Plan, str]]") -> None:

@@ -11,6 +11,7 @@ from impasto.heads.tuning import tuned
 from impasto.plan import Plan
 from impasto.run.batching.memory import free_bytes
 from impasto.run.encoder_model import Encoder
+from impasto.run.opening import admitted
 from impasto.tasks.problem import FineTuned, Frozen, Problem
 
 Progress = Callable[[float], None]
@@ -43,7 +44,7 @@ def predict(
             f"{model!r} is no encoder, and {problem.name} is fitted to what encoders give; for "
             "decoders lm-eval's tasks of GLUE (cola, sst2, mrpc, …) ask for the likelier answer"
         )
-    checked = model._check(plans)
+    checked = admitted(model._opened, plans)
     for plan in checked:
         if plan.injections:
             raise UserError(f"the plan {plan} injects, and {problem.name} names no donors")

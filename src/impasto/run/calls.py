@@ -1,10 +1,10 @@
-"""Calls on one model, one after the other, each on the model as it is meant to compute.
+"""Calls on a model: one at a time, in evaluation mode, without an applied plan.
 
-Whatever asks a model for numbers does so within :func:`calling`. Calls of other threads on the same
-model wait; calls on other models do not. For the length of a call the model computes as in
-evaluation (no dropout), and a plan that :func:`impasto.apply` has applied to it is set aside, as
-far as the calling thread goes. A call may be made within another one on the same thread: from the
-progress that one tells, for instance.
+All code that runs a model does so within :func:`calling`. Calls of other threads on the same model
+wait; calls on other models do not. For the length of a call the model computes as in evaluation (no
+dropout), and a plan that :func:`impasto.apply` has applied to it is set aside, as far as the
+calling thread goes. A call may be made within another one on the same thread: from the progress
+that it reports, for instance.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,8 @@ from torch import nn
 
 from impasto.error import UserError
 
-WAIT_SECONDS = 60.0  # that a thread waits for another one to remove its plan, before it is refused
+WAIT_SECONDS = 60.0
+"""Seconds that a thread waits for another one to remove its plan, before it is refused."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +29,7 @@ R = TypeVar("R")
 
 @runtime_checkable
 class SetAside(Protocol):
-    """An applied plan, as far as calls on its model go."""
+    """An applied plan that calls on its model can set aside."""
 
     def set_aside(self) -> AbstractContextManager[object]:
         """Return a context in which this thread's calls run the model without the plan."""
@@ -36,12 +37,12 @@ class SetAside(Protocol):
 
 
 class Turns:
-    """Whose turn it is on a model.
+    """Which thread may run a model, and the plan that is applied to it.
 
     Attributes:
-        lock: Held during a call, and during a forward under an applied plan.
+        lock: Taken for a call, and for a forward pass under an applied plan.
         depth: How many calls are under way, each within the one before.
-        opening: What the model was opened as, once a call under way has made sure that it still is.
+        opening: The model's opening, once a call under way has made sure that it is still right.
     """
 
     def __init__(self) -> None:
@@ -69,23 +70,23 @@ class Turns:
         self._free.notify_all()
 
     def wait_until_none_is_applied(self) -> None:
-        """Let another thread remove the plan that it has applied, for as long as may be expected.
+        """Wait until no other thread has a plan applied, for :data:`WAIT_SECONDS` at the most.
 
-        Whoever calls this holds the lock, and looks again at what is applied.
+        The caller has taken the lock, and checks again what is applied.
         """
         end = monotonic() + WAIT_SECONDS
-        while self.applied is not None and self._is_anothers and monotonic() < end:
+        while self.applied is not None and self._is_of_another_thread and monotonic() < end:
             self._free.wait(end - monotonic())
 
     @property
-    def _is_anothers(self) -> bool:
-        """Whether the applied plan is that of another thread, which still runs."""
+    def _is_of_another_thread(self) -> bool:
+        """Whether another thread, which still runs, has applied the plan."""
         others = (thread.ident for thread in enumerate_threads())
         return self._applied_by != get_ident() and self._applied_by in others
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Have the model to oneself, whatever is applied to it."""
+    def taken(self) -> Iterator[None]:
+        """Return a context in which only this thread runs the model, whatever is applied to it."""
         with self.lock:
             self.depth, self._owner = self.depth + 1, get_ident()
             try:
@@ -96,7 +97,7 @@ class Turns:
                     self.opening, self._owner = None, 0
 
     def refuse_within_a_call(self, what: str) -> None:
-        """Raise UserError where a call is under way: nothing of its model may change."""
+        """Raise UserError if a call is under way: its model must not change meanwhile."""
         if self.depth:
             raise UserError(
                 f"{what} in the middle of a call on the same model (from its progress, say, or a "
@@ -109,7 +110,7 @@ _making = Lock()
 
 
 def turns_of(hf: nn.Module) -> Turns:
-    """Return whose turn it is on a model."""
+    """Return the turns of a model, which are made at the first call."""
     with _making:
         if hf not in _turns:
             _turns[hf] = Turns()
@@ -118,17 +119,17 @@ def turns_of(hf: nn.Module) -> Turns:
 
 @contextmanager
 def calling(hf: nn.Module) -> Iterator[None]:
-    """Have a model to oneself for the length of a call: in evaluation, without an applied plan."""
+    """Return a context in which only this thread runs a model: evaluating, without a plan."""
     turns = turns_of(hf)
-    with turns.held():
+    with turns.taken():
         applied = turns.applied
         with nullcontext() if applied is None else applied.set_aside(), evaluating(hf):
             yield
 
 
 @runtime_checkable
-class Asks(Protocol):
-    """What puts questions to a Hugging Face model."""
+class HasModel(Protocol):
+    """An object whose methods run a Hugging Face model."""
 
     @property
     def hf(self) -> nn.Module:
@@ -136,11 +137,11 @@ class Asks(Protocol):
         ...
 
 
-A = TypeVar("A", bound=Asks)
+A = TypeVar("A", bound=HasModel)
 
 
 def one_call(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P], R]:
-    """Have a method be one call on its object's model."""
+    """Return a method that is one call on its object's model; see :func:`calling`."""
 
     @wraps(method)
     def called(self: A, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -152,7 +153,7 @@ def one_call(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, 
 
 @contextmanager
 def evaluating(hf: nn.Module) -> Iterator[None]:
-    """Have a model compute as in evaluation, and leave every module of it in the mode it was in."""
+    """Return a context in which a model evaluates; every module returns to the mode it was in."""
     training = [module for module in hf.modules() if module.training]
     for module in training:
         module.training = False

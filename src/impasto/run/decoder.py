@@ -1,9 +1,11 @@
 """What :func:`impasto.load` returns for a decoder: the model and the questions to it.
 
-All of them take any plan; those that take several share what the plans begin with in common.
+Every question takes any plan; those that take several run what the plans begin with in common once.
+Inputs are checked and turned into token requests here; the answers come from the folders of the
+questions (:mod:`impasto.run.queries`, :mod:`impasto.run.generate`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -15,24 +17,23 @@ from impasto.error import UserError
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.run.apply.handle import applied_alone
-from impasto.run.batching.donors import Donors, Transplant, donors_by_request, read_donor
-from impasto.run.batching.request import TokenRequest
-from impasto.run.batching.tokenisation import AS_GIVEN, Prompt, TextOptions, naming_request
+from impasto.run.batching.donors import Donor, Donors, donors_by_request, read_donor
+from impasto.run.batching.request import TokenRequest, Transplant
+from impasto.run.batching.tokenisation import Prompt, TextOptions, naming_request
 from impasto.run.calls import one_call
 from impasto.run.generate.greedy import generate, predict
 from impasto.run.generate.stopping import Stopping
 from impasto.run.inputs import (
-    asked_batch,
-    asked_pairs,
-    asked_plan,
-    asked_plans,
-    asked_prompt,
-    asked_prompts,
-    asked_stops,
-    asked_tokens,
+    checked_batch,
+    checked_pairs,
+    checked_plan,
+    checked_prompt,
+    checked_prompts,
+    checked_stops,
+    checked_tokens,
 )
 from impasto.run.loaded_model import Loaded
-from impasto.run.opening import admit, opened
+from impasto.run.opening import admit, admitted, opened
 from impasto.run.queries.attention_entropy import attention_entropy
 from impasto.run.queries.cost import Cost, cost, seconds_per_layer_row
 from impasto.run.queries.hidden_states import hidden_states
@@ -43,26 +44,7 @@ Progress = Callable[[float], None]
 
 
 class Model(Loaded[OpenedModel], MasksNoToken):
-    """A Hugging Face decoder on which plans run.
-
-    Attributes:
-        hf: The Hugging Face model itself, unchanged.
-        tokenizer: Its Hugging Face tokenizer, or None.
-        name: What it was loaded as.
-        plan: The plan that it was loaded for, or that an exported folder holds; only plans of its
-            layers run. None: all layers are there.
-        memory: The most bytes that a batch may take; None for half of what is free.
-    """
-
-    def __init__(
-        self,
-        hf: Any,
-        tokenizer: Any,
-        name: str,
-        plan: Plan | None = None,
-        text_options: TextOptions = AS_GIVEN,
-    ) -> None:
-        super().__init__(hf, tokenizer, name, plan, text_options)
+    """A Hugging Face decoder on which plans run; its attributes are those of :class:`Loaded`."""
 
     @property
     def _opened(self) -> OpenedModel:
@@ -80,7 +62,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
 
         What the tokenizer appends to whole texts is left out, unless `as_lm_eval`.
         """
-        [pair] = asked_pairs([(context, continuation)])
+        [pair] = checked_pairs([(context, continuation)])
         return self._reader.pair(*pair, as_lm_eval)
 
     def with_text_options(self, options: TextOptions) -> "Model":
@@ -116,13 +98,16 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or a row has no real token.
         """
-        self._check(asked_plan(plan))
-        input_ids, attention_mask = asked_batch(input_ids, attention_mask, self._opened.vocabulary)
+        admit(self._opened, checked_plan(plan))
+        input_ids, attention_mask = checked_batch(
+            input_ids, attention_mask, self._opened.vocabulary
+        )
         ids = input_ids.to(self._opened.device)
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
         is_moved = self._opened.counts_places and not mask[:, 0].all()  # by padding on the left
         if plan.injections or is_moved:
-            return self._next_logits_apart(plan, ids, mask.bool(), donors)
+            prompts = [row[real].tolist() for row, real in zip(ids, mask.bool(), strict=True)]
+            return predict(self._opened, plan, self._requests([plan], prompts, prompts, donors))
         given = {} if attention_mask is None else {"attention_mask": mask}
         if not mask[:, 0].all() and self._opened.takes_positions:
             given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
@@ -155,7 +140,7 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             PlanError: when a plan names a layer that the model lacks.
             UserError: when a request or a donor cannot be read.
         """
-        plans, requests = self._check(plans), asked_pairs(requests)
+        plans, requests = admitted(self._opened, plans), checked_pairs(requests)
         read = self._read(plans, requests, donors)
         return score(self._opened, plans, read, progress, self.memory)
 
@@ -184,23 +169,32 @@ class Model(Loaded[OpenedModel], MasksNoToken):
 
         Raises:
             PlanError: when a plan names a layer that the model lacks.
-            UserError: when a prompt or a donor cannot be read, or a prompt leaves no room.
+            UserError: when a prompt or a donor cannot be read, or the prompt
+                and the new tokens exceed the model's positions.
         """
-        plans, prompts, stop = self._check(plans), asked_prompts(prompts), asked_stops(stop)
-        max_new_tokens = asked_tokens(max_new_tokens)
+        plans, prompts, stop = (
+            admitted(self._opened, plans),
+            checked_prompts(prompts),
+            checked_stops(stop),
+        )
+        max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
-        ends = self._ends()
+        ends, text_of = self._ends(), self._reader.text
 
         def is_finished(ids: list[int]) -> bool:
-            return ids[-1] in ends or (
-                bool(stop) and _cut(self._reader.text(ids), stop) is not None
-            )
+            if ids[-1] in ends or not stop:
+                return ids[-1] in ends
+            return _first_stop(text_of(ids), stop) is not None
+
+        def cut(ids: list[int]) -> str:
+            text = text_of(ids)
+            return text[: _first_stop(text, stop)]
 
         limits = Stopping(max_new_tokens, is_finished)
         written = generate(self._opened, plans, starts, limits, progress, self.memory)
         return [
             [
-                self._told(ids, stop) if isinstance(prompt, str) else ids
+                cut(ids) if isinstance(prompt, str) else ids
                 for prompt, ids in zip(prompts, row, strict=True)
             ]
             for row in written
@@ -214,9 +208,9 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`loglikelihood` would cost; donors' own runs are not counted."""
-        plans, requests = self._check(plans), asked_pairs(requests)
-        passages = [passage for passage, _ in self._read(plans, requests, donors)]
-        return cost(self._opened, plans, passages, self.memory)
+        plans, requests = admitted(self._opened, plans), checked_pairs(requests)
+        read = [request for request, _ in self._read(plans, requests, donors)]
+        return cost(self._opened, plans, read, self.memory)
 
     @one_call
     def generating_cost(
@@ -227,8 +221,8 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         donors: Donors = None,
     ) -> Cost:
         """Return what :meth:`generate` would cost at the most, as if nothing ended early."""
-        plans, prompts = self._check(plans), asked_prompts(prompts)
-        max_new_tokens = asked_tokens(max_new_tokens)
+        plans, prompts = admitted(self._opened, plans), checked_prompts(prompts)
+        max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
         return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
 
@@ -253,106 +247,103 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what the final norm reads.
         """
-        self._check(asked_plan(plan))
-        texts = asked_prompts(texts, "texts")
-        bound = donors_by_request(donors, len(texts), [plan])
-        self._tell_appending(*texts)
-        passages = []
-        for text, mapping in zip(texts, bound, strict=True):
-            ids = self._reader.prompt(text)
-            transplants = self._read_donors([plan], mapping, text, range(len(ids)))
-            passages.append(TokenRequest(ids, range(len(ids)), transplants))
-        return hidden_states(self._opened, plan, passages)
+        admit(self._opened, checked_plan(plan))
+        texts = checked_prompts(texts, "texts")
+        self._warn_of_appended(texts)
+        ids = map(self._reader.prompt, texts)
+        requests = self._requests([plan], texts, ids, donors, scored_from=0)
+        return hidden_states(self._opened, plan, requests)
 
     @one_call
     def attention_entropy(self, text: Prompt) -> Float[Tensor, "layers heads tokens"]:
-        """Return how widely the unchanged model's heads look: the entropy of attention, in nats.
+        """Return the entropy, in nats, of the unchanged model's attention at every token.
 
         Raises:
-            ModelError: when the model's attention does not tell its weights.
+            ModelError: when the model's attention does not return its weights.
         """
-        text = asked_prompt(text)
-        self._tell_appending(text)
+        text = checked_prompt(text)
+        self._warn_of_appended([text])
         return attention_entropy(self._opened, self._reader.prompt(text))
-
-    def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = asked_plans(plans)
-        for plan in plans:
-            admit(self._opened, plan)
-        return plans
 
     def _read(
         self, plans: Sequence[Plan], requests: Sequence[tuple[Prompt, Prompt]], donors: Donors
     ) -> list[tuple[TokenRequest, list[int]]]:
-        """Read requests to score: each a passage, and the tokens that it should predict."""
+        """Return requests to score, each with the tokens of its continuation."""
         read = []
-        bound = donors_by_request(donors, len(requests), plans)
-        self._tell_appending(*(context for context, _ in requests))
-        for number, ((context, continuation), mapping) in enumerate(
-            zip(requests, bound, strict=True)
-        ):
+        bound = self._bound_donors(donors, len(requests), plans)
+        self._warn_of_appended([context for context, _ in requests])
+        for number, (context, continuation) in enumerate(requests):
             with naming_request(number):
                 first, second = self._reader.pair(context, continuation)
                 ids, rows = self._reader.fitted(first, second)
             end = len(first) + len(second) - 1
-            transplants = self._read_donors(plans, mapping, context, range(end - len(ids), end))
+            span = range(end - len(ids), end)  # of the whole request, which the model reads
+            transplants = self._transplants(plans, bound[number], context, span)
             read.append((TokenRequest(ids, rows, transplants), second))
         return read
 
     def _begin(
-        self, plans: Sequence[Plan], prompts: Sequence[Prompt], room: int, donors: Donors
+        self, plans: Sequence[Plan], prompts: Sequence[Prompt], new_tokens: int, donors: Donors
     ) -> list[TokenRequest]:
-        """Read prompts to go on with."""
-        bound = donors_by_request(donors, len(prompts), plans)
-        self._tell_appending(*prompts)
-        return [
-            self._prompt(plans, self._fitting(prompt, room), mapping, prompt)
-            for prompt, mapping in zip(prompts, bound, strict=True)
-        ]
+        """Return requests for the token after each prompt, which so many new ones may follow."""
+        self._warn_of_appended(prompts)
+        ids = (self._fitting(prompt, new_tokens) for prompt in prompts)
+        return self._requests(plans, prompts, ids, donors)
 
-    def _next_logits_apart(
-        self, plan: Plan, ids: Tensor, is_real: Tensor, donors: Donors
-    ) -> Float[Tensor, "batch vocab"]:
-        prompts = [row[real].tolist() for row, real in zip(ids, is_real, strict=True)]
-        bound = donors_by_request(donors, len(prompts), [plan])
-        starts = [
-            self._prompt([plan], prompt, mapping, prompt)
-            for prompt, mapping in zip(prompts, bound, strict=True)
-        ]
-        return predict(self._opened, plan, starts)
+    def _requests(
+        self,
+        plans: Sequence[Plan],
+        prompts: Sequence[Prompt],
+        ids: Iterable[list[int]],
+        donors: Donors,
+        scored_from: int = -1,
+    ) -> list[TokenRequest]:
+        """Return a request for each prompt, given its token ids; by default its last is scored."""
+        requests = []
+        bound = self._bound_donors(donors, len(prompts), plans)
+        for prompt, mapping, tokens in zip(prompts, bound, ids, strict=True):
+            rows = range(len(tokens))
+            transplants = self._transplants(plans, mapping, prompt, rows)
+            requests.append(TokenRequest(tokens, rows[scored_from:], transplants))
+        return requests
 
-    def _prompt(
-        self, plans: Sequence[Plan], ids: list[int], mapping: Any, prompt: Prompt
-    ) -> TokenRequest:
-        transplants = self._read_donors(plans, mapping, prompt, range(len(ids)))
-        return TokenRequest(ids, range(len(ids) - 1, len(ids)), transplants)
+    def _bound_donors(
+        self, donors: Donors, count: int, plans: Sequence[Plan]
+    ) -> Sequence[Mapping[str, Donor]]:
+        """Return each request's donors by name."""
+        if donors is None and not any(plan.injections for plan in plans):
+            return [{}] * count
+        return donors_by_request(donors, count, plans)
 
-    def _read_donors(
-        self, plans: Sequence[Plan], mapping: Any, prompt: Prompt, read: range
+    def _transplants(
+        self, plans: Sequence[Plan], mapping: Mapping[str, Donor], prompt: Prompt, read: range
     ) -> dict[str, Transplant]:
+        """Return, by name, what plans inject into a prompt, of which the model reads a range."""
         names = {name for plan in plans for name in plan.injections}
         return {name: read_donor(self._reader, mapping[name], prompt, read) for name in names}
 
-    def _fitting(self, prompt: Prompt, room: int) -> list[int]:
+    def _warn_of_appended(self, prompts: Sequence[Prompt]) -> None:
+        """Warn once of special tokens that the tokenizer appends."""
+        if not self.appending_is_known:
+            self.appending_is_known = self._reader.warn_of_appended(prompts)
+
+    def _fitting(self, prompt: Prompt, new_tokens: int) -> list[int]:
+        """Return a prompt's token ids; raises UserError where they and new ones are too many."""
         ids, limit = self._reader.prompt(prompt), self.max_positions
-        if limit is not None and len(ids) + room - 1 > limit:
+        if limit is not None and len(ids) + new_tokens - 1 > limit:
             raise UserError(
-                f"a prompt of {len(ids)} tokens and {room} new ones exceed the model's "
+                f"a prompt of {len(ids)} tokens and {new_tokens} new ones exceed the model's "
                 f"{limit} positions; shorten the prompt or ask for fewer tokens"
             )
         return ids
 
     def _ends(self) -> set[int]:
+        """Return the tokens that end a continuation."""
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
         listed = ends if isinstance(ends, list) else [ends]
         return {*listed, getattr(self.tokenizer, "eos_token_id", None)} - {None}
 
-    def _told(self, ids: list[int], stop: Sequence[str]) -> str:
-        text = self._reader.text(ids)
-        cut = _cut(text, stop)
-        return text if cut is None else text[:cut]
 
-
-def _cut(text: str, stop: Sequence[str]) -> int | None:
-    """Return where the first of the stop texts begins."""
+def _first_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Return at which character the first of the stop texts begins; None without any."""
     return min((at for at in map(text.find, stop) if at >= 0), default=None)

@@ -1,4 +1,4 @@
-"""An encoder on which plans run, and the questions that can be put to it."""
+"""What :func:`impasto.load` returns for an encoder: the model and the questions to it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,16 +17,15 @@ from impasto.run.calls import one_call
 from impasto.run.encoder.batches import Sentence
 from impasto.run.encoder.calibration import seconds_per_layer_row
 from impasto.run.encoder.masked_lm import MaskedScore, fill, masked_scores
-from impasto.run.encoder.sweep import depths, sweep
+from impasto.run.encoder.sweep import hidden_states, sweep
 from impasto.run.inputs import (
-    asked_batch,
-    asked_mask_token,
-    asked_plan,
-    asked_plans,
-    asked_prompts,
+    checked_batch,
+    checked_mask_token,
+    checked_plan,
+    checked_prompts,
 )
 from impasto.run.loaded_model import Loaded
-from impasto.run.opening import admit, opened_encoder
+from impasto.run.opening import admit, admitted, opened_encoder
 from impasto.run.refusals import PredictsNoNextToken
 
 Progress = Callable[[float], None]
@@ -35,12 +34,9 @@ Progress = Callable[[float], None]
 class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
     """A Hugging Face encoder on which plans run: every token sees all others.
 
+    It has the attributes of :class:`Loaded`, and one more.
+
     Attributes:
-        hf: The Hugging Face model itself, unchanged.
-        tokenizer: Its Hugging Face tokenizer, or None.
-        name: What it was loaded as.
-        plan: The plan that it was loaded for; only plans of its layers run. None: all are there.
-        memory: The most bytes that a batch may take; None for half of what is free.
         mask_token: The token that masks another: the tokenizer's; without one, set it.
     """
 
@@ -72,16 +68,18 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         """Return the logits of the head that predicts masked tokens, at every token.
 
         For the identity plan they are bit for bit those of the Hugging Face model on the same
-        batch. Where the mask is 0 they mean nothing. For a plan that injects, padding is on the
-        right.
+        batch. Where the mask is 0 they mean nothing. For a plan that injects, padding must be on
+        the right.
 
         Raises:
             PlanError: when the plan names a layer that the model lacks.
             UserError: when a donor is missing, or the model was loaded without that head.
         """
-        self._check(asked_plan(plan))
+        admit(self._opened, checked_plan(plan))
         self._need_head()
-        input_ids, attention_mask = asked_batch(input_ids, attention_mask, self._opened.vocabulary)
+        input_ids, attention_mask = checked_batch(
+            input_ids, attention_mask, self._opened.vocabulary
+        )
         ids = input_ids.to(self._opened.device)
         if not plan.injections:
             given = {} if attention_mask is None else {"attention_mask": attention_mask}
@@ -93,11 +91,13 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         sentences = self._read(texts, [plan], donors, lambda ids: range(len(ids)))
         logits = torch.zeros(*ids.shape, self._opened.vocabulary, device=ids.device)
 
-        def read(chosen: Sequence[int], states: Tensor) -> list[Tensor]:
+        def read(
+            chosen: Sequence[int], states: Float[Tensor, "predictions hidden"]
+        ) -> list[Float[Tensor, "_ vocab"]]:
             return list(self._opened.leave(states).float().split([counts[i] for i in chosen]))
 
-        for _, chosen, found in sweep(self._opened, [plan], sentences, read, memory=self.memory):
-            for index, rows in zip(chosen, found, strict=True):
+        for _, chosen, parts in sweep(self._opened, [plan], sentences, read, memory=self.memory):
+            for index, rows in zip(chosen, parts, strict=True):
                 logits[index, : counts[index]] = rows
         return logits
 
@@ -122,14 +122,18 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
 
         Returns:
             Per plan, per text: the pseudo-log-likelihood in nats, how many tokens were the
-            likeliest at their place, and how many were masked.
+            likeliest in their place, and how many were masked.
 
         Raises:
             PlanError: when a plan names a layer that the model lacks.
             UserError: when a text or a donor cannot be read, or the model was loaded without the
                 head that predicts masked tokens.
         """
-        plans, mask, texts = self._check(plans), self._mask(), asked_prompts(texts, "texts")
+        plans, mask, texts = (
+            admitted(self._opened, plans),
+            self._mask(),
+            checked_prompts(texts, "texts"),
+        )
         special = set(getattr(self.tokenizer, "all_special_ids", ()))
 
         def wanted(ids: Sequence[int]) -> Sequence[int]:
@@ -153,11 +157,15 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         Returns:
             Per plan, per text, per mask: the token as text; its id where the text is token ids.
         """
-        plans, mask, texts = self._check(plans), self._mask(), asked_prompts(texts, "texts")
+        plans, mask, texts = (
+            admitted(self._opened, plans),
+            self._mask(),
+            checked_prompts(texts, "texts"),
+        )
         for text in texts:
             if mask not in self._reader.prompt(text):
-                told = getattr(self.tokenizer, "mask_token", None) or f"token {mask}"
-                raise UserError(f"{text!r} has no {told}: there is nothing to fill in")
+                name = getattr(self.tokenizer, "mask_token", None) or f"token {mask}"
+                raise UserError(f"{text!r} has no {name}: there is nothing to fill in")
         sentences = self._read(
             texts,
             plans,
@@ -185,16 +193,10 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
             Per text, a tensor whose first index is the depth: 0 for the embeddings, then one for
             each layer or parallel group of the plan. The last is what a final norm would read.
         """
-        self._check(asked_plan(plan))
-        texts = asked_prompts(texts, "texts")
+        admit(self._opened, checked_plan(plan))
+        texts = checked_prompts(texts, "texts")
         sentences = self._read(texts, [plan], donors, lambda ids: range(len(ids)))
-        return depths(self._opened, plan, sentences)
-
-    def _check(self, plans: Plan | Sequence[Plan]) -> list[Plan]:
-        plans = asked_plans(plans)
-        for plan in plans:
-            admit(self._opened, plan)
-        return plans
+        return hidden_states(self._opened, plan, sentences)
 
     def _mask(self) -> int:
         self._need_head()
@@ -203,7 +205,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
                 f"masking needs a mask token, and {self!r} has no tokenizer that names one; set "
                 "model.mask_token"
             )
-        return asked_mask_token(self.mask_token, self._opened.vocabulary)
+        return checked_mask_token(self.mask_token, self._opened.vocabulary)
 
     def _need_head(self) -> None:
         if not self._opened.predicts_tokens:
@@ -219,7 +221,7 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         donors: Donors,
         wanted: Callable[[Sequence[int]], Sequence[int]],
     ) -> list[Sentence]:
-        """Read texts, each with the rows that ``wanted`` picks out of its tokens."""
+        """Return sentences of texts, each with the tokens (by index) that ``wanted`` picks."""
         names = {name for plan in plans for name in plan.injections}
         read = []
         for text, bound in zip(texts, donors_by_request(donors, len(texts), plans), strict=True):

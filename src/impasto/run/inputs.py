@@ -1,8 +1,9 @@
-"""What a caller may ask of a model, checked before anything runs.
+"""Arguments of the public functions, checked before anything runs.
 
-Each function takes an argument as it was given and returns it as the rest of the package has it, or
-raises ``UserError`` with what was wrong and what would be right. Nothing here needs a model, and
-nothing is guessed: a number is no text, ``2.5`` is no number of tokens, a text is no list of texts.
+Each function takes an argument as the caller gives it and returns it in the form that the rest of
+the package uses, or raises ``UserError`` with what is wrong and what would be right. Nothing here
+needs a model, and nothing is guessed: a number is no text, ``2.5`` is no number of tokens, a text
+is no list of texts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,8 @@ from impasto.plan import Plan
 Ids = list[int]
 
 
-def asked_plan(plan: object) -> Plan:
-    """Return a plan."""
+def checked_plan(plan: object) -> Plan:
+    """Return the plan; a text is not parsed, since the number of layers would be guessed."""
     if isinstance(plan, Plan):
         return plan
     if isinstance(plan, str):
@@ -29,14 +30,14 @@ def asked_plan(plan: object) -> Plan:
     raise UserError(f"a plan is what Plan.parse returns, not {shown(plan)}")
 
 
-def asked_plans(plans: object) -> list[Plan]:
+def checked_plans(plans: object) -> list[Plan]:
     """Return one plan, or several, as a list."""
     if isinstance(plans, Plan | str) or not isinstance(plans, Iterable):
-        return [asked_plan(plans)]
-    return [asked_plan(plan) for plan in plans]
+        return [checked_plan(plans)]
+    return [checked_plan(plan) for plan in plans]
 
 
-def asked_tokens(count: object, what: str = "max_new_tokens") -> int:
+def checked_tokens(count: object, what: str = "max_new_tokens") -> int:
     """Return a number of tokens, which is at least one."""
     number = _whole(count)
     if number is None or number < 1:
@@ -44,18 +45,18 @@ def asked_tokens(count: object, what: str = "max_new_tokens") -> int:
     return number
 
 
-def asked_prompts(prompts: object, what: str = "prompts") -> list[str | Ids]:
+def checked_prompts(prompts: object, what: str = "prompts") -> list[str | Ids]:
     """Return prompts, each as text or as a list of token ids."""
     if isinstance(prompts, str | bytes):
         raise UserError(f"{what} is a list; for one alone write [{shown(prompts)}]")
     single = what.removesuffix("s")
     return [
-        asked_prompt(prompt, f"{single} {row}")
+        checked_prompt(prompt, f"{single} {row}")
         for row, prompt in enumerate(_listed(prompts, what, "texts, or of lists of token ids"))
     ]
 
 
-def asked_prompt(prompt: object, what: str = "a prompt") -> str | Ids:
+def checked_prompt(prompt: object, what: str = "a prompt") -> str | Ids:
     """Return a text, or a list of token ids."""
     if isinstance(prompt, str):
         return prompt
@@ -71,7 +72,7 @@ def asked_prompt(prompt: object, what: str = "a prompt") -> str | Ids:
     return [_token(token, what) for token in _values(prompt)]
 
 
-def asked_pairs(requests: object) -> list[tuple[str | Ids, str | Ids]]:
+def checked_pairs(requests: object) -> list[tuple[str | Ids, str | Ids]]:
     """Return requests to score as pairs of a context and a continuation."""
     form = '("The capital of France is", " Paris")'
     pairs = []
@@ -84,14 +85,14 @@ def asked_pairs(requests: object) -> list[tuple[str | Ids, str | Ids]]:
         context, continuation = request
         pairs.append(
             (
-                asked_prompt(context, f"the context of request {row}"),
-                asked_prompt(continuation, f"the continuation of request {row}"),
+                checked_prompt(context, f"the context of request {row}"),
+                checked_prompt(continuation, f"the continuation of request {row}"),
             )
         )
     return pairs
 
 
-def asked_stops(stop: object) -> list[str]:
+def checked_stops(stop: object) -> list[str]:
     """Return the texts that end a continuation."""
     if isinstance(stop, str):
         raise UserError(f"stop is a list of texts; for one alone write [{shown(stop)}]")
@@ -102,15 +103,15 @@ def asked_stops(stop: object) -> list[str]:
     return stops
 
 
-def asked_batch(
+def checked_batch(
     input_ids: object, attention_mask: object, vocabulary: int
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"] | None]:
-    """Return a batch of token ids and its mask, of which every row has a real token.
+    """Return a batch of token ids and its attention mask; every row has a real token.
 
     Args:
-        input_ids: The batch.
-        attention_mask: Its mask, 1 at real tokens; None where all are.
-        vocabulary: How many tokens the model knows.
+        input_ids: The token ids, batch × tokens.
+        attention_mask: Of the same shape, 1 at real tokens and 0 at padding; None if all are real.
+        vocabulary: How many token ids the model has.
     """
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or not input_ids.numel():
         raise UserError(
@@ -128,7 +129,7 @@ def asked_batch(
     return ids, None if attention_mask is None else _mask(attention_mask, ids)
 
 
-def _mask(attention_mask: object, ids: Tensor) -> Tensor:
+def _mask(attention_mask: object, ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
     form = "attention_mask has the shape of input_ids and a 1 in every row"
     if not isinstance(attention_mask, Tensor) or attention_mask.shape != ids.shape:
         raise UserError(
@@ -137,25 +138,25 @@ def _mask(attention_mask: object, ids: Tensor) -> Tensor:
     if attention_mask.is_floating_point() or attention_mask.is_complex():
         raise UserError(f"attention_mask is 1 or 0, of whole numbers, not {attention_mask.dtype}")
     mask = attention_mask.long()
-    strange = mask[(mask != 0) & (mask != 1)]
-    if strange.numel():
-        raise UserError(f"attention_mask is 1 at real tokens and 0 at others, not {strange[0]}")
+    neither = mask[(mask != 0) & (mask != 1)]
+    if neither.numel():
+        raise UserError(f"attention_mask is 1 at real tokens and 0 at others, not {neither[0]}")
     empty = (~mask.any(1)).nonzero()
     if empty.numel():
         raise UserError(f"{form}; row {int(empty[0])} has none")
     return mask
 
 
-def asked_mask_token(token: object, vocabulary: int) -> int:
-    """Return the token that masks another."""
+def checked_mask_token(token: object, vocabulary: int) -> int:
+    """Return the id of the token that masks another."""
     number = _whole(token)
     if number is None or not 0 <= number < vocabulary:
         raise UserError(f"mask_token is a token from 0 to {vocabulary - 1}, not {shown(token)}")
     return number
 
 
-def asked_memory(memory: object) -> int | None:
-    """Return how many bytes a batch may take; None for what is free."""
+def checked_memory(memory: object) -> int | None:
+    """Return how many bytes a batch may take; None for half of the free ones."""
     number = _whole(memory)
     if memory is not None and (number is None or number < 1):
         raise UserError(
@@ -164,7 +165,7 @@ def asked_memory(memory: object) -> int | None:
     return number
 
 
-def asked_model(hf: object) -> nn.Module:
+def checked_model(hf: object) -> nn.Module:
     """Return a Hugging Face model, which PEFT may have wrapped."""
     if isinstance(hf, PreTrainedModel) or (
         isinstance(hf, nn.Module) and hasattr(hf, "get_base_model")
@@ -175,7 +176,7 @@ def asked_model(hf: object) -> nn.Module:
     raise UserError(f"a plan is applied to a loaded Hugging Face model, not to {_kind(hf)}")
 
 
-def asked_span(span: object, what: str) -> str | tuple[int, int]:
+def checked_span(span: object, what: str) -> str | tuple[int, int]:
     """Return a span of a prompt: a text, or a half-open range of its tokens."""
     if isinstance(span, str):
         return span
@@ -189,18 +190,20 @@ def asked_span(span: object, what: str) -> str | tuple[int, int]:
     )
 
 
-# ------------------------------------------------------------------ what values are
+# ------------------------------------------------------------------ kinds of values
 
 
 def _listed(values: object, what: str, of: str) -> list[Any]:
+    """Return values as a list; ``what`` they are and what they are a list ``of`` is for errors."""
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise UserError(f"{what} is a list of {of}, not {shown(values)}")
     return _values(values)
 
 
 def _values(values: Iterable[Any]) -> list[Any]:
+    """Return values as a list, those of a tensor as Python's numbers."""
     if isinstance(values, Tensor) and not values.dim():
-        raise UserError(f"a list was asked for, not the number {values.item()}")
+        raise UserError(f"a list is needed, not the number {values.item()}")
     return values.tolist() if isinstance(values, Tensor) else list(values)
 
 
@@ -222,7 +225,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _tensor_or(value: object) -> str:
-    """Say what a value is in place of a tensor."""
+    """Return the name of a value that is no tensor, or the shape of one, for errors."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"{_kind(value)} (write torch.tensor(…))" if value is not None else "None"

@@ -1,4 +1,4 @@
-"""``load``: a model by name or as it is, opened so that plans can run on it."""
+"""``load``: a model by name, or one that is loaded already, opened so that plans can run on it."""
 
 import os
 from typing import Any
@@ -56,23 +56,17 @@ def load(
         given = [*options, *(["plan"] if plan is not None else [])]
         if given:
             raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
-        hf, found, name = model, None, model.config.name_or_path or type(model).__name__
+        hf, own_tokenizer, name = model, None, model.config.name_or_path or type(model).__name__
     elif isinstance(model, (str, os.PathLike)):
         if not isinstance(options.get("merge_adapter", False), bool):
             raise UserError(f"merge_adapter is True or False, not {options['merge_adapter']!r}")
-        hf, found, plan = load_hf(model, plan, **options, **reading)
+        hf, own_tokenizer, plan = load_hf(model, plan, **options, **reading)
         name = os.fspath(model)
     else:
         raise UserError(
             f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
         )
-    if isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = read_tokenizer(os.fspath(tokenizer), **reading)
-    elif tokenizer is not None and not (
-        hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")
-    ):
-        raise UserError(f"a tokenizer is a name, a folder or a loaded one, not {shown(tokenizer)}")
-    tokenizer = found if tokenizer is None else tokenizer
+    tokenizer = own_tokenizer if tokenizer is None else _checked_tokenizer(tokenizer, reading)
     if not may_be_encoder(hf):
         return Model(hf, tokenizer, name, plan, text_options)
     if text_options.given:
@@ -80,6 +74,15 @@ def load(
             f"{', '.join(text_options.given)}: options are for decoders, and {name} is an encoder"
         )
     return Encoder(hf, tokenizer, name, plan)
+
+
+def _checked_tokenizer(tokenizer: object, reading: dict[str, bool]) -> Any:
+    """Return a tokenizer by name or folder, or one that is loaded; raises UserError for others."""
+    if isinstance(tokenizer, (str, os.PathLike)):
+        return read_tokenizer(os.fspath(tokenizer), **reading)
+    if not (hasattr(tokenizer, "encode") and hasattr(tokenizer, "decode")):
+        raise UserError(f"a tokenizer is a name, a folder or a loaded one, not {shown(tokenizer)}")
+    return tokenizer
 
 
 def load_decoder(

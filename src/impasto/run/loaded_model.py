@@ -1,6 +1,8 @@
-"""What decoders and encoders on which plans run have in common: what they are, not what they do."""
+"""What the facades of decoders and encoders have in common: what a model is, not what it answers.
 
-import warnings
+A question to a model does not pass here; it finds its way from the facade's method alone.
+"""
+
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -8,14 +10,7 @@ from impasto.model.opened import Opened
 from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Shape
-from impasto.run.batching.tokenisation import (
-    AS_GIVEN,
-    LEFT_OUT,
-    Prompt,
-    Reader,
-    TextOptions,
-    appending_notice,
-)
+from impasto.run.batching.tokenisation import AS_GIVEN, Reader, TextOptions
 from impasto.run.calls import one_call
 from impasto.run.opening import opening
 
@@ -33,12 +28,12 @@ class Loaded(ABC, Generic[M]):
             layers run. None: all layers are there.
         memory: The most bytes that a batch may take; None for half of what is free.
         text_options: How its texts are read.
-        appending_is_told: Whether the user knows already that the tokenizer appends special tokens;
-            who asks many questions says it once and sets this.
+        appending_is_known: Whether the user knows that the tokenizer appends special tokens:
+            callers with many questions warn once and set this.
     """
 
     memory: int | None = None
-    appending_is_told: bool = False
+    appending_is_known: bool = False
     _keeps_appended: ClassVar[bool] = False  # whether texts keep the special tokens behind them
 
     def __init__(
@@ -63,11 +58,11 @@ class Loaded(ABC, Generic[M]):
 
     @property
     def checked(self) -> list[tuple[str, float | None]]:
-        """What the opening check found: claims, each with a relative difference, and the limit.
+        """The claims of the opening check, each with its relative difference, and the limit.
 
-        Behind these comes what was not checked (None), for the check's texts are too short.
+        They are followed by what was not checked (None) because the check's texts are too short.
         """
-        return opening(self.hf).told()
+        return opening(self.hf).report()
 
     @property
     def num_layers(self) -> int:
@@ -87,7 +82,7 @@ class Loaded(ABC, Generic[M]):
     @property
     @one_call
     def shape(self) -> Shape:
-        """What of the model costs something: weights by part, keys and values, parameters."""
+        """The sizes that costs follow from: weights by part, keys and values, parameters."""
         if self._shape is None or self._shape[0] is not self._opened:
             self._shape = self._opened, read_shape(self._opened)
         return self._shape[1]
@@ -100,13 +95,13 @@ class Loaded(ABC, Generic[M]):
     def tokens(self, text: str, as_lm_eval: bool = False) -> list[int]:
         """Return a text's token ids, with the special tokens that the tokenizer adds.
 
-        A decoder's texts go on: what the tokenizer appends to whole texts is left out. With
+        A decoder continues its texts: what the tokenizer appends to whole texts is left out. With
         `as_lm_eval` it stays, as lm-eval reads prompts.
         """
         return self._reader.prompt(text, as_lm_eval)
 
     def _read_texts(self, options: TextOptions) -> None:
-        """Read texts by these options from now on."""
+        """Set the options by which texts are read from now on."""
         self.text_options = options
         self._reader = Reader(
             self.tokenizer,
@@ -115,12 +110,3 @@ class Loaded(ABC, Generic[M]):
             options.add_bos_token,
             self._keeps_appended,
         )
-
-    def _tell_appending(self, *prompts: Prompt) -> None:
-        """Warn once of a tokenizer that appends special tokens, where a prompt is a text."""
-        if self.appending_is_told or not any(isinstance(prompt, str) for prompt in prompts):
-            return
-        self.appending_is_told = True
-        if self.tokenizer is not None and self.appended:
-            told = appending_notice(self.tokenizer, self.appended, LEFT_OUT)
-            warnings.warn(told, stacklevel=4)

@@ -1,11 +1,21 @@
-"""Opening a Hugging Face model for plans: once per model, with all that plans rely on checked."""
+"""Opening a Hugging Face model for plans: once per model, with all that plans rely on checked.
+
+What the check finds holds for the modules and settings that the model had then. Layers are pruned,
+parts are replaced and configurations are edited in place, so a snapshot is compared before a model
+is used again. Modules are compared by identity, weights by their shapes only: they may be trained,
+moved and offloaded, since every call reads their values anew.
+"""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from operator import is_
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from impasto.model.checks.decoder import allowed
 from impasto.model.checks.encoder import check_encoder
@@ -16,39 +26,75 @@ from impasto.model.opened import Opened
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.idle import with_idle
-from impasto.model.structure.snapshot import Snapshot
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder
+from impasto.run.inputs import checked_plans
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A model's modules, the shapes of its weights, and its settings.
+
+    It has no reference to the model itself, only to the modules inside it.
+    """
+
+    inside: Sequence[tuple[nn.Module, tuple[Any, ...], tuple[Any, ...]]]
+    children: tuple[nn.Module | None, ...]
+    settings: dict[str, Any]
+    number: tuple[torch.dtype, torch.device]
+
+    @classmethod
+    def of(cls, hf: PreTrainedModel) -> "Snapshot":
+        """Return a snapshot of a model as it is now."""
+        inside = [
+            (module, tuple(module._modules.values()), _shapes(module))
+            for module in hf.modules()
+            if module is not hf
+        ]
+        children = tuple(hf._modules.values())
+        return cls(inside, children, deepcopy(_settings(hf.config)), (hf.dtype, hf.device))
+
+    def is_of(self, hf: PreTrainedModel) -> bool:
+        """Whether a model is still as in this snapshot."""
+        return (
+            _are_same(hf._modules.values(), self.children)
+            and all(
+                _are_same(module._modules.values(), children) and _shapes(module) == shapes
+                for module, children, shapes in self.inside
+            )
+            and (hf.dtype, hf.device) == self.number
+            and _settings(hf.config) == self.settings
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A model that plans can run on, and what was found when it was opened.
+    """A model that plans can run on, and what was checked when it was opened.
 
     Attributes:
         model: The model.
-        found: Each claim, with the relative difference that was found.
+        claims: Each claim that was checked, with its relative difference.
         not_checked: What the check's texts were too short to show.
-        snapshot: What the model consisted of then; what was found holds as long as it does.
+        snapshot: What the model consisted of then; the claims hold as long as it is the same.
     """
 
     model: Opened
-    found: list[tuple[str, float]]
+    claims: list[tuple[str, float]]
     not_checked: Sequence[str]
     snapshot: Snapshot
 
-    def told(self) -> list[tuple[str, float | None]]:
-        """Return what was found, how large a difference may be, and what was not checked (None)."""
+    def report(self) -> list[tuple[str, float | None]]:
+        """Return the claims, the difference that is allowed, and what was not checked (None)."""
         missing = [(claim, None) for claim in self.not_checked]
-        return [*self.found, ("allowed", allowed(self.model)), *missing]
+        return [*self.claims, ("allowed", allowed(self.model)), *missing]
 
 
 _openings: WeakKeyDictionary[nn.Module, Opening] = WeakKeyDictionary()  # go with their models
 
 
 def opening(hf: PreTrainedModel) -> Opening:
-    """Open a model and check it, or return what was found before, if the model is still the same.
+    """Open a model and check it; return the last opening if the model is still the same.
 
     Raises:
         ModelError: when plans cannot run on it; the message says why.
@@ -107,6 +153,14 @@ def admit(model: Opened, plan: Plan) -> None:
         )
 
 
+def admitted(model: Opened, plans: object) -> list[Plan]:
+    """Return one plan, or several, as a list, once all can run on a model; raises as `admit`."""
+    checked = checked_plans(plans)
+    for plan in checked:
+        admit(model, plan)
+    return checked
+
+
 def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
     with failing(type(hf).__name__, "reads three tokens"):
         model = open_model(hf)
@@ -117,13 +171,29 @@ def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
 
 def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
     model = open_encoder(hf)
-    found = check_encoder(model)
+    apart = check_encoder(model)
     return model, Checked(
         [
-            ("the identity plan gives the model's own states", found.states),
-            ("attention adds to a block's input", found.attention),
-            (f"the MLP adds to what attention left (norms {found.norms} the parts)", found.mlp),
-            ("a sentence beside a longer one gets the states that it gets alone", found.padding),
+            ("the identity plan gives the model's own states", apart.states),
+            ("attention adds to a block's input", apart.attention),
+            (f"the MLP adds to what attention left (norms {apart.norms} the parts)", apart.mlp),
+            ("a sentence beside a longer one gets the states that it gets alone", apart.padding),
         ],
         [],
     )
+
+
+def _shapes(module: nn.Module) -> tuple[Any, ...]:
+    return tuple(None if w is None else w.shape for w in module._parameters.values())
+
+
+def _are_same(modules: Any, others: tuple[Any, ...]) -> bool:
+    return len(modules) == len(others) and all(map(is_, modules, others))
+
+
+def _settings(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return a configuration's settings, those of the configurations within it included."""
+    return {
+        name: _settings(value) if isinstance(value, PreTrainedConfig) else value
+        for name, value in vars(config).items()
+    }

@@ -18,7 +18,7 @@ from impasto.plan import Plan
 from impasto.plan.cost import Call, Work, forward_work, seconds
 from impasto.run import Model
 from impasto.run.batching.batches import rows_per_call
-from impasto.run.batching.progress import Meter
+from impasto.run.batching.memory import Meter
 from impasto.run.opening import admit, opened
 from impasto.speed.clock import in_turns
 from impasto.speed.machine import Rates, load, machine, measure_rates

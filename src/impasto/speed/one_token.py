@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from impasto.plan import Plan
 from impasto.plan.cost import seconds
 from impasto.run import Model
-from impasto.run.batching.progress import Meter
+from impasto.run.batching.memory import Meter
 from impasto.run.opening import opened
 from impasto.speed.bench import (
     Plans,

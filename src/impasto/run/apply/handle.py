@@ -44,7 +44,7 @@ from impasto.run.execute.branches import SideBySide
 from impasto.run.execute.executor import Executor
 from impasto.run.execute.noise import prefix_keys
 from impasto.run.execute.rows import Batch
-from impasto.run.inputs import asked_model, asked_plan
+from impasto.run.inputs import checked_model, checked_plan
 from impasto.run.opening import admit, opening
 
 
@@ -72,7 +72,7 @@ def apply(hf: nn.Module, plan: Plan, stack: bool = False) -> "Applied":
             with ``stack``, when none of the plan's layers can be stacked, or memory does not
             suffice.
     """
-    hf, plan = _unwrapped(asked_model(hf)), asked_plan(plan)
+    hf, plan = _unwrapped(checked_model(hf)), checked_plan(plan)
     turns = turns_of(hf)
     with turns.lock:
         turns.refuse_within_a_call("a plan cannot be applied")
@@ -286,7 +286,7 @@ class Applied:
             call.noted.append(given)
             states = given["hidden_states"]
             if len(call.noted) == self._model.num_layers:
-                with turns_of(self._hf).held(), self.set_aside():
+                with turns_of(self._hf).taken(), self.set_aside():
                     states = self._run(call, states)
                 call.given, call.noted, call.has_run = {}, [], True
             return as_output(states, self._model.habits.block_outputs)

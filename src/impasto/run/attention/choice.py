@@ -7,7 +7,7 @@ which function it stands for is this thread's own choice (:func:`chosen_attentio
 has chosen none, and calls the same model meanwhile, gets the attention that it had.
 
 What can be chosen is :mod:`impasto.run.attention.tree_sparse` (scoring), :func:`few_row_attention`
-(decoding) and the watching of weights (:mod:`impasto.run.queries.attention_entropy`). A mask that
+(decoding) and noting its entropy (:mod:`impasto.run.queries.attention_entropy`). A mask that
 was not made (:mod:`impasto.run.attention.blockwise`) is understood in any case.
 """
 
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -215,16 +215,11 @@ def few_row_attention(scores: Scores) -> Attention:
     heads that share a key are rows of one product. What is not of this kind is left to the stock.
     No gradients can be taken of it.
     """
-    return partial(_attend, scores)
+    return partial(in_place_of_stock, partial(_attend_few, scores))
 
 
-def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
-    """Whether an attention is called with nothing but a mask."""
-    return not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
-
-
-def _attend(
-    memory: Scores,
+def in_place_of_stock(
+    attend: Callable[..., Tensor | None],
     stock: Attention,
     module: Any,
     query: Float[Tensor, "batch heads rows width"],
@@ -235,13 +230,37 @@ def _attend(
     scaling: float | None = None,
     **further: Any,
 ) -> tuple[Tensor, Any]:
-    """Return what ``stock`` would, by way of it where rows are many or anything is unusual."""
+    """Return what ``attend`` returns for query, key, value, mask and scaling, or else the stock's.
+
+    The stock attends where ``attend`` returns None, and where more than a mask is asked of it.
+    """
+    if is_plain(dropout, further):
+        output = attend(query, key, value, attention_mask, scaling)
+        if output is not None:
+            return output, None
+    return stock(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
+    )
+
+
+def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
+    """Say whether nothing but a mask is asked of an attention."""
+    return not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
+
+
+def _attend_few(
+    memory: Scores,
+    query: Float[Tensor, "batch heads rows width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys value_width"],
+    mask: Shaped[Tensor, "_ _ rows keys"] | None,
+    scaling: float | None,
+) -> Float[Tensor, "batch rows heads value_width"] | None:
+    """Return what attention adds up of the values; None where rows are many, or it is unusual."""
     is_full = query.dtype == torch.float32  # in less, scores must not be rounded on the way
-    is_usual = is_plain(dropout, further) and is_full and query.shape[2] <= FEW_ROWS
-    if attention_mask is None or not attention_mask.is_floating_point() or not is_usual:
-        return stock(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
-        )
+    is_usual = is_full and query.shape[2] <= FEW_ROWS
+    if mask is None or not mask.is_floating_point() or not is_usual:
+        return None
     batch, heads, rows, width = query.shape
     groups, keys = key.shape[1:3]
     folded = (batch * groups, heads // groups * rows, -1)
@@ -249,7 +268,7 @@ def _attend(
     scores = memory.of((batch, heads, rows, keys), query)
     products = scores.view(folded)
     torch.bmm(scaled, key.transpose(2, 3).flatten(0, 1), out=products)
-    scores += attention_mask
+    scores += mask
     torch.softmax(scores, -1, out=scores)
-    result = torch.bmm(products, value.flatten(0, 1))
-    return result.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None
+    output = torch.bmm(products, value.flatten(0, 1))
+    return output.view(batch, heads, rows, -1).transpose(1, 2).contiguous()

@@ -11,16 +11,15 @@ zeros.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from impasto.run.attention.choice import Attention, is_plain
+from impasto.run.attention.choice import Attention, in_place_of_stock
 from impasto.run.tuning import ATTENTION_CALL, ROWS_PER_PIECE, UNSEEN_KEYS
 
 _Run = tuple[int, int]
@@ -50,29 +49,21 @@ def tree_sparse_attention(device: torch.device) -> Attention | None:
     """Return an attention that passes over what no row of a block sees; None where it is slower."""
     if device.type != "cpu":  # elsewhere a call costs more than the pairs
         return None
-    return partial(_attend, {})
+    return partial(in_place_of_stock, partial(_attend, {}))
 
 
 def _attend(
     known: _Known,
-    stock: Attention,
-    module: Any,
     query: Float[Tensor, "batch heads rows width"],
     key: Float[Tensor, "batch groups keys width"],
     value: Float[Tensor, "batch groups keys value_width"],
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **further: Any,
-) -> tuple[Tensor, Any]:
-    """Return what ``stock`` would, by way of it where nothing is saved or anything is unusual."""
-    cut: list[SparsePiece] = []
-    if attention_mask is not None and is_plain(dropout, further):
-        cut = _known_pieces(known, attention_mask, query)
+    mask: Shaped[Tensor, "_ _ rows keys"] | None,
+    scaling: float | None,
+) -> Float[Tensor, "batch rows heads value_width"] | None:
+    """Return what attention adds up of the values; None where blocks of rows save nothing."""
+    cut = [] if mask is None else _known_pieces(known, mask, query)
     if not cut:
-        return stock(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
-        )
+        return None
     each = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(each, 1) if each > 1 else x for x in (key, value))
     attended = query.new_empty(*query.shape[:3], value.shape[3])
@@ -84,7 +75,7 @@ def _attend(
             attn_mask=piece.mask,
             scale=scaling,
         )
-    return attended.transpose(1, 2).contiguous(), None
+    return attended.transpose(1, 2).contiguous()
 
 
 def _known_pieces(

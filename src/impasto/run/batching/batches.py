@@ -1,7 +1,10 @@
-"""What runs together: bundles of token prefix trees, padded as little as can be.
+"""Which requests run together: batches of prefix trees with little padding, in groups.
 
-Tries that begin alike (a few-shot prompt, an instruction) read that beginning once: it is a batch
-of one sequence, whose keys and values serve all of them, however many batches they make.
+Requests that begin alike are merged into prefix trees (:mod:`impasto.run.batching.prefix_tree`).
+Trees that begin alike (a few-shot prompt, an instruction) make a group: their beginning is read
+once, as a batch of one sequence, and its keys and values serve all batches of the group. What is
+read once saves rows and costs further calls of each block, so all choices here weigh rows against
+calls, in rows (:func:`rows_per_call`).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,7 +13,7 @@ from typing import TypeVar
 
 from impasto.model.decoder import OpenedModel
 from impasto.run.batching.donors import splice
-from impasto.run.batching.prefix_tree import PrefixTree, alike, chain, prefix_trees
+from impasto.run.batching.prefix_tree import PrefixTree, chain, prefix_trees, shared_length
 from impasto.run.batching.request import TokenRequest, Transplant
 from impasto.run.execute.executor import Executor
 from impasto.run.execute.plan_tree import DonorRun
@@ -23,12 +26,17 @@ from impasto.run.tuning import (
     ROWS_PER_CALL,
 )
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchGroup:
-    """Batches of prefix trees, and the tokens that all of them follow."""
+    """Batches that run together, and the prefix that is read once for all of them.
+
+    Attributes:
+        batches: The prefix trees of each batch, the longest first, without the prefix.
+        prefix: The token ids that all of them follow; empty without any.
+    """
 
     batches: list[list[PrefixTree]]
     prefix: list[int]
@@ -39,18 +47,19 @@ class BatchGroup:
         return [prefix_tree for batch in self.batches for prefix_tree in batch]
 
     @property
-    def passages(self) -> list[int]:
-        """The passages in here, by index, prefix tree by prefix_tree."""
-        return [index for prefix_tree in self.prefix_trees for index in prefix_tree.passages]
+    def requests(self) -> list[int]:
+        """The requests (by index) in this group, prefix tree by prefix tree."""
+        return [index for prefix_tree in self.prefix_trees for index in prefix_tree.requests]
 
     @property
     def predictions(self) -> list[list[int]]:
-        """For each of them, which of the executor's predictions are its own."""
-        found, before = [], 0
+        """For each of these requests, its predictions (by index) among those of the executor."""
+        predictions, before = [], 0
         for prefix_tree in self.prefix_trees:
-            found += [[before + place for place in places] for places in prefix_tree.predictions]
+            for indices in prefix_tree.predictions:
+                predictions.append([before + index for index in indices])
             before += len(prefix_tree.scored)
-        return found
+        return predictions
 
     @property
     def rows(self) -> int:
@@ -58,166 +67,180 @@ class BatchGroup:
         return len(self.prefix) + sum(map(_rows, self.batches))
 
     @property
-    def widest(self) -> int:
-        """The rows of the largest batch, prefix included."""
+    def rows_at_once(self) -> int:
+        """The rows of the largest batch, padding and prefix included."""
         return len(self.prefix) + max(map(_rows, self.batches))
 
     def halves(self) -> "list[BatchGroup]":
-        """Return two bundles in the place of this one; one that cannot be cut stays as it is."""
+        """Return two groups in the place of this one; or this one, if it has a single sequence."""
         if len(self.batches) > 1:
             middle = len(self.batches) // 2
-            return [BatchGroup(part, self.prefix) for part in _parted(self.batches, middle)]
+            return [BatchGroup(part, self.prefix) for part in _parts(self.batches, middle)]
         [batch] = self.batches
-        return [BatchGroup([part], self.prefix) for part in _parted(batch, len(batch) // 2)]
+        return [BatchGroup([part], self.prefix) for part in _parts(batch, len(batch) // 2)]
 
 
-def bundles(
+def batch_groups(
     model: OpenedModel,
-    passages: Sequence[TokenRequest],
+    requests: Sequence[TokenRequest],
     rows: int = ROWS_PER_CALL,
     merge: bool = True,
 ) -> Iterator[BatchGroup]:
-    """Yield what runs together: alike at its beginning, and about as long.
+    """Yield groups of requests that begin alike, in batches of requests of about the same length.
 
     Args:
-        model: The model that will read the passages.
-        passages: The passages.
-        rows: The most rows, padding included, that a bundle may have. A prefix tree that is longer makes
-            a bundle of its own.
-        merge: Whether passages may share rows; else each passage is a prefix tree of its own.
+        model: The model that will read the requests.
+        requests: The requests.
+        rows: The most rows, padding included, that a group may have. A longer prefix tree makes a
+            group of its own.
+        merge: Whether requests may share rows; else each is a prefix tree of its own, and batches
+            without a prefix share a group too, since they decode together.
     """
     if merge:
-        found = list(prefix_trees(passages, model.hidden, rows))
+        trees = list(prefix_trees(requests, model.hidden, rows))
     else:
-        order = sorted(range(len(passages)), key=lambda index: passages[index].ids)
-        found = [chain(index, passages[index]) for index in order]
-    if not merge:  # what is to be gone on with leaves its keys and values
-        rows = min(rows, ROWS_PER_CALL)
-    call, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
+        order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
+        trees = [chain(index, requests[index]) for index in order]
+        rows = min(rows, ROWS_PER_CALL)  # the keys and values of all rows stay in memory
+    call_cost, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
     at_once = min(at_once, ROWS_AT_ONCE.get(model.device.type, at_once))
-    for group, shared in _groups(found, call):
-        prefix = group[0].ids[:shared]
-        group = sorted(
-            (prefix_tree.cut(shared) for prefix_tree in group),
-            key=lambda prefix_tree: -_size(prefix_tree),
-        )
-        waiting: list[list[PrefixTree]] = []
-        for batch in _batches(group, at_once, call):
-            is_full = len(prefix) + sum(map(_rows, [*waiting, batch])) > rows
-            if waiting and (is_full or not (prefix or not merge)):
-                yield BatchGroup(waiting, prefix)
-                waiting = []
-            waiting.append(batch)
-        yield BatchGroup(waiting, prefix)
+    for alike, length in _beginning_alike(trees, call_cost):
+        prefix = alike[0].ids[:length]
+        remaining = sorted((tree.without_prefix(length) for tree in alike), key=_negative_size)
+        batches: list[list[PrefixTree]] = []
+        for batch in _batches(remaining, at_once, call_cost):
+            is_full = len(prefix) + sum(map(_rows, [*batches, batch])) > rows
+            if batches and (is_full or (merge and not prefix)):
+                yield BatchGroup(batches, prefix)
+                batches = []
+            batches.append(batch)
+        yield BatchGroup(batches, prefix)
 
 
-def open_group(
+def group_executor(
     model: OpenedModel,
-    passages: Sequence[TokenRequest],
-    bundle: BatchGroup,
+    requests: Sequence[TokenRequest],
+    group: BatchGroup,
     donors: Collection[str],
     records: bool = False,
 ) -> tuple[GroupExecutor, dict[str, DonorRun]]:
-    """Return the executors of a bundle's batches, and the donors (of these names) beside them.
+    """Return what runs instructions on a group, and what runs the donors of these names beside it.
 
-    They keep keys and values for tokens to come if ``records``.
+    Args:
+        model: The model.
+        requests: All requests; the group names some of them by index.
+        group: The group.
+        donors: The names that plans inject.
+        records: Whether keys and values are recorded, for tokens that will follow.
     """
-    prefix = _prefix_walker(model, bundle.prefix)
-    executors = [_walker(model, batch, prefix, records) for batch in bundle.batches]
+    prefix = _prefix_executor(model, group.prefix)
+    executors = [_executor(model, batch, prefix, records) for batch in group.batches]
     return GroupExecutor(executors), {
-        name: _donor_run(model, passages, bundle, name) for name in donors
+        name: _donor_run(model, requests, group, name) for name in donors
     }
 
 
 def _donor_run(
-    model: OpenedModel, passages: Sequence[TokenRequest], bundle: BatchGroup, name: str
+    model: OpenedModel, requests: Sequence[TokenRequest], group: BatchGroup, name: str
 ) -> DonorRun:
-    """Return the executors of the donors of this name, batch by batch, and the rows that they give.
+    """Return what runs a group's donors of one name, batch by batch, and the rows that they give.
 
-    What all donors of the bundle begin with is a prefix of theirs.
+    A beginning that all these donor prompts share is a prefix of theirs, read once.
     """
     transplants = [
-        [passages[prefix_tree.passages[0]].transplants[name] for prefix_tree in batch]
-        for batch in bundle.batches
+        [requests[prefix_tree.requests[0]].transplants[name] for prefix_tree in batch]
+        for batch in group.batches
     ]
-    prompts = [
-        [chain(row, _donor(name, each)) for row, each in enumerate(batch)] for batch in transplants
+    batches = [
+        [chain(row, _donor_request(name, each)) for row, each in enumerate(batch)]
+        for batch in transplants
     ]
-    every = [prompt for batch in prompts for prompt in batch]
-    shared = _shared(every, rows_per_call(model))
-    before = _prefix_walker(model, every[0].ids[:shared])
+    trees = [tree for batch in batches for tree in batch]
+    shared = shared_length([tree.ids for tree in trees], min(tree.shareable for tree in trees))
+    shared = _prefix_length(shared, len(trees), rows_per_call(model))
+    prefix = _prefix_executor(model, trees[0].ids[:shared])
     executors = [
-        _walker(model, [prefix_tree.cut(shared) for prefix_tree in batch], before, records=False)
-        for batch in prompts
+        _executor(model, [tree.without_prefix(shared) for tree in batch], prefix, records=False)
+        for batch in batches
     ]
-    ahead, device = len(bundle.prefix), model.device
+    before, device = len(group.prefix), model.device
     return DonorRun(
-        GroupExecutor(executors), [splice(batch, shared, ahead, device) for batch in transplants]
+        GroupExecutor(executors), [splice(batch, shared, before, device) for batch in transplants]
     )
 
 
-def _donor(name: str, transplant: Transplant) -> TokenRequest:
-    """Return a donor prompt, of which the last token is current, as in any prompt."""
+def _donor_request(name: str, transplant: Transplant) -> TokenRequest:
+    """Return a donor prompt as a request; its last token is current, as in any prompt."""
     last = len(transplant.ids) - 1
     return TokenRequest(list(transplant.ids), range(last, last + 1), {name: transplant.mirrored()})
 
 
-def _prefix_walker(model: OpenedModel, ids: list[int]) -> Executor | None:
+def _prefix_executor(model: OpenedModel, ids: list[int]) -> Executor | None:
+    """Return what runs a prefix, of which no token is scored; None if it is empty."""
     if not ids:
         return None
     batch = first_batch([chain(0, TokenRequest(ids, range(0), {}))], model.device)
     return Executor(model, batch, records=True)
 
 
-def _walker(
+def _executor(
     model: OpenedModel, prefix_trees: Sequence[PrefixTree], prefix: Executor | None, records: bool
 ) -> Executor:
+    """Return what runs a batch of prefix trees, behind a prefix where there is one."""
     if prefix is None:
         return Executor(model, first_batch(prefix_trees, model.device), records=records)
-    return Executor(
-        model, following_batch(prefix.batch, prefix_trees), records=records, prefix=prefix
-    )
+    batch = following_batch(prefix.batch, prefix_trees)
+    return Executor(model, batch, records=records, prefix=prefix)
 
 
 def rows_per_call(model: OpenedModel) -> int:
     """Return about how many rows a layer could run in the time that a call of it costs anyway."""
-    return (
-        int(
-            PRODUCTS_PER_CALL.get(model.device.type, PRODUCTS_PER_CALL_ELSEWHERE)
-            / (24 * model.hidden**2)
-        )
-        + 1
-    )
+    products = PRODUCTS_PER_CALL.get(model.device.type, PRODUCTS_PER_CALL_ELSEWHERE)
+    return int(products / (24 * model.hidden**2)) + 1
 
 
-def _size(prefix_tree: PrefixTree) -> int:
-    return len(prefix_tree.ids)
+def _negative_size(prefix_tree: PrefixTree) -> int:
+    return -len(prefix_tree.ids)
 
 
 def _rows(batch: Sequence[PrefixTree]) -> int:
-    """Return the rows of a batch, the longest prefix tree of which comes first."""
-    return len(batch) * _size(batch[0])
+    """Return the rows of a batch, padding included; its longest prefix tree comes first."""
+    return len(batch) * len(batch[0].ids)
 
 
-def _batches(group: Sequence[PrefixTree], at_once: int, call: int) -> Iterator[list[PrefixTree]]:
-    """Yield prefix trees of like length, as many as one call of a block is to run."""
-    for begin, end in _cuts([_size(prefix_tree) for prefix_tree in group], call):
-        count = max(1, at_once // _size(group[begin]))
+def _parts(values: list[T], at: int) -> list[list[T]]:
+    """Return the values before an index and those from it on; only one list if one is empty."""
+    return [part for part in (values[:at], values[at:]) if part]
+
+
+def _batches(
+    prefix_trees: Sequence[PrefixTree], at_once: int, call_cost: int
+) -> Iterator[list[PrefixTree]]:
+    """Yield batches of prefix trees of like length, each with at most about ``at_once`` rows.
+
+    Args:
+        prefix_trees: The trees, the longest first.
+        at_once: The most rows of a batch; a longer tree makes a batch of its own.
+        call_cost: What one more call of a block costs, in rows.
+    """
+    for begin, end in _cuts([len(tree.ids) for tree in prefix_trees], call_cost):
+        count = max(1, at_once // len(prefix_trees[begin].ids))
         for at in range(begin, end, count):
-            yield list(group[at : min(at + count, end)])
+            yield list(prefix_trees[at : min(at + count, end)])
 
 
-def _parted(some: list[_T], at: int) -> list[list[_T]]:
-    return [part for part in (some[:at], some[at:]) if part]
+def _cuts(sizes: Sequence[int], call_cost: int) -> list[tuple[int, int]]:
+    """Cut descending sizes into runs (begin, end), each of which is padded to its first size.
 
-
-def _cuts(sizes: Sequence[int], call: int) -> list[tuple[int, int]]:
-    """Cut descending sizes into runs, so that padding and the calls for each run cost least."""
+    Fewer runs cost fewer calls, more runs less padding: their sum is made as small as it can be,
+    by dynamic programming from the end. Cuts are tried only where sizes change.
+    """
     bounds = [0, *(i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]), len(sizes)]
     best: dict[int, tuple[int, int]] = {len(sizes): (0, len(sizes))}  # cost from here on, next cut
     for at, begin in reversed(list(enumerate(bounds[:-1]))):
         best[begin] = min(
-            (call + (end - begin) * sizes[begin] + best[end][0], end) for end in bounds[at + 1 :]
+            (call_cost + (end - begin) * sizes[begin] + best[end][0], end)
+            for end in bounds[at + 1 :]
         )
     cuts, begin = [], 0
     while begin < len(sizes):
@@ -226,30 +249,33 @@ def _cuts(sizes: Sequence[int], call: int) -> list[tuple[int, int]]:
     return cuts
 
 
-def _groups(found: Sequence[PrefixTree], call: int) -> Iterator[tuple[list[PrefixTree], int]]:
-    """Yield groups, and how many rows each reads first, parted where a larger one shares less."""
-    group: list[PrefixTree] = []
+def _beginning_alike(
+    prefix_trees: Sequence[PrefixTree], call_cost: int
+) -> Iterator[tuple[list[PrefixTree], int]]:
+    """Yield runs of prefix trees that share a beginning, and how many of its rows to read once.
+
+    Reading s rows once for n trees saves s × (n − 1) rows. A tree that shares fewer tokens than
+    those before it joins them unless that would lose more than a call costs.
+
+    Args:
+        prefix_trees: The trees in the order of their tokens, so that those alike are neighbours.
+        call_cost: What one more call of a block costs, in rows.
+    """
+    alike: list[PrefixTree] = []
     shared = 0
-    for prefix_tree in found:
-        if group:
-            less = alike([group[-1].ids, prefix_tree.ids], min(shared, prefix_tree.common))
-            if shared * (len(group) - 1) - less * len(group) <= call:  # what parting them saves
-                group.append(prefix_tree)
-                shared = less
+    for tree in prefix_trees:
+        if alike:
+            fewer = shared_length([alike[-1].ids, tree.ids], min(shared, tree.shareable))
+            if shared * (len(alike) - 1) - fewer * len(alike) <= call_cost:
+                alike.append(tree)
+                shared = fewer
                 continue
-            yield group, _worth(shared, len(group), call)
-        group, shared = [prefix_tree], prefix_tree.common
-    if group:
-        yield group, _worth(shared, len(group), call)
+            yield alike, _prefix_length(shared, len(alike), call_cost)
+        alike, shared = [tree], tree.shareable
+    if alike:
+        yield alike, _prefix_length(shared, len(alike), call_cost)
 
 
-def _shared(found: Sequence[PrefixTree], call: int) -> int:
-    shared = alike(
-        [prefix_tree.ids for prefix_tree in found], min(prefix_tree.common for prefix_tree in found)
-    )
-    return _worth(shared, len(found), call)
-
-
-def _worth(shared: int, count: int, call: int) -> int:
-    """Return how many rows to read first: none where that saves less than it costs in calls."""
-    return shared if shared * (count - 1) >= call else 0
+def _prefix_length(shared: int, count: int, call_cost: int) -> int:
+    """Return how many rows to read once for so many trees: none if the calls cost more."""
+    return shared if shared * (count - 1) >= call_cost else 0

@@ -1,4 +1,4 @@
-"""Donors: whose states ``inject`` sets in place of a prompt's own.
+"""Donors: prompts whose states ``inject`` sets in place of those of a request.
 
 Paper A (arXiv 2409.03621), section 5: the states of one country's tokens, set at depth k to those
 of another country's in another prompt. Spans of several tokens are aligned at their last token,
@@ -16,7 +16,7 @@ from impasto.run.batching.padding import padded
 from impasto.run.batching.request import Transplant
 from impasto.run.batching.tokenisation import Prompt, Reader
 from impasto.run.execute.executor import Splice
-from impasto.run.inputs import asked_prompt, asked_span
+from impasto.run.inputs import checked_prompt, checked_span
 
 Span = str | tuple[int, int]
 
@@ -37,11 +37,11 @@ class Donor:
     target_span: Span
 
     def __post_init__(self) -> None:
-        """Refuse what is no prompt and what is no span."""
+        """Check the prompt and the spans; raise UserError for what is none."""
         given = {
-            "prompt": asked_prompt(self.prompt, "a donor's prompt"),
-            "donor_span": asked_span(self.donor_span, "donor_span"),
-            "target_span": asked_span(self.target_span, "target_span"),
+            "prompt": checked_prompt(self.prompt, "a donor's prompt"),
+            "donor_span": checked_span(self.donor_span, "donor_span"),
+            "target_span": checked_span(self.target_span, "target_span"),
         }
         for name, value in given.items():
             object.__setattr__(self, name, value)
@@ -53,24 +53,31 @@ Donors = Mapping[str, Donor] | Sequence[Mapping[str, Donor]] | None
 def donors_by_request(
     donors: Donors, count: int, plans: Sequence[Plan]
 ) -> list[Mapping[str, Donor]]:
-    """Return one mapping for each request, once all that the plans inject is bound.
+    """Return one mapping from names to donors for each request.
+
+    Args:
+        donors: As the caller gives them: one mapping for all requests, or one for each.
+        count: How many requests there are.
+        plans: The plans, for which every name that they inject must be bound.
 
     Raises:
         UserError: when a name that a plan injects is bound to no donor.
     """
     if donors is None or isinstance(donors, Mapping):
-        each: list[Mapping[str, Donor]] = [donors or {}] * count
+        by_request: list[Mapping[str, Donor]] = [donors or {}] * count
     elif isinstance(donors, Sequence) and all(isinstance(bound, Mapping) for bound in donors):
-        each = list(donors)
+        by_request = list(donors)
     else:
         raise UserError(
             f"donors is a mapping such as {{'donor': Donor(prompt, donor_span, target_span)}}, or "
             f"a list with one for each request, not {shown(donors)}"
         )
-    if len(each) != count:
-        raise UserError(f"{len(each)} mappings of donors for {count} requests; give one for each")
+    if len(by_request) != count:
+        raise UserError(
+            f"{len(by_request)} mappings of donors for {count} requests; give one for each"
+        )
     for name in dict.fromkeys(name for plan in plans for name in plan.injections):
-        for row, mapping in enumerate(each):
+        for row, mapping in enumerate(by_request):
             if name not in mapping:
                 known = ", ".join(map(repr, mapping)) or "none"
                 raise UserError(
@@ -82,16 +89,16 @@ def donors_by_request(
                     f"{name} is bound to {shown(mapping[name])}, which is no donor; write "
                     f"{{{name!r}: Donor(prompt, donor_span, target_span)}}"
                 )
-    return each
+    return by_request
 
 
 def read_donor(reader: Reader, donor: Donor, prompt: Prompt, read: range) -> Transplant:
-    """Find a donor's spans.
+    """Return a donor's token ids, and which of them give their states to which of a request's.
 
     Args:
         reader: Reads text.
         donor: The donor.
-        prompt: The request that its target span lies in.
+        prompt: The request's prompt, in which the target span lies.
         read: The tokens of the request that the model reads. Targets outside fall away.
 
     Raises:
@@ -99,24 +106,24 @@ def read_donor(reader: Reader, donor: Donor, prompt: Prompt, read: range) -> Tra
     """
     source = reader.find(donor.prompt, donor.donor_span, "the donor span")
     target = reader.find(prompt, donor.target_span, "the target span")
-    width = min(len(source), len(target))
-    pairs = zip(source[-width:], target[-width:], strict=True)
+    count = min(len(source), len(target))
+    pairs = zip(source[-count:], target[-count:], strict=True)
     rows = tuple((given, row - read.start) for given, row in pairs if row in read)
     return Transplant(tuple(reader.prompt(donor.prompt)), rows)
 
 
 def splice(
-    transplants: Sequence[Transplant], donor_shared: int, shared: int, device: torch.device
+    transplants: Sequence[Transplant], donor_prefix: int, prefix: int, device: torch.device
 ) -> Splice:
-    """Return the rows of a batch that donors replace.
+    """Return the rows of a batch that donors replace, and those of the donors that replace them.
 
     Args:
         transplants: One for each sequence.
-        donor_shared: How many leading tokens the donors read together.
-        shared: The same of the batch.
+        donor_prefix: How many leading tokens of all donors are read apart, as a prefix.
+        prefix: How many leading tokens of all sequences of the batch are.
         device: Where the indices go.
     """
-    targets = [[row - shared for _, row in t.rows] for t in transplants]
-    sources = [[given - donor_shared for given, _ in t.rows] for t in transplants]
+    targets = [[target - prefix for _, target in t.rows] for t in transplants]
+    sources = [[source - donor_prefix for source, _ in t.rows] for t in transplants]
     (target, _), (source, _) = (padded(rows, -1, device) for rows in (targets, sources))
     return Splice(target.clamp(min=0), source.clamp(min=0), is_real=target >= 0)

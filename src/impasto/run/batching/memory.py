@@ -1,7 +1,11 @@
-"""How much memory a batch may take, and how many rows that is."""
+"""How much memory a batch may take, how many rows that is, and the queue of what fits.
+
+Estimates can be wrong, and others use the same memory: where it runs out all the same, the queue
+runs the batch again in two halves, so nothing is lost but time.
+"""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import psutil
@@ -10,18 +14,18 @@ import torch
 from impasto.error import UserError
 from impasto.model.checks.failing import is_out_of_memory
 from impasto.model.decoder import OpenedModel
-from impasto.run.batching.batches import BatchGroup, bundles
+from impasto.run.batching.batches import BatchGroup, batch_groups
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.frames import NUMBERS_OF_A_MASK, makes_no_large_masks
 from impasto.run.execute.plan_tree import Node
-from impasto.run.inputs import asked_memory
+from impasto.run.inputs import checked_memory
 from impasto.run.tuning import SHARE_OF_FREE_MEMORY
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_bytes(text: str) -> int:
-    """Read an amount of memory: ``8GiB``, ``512M``, a number of bytes.
+    """Return the bytes of an amount of memory: ``8GiB``, ``512M``, a number of bytes.
 
     Raises:
         UserError: when it is none.
@@ -38,7 +42,7 @@ def parse_bytes(text: str) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return how much memory may be taken where nobody says: half of what is free there."""
+    """Return the bytes that may be taken where the caller does not say: half of the free ones."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
@@ -47,90 +51,92 @@ def free_bytes(device: torch.device) -> int:
 
 
 def allowed_bytes(memory: int | None, device: torch.device) -> int:
-    """Return how much memory a batch may take: what the caller said, else half of what is free.
+    """Return the bytes that a batch may take: as the caller says, else half of the free ones.
 
     Raises:
-        UserError: when what the caller said is no number of bytes.
+        UserError: when the caller gives no number of bytes.
     """
-    asked = asked_memory(memory)
-    return free_bytes(device) if asked is None else asked
+    checked = checked_memory(memory)
+    return free_bytes(device) if checked is None else checked
 
 
-def bytes_per_row(model: OpenedModel, tree: Node, width: int) -> int:
-    """Estimate the most memory that a row of a batch takes while a tree runs on it.
+def bytes_per_row(model: OpenedModel, tree: Node, keys: int) -> int:
+    """Estimate the most bytes that a row of a batch takes while a plan tree runs on it.
 
-    States of a row are kept where plans part and it may stand there twice, earlier and current; one
-    block works on it (its MLP's inner units, its mask and, in eager attention, its scores against
-    ``width`` keys). A mask that would be too large is not made where the model's rule allows that.
+    The states of a row wait where plans part, and it may stand there twice, earlier and current;
+    one block works on it (its MLP's inner units, its mask and, in eager attention, its scores
+    against so many ``keys``). A mask that would be too large is not made where the model's rule
+    allows that.
     """
     config = model.hf.config.get_text_config(decoder=True)
     inner = getattr(config, "intermediate_size", None) or 4 * model.hidden
     numbers = 2 * (8 * model.hidden + 3 * inner)
     heads = config.num_attention_heads if config._attn_implementation == "eager" else 1
-    masked = width
-    if width * width > NUMBERS_OF_A_MASK and makes_no_large_masks(model, width):
-        masked = NUMBERS_OF_A_MASK // width
-    worked_on = numbers * model.hf.dtype.itemsize + 2 * masked * (1 + 4 * heads)
-    return kept_per_row(model, tree) + worked_on
+    masked = keys
+    if keys * keys > NUMBERS_OF_A_MASK and makes_no_large_masks(model, keys):
+        masked = NUMBERS_OF_A_MASK // keys
+    in_a_block = numbers * model.hf.dtype.itemsize + 2 * masked * (1 + 4 * heads)
+    return waiting_bytes_per_row(model, tree) + in_a_block
 
 
-def kept_per_row(model: OpenedModel, tree: Node) -> int:
-    """Return how much of that is states that wait, of rows in other batches too."""
+def waiting_bytes_per_row(model: OpenedModel, tree: Node) -> int:
+    """Return the bytes of :func:`bytes_per_row` that also rows of waiting batches take: states."""
     return 2 * (tree.forks + 1) * model.hidden * model.hf.dtype.itemsize
 
 
-def peak_bytes(model: OpenedModel, tree: Node, bundles: Sequence[BatchGroup], each: int) -> int:
-    """Estimate the most memory that bundles take, at ``each`` bytes a row of a batch."""
-    kept = kept_per_row(model, tree)
-    return max((b.rows * kept + b.widest * (each - kept) for b in bundles), default=0)
+def peak_bytes(model: OpenedModel, tree: Node, groups: Sequence[BatchGroup], row_bytes: int) -> int:
+    """Estimate the most memory that any of the groups takes, at so many bytes a row of a batch."""
+    waiting = waiting_bytes_per_row(model, tree)
+    working = row_bytes - waiting
+    return max((g.rows * waiting + g.rows_at_once * working for g in groups), default=0)
 
 
-def fitting(
+def fitting_groups(
     model: OpenedModel,
     tree: Node,
-    passages: Sequence[TokenRequest],
+    requests: Sequence[TokenRequest],
     memory: int | None,
     merge: bool = True,
 ) -> "Queue[BatchGroup]":
-    """Return the bundles of some passages, each small enough for an amount of memory.
+    """Return the batch groups of some requests, each small enough for an amount of memory.
 
     Args:
         model: The model.
         tree: The plans that will run.
-        passages: The passages.
-        memory: Bytes; None for what is free.
-        merge: Whether passages may share rows.
+        requests: The requests.
+        memory: Bytes; None for half of the free ones.
+        merge: Whether requests may share rows.
 
     Raises:
-        UserError: when a bundle of one prefix tree does not fit.
+        UserError: when a single prefix tree does not fit.
     """
     memory = allowed_bytes(memory, model.device)
-    width = max((len(passage.ids) for passage in passages), default=1)
-    each = bytes_per_row(model, tree, 2 * width)
-    found = list(bundles(model, passages, max(memory // each, 1), merge))
-    for bundle in found:
-        if len(bundle.prefix_trees) == 1 and bundle.rows * each > memory:
-            raise UserError(_too_large(bundle.rows, each, memory))
-    return Queue(found, each)
+    longest = max((len(request.ids) for request in requests), default=1)
+    row_bytes = bytes_per_row(model, tree, 2 * longest)
+    groups = list(batch_groups(model, requests, max(memory // row_bytes, 1), merge))
+    for group in groups:
+        if len(group.prefix_trees) == 1 and group.rows * row_bytes > memory:
+            raise UserError(_too_large(group.rows, row_bytes, memory))
+    return Queue(groups, row_bytes)
 
 
 @runtime_checkable
-class Waits(Protocol):
-    """Rows that run at once, and that can be cut in two."""
+class Divisible(Protocol):
+    """Rows that run at once, and that can be cut in two: a batch, or a group of batches."""
 
     @property
     def rows(self) -> int: ...  # noqa: D102
     def halves(self) -> list[Any]: ...  # noqa: D102
 
 
-B = TypeVar("B", bound=Waits)
+B = TypeVar("B", bound=Divisible)
 
 
 class Queue(Generic[B]):
-    """Bundles that wait to be run, and that are cut where memory runs out all the same."""
+    """Batches, or groups of them, that wait to run; those that memory runs out for are halved."""
 
     def __init__(self, waiting: list[B], bytes_per_row: int) -> None:
-        self.rows = sum(bundle.rows for bundle in waiting)
+        self.rows = sum(batch.rows for batch in waiting)
         self.bytes_per_row = bytes_per_row
         self._waiting = waiting[::-1]
 
@@ -138,8 +144,8 @@ class Queue(Generic[B]):
         while self._waiting:
             yield self._waiting.pop()
 
-    def failed(self, bundle: B, error: BaseException) -> None:
-        """Put the halves of a bundle in its place, if it failed for want of memory.
+    def failed(self, batch: B, error: BaseException) -> None:
+        """Put the halves of a batch that failed for want of memory at the front of the queue.
 
         Raises:
             UserError: when it cannot be cut.
@@ -147,29 +153,41 @@ class Queue(Generic[B]):
         """
         if not is_out_of_memory(error):
             raise error
-        halves = bundle.halves()
+        halves = batch.halves()
         if len(halves) == 1:
-            raise UserError(_too_large(bundle.rows, self.bytes_per_row, None)) from None
+            raise UserError(_too_large(batch.rows, self.bytes_per_row, None)) from None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         warnings.warn(
-            f"out of memory with {bundle.rows} rows at once: unfinished on with half of them, from "
-            "where this batch began; nothing is lost",
+            f"out of memory with {batch.rows} rows at once: this batch runs again from its "
+            "beginning, with half of them at a time; nothing is lost",
             stacklevel=2,
         )
         self._waiting += halves[::-1]
 
 
-def _too_large(rows: int, each: int, memory: int | None) -> str:
+class Meter:
+    """Reports the share of some work that is done, 0 to 1."""
+
+    def __init__(self, report: Callable[[float], None], total: int) -> None:
+        self._report, self._total, self._done = report, max(total, 1), 0
+
+    def add(self, work: int) -> None:
+        """Count some work as done, and report."""
+        self._done += work
+        self._report(min(1.0, self._done / self._total))
+
+
+def _too_large(rows: int, row_bytes: int, memory: int | None) -> str:
     given = "" if memory is None else f", and {readable(memory)} may be used"
     return (
-        f"a batch of one sequence of {rows} tokens needs about {readable(rows * each)}{given}; "
-        "allow more memory, shorten the text, run fewer plans at once, or load the model in half "
-        "precision"
+        f"a batch of one sequence of {rows} tokens needs about {readable(rows * row_bytes)}"
+        f"{given}; allow more memory, shorten the text, run fewer plans at once, or load the model "
+        "in half precision"
     )
 
 
 def readable(amount: int) -> str:
-    """Return an amount of memory as people write it."""
+    """Return a number of bytes as people write it, in powers of 1024."""
     unit = next((u for u in ("T", "G", "M", "K") if amount >= _UNITS[u]), "")
     return f"{amount / _UNITS[unit]:.1f} {unit}iB" if unit else f"{amount:.0f} bytes"

@@ -1,4 +1,4 @@
-"""Rows of unequal length as one tensor."""
+"""Lists of unequal length as one padded tensor."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 def padded(
-    rows: Sequence[Sequence[int]], fill: int, device: torch.device
-) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"]]:
-    """Return rows of whole numbers, padded on the right, and where they are no padding.
+    lists: Sequence[Sequence[int]], fill: int, device: torch.device
+) -> tuple[Int[Tensor, "batch longest"], Bool[Tensor, "batch longest"]]:
+    """Return whole numbers as one tensor, padded on the right, and where it is not padding.
 
     Args:
-        rows: One for each of the batch, at least one; the longest is as wide as the result.
-        fill: What stands behind the shorter ones.
+        lists: One for each sequence of the batch, at least one.
+        fill: What pads the shorter ones.
         device: Where both tensors go.
     """
-    counts = np.array([len(row) for row in rows])
-    filled = np.full((len(rows), counts.max()), fill)
-    for into, row in zip(filled, rows, strict=True):
-        into[: len(row)] = row
+    counts = np.array([len(values) for values in lists])
+    filled = np.full((len(lists), counts.max()), fill)
+    for row, values in zip(filled, lists, strict=True):
+        row[: len(values)] = values
     is_real = np.arange(counts.max()) < counts[:, None]
     return torch.from_numpy(filled).to(device), torch.from_numpy(is_real).to(device)

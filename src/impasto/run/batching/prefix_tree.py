@@ -1,11 +1,11 @@
-"""Passages that begin alike, merged: every distinct beginning is one row.
+"""Requests that begin alike, merged into trees of tokens: every distinct beginning is one row.
 
 The answers to a question share its text, so their tokens form a tree. A prefix tree is read as one
-sequence of rows in which each row sees its ancestors and itself, which is what it would have seen
-in its own passage. Nothing else has to know: a passage alone is a prefix tree without branches.
+sequence of rows in which each row sees its ancestors and itself, as it would in its own request.
+Nothing else has to know: a request alone is a prefix tree without branches.
 
-Rows stand in the order of a walk that goes down first: behind a row come all its descendants, then
-the next branch. So where they end says who sees whom.
+Rows stand in depth-first order: a row is followed by all its descendants, and then by the next
+branch. So where the descendants of each row end says which row sees which.
 """
 
 from array import array
@@ -17,49 +17,51 @@ from impasto.run.batching.request import TokenRequest
 
 @dataclass(slots=True)
 class PrefixTree:
-    """Passages merged.
+    """Requests merged into one tree; rows in depth-first order.
 
     Attributes:
         ids: The token of each row.
-        parents: The row before it; −1 where it is the first.
-        depths: How many rows of this prefix tree come before it.
+        parents: The row before it in its request; −1 where it is the first.
+        depths: How many rows of this tree come before it in its request.
         scored: The rows after which predictions are wanted.
-        passages: The passages (by index) that are in here.
-        predictions: For each of them, where its predictions stand in ``scored``.
-        common: How many leading rows may be cut off.
+        requests: The requests (by index) in this tree.
+        predictions: For each of these requests, its scored rows, by index in ``scored``.
+        shareable: How many leading rows may be read apart from the rest, as a prefix.
     """
 
     ids: list[int] = field(default_factory=list)
     parents: "array[int]" = field(default_factory=lambda: array("q"))
     depths: "array[int]" = field(default_factory=lambda: array("q"))
     scored: list[int] = field(default_factory=list)
-    passages: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
     predictions: list[list[int]] = field(default_factory=list)
-    common: int = 0
-    _path: "array[int]" = field(default_factory=lambda: array("q"))  # the last passage's rows
-    _last: list[int] = field(default_factory=list)
-    _asked: dict[int, int] = field(default_factory=dict)
+    shareable: int = 0
+    _path: "array[int]" = field(default_factory=lambda: array("q"))  # rows of the last request
+    _last: list[int] = field(default_factory=list)  # its token ids
+    _index_of: dict[int, int] = field(default_factory=dict)  # of each scored row in ``scored``
 
-    def add(self, index: int, passage: TokenRequest) -> None:
-        """Take in a passage; what it shares with the one before it, it shares."""
-        shared = alike([self._last, passage.ids], len(passage.ids)) if self._path else 0
-        first, count = len(self.ids), len(passage.ids) - shared
+    def add(self, index: int, request: TokenRequest) -> None:
+        """Add a request; the beginning that it shares with the last one adds no rows."""
+        shared = shared_length([self._last, request.ids], len(request.ids)) if self._path else 0
+        first, count = len(self.ids), len(request.ids) - shared
         path = self._path = self._path[:shared] + array("q", range(first, first + count))
-        self._last = passage.ids
-        self.ids += passage.ids[shared:]
+        self._last = request.ids
+        self.ids += request.ids[shared:]
         self.parents += array("q", [path[shared - 1] if shared else -1] * bool(count))
         self.parents += array("q", range(first, first + count - 1))
         self.depths += array("q", range(shared, shared + count))
-        for asked in passage.scored:
-            if path[asked] not in self._asked:
-                self._asked[path[asked]] = len(self.scored)
-                self.scored.append(path[asked])
-        self.common = min(passage.common, self.common) if self.passages else passage.common
-        self.passages.append(index)
-        self.predictions.append([self._asked[path[asked]] for asked in passage.scored])
+        rows = [path[token] for token in request.scored]
+        for row in rows:
+            if row not in self._index_of:
+                self._index_of[row] = len(self.scored)
+                self.scored.append(row)
+        shareable = request.shareable
+        self.shareable = min(shareable, self.shareable) if self.requests else shareable
+        self.requests.append(index)
+        self.predictions.append([self._index_of[row] for row in rows])
 
-    def cut(self, length: int) -> "PrefixTree":
-        """Return the prefix tree without its first rows, which all its passages share."""
+    def without_prefix(self, length: int) -> "PrefixTree":
+        """Return the tree without so many leading rows, which all its requests share."""
         return replace(
             self,
             ids=self.ids[length:],
@@ -84,44 +86,50 @@ class PrefixTree:
         return ends
 
 
-def chain(index: int, passage: TokenRequest) -> PrefixTree:
-    """Return a passage as a prefix tree of its own."""
+def chain(index: int, request: TokenRequest) -> PrefixTree:
+    """Return a request as a prefix tree of its own."""
     prefix_tree = PrefixTree()
-    prefix_tree.add(index, passage)
+    prefix_tree.add(index, request)
     return prefix_tree
 
 
-def prefix_trees(passages: Sequence[TokenRequest], width: int, most: int) -> Iterator[PrefixTree]:
-    """Merge passages, in the order of their tokens, as long as that costs less than it saves.
+def prefix_trees(
+    requests: Sequence[TokenRequest], hidden: int, most_rows: int
+) -> Iterator[PrefixTree]:
+    """Merge requests, in the order of their tokens, as long as that costs less than it saves.
 
-    A row costs its share of the layer's weights, and attention over all rows of its prefix tree, seen or
-    not: n rows cost about n + n² / (6 · width) for states of ``width`` units. No prefix tree of several
-    passages has more than ``most`` rows.
+    A row costs its share of the layer's weights, and attention over all rows of its prefix tree,
+    whether it sees them or not: n rows cost about n + n² / (6 · hidden).
+
+    Args:
+        requests: The requests.
+        hidden: The units of a hidden state.
+        most_rows: The most rows of a tree of several requests.
     """
 
     def cost(rows: int) -> float:
-        return rows + rows * rows / (6 * width)
+        return rows + rows * rows / (6 * hidden)
 
     prefix_tree: PrefixTree | None = None
-    last = passages[0] if passages else None
-    for index in sorted(range(len(passages)), key=lambda index: passages[index].ids):
-        passage = passages[index]
+    last = requests[0] if requests else None
+    for index in sorted(range(len(requests)), key=lambda index: requests[index].ids):
+        request = requests[index]
         if prefix_tree is not None and last is not None:
-            shared = alike([last.ids, passage.ids], len(passage.ids))
-            merged = len(prefix_tree.ids) + len(passage.ids) - shared
-            apart = cost(len(prefix_tree.ids)) + cost(len(passage.ids))
-            if merged <= most and cost(merged) < apart and passage.may_share(last, shared):
-                prefix_tree.add(index, passage)
-                last = passage
+            shared = shared_length([last.ids, request.ids], len(request.ids))
+            merged = len(prefix_tree.ids) + len(request.ids) - shared
+            apart = cost(len(prefix_tree.ids)) + cost(len(request.ids))
+            if merged <= most_rows and cost(merged) < apart and request.may_share(last, shared):
+                prefix_tree.add(index, request)
+                last = request
                 continue
             yield prefix_tree
-        prefix_tree, last = chain(index, passage), passage
+        prefix_tree, last = chain(index, request), request
     if prefix_tree is not None:
         yield prefix_tree
 
 
-def alike(sequences: Sequence[Sequence[int]], most: int) -> int:
-    """Return how many leading tokens, ``most`` at the most, all sequences share."""
+def shared_length(sequences: Sequence[Sequence[int]], most: int) -> int:
+    """Return how many leading tokens all sequences share, counted up to ``most``."""
     first, count = sequences[0], min(most, *map(len, sequences))
     for other in sequences[1:]:
         if first[:count] != other[:count]:

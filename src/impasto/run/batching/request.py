@@ -1,4 +1,4 @@
-"""What one request makes the model read, as values."""
+"""What one request makes the model read, as values: token ids, scored tokens, injected states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,33 +6,45 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Transplant:
-    """A donor read: its tokens, and which of its rows go to which rows of the request."""
+    """A donor's token ids, and which of its tokens give their states to which of a request's.
+
+    Attributes:
+        ids: The donor prompt's token ids.
+        rows: Pairs of indices: a token of the donor, the token of the request that it replaces.
+    """
 
     ids: tuple[int, ...]
-    rows: tuple[tuple[int, int], ...]  # (donor's row, request's row)
+    rows: tuple[tuple[int, int], ...]
 
     def mirrored(self) -> "Transplant":
-        """Return the same with the donor's rows in the place of the request's."""
+        """Return a transplant of the same donor tokens into the donor itself."""
         return Transplant(self.ids, tuple((source, source) for source, _ in self.rows))
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """Tokens to read, the rows after which predictions are wanted, and what is injected."""
+    """Token ids to read, the tokens whose successors are predicted, and what is injected by name.
+
+    Attributes:
+        ids: The token ids.
+        scored: The tokens (by index) whose successors are predicted.
+        transplants: The donors' states that replace some of its tokens', by the name in the plan.
+    """
 
     ids: list[int]
     scored: range
     transplants: Mapping[str, Transplant]
 
     @property
-    def common(self) -> int:
-        """How many leading tokens may be read before the rest, for many passages at once."""
+    def shareable(self) -> int:
+        """How many leading tokens may be read apart from the rest: none scored, none replaced."""
         return min([self.scored.start, *self._targets])
 
     @property
     def _targets(self) -> list[int]:
-        return [row for t in self.transplants.values() for _, row in t.rows]
+        return [target for t in self.transplants.values() for _, target in t.rows]
 
     def may_share(self, other: "TokenRequest", length: int) -> bool:
-        """Whether the first ``length`` tokens, alike in both, are edited alike as well."""
-        return self.transplants == other.transplants and all(row < length for row in self._targets)
+        """Whether the first ``length`` tokens, alike in both, also get the same states injected."""
+        is_inside = all(target < length for target in self._targets)
+        return self.transplants == other.transplants and is_inside

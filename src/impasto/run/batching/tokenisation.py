@@ -1,4 +1,4 @@
-"""Text and token ids, as lm-evaluation-harness turns one into the other.
+"""Text to token ids and back, as lm-evaluation-harness does it.
 
 The rules are those of lm-eval 0.4.13 for causal models: the tokenizer's own special tokens, no
 second BOS, spaces between context and continuation counted to the continuation, a prefix token
@@ -9,6 +9,7 @@ lm-eval reads them as text: its contexts then end in an end-of-sequence token. A
 not, unless the caller asks for lm-eval's own reading, which its tasks need to get its numbers.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,18 +21,18 @@ from impasto.error import UserError
 Prompt = str | Sequence[int]
 PROBES = ("a", "The", "1", "\u4e00")  # texts that show what a tokenizer puts around any text
 MOST_PROBES = 1000
-TOLD = 40  # characters of a context's end that an error shows
+SHOWN = 40  # characters of a context's end that an error shows
 
 
 @dataclass(frozen=True, slots=True)
 class TextOptions:
-    """How texts are read where the model and its tokenizer are not to decide it.
+    """How texts are read, where a user does not leave it to the model and its tokenizer.
 
     They mean what lm-eval's `HFLM` means by model arguments of these names.
 
     Attributes:
-        max_length: The most tokens of a request; what is longer loses its left end when it is
-            scored or asked by a task. None: as many as the model has positions.
+        max_length: The most tokens of a request; a longer one loses its left end when it is
+            scored, or comes from a task. None: as many as the model has positions.
         add_bos_token: Whether texts get the tokenizer's special tokens. None: as the tokenizer
             does it.
     """
@@ -69,12 +70,12 @@ class TextOptions:
         return self.max_length
 
 
-AS_GIVEN = TextOptions()  # by the model and its tokenizer
+AS_GIVEN = TextOptions()  # as the model and its tokenizer decide
 
 
 @contextmanager
 def naming_request(number: int) -> Iterator[None]:
-    """Have a user's mistake in the block say in which request it was."""
+    """Return a context in which a user's mistake says in which request it was made."""
     try:
         yield
     except UserError as error:
@@ -84,13 +85,13 @@ def naming_request(number: int) -> Iterator[None]:
 def appended_tokens(tokenizer: Any, add_bos_token: bool | None = None) -> tuple[int, ...]:
     """Return the special tokens that a tokenizer puts behind every text.
 
-    They are told by what it does to a probe text with and without its special tokens.
+    They are found by reading a probe text with and without special tokens.
     """
     if tokenizer is None or add_bos_token is False:
         return ()
     for probe in _probes(tokenizer):
         plain = tokenizer.encode(probe, add_special_tokens=False)
-        if not plain:  # it knows nothing of this probe
+        if not plain:  # the tokenizer knows nothing of this probe
             continue
         whole = tokenizer.encode(probe)
         for start in range(len(whole) - len(plain) + 1):
@@ -108,7 +109,7 @@ AS_LM_EVAL = (
 
 
 def appending_notice(tokenizer: Any, appended: Sequence[int], *rules: str) -> str:
-    """Say that a tokenizer appends special tokens, and by which rules they are read."""
+    """Return a sentence that a tokenizer appends special tokens, and by which rules."""
     names = " ".join(map(str, tokenizer.convert_ids_to_tokens(list(appended))))
     return "; ".join([f"the tokenizer puts {names} behind every text", *rules])
 
@@ -132,7 +133,7 @@ class Reader:
     keeps_appended: bool = False
 
     def prompt(self, prompt: Prompt, as_lm_eval: bool = False) -> list[int]:
-        """Return a prompt's token ids; `as_lm_eval` as lm-eval reads a prompt to go on with."""
+        """Return a prompt's token ids; `as_lm_eval` as lm-eval reads a prompt to continue."""
         if not isinstance(prompt, str):
             ids = self._checked(prompt)
         elif as_lm_eval:
@@ -173,7 +174,7 @@ class Reader:
         return first, second
 
     def fitted(self, context: list[int], continuation: list[int]) -> tuple[list[int], range]:
-        """Return what the model reads of a pair, and the rows that predict its continuation."""
+        """Return the token ids that the model reads of a pair, and which of them are scored."""
         limit = self.max_positions
         whole = context + continuation
         if limit is not None and len(continuation) > limit:
@@ -211,12 +212,12 @@ class Reader:
         end = begin + len(span)
         special = self._special(prompt, self._bos_text)
         offsets = tokenizer(prompt, return_offsets_mapping=True, **special)
-        hit = [
+        rows = [
             row
             for row, (left, right) in enumerate(offsets["offset_mapping"])
             if left < end and right > begin and right > left
         ]
-        return range(hit[0], hit[-1] + 1)
+        return range(rows[0], rows[-1] + 1)
 
     def _range(self, prompt: Prompt, span: tuple[int, int], what: str) -> range:
         length = len(self.prompt(prompt))
@@ -248,8 +249,20 @@ class Reader:
             return ()
         return appended_tokens(self.tokenizer, self.add_bos_token)
 
+    def warn_of_appended(self, prompts: Sequence[Prompt]) -> bool:
+        """Warn of special tokens that the tokenizer appends, if any prompt is a text.
+
+        Return whether one is: then the user knows, and need not be warned again.
+        """
+        if not any(isinstance(prompt, str) for prompt in prompts):
+            return False
+        if self.tokenizer is not None and self.appended:
+            notice = appending_notice(self.tokenizer, self.appended, LEFT_OUT)
+            warnings.warn(notice, stacklevel=5)  # who called the method of the model
+        return True
+
     def _encode_open(self, text: str) -> list[int]:
-        """Return the token ids of a text that goes on: without what is appended to whole texts."""
+        """Return the token ids of a text to continue: without what is appended to whole texts."""
         ids, count = self._encode(text, self._bos_text), len(self.appended)
         is_closed = count and tuple(ids[-count:]) == self.appended
         return ids[:-count] if is_closed and self._special_are_added(text) else ids
@@ -280,8 +293,8 @@ class Reader:
 
     def _prefix(self) -> int | None:
         tokenizer = self._needed("an empty context")
-        found = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-        return next((int(token) for token in found if token is not None), None)
+        tokens = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        return next((int(token) for token in tokens if token is not None), None)
 
     def prefix_token(self) -> int:
         """Return the token that stands in for an empty context: BOS, else end of sequence."""
@@ -306,7 +319,7 @@ class Reader:
 
 
 def _probes(tokenizer: Any) -> Iterator[str]:
-    """Yield texts to try a tokenizer on: at last those of its own vocabulary, as it may be tiny."""
+    """Yield texts to try a tokenizer on; its own vocabulary comes last, for it may be tiny."""
     yield from PROBES
     special = set(tokenizer.all_special_ids)
     for token in range(min(len(tokenizer), MOST_PROBES)):
@@ -315,15 +328,15 @@ def _probes(tokenizer: Any) -> Iterator[str]:
 
 
 def _without_token(context: Prompt, continuation: Prompt, tokens: int) -> str:
-    """Say why a continuation has no token to score, and what would be right."""
-    told = f"the continuation {continuation!r} has no token to score"
+    """Return why a continuation has no token to score, and what would be right."""
+    wrong = f"the continuation {continuation!r} has no token to score"
     if not isinstance(context, str) or not continuation:
-        return f"{told}; it needs at least one"
+        return f"{wrong}; it needs at least one"
     if not context:
-        return f"{told}: it is the prefix token itself, which stands before an empty context"
-    end = context if len(context) <= TOLD else "…" + context[-TOLD:]
+        return f"{wrong}: it is the prefix token itself, which stands before an empty context"
+    end = context if len(context) <= SHOWN else "…" + context[-SHOWN:]
     return (
-        f"{told}: it merges into its context {end!r}, and together they have no more tokens than "
+        f"{wrong}: it merges into its context {end!r}, and together they have no more tokens than "
         f"the context alone ({tokens}). Begin the continuation with a space (in a task file of "
         'lm-eval: target_delimiter: " "), or give both as token ids'
     )

@@ -2,8 +2,8 @@
 
 The bare model reads a text (:mod:`impasto.run.checks.texts`) by its own forward, without a cache;
 that is the truth. Then the engine reads it under the identity plan in every way in which it reads
-texts (:mod:`impasto.run.checks.ways`), and must find the same. What the text is too short to show
-is told apart, as not checked.
+texts (:mod:`impasto.run.checks.ways`), and must give the same. What the text is too short to show
+is listed as not checked.
 """
 
 from typing import NamedTuple
@@ -21,14 +21,14 @@ from impasto.run.checks.ways import WAYS
 
 
 class Checked(NamedTuple):
-    """What the check found.
+    """What was checked of a model.
 
     Attributes:
-        found: Each claim, with the largest relative difference.
+        claims: Each claim, with the largest relative difference.
         not_checked: What the texts were too short to show.
     """
 
-    found: list[tuple[str, float]]
+    claims: list[tuple[str, float]]
     not_checked: list[str]
 
 
@@ -42,12 +42,12 @@ def check_decoder(model: OpenedModel) -> Checked:
     name, lengths = type(model.hf).__name__, lengths_of(model)
     with failing(name, f"reads {lengths.tokens} tokens"):
         texts = read_texts(model, lengths.tokens)
-    with failing(name, "is told positions"):
+    with failing(name, "is given positions"):
         settle_positions(model, texts.long.ids)
     with failing(name, "calls its blocks one by one"):
         apart = check_blocks(model, texts.long)
     tokens = f"({lengths.tokens} tokens)"
-    found = [
+    claims = [
         (f"the identity plan gives the model's own logits {tokens}", apart.logits),
         ("a block without attention and MLP returns its input", apart.silence),
         (f"a block is its two parts ({apart.wiring})", apart.parts),
@@ -57,11 +57,11 @@ def check_decoder(model: OpenedModel) -> Checked:
             pairs = way.read(model, texts)
         worst = max(rows_differ(model, mine, own) for mine, own in pairs)
         refuse_above(model, way.refused, worst, lambda way=way: reason(model, texts, way, lengths))
-        found.append((f"{way.holds} give the model's own logits", worst))
-    return Checked(found, _beyond(model, lengths))
+        claims.append((f"{way.holds} give the model's own logits", worst))
+    return Checked(claims, _unchecked(model, lengths))
 
 
-def _beyond(model: OpenedModel, lengths: Lengths) -> list[str]:
+def _unchecked(model: OpenedModel, lengths: Lengths) -> list[str]:
     """Check layers one by one on longer texts, and return what no text was long enough for."""
     return [
         f"the {name.replace('_', ' ')} of {value} (the check reads {tokens} tokens)"

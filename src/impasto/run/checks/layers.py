@@ -1,7 +1,7 @@
 """Layers one by one, on texts longer than the whole model is checked on.
 
 A window that is longer than the check's text shows in any layer of its kind. So one layer of each
-kind is run on states of a longer text: whole, packed, and behind held rows.
+kind is run on states of a longer text: on joint rows, on split rows, and on KV-only rows.
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch
 
 _WAYS: tuple[tuple[RowMode, str], ...] = (
-    ("split", "packed rows"),
-    ("kv-only", "rows behind held ones"),
+    ("split", "split rows"),
+    ("kv-only", "rows behind KV-only ones"),
 )
 _LONGEST = 8200  # tokens
-_SCORES = 2**28  # that eager attention may hold at once
+_SCORES = 2**28  # attention scores that eager attention may make at once
 
 
 def check_layers(model: OpenedModel, lengths: Lengths) -> Iterator[tuple[str, int, int]]:
-    """Check the lengths that the whole model was not checked at; yield those that cannot be.
+    """Check layers at the lengths that the whole model was not checked at.
 
-    They are yielded with their name, and the tokens that were read.
+    Yield the lengths that cannot be checked: name, length, and the tokens that the check reads.
 
     Raises:
         ModelError: when a layer gives something else, or what cannot be checked may well go wrong.
@@ -52,12 +52,12 @@ def check_layers(model: OpenedModel, lengths: Lengths) -> Iterator[tuple[str, in
         if name in reached:
             continue
         if model.habits.asks_length:
-            _refuse_unseen(model, name, value, lengths)
+            _refuse_unchecked(model, name, value, lengths)
         yield name, value, lengths.tokens
 
 
-def _refuse_unseen(model: OpenedModel, name: str, value: int, lengths: Lengths) -> None:
-    """Raise for layers that count tokens by themselves, if nobody can see what they do then."""
+def _refuse_unchecked(model: OpenedModel, name: str, value: int, lengths: Lengths) -> None:
+    """Raise ModelError for layers that count tokens themselves, beyond the length of any text."""
     layer = model.habits.asks_length[0]
     raise ModelError(
         f"{type(model.hf).__name__} cannot be opened: layer {layer} asks its cache how many tokens "
@@ -67,21 +67,21 @@ def _refuse_unseen(model: OpenedModel, name: str, value: int, lengths: Lengths) 
 
 
 def _kinds(model: OpenedModel) -> list[int]:
-    """Return a layer of each kind: those of one kind differ in nothing but their weights."""
-    found: list[int] = []
+    """Return one layer of each kind: those of one kind differ in nothing but their weights."""
+    kinds: list[int] = []
     for layer in model.present:
         block = model.blocks[layer].module
         if not any(
             block is model.blocks[other].module
             or are_alike({other: model.blocks[other].module, layer: block})
-            for other in found
+            for other in kinds
         ):
-            found.append(layer)
-    return found
+            kinds.append(layer)
+    return kinds
 
 
 def _most(model: OpenedModel, kinds: list[int], lengths: Lengths) -> int:
-    """Return how many tokens these layers can be checked on."""
+    """Return the most tokens that these layers are checked on."""
     config = model.hf.config.get_text_config(decoder=True)
     weights = sum(w.numel() for layer in kinds for w in model.blocks[layer].module.parameters())
     most = min(_LONGEST, int(lengths.products / max(weights, 1)))
@@ -93,6 +93,7 @@ def _most(model: OpenedModel, kinds: list[int], lengths: Lengths) -> int:
 
 
 def _check(model: OpenedModel, kinds: list[int], tokens: int) -> None:
+    """Raise ModelError if a layer gives other states on split or KV-only rows than joint ones."""
     ids = draw(model, tokens)
     scored = range(tokens - BEYOND, tokens)
     executor = Executor(model, first_batch([chain(0, TokenRequest(ids, scored, {}))], model.device))
@@ -104,10 +105,10 @@ def _check(model: OpenedModel, kinds: list[int], tokens: int) -> None:
         own = model.blocks[layer](states, entered.arguments[layer])[0, scored.start :]
         for rows, what in _WAYS:
             state = State(states, current)
-            found = executor.finish(executor.step(whole_layer(layer, rows), state))
+            output = executor.finish(executor.step(whole_layer(layer, rows), state))
             refuse_above(
                 model,
                 f"{what} do not give what layer {layer} gives in a text of {tokens} tokens: it "
                 "goes by the place of a row, or by how many there are",
-                rows_differ(model, found, own),
+                rows_differ(model, output, own),
             )

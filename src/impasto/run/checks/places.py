@@ -1,9 +1,14 @@
-"""How a model can be told at which position a token stands: by number, or only by its place."""
+"""How a model learns at which position a token stands: from an argument, or only from its place.
+
+Split rows put earlier and current tokens side by side, so a token's place in a call is not its
+position in the text. A model must take positions as an argument, or be made to count them so.
+"""
 
 import inspect
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from impasto.model.arguments.counted import PickedRows
@@ -16,13 +21,13 @@ _TOKENS = 9
 
 
 def settle_positions(model: OpenedModel, ids: list[int]) -> None:
-    """Find out how a model can be told positions, and have the opened model do it so.
+    """Find out how a model can be given positions, and set the opened model to do so.
 
-    Tokens in another order, told where they stand, must begin as they do in order, and their rows
-    must be called with the same.
+    Tokens in another order, given their positions, must get the embeddings that they get in order,
+    and layers must be called with the same arguments for their rows.
 
     Raises:
-        ModelError: when there is no way to tell it.
+        ModelError: when positions cannot be given in any way.
     """
     count = min(_TOKENS, len(ids))
     tokens = torch.tensor([ids[:count]], device=model.device)
@@ -41,12 +46,13 @@ def settle_positions(model: OpenedModel, ids: list[int]) -> None:
 
 
 def _takes_anything(model: OpenedModel) -> bool:
-    found = inspect.signature(type(model.hf.base_model).forward).parameters.values()
-    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in found)
+    """Whether the model's forward takes further keyword arguments, under any name."""
+    parameters = inspect.signature(type(model.hf.base_model).forward).parameters.values()
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _fault(model: OpenedModel, tokens: Tensor) -> str | None:
-    """Say what goes wrong where tokens stand in another order and are told their positions."""
+def _fault(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
+    """Return what goes wrong when tokens stand in another order and are given their positions."""
     order = torch.arange(tokens.shape[1], device=model.device)
     plain = model.enter(tokens, order[None])
     moved = torch.cat([order[2:].flip(0), order[2:3]])  # one of them twice, the first ones not
@@ -58,12 +64,12 @@ def _fault(model: OpenedModel, tokens: Tensor) -> str | None:
     except RAISED as error:
         if is_out_of_memory(error):
             raise
-        return f"its own code fails when it is told positions: {error}".splitlines()[0]
-    found = difference(there.states, plain.states[:, moved])
-    if not found <= allowed(model):
+        return f"its own code fails when it is given positions: {error}".splitlines()[0]
+    apart = difference(there.states, plain.states[:, moved])
+    if not apart <= allowed(model):
         return (
             f"the state that a token begins with depends on more than the token and its position "
-            f"(relative difference {found:.1e}, allowed {allowed(model):.0e}), so tokens cannot be "
+            f"(relative difference {apart:.1e}, allowed {allowed(model):.0e}), so tokens cannot be "
             "read apart from those before them"
         )
     if counted is None:
@@ -78,13 +84,15 @@ def _fault(model: OpenedModel, tokens: Tensor) -> str | None:
 
 
 def _by_row(what: str) -> str:
+    """Return the fault of a model in which something follows the place of a row."""
     return (
-        f"{what} goes by the place of a row, whatever position the row is told to have, so earlier "
+        f"{what} goes by the place of a row, whatever position the row is given, so earlier "
         "and current tokens cannot stand side by side"
     )
 
 
 def _alike(one: Any, other: Any, limit: float) -> bool:
+    """Whether two call arguments are equal up to a relative difference."""
     match one, other:
         case Tensor(), Tensor():
             if one.shape != other.shape:

@@ -13,7 +13,10 @@ _SHORT = 8  # tokens
 
 
 def reason(model: OpenedModel, texts: Texts, way: Way, lengths: Lengths) -> Reason | None:
-    """Return the claim that does not hold of the bare model, or for which texts a way fails."""
+    """Return which claim about the bare model does not hold, or for which texts a way fails.
+
+    None if the bare model shows nothing, and the way fails for short texts as well.
+    """
     return (
         _changes(model, texts)
         or _looks_ahead(model, texts)
@@ -44,8 +47,8 @@ def _mixes_texts(model: OpenedModel, texts: Texts) -> Reason | None:
 
 
 def _in_longer_texts(model: OpenedModel, texts: Texts, way: Way, lengths: Lengths) -> Reason | None:
-    """Say so where texts of a few tokens are read right: then something goes by length or place."""
-    found = _worst(model, texts, way)
+    """Return the reason if short texts are read right: something goes by length or place."""
+    apart = _worst(model, texts, way)
     if len(texts.long.ids) <= _SHORT or not _is_right(model, way):
         return None
     names = [f"{name}={value}" for name, value in lengths.named.items() if value < lengths.tokens]
@@ -54,19 +57,21 @@ def _in_longer_texts(model: OpenedModel, texts: Texts, way: Way, lengths: Length
         f"{way.refused} in a text of {len(texts.long.ids)} tokens, though they do in one of "
         f"{_SHORT}: its layers go by the place of a row, or by how many there are{named}"
     )
-    return Reason(claim, found)
+    return Reason(claim, apart)
 
 
 def _worst(model: OpenedModel, texts: Texts, way: Way) -> float:
+    """Return the largest relative difference that a way of reading makes."""
     return max(rows_differ(model, mine, own) for mine, own in way.read(model, texts))
 
 
 def _is_right(model: OpenedModel, way: Way) -> bool:
+    """Whether short texts get the bare model's logits in this way of reading."""
     try:
         return _worst(model, read_texts(model, _SHORT), way) <= allowed(model)
     except (ModelError, *RAISED):
         return False
 
 
-def _unless(model: OpenedModel, claim: str, found: float) -> Reason | None:
-    return None if found <= allowed(model) else Reason(claim, found)
+def _unless(model: OpenedModel, claim: str, apart: float) -> Reason | None:
+    return None if apart <= allowed(model) else Reason(claim, apart)

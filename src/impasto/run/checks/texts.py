@@ -1,4 +1,4 @@
-"""The texts that a model is checked on: as long as it takes, and as short as will do.
+"""The texts that a model is checked on: long enough to show its windows, where that is affordable.
 
 A text is longer than every length that the configuration names, where reading it costs no more
 than :data:`MOST` allows; else as long as that allows, and single layers are run on longer ones
@@ -32,7 +32,7 @@ class Lengths:
         tokens: Its length.
         products: How many tokens × parameters a text may cost.
         named: The lengths that the configuration names, by name.
-        most: How many tokens the model can read.
+        most: The most tokens that the model can read; None where it does not say.
     """
 
     tokens: int
@@ -41,12 +41,12 @@ class Lengths:
     most: int | None = None
 
     def shown(self, length: int) -> int:
-        """Return how long a text is that shows what begins beyond a length."""
+        """Return the tokens of a text that shows what begins beyond a length."""
         return length + BEYOND if self.most is None else min(length + BEYOND, self.most)
 
     @property
     def beyond(self) -> dict[str, int]:
-        """The named lengths that the text does not exceed by enough to tell."""
+        """The named lengths that the text does not exceed by enough to show them."""
         return {name: n for name, n in self.named.items() if self.shown(n) > self.tokens}
 
 
@@ -55,9 +55,10 @@ class Texts:
     """Two texts that begin alike, as the bare model read them.
 
     Attributes:
-        long: The longer one.
-        other: One that is a little shorter.
-        shared: How many tokens both have before both go on for :attr:`tail` or about as many.
+        long: The longer text.
+        other: The text that is a little shorter.
+        shared: How many tokens both begin with, before their last ones (:attr:`tail` or about so
+            many) differ.
     """
 
     long: BareReading
@@ -66,12 +67,12 @@ class Texts:
 
     @property
     def tail(self) -> int:
-        """How many tokens of the longer text come after those."""
+        """How many tokens of the longer text come after the shared ones."""
         return len(self.long.ids) - self.shared
 
 
 def lengths_of(model: OpenedModel) -> Lengths:
-    """Return how long a text a model is checked on."""
+    """Return the length of the text that a model is checked on, and the lengths that it names."""
     config = model.hf.config.get_text_config(decoder=True)
     layers = [model.blocks[layer].module for layer in model.present]
     named = named_lengths(config, layers, model.max_positions)
@@ -87,10 +88,10 @@ def lengths_of(model: OpenedModel) -> Lengths:
 
 
 def read_texts(model: OpenedModel, tokens: int) -> Texts:
-    """Have the bare model read the two texts, the longer of so many tokens.
+    """Return two texts as the bare model reads them, the longer one of so many tokens.
 
     Raises:
-        ModelError: when the model can read too few tokens to tell anything.
+        ModelError: when the model can read too few tokens to show anything.
     """
     if tokens < 6:
         raise ModelError(
@@ -109,17 +110,17 @@ def read_texts(model: OpenedModel, tokens: int) -> Texts:
 
 
 def draw(model: OpenedModel, count: int) -> list[int]:
-    """Return tokens that always are the same, many of them different and some repeated."""
+    """Return so many tokens, the same ones at every call: most of them different, some repeated."""
     config = model.hf.config.get_text_config(decoder=True)
     special: set[int] = set()
     for name, value in {**model.hf.config.to_dict(), **config.to_dict()}.items():
         if name.endswith(_SPECIAL):
             special.update(v for v in (value if isinstance(value, list) else [value]) if v)
     seed = torch.Generator().manual_seed(7)
-    found: list[int] = []
+    tokens: list[int] = []
     drawn = torch.randint(model.vocabulary, (4 * count,), generator=seed).tolist()
     usual = [token for token in drawn if token not in special] or drawn
     for place in range(count):
         repeats = place % 5 == 4
-        found.append(found[place - 3] if repeats else usual[place % len(usual)])
-    return found
+        tokens.append(tokens[place - 3] if repeats else usual[place % len(usual)])
+    return tokens

@@ -1,18 +1,21 @@
-"""How fast this machine is with a layer of an encoder."""
+"""How long a layer of an encoder takes on this machine, for estimates."""
 
 import time
 
 import torch
 
 from impasto.model.encoder import OpenedEncoder, Sentences
+from impasto.run.tuning import CALIBRATION_ROWS
 
-_ROWS, _LENGTH = 1024, 64
+_LENGTH = 64  # tokens of each sentence
 
 
 @torch.no_grad()
 def seconds_per_layer_row(model: OpenedEncoder) -> float:
-    """Measure, on this machine, how long a row takes through a layer (the fastest of three)."""
-    ids = torch.full((_ROWS // _LENGTH, _LENGTH), 5 % model.vocabulary, device=model.device)
+    """Return how many seconds a row takes through a layer on this machine (the best of three)."""
+    ids = torch.full(
+        (CALIBRATION_ROWS // _LENGTH, _LENGTH), 5 % model.vocabulary, device=model.device
+    )
     prepared = model.prepare(Sentences(ids, torch.ones_like(ids, dtype=torch.bool)))
     times = []
     for _ in range(4):

@@ -1,9 +1,8 @@
-"""Running a program on an encoder: one instruction after another, on all rows of some sentences.
+"""Running a program on an encoder: one instruction after another, on all rows of a batch.
 
-An encoder has no current token and no earlier ones, so there is one kind of row, and neither a
-cache nor a marker but ``inject``. Rows whose final states nobody wants are what the earlier rows of
-a decoder are: behind the last attention they are not run. ``tests/encoder_reference.py`` is the
-same in its naive form.
+An encoder has no current token and no earlier ones, so it has one kind of row, no KV cache, and no
+marker but ``inject``. Rows whose final states are not wanted are needed as keys and values only:
+after the last attention they are not run. ``tests/encoder_reference.py`` does the same naively.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
@@ -29,11 +28,11 @@ from impasto.run.execute.executor import Splice
 
 
 class EncoderState(NamedTuple):
-    """Where a walk stands.
+    """The hidden states of a batch at some depth.
 
     Attributes:
-        latest: The states of all rows; once ``few``, of the wanted rows only.
-        few: Whether rows that nothing reads any more were left behind.
+        latest: The states of all rows; of the wanted rows only, if ``few``.
+        few: Whether rows that nothing reads any more have been dropped.
     """
 
     latest: Float[Tensor, "batch rows hidden"]
@@ -42,14 +41,14 @@ class EncoderState(NamedTuple):
 
 @dataclass(frozen=True)
 class EncoderExecutor:
-    """Runs steps on one batch.
+    """Runs instructions on one batch.
 
     Attributes:
-        model: The model.
-        sentences: Its sentences.
-        wanted: The rows whose final states are wanted, by index, padded on the right.
-        is_wanted: Where they are no padding.
-        given: What the model's own forward prepared, where that is under way.
+        model: The encoder.
+        sentences: The sentences of the batch.
+        wanted: The rows (by index) whose final states are wanted, padded on the right.
+        is_wanted: Where ``wanted`` is not padding.
+        given: What the model's own forward has prepared, within which the program runs; else None.
     """
 
     model: OpenedEncoder
@@ -67,10 +66,10 @@ class EncoderExecutor:
         return EncoderState(self._prepared.states)
 
     def step(self, instruction: Instruction, state: EncoderState) -> EncoderState:
-        """Run a layer or branches.
+        """Return the state after a layer or branches.
 
-        Behind the last attention only wanted rows go on. A convolution mixes rows too, so beside
-        one all do.
+        After the last attention only wanted rows remain. A convolution mixes rows as well, so in a
+        model that has one all rows remain.
         """
         if isinstance(instruction, Split):
             return state
@@ -90,7 +89,7 @@ class EncoderExecutor:
         donor: "EncoderExecutor",
         given: EncoderState,
     ) -> EncoderState:
-        """Set target rows to the donor's rows at the same depth."""
+        """Return the state with target rows replaced by the donor's rows at the same depth."""
         at = splice.is_real.nonzero(as_tuple=True)
         index, rows = splice.target[at], given.latest[at[0], splice.source[at]]
         if not state.few:
@@ -100,17 +99,20 @@ class EncoderExecutor:
         size = (*self.sentences.ids.shape, state.latest.shape[2])
         replaced = state.latest.new_zeros(size)
         replaced[at[0], index] = rows.to(replaced.device)
-        hit = torch.zeros(size[:2], dtype=torch.bool, device=replaced.device)
-        hit[at[0], index] = True
-        wanted = torch.where(self._pick(hit[..., None]), self._pick(replaced), state.latest)
+        is_target = torch.zeros(size[:2], dtype=torch.bool, device=replaced.device)
+        is_target[at[0], index] = True
+        wanted = torch.where(self._pick(is_target[..., None]), self._pick(replaced), state.latest)
         return state._replace(latest=wanted)
 
-    def finish(self, state: EncoderState) -> Float[Tensor, "wanted hidden"]:
+    def finish(self, state: EncoderState) -> Float[Tensor, "predictions hidden"]:
         """Return the states of depth T of the wanted rows, sentence by sentence."""
         rows = state.latest if state.few else self._pick(state.latest)
         return rows[self.is_wanted.to(rows.device)]
 
-    def _advance(self, instruction: Run, rows: Tensor) -> Tensor:
+    def _advance(
+        self, instruction: Run, rows: Float[Tensor, "batch rows hidden"]
+    ) -> Float[Tensor, "batch rows hidden"]:
+        """Return the states after a layer, or after branches and their merge."""
         if isinstance(instruction, RunLayer):
             return self.model.run(instruction.layer, instruction.part, rows, self._prepared)
         merge = Merge(instruction.combine, rows)
@@ -121,6 +123,7 @@ class EncoderExecutor:
             merge.add(end)
         return merge.result()
 
-    def _pick(self, rows: Tensor) -> Tensor:
+    def _pick(self, rows: Shaped[Tensor, "batch rows _"]) -> Shaped[Tensor, "batch wanted _"]:
+        """Return the wanted ones of all rows."""
         index = self.wanted.to(rows.device)[..., None]
         return rows.gather(1, index.expand(-1, -1, rows.shape[2]))

@@ -1,4 +1,4 @@
-"""Masked tokens, for many plans at once: how likely is each, given all the others?
+"""How likely each token of a text is given all the others, for many plans at once.
 
 Pseudo-log-likelihood (Salazar et al. 2020, arXiv 1910.14659): every token is masked once, alone,
 and the log-probabilities of the true tokens add up. Whether the true token was the likeliest gives
@@ -10,19 +10,20 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder
 from impasto.plan import Plan
 from impasto.run.encoder.batches import Sentence
 from impasto.run.encoder.sweep import sweep
-from impasto.run.queries.loglikelihood import likeliest, token_scores
+from impasto.run.execute.logits import likeliest, token_scores
 
 Progress = Callable[[float], None]
 
 
 class MaskedScore(NamedTuple):
-    """What a text's tokens came to, each masked alone.
+    """The pseudo-log-likelihood of a text, each token masked alone.
 
     Attributes:
         log_p: The pseudo-log-likelihood: the sum of log p in nats.
@@ -44,25 +45,37 @@ def masked_scores(
     progress: Progress,
     memory: int | None = None,
 ) -> list[list[MaskedScore]]:
-    """Return, per plan and sentence, what its wanted tokens come to, each masked alone."""
-    asked = [(index, row) for index, one in enumerate(sentences) for row in one.wanted]
-    each = [_masked(sentences[index], row, mask) for index, row in asked]
-    truth = torch.tensor([sentences[index].ids[row] for index, row in asked], dtype=torch.long)
+    """Return, per plan and sentence, the score of its wanted tokens, each masked alone.
 
-    def read(chosen: Sequence[int], states: Tensor) -> tuple[Tensor, Tensor]:
+    Args:
+        model: The encoder.
+        plans: The plans.
+        sentences: The sentences.
+        mask: The token that masks another.
+        progress: Called with the share that is done, 0 to 1.
+        memory: The bytes that a batch may take; None for half of the free ones.
+    """
+    places = [(index, row) for index, one in enumerate(sentences) for row in one.wanted]
+    masked = [_masked(sentences[index], row, mask) for index, row in places]
+    truth = torch.tensor([sentences[index].ids[row] for index, row in places], dtype=torch.long)
+
+    def read(
+        chosen: Sequence[int], states: Float[Tensor, "predictions hidden"]
+    ) -> tuple[Float[Tensor, "predictions"], Bool[Tensor, "predictions"]]:
         return token_scores(model, states, torch.arange(len(states)), truth[list(chosen)])
 
-    log_p = torch.zeros(len(plans), len(asked))
-    greedy = torch.zeros(len(plans), len(asked), dtype=torch.long)
-    for plan, chosen, (values, alike) in sweep(model, plans, each, read, progress, memory):
-        log_p[plan, list(chosen)], greedy[plan, list(chosen)] = values.cpu(), alike.long().cpu()
+    log_p = torch.zeros(len(plans), len(places))
+    greedy = torch.zeros(len(plans), len(places), dtype=torch.long)
+    for plan, chosen, (values, are_greedy) in sweep(model, plans, masked, read, progress, memory):
+        log_p[plan, list(chosen)] = values.cpu()
+        greedy[plan, list(chosen)] = are_greedy.long().cpu()
     counts = [len(sentence.wanted) for sentence in sentences]
     return [
         [
-            MaskedScore(float(one.double().sum()), int(alike.sum()), len(one))
-            for one, alike in zip(values.split(counts), likely.split(counts), strict=True)
+            MaskedScore(float(values.double().sum()), int(are_greedy.sum()), len(values))
+            for values, are_greedy in zip(*(row.split(counts) for row in rows), strict=True)
         ]
-        for values, likely in zip(log_p, greedy, strict=True)
+        for rows in zip(log_p, greedy, strict=True)
     ]
 
 
@@ -74,19 +87,20 @@ def fill(
     progress: Progress,
     memory: int | None = None,
 ) -> list[list[list[int]]]:
-    """Return, per plan and sentence, the likeliest token at each of its wanted places."""
+    """Return, per plan and sentence, the likeliest token at each of its wanted tokens."""
 
-    def read(chosen: Sequence[int], states: Tensor) -> list[list[int]]:
+    def read(chosen: Sequence[int], states: Float[Tensor, "predictions hidden"]) -> list[list[int]]:
         counts = [len(sentences[index].wanted) for index in chosen]
         return [tokens.tolist() for tokens in likeliest(model, states).split(counts)]
 
-    found: list[list[list[int]]] = [[[] for _ in sentences] for _ in plans]
-    for plan, chosen, filled in sweep(model, plans, sentences, read, progress, memory):
-        for index, tokens in zip(chosen, filled, strict=True):
-            found[plan][index] = tokens
-    return found
+    filled: list[list[list[int]]] = [[[] for _ in sentences] for _ in plans]
+    for plan, chosen, rows in sweep(model, plans, sentences, read, progress, memory):
+        for index, tokens in zip(chosen, rows, strict=True):
+            filled[plan][index] = tokens
+    return filled
 
 
 def _masked(sentence: Sentence, row: int, mask: int) -> Sentence:
+    """Return a sentence with one token masked, whose state alone is wanted."""
     ids = [*sentence.ids[:row], mask, *sentence.ids[row + 1 :]]
     return replace(sentence, ids=ids, wanted=(row,))

@@ -1,4 +1,7 @@
-"""One walk of the tree of plans over all sentences: what everything else on encoders is made of."""
+"""Many plans on many sentences: the plan tree is run once for every batch of sentences.
+
+All questions to an encoder are answered by it; they differ in what they read off the final states.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -10,9 +13,8 @@ from torch import Tensor
 from impasto.model.encoder import OpenedEncoder
 from impasto.plan import Plan
 from impasto.plan.program import lower
-from impasto.run.batching.memory import Queue
-from impasto.run.batching.progress import Meter
-from impasto.run.encoder.batches import Sentence, bytes_per_row, open_batch, sentence_batches
+from impasto.run.batching.memory import Meter, Queue
+from impasto.run.encoder.batches import Sentence, batch_executor, bytes_per_row, sentence_batches
 from impasto.run.execute.plan_tree import plant, walk
 
 T = TypeVar("T")
@@ -22,52 +24,52 @@ def sweep(
     model: OpenedEncoder,
     plans: Sequence[Plan],
     sentences: Sequence[Sentence],
-    read: Callable[[Sequence[int], Float[Tensor, "wanted hidden"]], T],
+    read: Callable[[Sequence[int], Float[Tensor, "predictions hidden"]], T],
     progress: Callable[[float], None] = lambda share: None,
     memory: int | None = None,
 ) -> Iterator[tuple[int, Sequence[int], T]]:
-    """Yield (plan, sentences, what ``read`` makes of their wanted states), the first two by index.
+    """Yield (plan, sentences, what ``read`` returns for them), plan and sentences by index.
 
-    What plans begin with in common is run once for every batch. A batch takes no more than
-    ``memory`` bytes (None: what is free); where it failed for want of memory, its plans may come
-    twice. Gradients are kept unless the caller switches them off.
+    What plans begin with in common is run once for every batch. A batch that failed for want of
+    memory is run again in halves, so its plans may come twice. Gradients are recorded unless the
+    caller switches them off.
 
     Args:
         model: The model.
         plans: The plans.
         sentences: The sentences.
-        read: Takes sentences and the states of depth T of their wanted rows, one after the other.
+        read: Takes sentences (by index) and the states of depth T of their wanted rows, sentence
+            by sentence.
         progress: Called with the share that is done, 0 to 1.
-        memory: What a batch may take.
+        memory: The bytes that a batch may take; None for half of the free ones.
     """
     if not sentences:
         return
     tree = plant([lower(plan).instructions for plan in plans])
-    width = max(len(sentence.ids) for sentence in sentences)
-    queue = Queue(
-        sentence_batches(model, tree, sentences, memory), bytes_per_row(model, tree, width)
-    )
+    longest = max(len(sentence.ids) for sentence in sentences)
+    batches = sentence_batches(model, tree, sentences, memory)
+    queue = Queue(batches, bytes_per_row(model, tree, longest))
     meter = Meter(progress, queue.rows * tree.size)
     for batch in queue:
-        step = lambda rows=batch.rows: meter.add(rows)  # noqa: E731
+        on_node = lambda rows=batch.rows: meter.add(rows)  # noqa: E731
         try:
-            executor, donors = open_batch(model, sentences, batch, sorted(tree.injects))
-            for plan, state in walk(tree, executor, donors, step):
+            executor, donors = batch_executor(model, sentences, batch, sorted(tree.injects))
+            for plan, state in walk(tree, executor, donors, on_node):
                 yield plan, batch.sentences, read(batch.sentences, executor.finish(state))
         except (RuntimeError, MemoryError) as error:
             queue.failed(batch, error)
 
 
 @torch.no_grad()
-def depths(
+def hidden_states(
     model: OpenedEncoder, plan: Plan, sentences: Sequence[Sentence]
 ) -> list[Float[Tensor, "depths tokens hidden"]]:
-    """Return, per sentence (every row wanted), its states at depth 0 and after each layer step."""
+    """Return, per sentence (all tokens wanted), its states at depth 0 and after each layer step."""
     tree = plant(lower(plan).beginnings)
-    found: list[Tensor] = [torch.empty(0)] * len(sentences)
+    by_sentence: list[Tensor] = [torch.empty(0)] * len(sentences)
     for batch in sentence_batches(model, tree, sentences, None) if sentences else ():
-        executor, donors = open_batch(model, sentences, batch, sorted(tree.injects))
-        each = [state.latest.to(model.device) for _, state in walk(tree, executor, donors)]
-        for index, states in zip(batch.sentences, torch.stack(each, 1), strict=True):
-            found[index] = states[:, : len(sentences[index].ids)]
-    return found
+        executor, donors = batch_executor(model, sentences, batch, sorted(tree.injects))
+        by_depth = [state.latest.to(model.device) for _, state in walk(tree, executor, donors)]
+        for index, states in zip(batch.sentences, torch.stack(by_depth, 1), strict=True):
+            by_sentence[index] = states[:, : len(sentences[index].ids)]
+    return by_sentence

@@ -13,6 +13,7 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.execute.executor import Executor
+from impasto.run.execute.logits import likeliest
 from impasto.run.execute.rows import Batch
 from impasto.run.generate.call_order import DrawNoise, Operation, call_order, neighbourhood
 from impasto.run.generate.decode_step import read
@@ -20,7 +21,6 @@ from impasto.run.generate.decoding_plan import DecodingPlan, unfinished
 from impasto.run.generate.stopping import Stopping
 from impasto.run.kv.cache import KeysValues
 from impasto.run.kv.pool import KVPool, spans_of
-from impasto.run.queries.loglikelihood import likeliest
 from impasto.run.tuning import TOKENS_AHEAD
 
 

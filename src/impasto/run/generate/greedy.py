@@ -15,16 +15,15 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.program import Program, lower
-from impasto.run.batching.batches import BatchGroup, bundles, open_group
-from impasto.run.batching.memory import allowed_bytes, fitting
-from impasto.run.batching.progress import Meter
+from impasto.run.batching.batches import BatchGroup, batch_groups, group_executor
+from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
+from impasto.run.execute.logits import likeliest
 from impasto.run.execute.plan_tree import Node, plant, trunk_first, walk
 from impasto.run.generate.call_order import neighbourhood
 from impasto.run.generate.decoding_plan import GeneratedText, unfinished
 from impasto.run.generate.scheduler import Scheduler
 from impasto.run.generate.stopping import Stopping
-from impasto.run.queries.loglikelihood import likeliest
 
 
 @torch.no_grad()
@@ -48,16 +47,16 @@ def generate(
     tree = trunk_first(plant([program.instructions for program in programs]))
     job = _Job(model, programs, tree, prompts, limits, memory)
     written: list[list[list[int]]] = [[[] for _ in prompts] for _ in programs]
-    queue = fitting(model, job.tree, prompts, memory, merge=False)
+    queue = fitting_groups(model, job.tree, prompts, memory, merge=False)
     for bundle in queue:
         try:
             for place, texts in _continued(job, bundle).items():
-                for index, text in zip(bundle.passages, texts, strict=True):
+                for index, text in zip(bundle.requests, texts, strict=True):
                     written[place][index] = text.written
         except (RuntimeError, MemoryError) as error:
             queue.failed(bundle, error)
         else:
-            meter.add(len(bundle.passages) * len(plans))
+            meter.add(len(bundle.requests) * len(plans))
     places = {program: place for place, program in enumerate(programs)}
     return [[list(new) for new in written[places[program]]] for program in lowered]
 
@@ -76,8 +75,10 @@ class _Job:
 
 def _continued(job: _Job, bundle: BatchGroup) -> dict[int, list[GeneratedText]]:
     """Return, per program, what is written behind a bundle's prompts."""
-    prompts = [job.prompts[index].ids for index in bundle.passages]
-    executors, donors = open_group(job.model, job.prompts, bundle, job.tree.injects, records=True)
+    prompts = [job.prompts[index].ids for index in bundle.requests]
+    executors, donors = group_executor(
+        job.model, job.prompts, bundle, job.tree.injects, records=True
+    )
     batches = [executor.batch for executor in executors.executors]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
     scheduler = Scheduler(job.model, job.limits, job.memory // 2)
@@ -106,10 +107,10 @@ def predict(
     """Return the logits after each prompt."""
     tree = plant([lower(plan).instructions])
     found: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for bundle in bundles(model, prompts, merge=False):
-        executors, donors = open_group(model, prompts, bundle, tree.injects)
+    for bundle in batch_groups(model, prompts, merge=False):
+        executors, donors = group_executor(model, prompts, bundle, tree.injects)
         ((_, states),) = walk(tree, executors, donors)
         logits = model.leave(executors.finish(states))
-        for index, row in zip(bundle.passages, logits, strict=True):
+        for index, row in zip(bundle.requests, logits, strict=True):
             found[index] = row
     return torch.stack(found)

@@ -1,1 +1,1 @@
-"""What can be asked of a decoder: log-likelihoods, hidden states, attention entropy, costs."""
+"""Questions to a decoder: log-likelihoods, hidden states, attention entropy, costs."""

@@ -1,8 +1,8 @@
-"""How widely each head looks, read off while the unchanged model runs.
+"""How widely each head of the unchanged model attends: the entropy of its attention weights.
 
-Attention's weights are looked at layer by layer and let go, so that no more than one layer's are
-held at a time. Eager attention tells them; of a model on ``sdpa`` they are computed beside it, from
-the queries, keys and mask that it is called with.
+The entropy is taken layer by layer while the model runs, so that no more than one layer's weights
+are in memory at a time. Eager attention returns its weights; of a model on ``sdpa``, which does
+not, they are computed beside it, from the queries, keys and mask that it is called with.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
-from impasto.run.attention.choice import Attention, chosen_attention
+from impasto.run.attention.choice import chosen_attention, in_place_of_stock
 
 
 @torch.no_grad()
@@ -26,15 +26,16 @@ def attention_entropy(
     """Return the entropy, in nats, of every head's attention at every token of a text.
 
     Raises:
-        ModelError: when the model's attention does not tell its weights.
+        ModelError: when the model's attention does not return its weights.
     """
-    told: dict[int, Tensor] = {}
+    returned: dict[int, Tensor] = {}
     computed: list[Tensor] = []
-    read = torch.tensor([list(ids)], device=model.device)
-    with chosen_attention(model, partial(_computing, computed)), _watched(model, told):
-        model.hf.base_model(input_ids=read, use_cache=False)
-    if len(told) == model.num_layers:
-        return torch.stack([told[layer] for layer in range(model.num_layers)])
+    text = torch.tensor([list(ids)], device=model.device)
+    noting = partial(in_place_of_stock, partial(_note_entropy, computed))
+    with chosen_attention(model, noting), _noting_weights(model, returned):
+        model.hf.base_model(input_ids=text, use_cache=False)
+    if len(returned) == model.num_layers:
+        return torch.stack([returned[layer] for layer in range(model.num_layers)])
     if len(computed) == model.num_layers:
         return torch.stack(computed)
     raise ModelError(
@@ -43,48 +44,44 @@ def attention_entropy(
     )
 
 
-def _computing(
-    found: list[Tensor],
-    stock: Attention,
-    module: Any,
-    query: Float[Tensor, "one heads tokens width"],
-    key: Float[Tensor, "one groups tokens width"],
-    value: Float[Tensor, "one groups tokens value_width"],
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **further: Any,
-) -> tuple[Tensor, Any]:
-    """Attend as the stock does, and note the entropy of each head's weights."""
+def _note_entropy(
+    entropies: list[Tensor],
+    query: Float[Tensor, "1 heads tokens width"],
+    key: Float[Tensor, "1 groups tokens width"],
+    value: Float[Tensor, "1 groups tokens value_width"],
+    mask: Shaped[Tensor, "_ _ tokens tokens"] | None,
+    scaling: float | None,
+) -> None:
+    """Note the entropy (heads × tokens) of the attention weights, and leave attending to the stock.
+
+    Without a mask, attention is causal.
+    """
     key_of_head = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query @ key_of_head.transpose(2, 3)).float() * scale
-    if attention_mask is None:
-        seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
-        scores.masked_fill_(~seen, -torch.inf)
-    elif attention_mask.dtype == torch.bool:
-        scores.masked_fill_(~attention_mask, -torch.inf)
+    if mask is None:
+        visible = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+        scores.masked_fill_(~visible, -torch.inf)
+    elif mask.dtype == torch.bool:
+        scores.masked_fill_(~mask, -torch.inf)
     else:
-        scores += attention_mask
-    found.append(torch.special.entr(scores.softmax(-1)).sum(-1)[0].cpu())
-    return stock(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
-    )
+        scores += mask
+    entropies.append(torch.special.entr(scores.softmax(-1)).sum(-1)[0].cpu())
 
 
 @contextmanager
-def _watched(model: OpenedModel, found: dict[int, Tensor]) -> Iterator[None]:
-    """Collect the entropy of each layer's weights by layer."""
+def _noting_weights(model: OpenedModel, entropies: dict[int, Tensor]) -> Iterator[None]:
+    """Return a context that notes, by layer, the entropy of the weights that attention returns."""
     handles = []
     try:
         for layer, block in enumerate(model.blocks):
 
-            def watch(module: nn.Module, given: Any, output: Any, layer: int = layer) -> None:
+            def note(module: nn.Module, args: Any, output: Any, layer: int = layer) -> None:
                 weights = _weights(output)
                 if weights is not None:
-                    found[layer] = torch.special.entr(weights.float()).sum(-1).cpu()
+                    entropies[layer] = torch.special.entr(weights.float()).sum(-1).cpu()
 
-            handles += [part.module.register_forward_hook(watch) for part in block.attention]
+            handles += [part.module.register_forward_hook(note) for part in block.attention]
         yield
     finally:
         for handle in handles:

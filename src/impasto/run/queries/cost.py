@@ -1,9 +1,9 @@
-"""What a sweep costs before it runs: layer-rows, with and without each kind of sharing.
+"""What requests under plans cost before they run: layer-rows, with and without sharing.
 
-A layer-row is one token's state unfinished through one whole layer. A part of a layer counts as its
-share of the layer's weights; logits count as the head's weights over the layer's. Attention's own
-products, which grow with the length of the text, are left out: they are small until the text is
-several times as long as the state is wide.
+A layer-row is one row that runs through one whole layer. A part of a layer counts as its share of
+the layer's weights, logits as the head's weights over the layer's. Attention's own products, which
+grow with the length of the text, are left out: they are small until a text has several times as
+many tokens as a hidden state has units.
 """
 
 import time
@@ -18,7 +18,7 @@ from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.program import RunLayer, layers, lower
 from impasto.run.batching.batches import BatchGroup
-from impasto.run.batching.memory import fitting, peak_bytes
+from impasto.run.batching.memory import fitting_groups, peak_bytes
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import Node, plant
 from impasto.run.tuning import CALIBRATION_ROWS
@@ -26,14 +26,14 @@ from impasto.run.tuning import CALIBRATION_ROWS
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Layer-rows of some requests under some plans, each sharing on top of the one before.
+    """The layer-rows of requests under plans; each field shares more than the one before it.
 
     Attributes:
         alone: Every plan and every request by itself.
         plans: What plans begin with in common is run once.
         tokens: What requests begin with in common is run once, too.
-        rows: Rows that can no longer reach a wanted prediction are not run: what the engine runs.
-        peak_bytes: The most memory that a batch takes, weights apart.
+        rows: Rows that no prediction depends on any more are not run: what the engine runs.
+        peak_bytes: The most bytes that a batch takes, without the weights.
     """
 
     alone: float = 0.0
@@ -54,7 +54,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What parts of the work cost, in units of a whole layer for one row."""
+    """What parts of the work cost for one row, in units of a whole layer."""
 
     attention: float
     mlp: float
@@ -82,49 +82,49 @@ def shares(model: Opened) -> Shares:
 def cost(
     model: OpenedModel,
     plans: Sequence[Plan],
-    passages: Sequence[TokenRequest],
+    requests: Sequence[TokenRequest],
     memory: int | None = None,
     new_tokens: int = 0,
 ) -> Cost:
-    """Return what it costs to score passages under plans, or to go on with them.
+    """Return what it costs to score requests under plans, or to continue them.
 
     Args:
         model: The model.
         plans: The plans.
-        passages: What is read.
-        memory: The bytes that a batch may take; None for what is free.
-        new_tokens: How many tokens each plan writes behind each passage, at the most.
+        requests: What is read.
+        memory: The bytes that a batch may take; None for half of the free ones.
+        new_tokens: How many tokens each plan writes after each request, at the most.
     """
-    each = shares(model)
+    share = shares(model)
     programs = [lower(plan).instructions for plan in plans]
     tree = plant(programs)
-    queue = fitting(model, tree, passages, memory, merge=not new_tokens)
-    found = list(queue)
+    queue = fitting_groups(model, tree, requests, memory, merge=not new_tokens)
+    groups = list(queue)
     singly = [plant([program]) for program in programs]
-    new = sum(len(passage.ids) for passage in passages)
-    scored = sum(len(passage.scored) for passage in passages)
-    fewer_new = sum(bundle.rows for bundle in found)
-    fewer_scored = sum(_scored(bundle) for bundle in found)
-    logits = len(plans) * each.logits
+    new = sum(len(request.ids) for request in requests)
+    scored = sum(len(request.scored) for request in requests)
+    fewer_new = sum(group.rows for group in groups)
+    fewer_scored = sum(_scored_rows(group) for group in groups)
+    logits = len(plans) * share.logits
 
     def total(trees: list[Node], new: int, scored: int, drops_rows: bool) -> float:
-        rates = [_rates(tree, each, drops_rows) for tree in trees]
+        rates = [_rates(tree, share, drops_rows) for tree in trees]
         return sum(a * new + b * scored for a, b in rates) + logits * scored
 
-    written = len(passages) * new_tokens
+    written = len(requests) * new_tokens
     decoding = total(singly, written, written, drops_rows=False)
     return Cost(
         alone=total(singly, new, scored, drops_rows=False) + decoding,
         plans=total([tree], new, scored, drops_rows=False) + decoding,
         tokens=total([tree], fewer_new, fewer_scored, drops_rows=False) + decoding,
         rows=total([tree], fewer_new, fewer_scored, drops_rows=True) + decoding,
-        peak_bytes=peak_bytes(model, tree, found, queue.bytes_per_row),
+        peak_bytes=peak_bytes(model, tree, groups, queue.bytes_per_row),
     )
 
 
 @torch.no_grad()
 def seconds_per_layer_row(model: OpenedModel) -> float:
-    """Measure, on this machine, how long a row takes through a layer (the fastest of three)."""
+    """Return how many seconds a row takes through a layer on this machine (the best of three)."""
     count = min(CALIBRATION_ROWS, model.max_positions or CALIBRATION_ROWS, 256)
     batch = max(1, CALIBRATION_ROWS // count)
     ids = torch.zeros(batch, count, dtype=torch.long, device=model.device)
@@ -138,32 +138,36 @@ def seconds_per_layer_row(model: OpenedModel) -> float:
     return min(times[1:]) / (batch * count)
 
 
-def _rates(root: Node, each: Shares, drops_rows: bool) -> tuple[float, float]:
-    """Return what a tree costs for each new row, and for each scored row beside them."""
+def _rates(root: Node, share: Shares, drops_rows: bool) -> tuple[float, float]:
+    """Return what a plan tree costs for each new token, and more for each scored one.
+
+    Rows that nothing depends on any more are not counted if ``drops_rows``.
+    """
     new = scored = 0.0
     pending = [root]
     while pending:
         node = pending.pop()
         for stride, branch in node.branches.items():
-            for one in branch.runs if drops_rows else stride:
-                for run in layers(one):
-                    a, b = _layer_rates(run, each, drops_rows)
+            for instruction in branch.runs if drops_rows else stride:
+                for run in layers(instruction):
+                    a, b = _layer_rates(run, share, drops_rows)
                     new, scored = new + a, scored + b
             pending.append(branch)
     return new, scored
 
 
-def _layer_rates(run: RunLayer, each: Shares, drops_rows: bool) -> tuple[float, float]:
-    whole = each.of(run.part)
+def _layer_rates(run: RunLayer, share: Shares, drops_rows: bool) -> tuple[float, float]:
+    whole = share.of(run.part)
     if run.rows == "joint":
         return whole, 0.0
     if run.rows == "split" or not drops_rows:
         return whole, whole
-    return (0.0 if run.occurrence is None else each.keys_and_values), whole
+    return (0.0 if run.occurrence is None else share.keys_and_values), whole
 
 
-def _scored(bundle: BatchGroup) -> int:
+def _scored_rows(group: BatchGroup) -> int:
+    """Return the scored rows of a group, padding included."""
     return sum(
         len(batch) * max(len(prefix_tree.scored) for prefix_tree in batch)
-        for batch in bundle.batches
+        for batch in group.batches
     )

@@ -1,4 +1,4 @@
-"""The state of every token at every depth of a plan, each token as the current one."""
+"""The hidden state of every token at every depth of a plan, each token as the current one."""
 
 from collections.abc import Sequence
 
@@ -9,24 +9,30 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.program import lower
-from impasto.run.batching.batches import bundles, open_group
+from impasto.run.batching.batches import batch_groups, group_executor
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import plant, walk
 
 
 @torch.no_grad()
 def hidden_states(
-    model: OpenedModel, plan: Plan, passages: Sequence[TokenRequest]
+    model: OpenedModel, plan: Plan, requests: Sequence[TokenRequest]
 ) -> list[Float[Tensor, "depths tokens hidden"]]:
-    """Return, per passage (every token scored), its states at depth 0 and after each layer step."""
+    """Return, per request, the states of its tokens at depth 0 and after each layer step.
+
+    Args:
+        model: The model.
+        plan: The plan.
+        requests: The requests; every token of them is scored.
+    """
     tree = plant(lower(plan).beginnings)
-    found: list[Tensor] = [torch.empty(0)] * len(passages)
-    for bundle in bundles(model, passages, merge=False):
-        executors, donors = open_group(model, passages, bundle, tree.injects)
-        depths = [states.each for _, states in walk(tree, executors, donors)]
-        rows: list[Tensor] = []
+    by_request: list[Tensor] = [torch.empty(0)] * len(requests)
+    for group in batch_groups(model, requests, merge=False):
+        executor, donors = group_executor(model, requests, group, tree.injects)
+        depths = [states.each for _, states in walk(tree, executor, donors)]
+        sequences: list[Tensor] = []
         for batch in zip(*depths, strict=True):
-            rows += torch.stack([state.latest.to(model.device) for state in batch], 1)
-        for index, states in zip(bundle.passages, rows, strict=True):
-            found[index] = states[:, : len(passages[index].ids)]
-    return found
+            sequences += torch.stack([state.latest.to(model.device) for state in batch], 1)
+        for index, states in zip(group.requests, sequences, strict=True):
+            by_request[index] = states[:, : len(requests[index].ids)]
+    return by_request

@@ -54,8 +54,8 @@ def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
         if isinstance(request, LogLikelihood | RollingLogLikelihood | Generation)
     ]
     rules = ([LEFT_OUT] if not all(theirs) else []) + ([AS_LM_EVAL] if any(theirs) else [])
-    if hasattr(model, "appending_is_told"):
-        model.appending_is_told = True
+    if hasattr(model, "appending_is_known"):
+        model.appending_is_known = True
     yield appending_notice(model.tokenizer, appended, *rules)
 
 

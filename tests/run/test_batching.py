@@ -11,9 +11,8 @@ from families import family
 from impasto import Plan, UserError, strategies
 from impasto.plan.program import lower
 from impasto.plan.steps import Part
-from impasto.run.batching import batches as bundle
-from impasto.run.batching import memory
-from impasto.run.batching.batches import bundles
+from impasto.run.batching import batches, memory
+from impasto.run.batching.batches import batch_groups
 from impasto.run.batching.prefix_tree import prefix_trees
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.plan_tree import plant
@@ -25,43 +24,46 @@ from plans import PLANS
 MODEL = opened(family("llama"))
 
 
-def passage(ids, scored=1):
+def request(ids, scored=1):
     return TokenRequest(list(ids), range(len(ids) - scored, len(ids)), {})
 
 
 def test_choices_share_the_rows_of_their_question():
     question = list(range(20))
     choices = [
-        passage([*question, *answer], len(answer) + 1) for answer in ([30, 31], [30, 32], [40])
+        request([*question, *answer], len(answer) + 1) for answer in ([30, 31], [30, 32], [40])
     ]
-    [prefix_tree] = prefix_trees(choices, width=32, most=999)
+    [prefix_tree] = prefix_trees(choices, hidden=32, most_rows=999)
     assert len(prefix_tree.ids) == 20 + 4
     assert len(prefix_tree.scored) == 5  # the question's last token, 30, 31, 32, 40
-    for index, predictions in zip(prefix_tree.passages, prefix_tree.predictions, strict=True):
+    for index, predictions in zip(prefix_tree.requests, prefix_tree.predictions, strict=True):
         rows = [prefix_tree.scored[place] for place in predictions]
         assert [prefix_tree.ids[row] for row in rows] == choices[index].ids[19:]
-        seen = [row for row in range(rows[-1] + 1) if rows[-1] < prefix_tree.ends[row]]
-        assert [prefix_tree.ids[row] for row in seen] == choices[index].ids
+        visible = [row for row in range(rows[-1] + 1) if rows[-1] < prefix_tree.ends[row]]
+        assert [prefix_tree.ids[row] for row in visible] == choices[index].ids
 
 
-def test_passages_with_little_in_common_stay_apart():
+def test_requests_with_little_in_common_stay_apart():
     generator = random.Random(0)
-    some = [passage([1, 2, 3, *generator.choices(range(90), k=200)]) for _ in range(5)]
-    assert len(list(prefix_trees(some, width=32, most=999))) == 5
+    some = [request([1, 2, 3, *generator.choices(range(90), k=200)]) for _ in range(5)]
+    assert len(list(prefix_trees(some, hidden=32, most_rows=999))) == 5
 
 
 def test_a_question_and_its_repetition_are_one():
-    assert len(next(prefix_trees([passage([5, 6, 7])] * 3, width=32, most=999)).ids) == 3
+    assert len(next(prefix_trees([request([5, 6, 7])] * 3, hidden=32, most_rows=999)).ids) == 3
 
 
-def test_merging_stops_where_a_trie_would_be_too_large():
-    some = [passage([*range(20), 30 + n, 31], 2) for n in range(9)]
-    assert len(list(prefix_trees(some, width=32, most=999))) == 1
-    assert max(len(prefix_tree.ids) for prefix_tree in prefix_trees(some, width=32, most=26)) <= 26
+def test_merging_stops_where_a_tree_would_be_too_large():
+    some = [request([*range(20), 30 + n, 31], 2) for n in range(9)]
+    assert len(list(prefix_trees(some, hidden=32, most_rows=999))) == 1
+    assert (
+        max(len(prefix_tree.ids) for prefix_tree in prefix_trees(some, hidden=32, most_rows=26))
+        <= 26
+    )
 
 
 def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)  # a state of 256 units
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 16)  # a state of 256 units
     generator = random.Random(1)
     some = []
     for number in range(300):
@@ -69,43 +71,43 @@ def test_less_than_five_percent_of_rows_are_padding(monkeypatch):
         question = [number % 90, *generator.choices(range(90), k=length)]
         for _ in range(4):
             answer = generator.choices(range(90), k=generator.randint(1, 14))
-            some.append(passage([*question, *answer], len(answer)))
-    found = list(bundles(MODEL, some))
-    rows = sum(each.rows for each in found)
-    real = sum(len(each.prefix) + sum(len(t.ids) for t in each.prefix_trees) for each in found)
-    assert sorted(index for each in found for index in each.passages) == list(range(1200))
+            some.append(request([*question, *answer], len(answer)))
+    groups = list(batch_groups(MODEL, some))
+    rows = sum(group.rows for group in groups)
+    real = sum(len(g.prefix) + sum(len(t.ids) for t in g.prefix_trees) for g in groups)
+    assert sorted(index for group in groups for index in group.requests) == list(range(1200))
     assert real > 0.95 * rows
 
 
 def test_unlike_questions_of_like_length_run_together(monkeypatch):
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)
-    some = [passage([n, *range(50), 60 + n]) for n in range(8)]
-    [only] = bundles(MODEL, some)
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 16)
+    some = [request([n, *range(50), 60 + n]) for n in range(8)]
+    [only] = batch_groups(MODEL, some)
     assert not only.prefix
     assert len(only.prefix_trees) == 8
 
 
 def test_a_common_instruction_is_read_once(monkeypatch):
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 16)
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 16)
     instruction = list(range(70))
-    some = [passage([*instruction, *[(n * 7 + i) % 90 for i in range(200)]]) for n in range(8)]
-    [only] = bundles(MODEL, some)
+    some = [request([*instruction, *[(n * 7 + i) % 90 for i in range(200)]]) for n in range(8)]
+    [only] = batch_groups(MODEL, some)
     assert only.prefix == instruction
     assert only.rows == 70 + 8 * 200
 
 
-def test_a_bundle_of_batches_is_halved_batch_by_batch(monkeypatch):
-    monkeypatch.setattr(bundle, "rows_per_call", lambda model: 4)
-    monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 12})
-    [whole] = bundles(MODEL, [passage([*range(10), n, n + 1, n + 2]) for n in range(20, 40)])
-    waiting, seen = [whole], []
+def test_a_group_of_batches_is_halved_batch_by_batch(monkeypatch):
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 4)
+    monkeypatch.setattr(batches, "ROWS_AT_ONCE", {"cpu": 12})
+    [whole] = batch_groups(MODEL, [request([*range(10), n, n + 1, n + 2]) for n in range(20, 40)])
+    waiting, single = [whole], []
     while waiting:
         [*waiting], each = waiting[:-1], waiting[-1]
         parts = each.halves()
         waiting += parts if len(parts) > 1 else []
-        seen += parts if len(parts) == 1 else []
-    assert sorted(index for each in seen for index in each.passages) == list(range(20))
-    assert all(len(each.prefix_trees) == 1 for each in seen)
+        single += parts if len(parts) == 1 else []
+    assert sorted(index for group in single for index in group.requests) == list(range(20))
+    assert all(len(each.prefix_trees) == 1 for each in single)
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
@@ -121,7 +123,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(monkeypatch):
         return run(block, states, arguments, part)
 
     monkeypatch.setattr(type(MODEL.blocks[0]), "__call__", scarce)
-    monkeypatch.setattr("impasto.run.batching.prefix_tree.alike", lambda sequences, most: 0)
+    monkeypatch.setattr("impasto.run.batching.prefix_tree.shared_length", lambda sequences, most: 0)
     with pytest.warns(UserWarning, match="half of them"):
         found = model.loglikelihood(PLANS[:6], requests)
     assert len(tried) > 1
@@ -135,7 +137,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch):
 
     monkeypatch.setattr(type(MODEL.blocks[0]), "__call__", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        score(MODEL, PLANS[:1], [(passage([1, 2, 3]), [4])], lambda share: None)
+        score(MODEL, PLANS[:1], [(request([1, 2, 3]), [4])], lambda share: None)
 
 
 def test_a_batch_that_cannot_fit_alone_says_what_it_needs():
@@ -178,7 +180,7 @@ def test_the_cost_model_predicts_the_products_that_are_computed():
     requests = []
     for _ in range(6):
         ids = torch.randint(97, (60,), generator=generator).tolist()
-        requests += [(passage([*ids, n, n + 1], 3), [n, n + 1, n + 2]) for n in range(4)]
+        requests += [(request([*ids, n, n + 1], 3), [n, n + 1, n + 2]) for n in range(4)]
     predicted = cost(MODEL, plans, [each for each, _ in requests])
     with FlopCounterMode(display=False) as counter:
         score(MODEL, plans, requests, lambda share: None)
@@ -197,7 +199,7 @@ def test_the_shares_of_a_layer_are_those_of_its_weights():
 
 
 def test_doubling_the_plans_of_a_sweep_never_more_than_doubles_its_cost():
-    some = [passage(range(40), 3)]
+    some = [request(range(40), 3)]
     few = [strategies.freeze(6, k) for k in (0, 2, 4, 6)]
     many = [strategies.freeze(6, k) for k in range(7)]
     assert cost(MODEL, many, some).rows < 2 * cost(MODEL, few, some).rows
