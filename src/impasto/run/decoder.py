@@ -19,8 +19,8 @@ from impasto.run.batching.donors import Donors, Transplant, donors_by_request, r
 from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.tokenisation import AS_GIVEN, Prompt, TextOptions, naming_request
 from impasto.run.calls import one_call
+from impasto.run.generate.decoding_plan import Stopping
 from impasto.run.generate.greedy import generate, predict
-from impasto.run.generate.stopping import Stopping
 from impasto.run.inputs import (
     asked_batch,
     asked_pairs,

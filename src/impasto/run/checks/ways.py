@@ -1,7 +1,7 @@
 """The ways in which the engine reads texts, each tried under the identity plan.
 
 Packed, held, beside a longer text, behind a beginning that others share, and behind keys and values
-in rooms as texts are written: what comes out must be what the bare model makes of the same text.
+in buffers as texts are written: what comes out must be what the bare model makes of the same text.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,8 @@ from impasto.run.checks.texts import Texts
 from impasto.run.execute.executor import Executor, State
 from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.generate.call_order import BeginCurrent, BlockCall, Operation, call_order
-from impasto.run.generate.decode_batch import next_batch
-from impasto.run.generate.decode_step import read
-from impasto.run.generate.decoding_plan import GeneratedText, unfinished
-from impasto.run.kv.pool import KVPool
+from impasto.run.generate.decode_batch import KVPool, decode_step, next_batch
+from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText
 
 Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
 """What the engine found, and what the bare model says: rows × width, both."""
@@ -172,10 +170,10 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     program = Program(_layers(model, "joint"))
     written = [GeneratedText(end, [own.ids[end]]) for own, end in zip(readings, ends, strict=True)]
     total = executor.batch.total
-    decoding = unfinished(program, written, total, dict(state.kept))
+    decoding = DecodingPlan.of_unfinished(program, written, total, dict(state.kept))
     assert decoding is not None, "no text is done"
     length = max(ends) + tail + 1
-    rooms, span = KVPool.filled_with([decoding], length), slice(0, 2)
+    pool, span = KVPool.of([decoding], length), slice(0, 2)
     one = call_order([program], [span], [False], float(rows_per_call(model)))
     both = _as_both(model, span)
     for place, operations in enumerate([one, both, both][:tail]):
@@ -183,7 +181,7 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
         tokens = [own.ids[at] for own, at in zip(readings, before, strict=True)]
         batch = next_batch(model, tokens, before, total, length)
         with chosen_attention(model, few_row_attention(Scores())):
-            states = read(Executor(model, batch), operations, rooms, [span])
+            states = decode_step(Executor(model, batch), operations, pool, [span])
         wanted = [own.logits[at] for own, at in zip(readings, before, strict=True)]
         pairs.append((model.leave(states[:, 0]), torch.stack(wanted)))
     return pairs

@@ -34,16 +34,14 @@ from impasto.run.execute.merge import Merge
 from impasto.run.execute.noise import NoiseSource, noise
 from impasto.run.execute.rows import Batch, Frame, Frames
 from impasto.run.execute.side_by_side import Branch, SideBySide, columns
+from impasto.run.kv.buffers import KeysValues, empty_keys_values, trim_heap
 from impasto.run.kv.cache import (
     BlockCache,
-    BufferSlots,
+    BufferRows,
     KeysAndValuesReady,
-    KeysValues,
     Past,
     PastByOccurrence,
-    nothing,
 )
-from impasto.run.kv.pages import give_back
 
 _T = TypeVar("_T")
 
@@ -100,7 +98,7 @@ class Executor:
         packs_held: Whether frozen rows run beside the current ones, though only their keys and
             values are wanted: where both are few, one call costs less than two.
         abreast: Which layers of branches can run side by side, in one call. Then the past is
-            :class:`impasto.run.kv.cache.Pasts`, if there is any.
+            :class:`impasto.run.kv.cache.PastByOccurrence`, if there is any.
     """
 
     model: OpenedModel
@@ -121,7 +119,7 @@ class Executor:
     def part(
         self,
         frames: Frames,
-        past: Mapping[Occurrence, BufferSlots],
+        past: Mapping[Occurrence, BufferRows],
         held: Bool[Tensor, "batch"] | None,
     ) -> "Executor":
         """Return the executor of some batch entries, with places for their keys and values."""
@@ -170,7 +168,7 @@ class Executor:
             case RunLayer() | RunBranches():
                 if not self.frames.are_long:
                     return self._advance(instruction, state)
-                give_back()  # what the last block worked on, lest the heap grow around what stays
+                trim_heap()  # what the last block worked on, lest the heap grow around what stays
                 with own_attention(self.model):
                     return self._advance(instruction, state)
             case Split():
@@ -269,14 +267,14 @@ class Executor:
                 rows = abreast.call(column, rows, arguments)
             elif not self.model.blocks[column[0].layer].leaves_keys:
                 rows = abreast.call(column, rows, arguments)
-                left = nothing(before, self._slots(attentions[0], new))
+                left = empty_keys_values(before, self._slots(attentions[0], new))
             else:
                 slot = BlockCache(self._past_abreast(attentions), new)
                 rows = abreast.call(column, rows, self._cached(arguments, slot))
-                left = slot.kept
+                left = slot.keys_values
             if left is not None and self.records:
                 for place, occurrence in enumerate(attentions):
-                    kept[occurrence] = left.part(slice(place * size, (place + 1) * size))
+                    kept[occurrence] = left.sequences(slice(place * size, (place + 1) * size))
             if column[0].rows == "kv-only":
                 rows = torch.cat([before, rows[:, new:]], 1)
         return state._replace(
@@ -293,7 +291,7 @@ class Executor:
         if not self.past:
             return None
         assert isinstance(self.past, PastByOccurrence), "what attentions left can lie side by side"
-        return self.past.abreast(attentions)
+        return self.past.side_by_side(attentions)
 
     def _layer(self, instruction: RunLayer, state: State) -> State:
         if state.current is None:
@@ -319,7 +317,7 @@ class Executor:
             current = self._on_current(instruction, current, None)
             return self._noted(occurrence, state._replace(current=current), None)
         past, count = self._past(occurrence, state), state.earlier.shape[1]
-        slot = BlockCache(past, count, only=True)
+        slot = BlockCache(past, count, kv_only=True)
         with suppress(KeysAndValuesReady), block.without_queries():
             arguments = self.frames.trunk.arguments(instruction.layer)
             block(state.earlier, self._cached(arguments, slot))
@@ -372,14 +370,14 @@ class Executor:
             return state
         if slot is None:
             new = state.earlier.shape[1]
-            left = nothing(state.earlier, self._slots(occurrence, new))
+            left = empty_keys_values(state.earlier, self._slots(occurrence, new))
         else:
-            left = slot.kept
+            left = slot.keys_values
         return state._replace(kept={**state.kept, occurrence: left})
 
     def _slots(self, occurrence: Occurrence, new: int) -> int:
         """Return how many tokens an attention has seen, so many new ones with them."""
-        before = self.past[occurrence].taken if self.past else self.shared
+        before = self.past[occurrence].length if self.past else self.shared
         return before + new
 
     def _cached(self, arguments: Arguments, slot: BlockCache) -> Arguments:

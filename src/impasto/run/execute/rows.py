@@ -56,9 +56,10 @@ class Batch:
         total: The running sums of :func:`impasto.run.execute.noise.prefix_keys` over the past.
         end: Where, among the new tokens, the descendants of each end, where they are a prefix tree
             (:attr:`impasto.run.batching.prefix_tree.PrefixTree.ends`); None where each follows the one before it.
-        filled: How many slots of a room each sequence has filled, where the past lies in rooms
-            (:class:`impasto.run.kv.cache.KVBuffer`). Then ``past`` is empty and every new token is scored.
-        room: How many slots are there to be seen then.
+        buffered: How many tokens of each sequence lie in KV buffers
+            (:class:`impasto.run.kv.buffers.KVBuffer`), where the past does. Then ``past`` is empty
+            and every new token is scored.
+        visible: How many indices of the buffers rows may see then.
     """
 
     ids: Int[Tensor, "batch new"]
@@ -70,13 +71,13 @@ class Batch:
     has_past: Bool[Tensor, "batch past"]
     total: Int[Tensor, "batch"]
     end: Int[Tensor, "batch new"] | None = None
-    filled: Int[Tensor, "batch"] | None = None
-    room: int = 0
+    buffered: Int[Tensor, "batch"] | None = None
+    visible: int = 0
 
     @cached_property
     def seen(self) -> Int[Tensor, "batch"]:
         """How many tokens came before the new ones."""
-        return self.has_past.sum(1) if self.filled is None else self.filled
+        return self.has_past.sum(1) if self.buffered is None else self.buffered
 
     @cached_property
     def index(self) -> Int[Tensor, "batch new"]:
@@ -228,7 +229,7 @@ class Frame:
         batch = self.batch
         (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
         numbers = size * (new * self.earlier + current) * (batch.past.shape[1] + new + current)
-        if batch.filled is not None or numbers <= NUMBERS_OF_A_MASK:
+        if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
             return False
         return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
 
@@ -273,7 +274,7 @@ class Frame:
     def _is_plain(self) -> bool:
         """Whether rows are tokens one after the other, with none before them."""
         batch = self.batch
-        follows = batch.past.shape[1] or batch.filled is not None
+        follows = batch.past.shape[1] or batch.buffered is not None
         return not (self.current or follows or batch.end is not None)
 
     def _given(self, layer: int) -> Arguments:
@@ -300,9 +301,9 @@ class Frame:
         """The keys' positions."""
         batch = self.batch
         current = [batch.pick(batch.positions)] * self.current
-        if batch.filled is None:
+        if batch.buffered is None:
             return torch.cat([batch.past, batch.positions, *current], 1)
-        keys = self.model.position(torch.arange(batch.room, device=batch.ids.device))
+        keys = self.model.position(torch.arange(batch.visible, device=batch.ids.device))
         keys = keys.expand(len(batch.ids), -1)
         for positions in current:
             keys = keys.scatter(1, self._own, positions)
@@ -317,7 +318,7 @@ class Frame:
     def _masks(self) -> list[Tensor]:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
         kinds, dtype = range(len(self._seen.rules)), (self.trunk or self).entered.states.dtype
-        if self.batch.filled is not None:
+        if self.batch.buffered is not None:
             return [self._in_order(self._seen.in_order(dtype), kind) for kind in kinds]
         return [self._seen.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds]
 
@@ -348,13 +349,13 @@ class Frame:
         ]
 
     def _in_order(self, seen: InOrder, kind: int) -> Tensor:
-        """Return the mask for keys that lie in a room: each in the slot of its position."""
+        """Return the mask for keys that lie in KV buffers, each at the index of its position."""
         batch, parts = self.batch, []
         if self.earlier:
-            parts.append(seen.mask(kind, batch.positions, batch.room))
+            parts.append(seen.mask(kind, batch.positions, batch.visible))
         if self.current:
             positions = batch.pick(batch.positions)
-            parts.append(seen.mask_apart(kind, positions, self._own, batch.room))
+            parts.append(seen.mask_apart(kind, positions, self._own, batch.visible))
         return torch.cat(parts, 2)
 
     @cached_property
@@ -405,7 +406,7 @@ class Frames:
     @cached_property
     def are_long(self) -> bool:
         """Whether some of them have masks that are not made."""
-        if self.whole is not None or self.batch.filled is not None:
+        if self.whole is not None or self.batch.buffered is not None:
             return False
         return any(frame.is_long for frame in (self.trunk, self.packed, self.current))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from impasto.plan.program import InjectDonor, Instruction, Occurrence
 from impasto.run.execute.executor import Executor, Splice, State
-from impasto.run.kv.cache import KeysValues, put_by
+from impasto.run.kv.buffers import KeysValues, merge_batches
 
 
 class States(NamedTuple):
@@ -50,7 +50,9 @@ class GroupExecutor:
             after = executor.follow(instruction, own._replace(prefix=before))
             left.append(after.kept)
             each.append(after._replace(kept={}))
-        kept = {occurrence: put_by([one[occurrence] for one in left]) for occurrence in left[0]}
+        kept = {
+            occurrence: merge_batches([one[occurrence] for one in left]) for occurrence in left[0]
+        }
         return States(tuple(each), {**state.kept, **kept})
 
     def inject(
