@@ -12,7 +12,7 @@ demo: .venv/.installed
 	$(BIN)/impasto run studies/attend_first.yaml --out runs/attend_first
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --durations=10
 
 slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow

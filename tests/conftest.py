@@ -1,6 +1,9 @@
 """Shapes and types in signatures are checked while the tests run."""
 
+import gc
 import os
+from collections import defaultdict
+from pathlib import PurePosixPath
 
 import pytest
 import torch
@@ -31,3 +34,24 @@ def _own_cache_of_code(tmp_path_factory):
         where = str(tmp_path_factory.mktemp("modules"))
         patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", where)
         yield
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what was imported, which is most of the heap and stays."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """With --durations, tell how long the tests of each folder took, in all processes together."""
+    if terminalreporter.config.getoption("durations") is None:
+        return
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder = PurePosixPath(report.nodeid.split("::")[0]).parent
+                seconds[str(folder)] += report.duration
+    terminalreporter.section("seconds by folder, all processes together")
+    for folder, taken in sorted(seconds.items(), key=lambda pair: -pair[1]):
+        terminalreporter.write_line(f"{taken:8.1f}  {folder}")

@@ -17,8 +17,9 @@ from impasto.run.attention.blockwise import UnmadeError, UnmadeMask
 from impasto.run.attention.choice import takes_unmade
 from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute import rows
-from impasto.run.execute.rows import Frames, first_batch, following_batch
+from impasto.run.execute import frames
+from impasto.run.execute.frames import Frames
+from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.opening import opened
 from plans import PLANS, spread
 from reference import Graft
@@ -40,7 +41,7 @@ def both_ways(request, monkeypatch):
 @pytest.fixture
 def by_blocks(monkeypatch):
     """Masks of any size are too large, and blocks and tiles so small that there are several."""
-    monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 0)
+    monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 0)
     monkeypatch.setattr(blockwise, "FEWEST", 4)
     monkeypatch.setattr(blockwise, "MOST", 4)
     monkeypatch.setattr(geometry, "KEYS_PER_TILE", 3)
@@ -164,7 +165,7 @@ def test_gradients_are_those_of_the_whole_mask(name, by_blocks, monkeypatch):
 
     found = gradients()
     assert by_blocks
-    monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**30)
+    monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 2**30)
     for one, other in zip(found, gradients(), strict=True):
         if other is not None:
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -179,7 +180,7 @@ def test_half_precision_is_as_near_as_with_the_whole_mask(both_ways, by_blocks, 
     [[(expected, _)]] = impasto.load(exact).loglikelihood(FREEZE, request)
     errors = []
     for large in (0, 2**30):
-        monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", large)
+        monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", large)
         [[(log_p, _)]] = impasto.load(half).loglikelihood(FREEZE, request)
         errors.append(abs(log_p - expected))
     assert by_blocks
@@ -210,7 +211,7 @@ def batches(device):
 
 
 @pytest.mark.parametrize("rule", [Causal(), Window(1), Window(7), Chunk(8)])
-@pytest.mark.parametrize("kind", ["trunk", "packed", "current"])
+@pytest.mark.parametrize("kind", ["joint", "split", "current"])
 @pytest.mark.parametrize("name", batches(torch.device("cpu")))
 def test_vectors_say_what_the_whole_mask_says(name, kind, rule, by_blocks):
     """Of every pair; and pieces hold all that rows see, and call nothing seen that is not."""
@@ -227,7 +228,9 @@ def test_vectors_say_what_the_whole_mask_says(name, kind, rule, by_blocks):
         for begin, end in piece.runs:
             seen[piece.entry, piece.rows, begin:end] = True
         for part in piece.partial:
-            seen[piece.entry, piece.rows, slice(*part)] = said.seen(piece.entry, piece.rows, part)
+            seen[piece.entry, piece.rows, slice(*part)] = said.visible(
+                piece.entry, piece.rows, part
+            )
     leading = torch.zeros_like(expected)
     leading[:, : said.causal, : expected.shape[2]] = True
     seen |= leading.tril() if said.causal else leading
@@ -237,7 +240,7 @@ def test_vectors_say_what_the_whole_mask_says(name, kind, rule, by_blocks):
 
 
 def test_a_mask_that_was_not_made_cannot_be_read():
-    [unmade] = Frames(opened(family("llama")), batches(torch.device("cpu"))["alone"]).packed._unmade
+    [unmade] = Frames(opened(family("llama")), batches(torch.device("cpu"))["alone"]).split._unmade
     assert unmade.shape == (1, 1, 50, 50)
     assert unmade.to("cpu") is unmade
     for read in (lambda: unmade + 1, lambda: unmade[:, :, :, :3], lambda: torch.cat([unmade]),
@@ -311,7 +314,7 @@ WORK = {
 @pytest.mark.parametrize("plan", ["0-5", "0-2 freeze 3-5", "0 noise(gaussian) [1|2] 3-5"])
 @pytest.mark.parametrize("name", WORK)
 def test_nothing_as_large_as_tokens_by_tokens_is_made(name, plan, long_model, monkeypatch):
-    monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)
+    monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 2**18)
     monkeypatch.setattr(blockwise, "MASK_NUMBERS_AT_ONCE", 2**18)
     model = impasto.load(long_model)
     with no_larger_than(LONG * LONG // 8):
@@ -320,7 +323,7 @@ def test_nothing_as_large_as_tokens_by_tokens_is_made(name, plan, long_model, mo
 
 @pytest.mark.parametrize("plan", ["0-5", "0-2 freeze 3-5", "0 noise(gaussian) [1|2] 3-5"])
 def test_nor_under_apply(plan, monkeypatch):
-    monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)
+    monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 2**18)
     monkeypatch.setattr(blockwise, "MASK_NUMBERS_AT_ONCE", 2**18)
     hf, ids = reading_far(LlamaForCausalLM), torch.tensor([text()])
     with impasto.apply(hf, Plan.parse(plan)), torch.no_grad(), no_larger_than(LONG * LONG // 8):
@@ -331,10 +334,10 @@ def test_nor_under_apply(plan, monkeypatch):
 def test_a_long_text_is_scored_as_the_whole_mask_scores_it(long_model, both_ways, monkeypatch):
     requests = [(text(), [n, 2, 3]) for n in range(2)]
     plans = [Plan.parse(plan) for plan in ("0-2 freeze 3-5", "0 noise(gaussian) [1|2] 3-5")]
-    monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**18)
+    monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 2**18)
     model = impasto.load(long_model)
     found = model.loglikelihood(plans, requests)
-    monkeypatch.setattr(rows, "NUMBERS_OF_A_MASK", 2**30)
+    monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 2**30)
     whole = model.loglikelihood(plans, requests)
     for one, other in zip(found, whole, strict=True):
         for (log_p, _), (expected, _) in zip(one, other, strict=True):

@@ -122,9 +122,16 @@ def test_an_encoder_reads_sentences_with_both_special_tokens():
     assert tokenizer.convert_ids_to_tokens([first, last]) == ["<s>", "[SEP]"]
 
 
-@pytest.mark.parametrize("bos", [None, True, False])
-@pytest.mark.parametrize("template", APPENDING)
-@pytest.mark.parametrize("case", CASES)
+BOS = (None, True, False)
+COMBINED = [  # every two of them meet; all combinations are slow
+    pytest.param(case, template, bos, marks=[] if BOS[(i + j) % 3] is bos else pytest.mark.slow)
+    for i, case in enumerate(CASES)
+    for j, template in enumerate(APPENDING)
+    for bos in BOS
+]
+
+
+@pytest.mark.parametrize(("case", "template", "bos"), COMBINED)
 @pytest.mark.filterwarnings("ignore:the tokenizer puts")
 def test_lm_evals_tasks_have_the_numbers_of_its_own_model_class(case, template, bos, tmp_path):
     from lm_eval.models.huggingface import HFLM

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.options import check_one_of, number_of, numbers_of, words_of
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -92,19 +93,19 @@ def bench(
 
     Plans run in turns, so that what else goes on falls on all alike; times come with intervals.
     """
-    _one_of("--through", through, WAYS)
+    check_one_of("--through", through, WAYS)
     if form is not None:
-        _one_of("--format", form, FORMS)
+        check_one_of("--format", form, FORMS)
     if dtype is not None:
-        _one_of("--dtype", dtype, DTYPES)
+        check_one_of("--dtype", dtype, DTYPES)
     if shape is not None and (model is not None or study is not None):
         raise UserError("--shape is in the place of a model; leave --model and the study out")
     if profile and one_token:
         raise UserError("--profile and --one-token are two things; give one")
     if profile and form is not None:
         raise UserError("--profile is for the screen: leave --format out")
-    lengths = None if tokens is None else _numbers("--tokens", tokens)
-    batches = [n if n == FILL else _number("--batch", n) for n in _words(batch)]
+    lengths = None if tokens is None else numbers_of("--tokens", tokens)
+    batches = [n if n == FILL else number_of("--batch", n) for n in words_of(batch)]
     if one_token and batches != [1]:
         raise UserError("--one-token reads one sequence at a time; leave --batch out")
     if one_token and (new is not None or rounds is not None):
@@ -324,25 +325,6 @@ def _filling(model: "Model", tokens: int, new: int) -> int:
     from impasto.speed.memory import filling_batch
 
     return filling_batch(model, tokens, new)
-
-
-def _one_of(option: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f"{option} is {' or '.join(allowed)}, not {value!r}")
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    return [_number(option, word) for word in _words(text)]
-
-
-def _number(option: str, word: str) -> int:
-    if not word.isascii() or not word.isdigit() or int(word) < 1:
-        raise UserError(f"{option} takes whole numbers from 1, with commas between them: {word!r}")
-    return int(word)
 
 
 @contextmanager

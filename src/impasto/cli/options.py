@@ -1,8 +1,11 @@
 """Options that several commands take, and reading them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from impasto.error import UserError
 
 if TYPE_CHECKING:
     from impasto.run import Encoder, Model
@@ -40,3 +43,26 @@ def scaled(amount: float) -> str:
             return f"{amount:.3g}{prefix}"
         amount /= 1000
     return f"{amount:,.0f} P"
+
+
+def check_one_of(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise UserError unless an option has one of the values that it may have."""
+    if value not in allowed:
+        raise UserError(f"{option} is {' or '.join(allowed)}, not {value!r}")
+
+
+def words_of(text: str) -> list[str]:
+    """Return what stands between commas."""
+    return [word.strip() for word in text.split(",")]
+
+
+def numbers_of(option: str, text: str) -> list[int]:
+    """Return whole numbers from 1 that stand between commas."""
+    return [number_of(option, word) for word in words_of(text)]
+
+
+def number_of(option: str, word: str) -> int:
+    """Return a whole number from 1."""
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise UserError(f"{option} takes whole numbers from 1, with commas between them: {word!r}")
+    return int(word)

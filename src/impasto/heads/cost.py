@@ -1,4 +1,7 @@
-"""What encoders' requests cost before anything runs, in layer-rows; see :mod:`impasto.run.queries.cost`."""
+"""What encoders' requests cost before anything runs, in layer-rows.
+
+Decoders have :mod:`impasto.run.queries.cost`.
+"""
 
 from collections.abc import Iterator, Sequence
 

@@ -9,9 +9,10 @@ predicts with them.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from impasto.error import UserError
+from impasto.tasks.asked_model import AskedModel, Pair, Progress
 from impasto.tasks.problem import Problem
 from impasto.tasks.request import (
     Generation,
@@ -23,69 +24,10 @@ from impasto.tasks.request import (
     RollingLogLikelihood,
 )
 
-Progress = Callable[[float], None]
 Texts = Sequence[tuple[str, str | None]]
 Predict = Callable[[Any, Sequence[Any], Problem, Texts, Progress], Sequence[Sequence[float]]]
 """Says of texts, by heads that it fits to a problem for a model under each plan, per plan and text,
 the class or the number."""
-Pair = tuple[Any, Any]  # context and continuation: two texts, or two lists of token ids
-
-
-class AskedModel(Protocol):
-    """What requests need of a model; `impasto.load` returns one."""
-
-    @property
-    def tokenizer(self) -> Any:
-        """The Hugging Face tokenizer."""
-        ...
-
-    @property
-    def max_positions(self) -> int | None:
-        """The most tokens that it can read, where that is known."""
-        ...
-
-    def tokens(self, text: str, as_lm_eval: bool = ...) -> list[int]:
-        """Return a text's token ids, with the special tokens that the tokenizer adds."""
-        ...
-
-    def scored_tokens(self, text: str) -> list[int]:
-        """Return a text's token ids as lm-eval reads a text that is scored."""
-        ...
-
-    def token_pair(
-        self, context: str, continuation: str, as_lm_eval: bool = ...
-    ) -> tuple[list[int], list[int]]:
-        """Return the token ids of a context and of its continuation."""
-        ...
-
-    @property
-    def prefix_token(self) -> int:
-        """The token that stands before a text without context."""
-        ...
-
-    def loglikelihood(
-        self, plans: Any, requests: Any, donors: Any = ..., progress: Progress = ...
-    ) -> Any:
-        """Score continuations: per plan and request, (sum of log p, all tokens likeliest?)."""
-        ...
-
-    def generate(
-        self,
-        plans: Any,
-        prompts: Any,
-        max_new_tokens: int = ...,
-        stop: Sequence[str] = ...,
-        donors: Any = ...,
-        progress: Progress = ...,
-    ) -> Any:
-        """Continue every prompt under every plan."""
-        ...
-
-    def masked_scores(
-        self, plans: Any, texts: Any, donors: Any = ..., progress: Progress = ...
-    ) -> Any:
-        """Score texts token by token, each masked alone: (log p, likeliest, tokens)."""
-        ...
 
 
 class RequestError(UserError):

@@ -108,8 +108,8 @@ class PlanInForward:
                 past=past or {},
                 records=tokens is not None,
                 given=Entered(states, arguments),
-                packs_held=size * new <= rows_per_call(model),
-                abreast=None if stacked is None else stacked.for_rows(size * new),
+                runs_kv_only_along=size * new <= rows_per_call(model),
+                side_by_side=None if stacked is None else stacked.for_rows(size * new),
             )
             state = executor.start()
             outputs.add_depth(state.latest)

@@ -37,9 +37,10 @@ from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.memory import is_out_of_memory
 from impasto.run.batching.prefix_tree import chain
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute.executor import Executor, State
+from impasto.run.execute.branches import Branch, Column, SideBySide, alike, columns
+from impasto.run.execute.executor import Executor
+from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch
-from impasto.run.execute.side_by_side import Branch, Column, SideBySide, alike, columns
 from impasto.run.tuning import FEW_STACKED_ROWS
 
 _TOKENS = ((3, 1, 4), (1, 5, 9))  # on which stacked layers are checked
@@ -183,7 +184,7 @@ class StackedLayers:
         alone = Executor(self._model, first_batch(prefix_trees, self._model.device), records=True)
         kind = StackedBlocks({layer: self._model.blocks[layer] for layer in pair})
         side_by_side = SideBySide(dict.fromkeys(pair, kind), self._counted, {})
-        together = replace(alone, abreast=side_by_side)
+        together = replace(alone, side_by_side=side_by_side)
         _in_memory(kind, copies=True)
         try:
             for part in _PARTS:

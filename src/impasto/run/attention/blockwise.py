@@ -1,15 +1,16 @@
 """Attention by blocks of rows, where a mask of all rows × all keys would be too large.
 
-A block's argument for its mask is then an :class:`UnmadeMask` mask, which holds no numbers but says who
-sees whom (:mod:`impasto.run.attention.geometry`). Attention that finds one takes some rows at a time, with
-the keys that any of them sees, and makes the mask of these alone. Rows that see just the keys up to
-their own need none: torch knows that case. What rows see is the same, and so are the sums.
+A block's argument for its mask is then an :class:`UnmadeMask` mask, which holds no numbers but says
+who sees whom (:mod:`impasto.run.attention.geometry`). Attention that finds one takes some rows at a
+time, with the keys that any of them sees, and makes the mask of these alone. Rows that see just the
+keys up to their own need none: torch knows that case. What rows see is the same, and so are the
+sums.
 
 On a processor a block attends to each run of keys by itself, to those that all of its rows see
 without any mask, and the results are merged by their shares of the softmax, which torch's own
 kernel returns beside them. Elsewhere, and where gradients are wanted (which those shares have not),
 a block attends to all runs at once under a mask. Then it is computed once more on the way back, so
-that no mask is kept until then.
+that no mask stays until then.
 
 Query heads that share a key stand as further rows of one product, so keys are never copied for
 each of them.
@@ -118,8 +119,8 @@ class _Blocks:
         shared = heads // key.shape[1]
         for piece in self._geometry.pieces(max(MOST // shared, 1)):
             own = query[piece.entry, :, piece.rows].unflatten(0, (-1, shared))
-            found = self._over_runs(own, key[piece.entry], value[piece.entry], piece)
-            attended[piece.entry, piece.rows] = found.flatten(0, 1).transpose(0, 1)
+            rows = self._over_runs(own, key[piece.entry], value[piece.entry], piece)
+            attended[piece.entry, piece.rows] = rows.flatten(0, 1).transpose(0, 1)
         return attended
 
     def _over_runs(
@@ -130,20 +131,22 @@ class _Blocks:
         piece: Piece,
     ) -> Float[Tensor, "groups heads rows width"]:
         """Return a block's attention, merged from that to each run of keys."""
-        assert _WITH_SHARES is not None, "it was asked before"
+        assert _WITH_SHARES is not None, "the caller has checked it"
         rows, outputs, logs = query.flatten(1, 2)[None], [], []
         for (begin, end), is_partial in piece.parts():
-            mask = seen = None
+            mask = visible = None
             if is_partial:
-                seen = self._geometry.seen(piece.entry, piece.rows, (begin, end)).to(query.device)
-                hidden = ~seen.repeat(query.shape[1], 1)
+                visible = self._geometry.visible(piece.entry, piece.rows, (begin, end)).to(
+                    query.device
+                )
+                hidden = ~visible.repeat(query.shape[1], 1)
                 mask = rows.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[None, None]
             output, log = _WITH_SHARES(
                 rows, key[None, :, begin:end], value[None, :, begin:end],
                 attn_mask=mask, scale=self._scaling,
             )  # fmt: skip
-            if seen is not None:  # of no key at all the kernel says 0
-                log = log.masked_fill(~seen.any(1).repeat(query.shape[1]), -torch.inf)
+            if visible is not None:  # of no key at all the kernel says 0
+                log = log.masked_fill(~visible.any(1).repeat(query.shape[1]), -torch.inf)
             outputs.append(output)
             logs.append(log)
         return _together(outputs, logs)[0].unflatten(1, query.shape[1:3])
@@ -199,12 +202,12 @@ class _Blocks:
         heads, groups = query.shape[1], key.shape[1]
         rows = query[piece.entry, :, piece.rows].unflatten(0, (groups, heads // groups))
         if self._beside:
-            seen = [beside.of(piece) for beside in self._beside]
+            pair = [beside.of(piece) for beside in self._beside]
         else:
-            seen = [_of_runs(each[piece.entry], piece) for each in (key, value)]
+            pair = [_of_runs(each[piece.entry], piece) for each in (key, value)]
         attended = scaled_dot_product_attention(
             rows.flatten(1, 2)[None],
-            *(each[None] for each in seen),
+            *(each[None] for each in pair),
             attn_mask=self._masked(rows, piece)[None, None],
             dropout_p=self._dropout,
             scale=self._scaling,
@@ -224,8 +227,8 @@ class _Blocks:
         mask = self._mask[:height, :width]
         each = mask.unflatten(0, rows.shape[1:3])
         for part, columns in _columns(piece):
-            seen = self._geometry.seen(piece.entry, piece.rows, part).to(mask.device)
-            each[:, :, columns].masked_fill_(~seen, -torch.inf)
+            visible = self._geometry.visible(piece.entry, piece.rows, part).to(mask.device)
+            each[:, :, columns].masked_fill_(~visible, -torch.inf)
             self._used.append(columns)
         return mask
 
@@ -259,7 +262,7 @@ class _Beside:
     def __init__(self, every: Float[Tensor, "batch groups keys width"], widest: int) -> None:
         self._every, self._widest = every, widest
         self._room: Tensor | None = None
-        self._first = (-1, 0, 0)  # the sequence and the run of keys that the room begins with
+        self._first = (-1, 0, 0)  # the sequence and the run of keys that the memory begins with
 
     def of(self, piece: Piece) -> Float[Tensor, "groups keys width"]:
         """Return those that a block of rows sees."""

@@ -6,9 +6,9 @@ the attention modules of the model at hand find a copy of their configuration wi
 which function it stands for is this thread's own choice (:func:`chosen_attention`). A thread that
 has chosen none, and calls the same model meanwhile, gets the attention that it had.
 
-What can be chosen is :mod:`impasto.run.attention.tree_sparse` (scoring), :func:`few_row_attention` (decoding) and
-the watching of weights (:mod:`impasto.run.queries.attention_entropy`). A mask that was not made
-(:mod:`impasto.run.attention.blockwise`) is understood in any case.
+What can be chosen is :mod:`impasto.run.attention.tree_sparse` (scoring), :func:`few_row_attention`
+(decoding) and the watching of weights (:mod:`impasto.run.queries.attention_entropy`). A mask that
+was not made (:mod:`impasto.run.attention.blockwise`) is understood in any case.
 """
 
 import copy
@@ -89,7 +89,7 @@ def own_attention(model: OpenedModel) -> Iterator[None]:
 
 
 def takes_unmade(model: OpenedModel) -> bool:
-    """Whether all blocks hand a mask on to attention unread: found out by trying, once."""
+    """Whether all blocks hand a mask on to attention unread: by trying, once."""
     if model.takes_unmade is None:
         model.takes_unmade = _takes_unmade(model)
     return model.takes_unmade
@@ -113,17 +113,17 @@ def _takes_unmade(model: OpenedModel) -> bool:
         after = block(states, entered.arguments[layer] | mask)
         try:
             with own_attention(model):
-                found = block(states, bare.arguments[layer] | unmade)
+                result = block(states, bare.arguments[layer] | unmade)
         except UnmadeError:
             return False
-        if not difference(found, after) <= allowed(model):
+        if not difference(result, after) <= allowed(model):
             return False
         states = after
     return torch.equal(entered.states, bare.states)
 
 
 def attention_modules(model: OpenedModel) -> Sequence[nn.Module]:
-    """Return the modules whose attention can be chosen: found out by trying, once per opening."""
+    """Return the modules whose attention can be chosen: by trying, once per opening."""
     if model.attention_modules is None:
         model.attention_modules = _find_modules(model)
     return model.attention_modules
@@ -135,7 +135,7 @@ def _find_modules(model: OpenedModel) -> list[nn.Module]:
 
     A block may hold a registry of its own, or compare names; it then keeps the attention it has.
     """
-    found: list[nn.Module] = []
+    chosen: list[nn.Module] = []
     ids = torch.arange(3, device=model.device)[None] % model.vocabulary
     entered = model.enter(ids, torch.arange(3, device=model.device)[None])
     states = entered.states
@@ -151,9 +151,9 @@ def _find_modules(model: OpenedModel) -> list[nn.Module]:
         finally:
             _chosen.reset(token)
         if calls and torch.equal(renamed, after):
-            found += modules
+            chosen += modules
         states = after
-    return found
+    return chosen
 
 
 def _noting(
@@ -196,14 +196,14 @@ class Scores:
     """
 
     def __init__(self) -> None:
-        self._held: Tensor | None = None
+        self._buffer: Tensor | None = None
 
     def of(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Return memory of a shape for numbers like a tensor's: single precision, where it is."""
-        count, held = torch.Size(shape).numel(), self._held
-        if held is None or len(held) < count or held.device != like.device:
-            held = self._held = like.new_empty(count + count // 2)
-        return held[:count].view(torch.Size(shape))
+        count, buffer = torch.Size(shape).numel(), self._buffer
+        if buffer is None or len(buffer) < count or buffer.device != like.device:
+            buffer = self._buffer = like.new_empty(count + count // 2)
+        return buffer[:count].view(torch.Size(shape))
 
 
 def few_row_attention(scores: Scores) -> Attention:
@@ -218,7 +218,7 @@ def few_row_attention(scores: Scores) -> Attention:
 
 
 def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
-    """Say whether nothing but a mask is asked of an attention."""
+    """Whether an attention is called with nothing but a mask."""
     return not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
 
 
@@ -250,5 +250,5 @@ def _attend(
     torch.bmm(scaled, key.transpose(2, 3).flatten(0, 1), out=products)
     scores += attention_mask
     torch.softmax(scores, -1, out=scores)
-    found = torch.bmm(products, value.flatten(0, 1))
-    return found.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None
+    result = torch.bmm(products, value.flatten(0, 1))
+    return result.view(batch, heads, rows, -1).transpose(1, 2).contiguous(), None

@@ -1,10 +1,10 @@
 """Who sees whom in one call of a block, as vectors: what stands in for a mask that is too large.
 
-Rows and keys are those of :mod:`impasto.run.execute.rows`: keys lie past ones first, then those of new
-tokens, then those of current rows; rows are new tokens as earlier ones, then scored ones as current
-ones. A row sees a run of positions that its layer's rule gives (:data:`Interval`), of these the
-real ones, and in a prefix tree its ancestors: of the new tokens key k is an ancestor of row r, or r
-itself, if k ≤ r < end[k]. So a few numbers for each row and key say it all, and
+Rows and keys are those of :mod:`impasto.run.execute.rows`: keys lie past ones first, then those of
+new tokens, then those of current rows; rows are new tokens as earlier ones, then scored ones as
+current ones. A row sees a run of positions that its layer's rule gives (:data:`Interval`), of these
+the real ones, and in a prefix tree its ancestors: of the new tokens key k is an ancestor of row r,
+or r itself, if k ≤ r < end[k]. So a few numbers for each row and key say it all, and
 :mod:`impasto.run.attention.blockwise` attends without ever making a mask of all rows × all keys.
 """
 
@@ -102,7 +102,7 @@ class Geometry:
         """How many keys are not those of current rows."""
         return self.is_key.shape[1]
 
-    def seen(self, entry: int, rows: slice, run: Run) -> Bool[Tensor, "rows keys"]:
+    def visible(self, entry: int, rows: slice, run: Run) -> Bool[Tensor, "rows keys"]:
         """Return which rows of a sequence see which keys of a run."""
         at, end = self.rows[entry, rows, None], min(run[1], self.before)
         is_current = rows.start >= self.earlier
@@ -110,14 +110,14 @@ class Geometry:
         if run[0] < end:
             some = slice(run[0], end)
             keys = self.keys[entry, None, some]
-            found = (keys < at) if is_current else (keys <= at)
-            found &= keys >= self.rule.first_seen(at)
-            found &= self.is_key[entry, None, some]
+            visible = (keys < at) if is_current else (keys <= at)
+            visible &= keys >= self.rule.first_seen(at)
+            visible &= self.is_key[entry, None, some]
             if end > self.past:
-                found[:, max(self.past - run[0], 0) :] &= self._is_along(entry, rows, some)
+                visible[:, max(self.past - run[0], 0) :] &= self._is_along(entry, rows, some)
                 if not is_current:
-                    found |= self._itself(entry, rows, some)
-            parts.append(found)
+                    visible |= self._itself(entry, rows, some)
+            parts.append(visible)
         if run[1] > self.before:
             own = torch.arange(rows.start, rows.stop, device=at.device) - self.earlier
             keys = torch.arange(max(run[0], self.before), run[1], device=at.device) - self.before
@@ -144,7 +144,7 @@ class Geometry:
         parts = [slice(0, self.earlier)] * bool(self.earlier)
         parts += [slice(self.earlier, count)] * (self.earlier < count)
         every = [
-            torch.cat([self.seen(entry, part, (0, keys)) for part in parts])
+            torch.cat([self.visible(entry, part, (0, keys)) for part in parts])
             for entry in range(len(self.rows))
         ]
         return torch.stack(every)[:, None]
@@ -188,7 +188,7 @@ class Geometry:
         spans = [each[entry, rows][real] for each in (every.position, every.first, every.place)]
         some = all_of_them = np.zeros(len(tiles.begin), dtype=bool)
         if real.any():
-            some, all_of_them = tiles.seen(spans[0] - is_current, *spans[1:])
+            some, all_of_them = tiles.visible(spans[0] - is_current, *spans[1:])
         is_own = (tiles.begin < own[1]) & (tiles.end > own[0])
         some, all_of_them = some | is_own, all_of_them & ~is_own
         return Piece(entry, rows, tiles.runs(some), tiles.runs(some & ~all_of_them))
@@ -266,7 +266,7 @@ class _Tiles(NamedTuple):
             most=np.maximum.reduceat(np.where(real, last, 0), begin),
         )
 
-    def seen(self, position: Ints, first: Ints, index: Ints) -> tuple[Flags, Flags]:
+    def visible(self, position: Ints, first: Ints, index: Ints) -> tuple[Flags, Flags]:
         """Return which of them rows see anything of, and which all of these rows see wholly.
 
         Args:

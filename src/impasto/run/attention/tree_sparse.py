@@ -1,10 +1,11 @@
-"""Attention to what rows see, without the pairs that none of them sees.
+"""Attention over prefix trees, without the pairs of rows and keys that no row sees.
 
-A mask says for every row and key whether the row sees it, and torch works through all of them. In a
-prefix tree a row sees its ancestors only: half of the pairs at most, fewer with every branch. Here rows
-are taken in blocks, and a block attends to the runs of keys that any of its rows sees. It stands in
-for ``sdpa`` while requests are scored on a processor, where pairs are what attention costs, and
-only where that saves more than the further calls cost. The sums are the same but for the zeros.
+A mask says for every row and key whether the row sees it, and torch works through all of them. In
+a prefix tree a row sees its ancestors only: half of the pairs at most, fewer with every branch.
+Here rows are taken in blocks, and a block attends to the runs of keys that any of its rows sees. It
+takes the place of ``sdpa`` while requests are scored on a processor, where pairs are what attention
+costs, and only where that saves more than the further calls cost. The sums are the same but for the
+zeros.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ _Run = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SparsePiece:
     """A block of rows, the runs of keys that it sees, and what of them each row sees."""
 
     entries: slice
@@ -40,7 +41,9 @@ class Piece:
         return mine[0] if len(mine) == 1 else torch.cat(mine, 2)
 
 
-_Known = dict[int, tuple[Tensor, list[Piece]]]  # by id, with the mask, lest its id be another's
+_Known = dict[
+    int, tuple[Tensor, list[SparsePiece]]
+]  # by id, with the mask, lest its id be another's
 
 
 def tree_sparse_attention(device: torch.device) -> Attention | None:
@@ -63,17 +66,17 @@ def _attend(
     **further: Any,
 ) -> tuple[Tensor, Any]:
     """Return what ``stock`` would, by way of it where nothing is saved or anything is unusual."""
-    found: list[Piece] = []
+    cut: list[SparsePiece] = []
     if attention_mask is not None and is_plain(dropout, further):
-        found = _known_pieces(known, attention_mask, query)
-    if not found:
+        cut = _known_pieces(known, attention_mask, query)
+    if not cut:
         return stock(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **further
         )
     each = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(each, 1) if each > 1 else x for x in (key, value))
     attended = query.new_empty(*query.shape[:3], value.shape[3])
-    for piece in found:
+    for piece in cut:
         attended[piece.entries, :, piece.rows] = scaled_dot_product_attention(
             query[piece.entries, :, piece.rows],
             piece.keys(key),
@@ -86,7 +89,7 @@ def _attend(
 
 def _known_pieces(
     known: _Known, mask: Tensor, query: Float[Tensor, "batch heads rows width"]
-) -> list[Piece]:
+) -> list[SparsePiece]:
     """Return the pieces of a mask, which are made at its first use."""
     batch, heads, _, width = query.shape
     pair = heads * pair_nanoseconds(width)
@@ -102,19 +105,19 @@ def pair_nanoseconds(width: int) -> float:
     return 1 + width / 16
 
 
-def pieces(mask: Tensor, pair: float) -> list[Piece]:
+def pieces(mask: Tensor, pair: float) -> list[SparsePiece]:
     """Return what attention is cut into; nothing where all of it at once costs less.
 
     Args:
         mask: Batch × heads or 1 × rows × keys: True and False, or numbers that are added to scores.
         pair: What a row and a key cost in all heads, in nanoseconds.
     """
-    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
+    visible = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
     batch, _, rows, keys = mask.shape
-    found, cost = [], 0.0
+    cut, cost = [], 0.0
     for begin in range(0, rows, ROWS_PER_PIECE):
         block = slice(begin, min(begin + ROWS_PER_PIECE, rows))
-        mine: NDArray[np.bool_] = seen[:, :, block].any(2).any(1).numpy()
+        mine: NDArray[np.bool_] = visible[:, :, block].any(2).any(1).numpy()
         if not mine.any(1).all():  # a block that sees nothing: what torch makes of that is torch's
             return []
         together, apart = _runs(mine.max(0)), [_runs(each) for each in mine]
@@ -125,19 +128,19 @@ def pieces(mask: Tensor, pair: float) -> list[Piece]:
             chosen = [(slice(0, batch), together)]
         else:
             chosen = [(slice(entry, entry + 1), runs) for entry, runs in enumerate(apart)]
-        found += [_piece(mask, entries, block, runs) for entries, runs in chosen]
+        cut += [_piece(mask, entries, block, runs) for entries, runs in chosen]
         cost += min(at_once, one_by_one)
-    return found if cost < batch * rows * keys * pair + ATTENTION_CALL else []
+    return cut if cost < batch * rows * keys * pair + ATTENTION_CALL else []
 
 
-def _piece(mask: Tensor, entries: slice, rows: slice, runs: Sequence[_Run]) -> Piece:
+def _piece(mask: Tensor, entries: slice, rows: slice, runs: Sequence[_Run]) -> SparsePiece:
     mine = torch.cat([mask[entries, :, rows, begin:end] for begin, end in runs], 3)
-    return Piece(entries, rows, runs, mine)
+    return SparsePiece(entries, rows, runs, mine)
 
 
-def _runs(seen: NDArray[np.bool_]) -> list[_Run]:
-    """Return where runs of keys that are seen begin and end, joined over small gaps."""
-    edges = np.flatnonzero(np.diff(seen, prepend=False, append=False)).tolist()
+def _runs(visible: NDArray[np.bool_]) -> list[_Run]:
+    """Return where runs of keys that are visible begin and end, joined over small gaps."""
+    edges = np.flatnonzero(np.diff(visible, prepend=False, append=False)).tolist()
     runs: list[_Run] = []
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         if runs and begin - runs[-1][1] < UNSEEN_KEYS:

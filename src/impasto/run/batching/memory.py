@@ -12,8 +12,8 @@ from impasto.model.checks.failing import is_out_of_memory
 from impasto.model.decoder import OpenedModel
 from impasto.run.batching.batches import BatchGroup, bundles
 from impasto.run.batching.request import TokenRequest
+from impasto.run.execute.frames import NUMBERS_OF_A_MASK, makes_no_large_masks
 from impasto.run.execute.plan_tree import Node
-from impasto.run.execute.rows import NUMBERS_OF_A_MASK, makes_no_large_masks
 from impasto.run.inputs import asked_memory
 from impasto.run.tuning import SHARE_OF_FREE_MEMORY
 

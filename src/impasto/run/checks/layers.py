@@ -18,7 +18,8 @@ from impasto.plan.program import RowMode, whole_layer
 from impasto.run.batching.prefix_tree import chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.checks.texts import BEYOND, Lengths, draw
-from impasto.run.execute.executor import Executor, State
+from impasto.run.execute.executor import Executor
+from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch
 
 _WAYS: tuple[tuple[RowMode, str], ...] = (

@@ -21,7 +21,8 @@ from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.checks.texts import Texts
-from impasto.run.execute.executor import Executor, State
+from impasto.run.execute.executor import Executor
+from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.generate.call_order import BeginCurrent, BlockCall, Operation, call_order
 from impasto.run.generate.decode_batch import KVPool, decode_step, next_batch

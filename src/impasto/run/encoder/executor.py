@@ -24,8 +24,8 @@ from impasto.plan.program import (
     Split,
     attends,
 )
+from impasto.run.execute.branches import Merge
 from impasto.run.execute.executor import Splice
-from impasto.run.execute.merge import Merge
 
 
 class EncoderState(NamedTuple):

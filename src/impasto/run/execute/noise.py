@@ -45,7 +45,7 @@ class NoiseSource:
 def prefix_keys(
     ids: Int[Tensor, "batch rows"],
     is_real: Bool[Tensor, "batch rows"],
-    seen: Int[Tensor, "batch"],
+    past_lengths: Int[Tensor, "batch"],
     total: Int[Tensor, "batch"],
     end: Int[Tensor, "batch rows"] | None = None,
 ) -> tuple[Int[Tensor, "batch rows"], Int[Tensor, "batch rows"]]:
@@ -54,7 +54,7 @@ def prefix_keys(
     Args:
         ids: New tokens.
         is_real: Where they are no padding; padding leaves no trace in a key.
-        seen: How many tokens came before them.
+        past_lengths: How many tokens came before them.
         total: The running sum over those earlier tokens (zeros when there are none).
         end: Where the descendants of each new token end, where they are a prefix tree and no plain
             sequence (:func:`along`).
@@ -62,7 +62,7 @@ def prefix_keys(
     Returns:
         A key for every row, and the running sums after every row.
     """
-    index = seen[:, None] + along(is_real.long(), end)
+    index = past_lengths[:, None] + along(is_real.long(), end)
     terms = torch.where(is_real, _mix(_mix(index * _GOLDEN) ^ ids), 0)
     sums = total[:, None] + along(terms, end)
     return _mix(sums), sums
@@ -71,7 +71,7 @@ def prefix_keys(
 def along(
     numbers: Int[Tensor, "batch rows"], end: Int[Tensor, "batch rows"] | None
 ) -> Int[Tensor, "batch rows"]:
-    """Return the sum over each token and those before it; in a prefix tree, over it and its ancestors.
+    """Return the sum over each token and those before it, in a prefix tree over its ancestors.
 
     Args:
         numbers: What is summed.

@@ -2,7 +2,7 @@
 
 Programs are merged by their first instructions into a tree, which is walked depth-first: an
 instruction is run when its node is reached, from the state that its parent left. Only states that
-still have branches to come are kept. A split is no step of its own: a program takes it together
+still have branches to come stay. A split is no step of its own: a program takes it together
 with what comes behind it. Where no program below reads earlier rows any more, they are released
 (:func:`impasto.plan.program.release`).
 """
@@ -53,7 +53,7 @@ class Node:
         injects: The names that are still to be injected below.
         attends: Whether any attention is still to be run below.
         size: The nodes in the whole tree below.
-        forks: The most states that have to be kept at once for branches to come.
+        forks: The most states that are held at once for branches to come.
     """
 
     branches: dict[Stride, "Node"] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def walk(
 
     Where programs have ``kinds``, those of one kind end one after the other as far as may be: of
     the branches that wait, one that parts no more may come before its turn, for no further states
-    have to be kept then.
+    are to be held then.
     """
     begin: dict[str, S] = {name: donors[name].executor.start() for name in root.injects}
     pending: list[tuple[Stride, Node, S, dict[str, S]]] = [((), root, executor.start(), begin)]
@@ -140,15 +140,15 @@ def walk(
 
 def _kinds_of_chains(kinds: Sequence[Hashable]) -> Callable[[Node], Hashable]:
     """Return what says of which kind the program is that a chain ends with; None of what parts."""
-    found: dict[int, Hashable] = {}
+    kinds_by_node: dict[int, Hashable] = {}
 
     def kind(node: Node) -> Hashable:
-        if id(node) not in found:
+        if id(node) not in kinds_by_node:
             end = node
             while len(end.branches) == 1:
                 [end] = end.branches.values()
-            found[id(node)] = None if end.branches else kinds[end.ends[-1]]
-        return found[id(node)]
+            kinds_by_node[id(node)] = None if end.branches else kinds[end.ends[-1]]
+        return kinds_by_node[id(node)]
 
     return kind
 

@@ -1,8 +1,8 @@
-"""Batches that follow one prefix and walk together, so that it is walked once for all of them.
+"""Several batches that follow one prefix run together, so that the prefix runs once for all.
 
 A few-shot prompt stands before thousands of questions, which are too many rows for one call of a
-block. At every step the prefix goes first, then each batch, which finds its keys and values there.
-Only the states of all batches are there at once; what a block works on is one batch's.
+block. The prefix runs an instruction first, then each batch, with the prefix's keys and values as
+its past. Only the states of all batches are in memory at once; what a block needs is one batch's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +15,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.plan.program import InjectDonor, Instruction, Occurrence
-from impasto.run.execute.executor import Executor, Splice, State
+from impasto.run.execute.executor import Executor, Splice
+from impasto.run.execute.layers import State
 from impasto.run.kv.buffers import KeysValues, merge_batches
 
 
-class States(NamedTuple):
-    """Where the walks of some batches stand.
+class GroupState(NamedTuple):
+    """The rows of some batches after the same instructions.
 
     Attributes:
         each: The state of each batch.
-        kept: What earlier tokens of all batches left at each attention, where that is recorded;
-            the first batch's entries come first.
+        kept: The keys and values of all batches' earlier tokens at each attention, where they are
+            recorded; the first batch's sequences come first.
     """
 
     each: tuple[State, ...]
@@ -38,11 +39,11 @@ class GroupExecutor:
 
     executors: Sequence[Executor]
 
-    def start(self) -> States:
+    def start(self) -> GroupState:
         """Return the state at depth 0."""
-        return States(tuple(executor.start() for executor in self.executors))
+        return GroupState(tuple(executor.start() for executor in self.executors))
 
-    def step(self, instruction: Instruction, state: States) -> States:
+    def step(self, instruction: Instruction, state: GroupState) -> GroupState:
         """Run one instruction, on the prefix once."""
         before = self.executors[0].ahead(instruction, state.each[0]).prefix
         each, left = [], []
@@ -53,16 +54,16 @@ class GroupExecutor:
         kept = {
             occurrence: merge_batches([one[occurrence] for one in left]) for occurrence in left[0]
         }
-        return States(tuple(each), {**state.kept, **kept})
+        return GroupState(tuple(each), {**state.kept, **kept})
 
     def inject(
         self,
         instruction: InjectDonor,
-        state: States,
+        state: GroupState,
         splice: Sequence[Splice],
         donor: "GroupExecutor",
-        given: States,
-    ) -> States:
+        given: GroupState,
+    ) -> GroupState:
         """Set target rows of each batch to its donors' rows at the same depth."""
         parts = zip(self._each(state), splice, donor.executors, given.each, strict=True)
         each = tuple(
@@ -71,9 +72,9 @@ class GroupExecutor:
         )
         return state._replace(each=each)
 
-    def finish(self, state: States) -> Float[Tensor, "predictions hidden"]:
+    def finish(self, state: GroupState) -> Float[Tensor, "predictions hidden"]:
         """Return the states that predictions are made from, batch by batch."""
         return torch.cat([executor.finish(own) for executor, own in self._each(state)])
 
-    def _each(self, state: States) -> Iterator[tuple[Executor, State]]:
+    def _each(self, state: GroupState) -> Iterator[tuple[Executor, State]]:
         return zip(self.executors, state.each, strict=True)

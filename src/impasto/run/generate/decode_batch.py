@@ -20,9 +20,11 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan.program import Occurrence, occurrences
 from impasto.run.batching.batches import rows_per_call
-from impasto.run.execute.executor import Executor, State, source_of
+from impasto.run.execute.executor import Executor, source_of
+from impasto.run.execute.frames import Frames
+from impasto.run.execute.layers import State
 from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
-from impasto.run.execute.rows import Batch, Frames
+from impasto.run.execute.rows import Batch
 from impasto.run.generate.call_order import (
     BeginCurrent,
     BlockCall,

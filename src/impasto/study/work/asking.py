@@ -17,7 +17,8 @@ from impasto.plan import Plan
 from impasto.study.file.entries import DONOR
 from impasto.study.work.units import Answered, Told, Unit
 from impasto.tasks import Injectable, Request, Task
-from impasto.tasks.answering import Answers, AskedModel, RequestError, Texts, answer
+from impasto.tasks.answering import Answers, RequestError, Texts, answer
+from impasto.tasks.asked_model import AskedModel
 from impasto.tasks.problem import Problem
 
 

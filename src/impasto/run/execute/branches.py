@@ -1,13 +1,14 @@
-"""Branches side by side as one wide branch: one call of a block where there would be one for each.
+"""Branches: their mean or sum, and layers of several that run side by side, in one call.
 
-Branches read the same states. Those whose layers are alike run on them in one call, each layer's
-rows behind the other's (:mod:`impasto.model.structure.stacked_blocks`). Which layers can is
-:mod:`impasto.run.apply.stacking`'s to say.
+Branches read the same states. Where weights are stacked, those whose layers are alike run on them
+in one call, each layer's rows behind the other's (:mod:`impasto.model.structure.stacked_blocks`).
+Which layers can is :mod:`impasto.run.apply.stacking`'s to say.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,14 +16,15 @@ from impasto.model.arguments.counted import Counted, Differ, stacked_arguments
 from impasto.model.structure.block import Arguments
 from impasto.model.structure.stacked_blocks import StackedBlocks
 from impasto.plan.program import Run, RunLayer
-from impasto.run.execute.rows import Frame
+from impasto.plan.steps import Combine
+from impasto.run.execute.frames import Frame
 
 Branch = tuple[Run, ...]
-Column = tuple[RunLayer, ...]  # what chains side by side run at the same place
+Column = tuple[RunLayer, ...]  # the layers of chains side by side, at one place of each
 
 
 def alike(branches: Sequence[Branch], may_run: Callable[[Column], bool]) -> list[list[int]]:
-    """Part branches, by index, into runs of chains whose columns may run in one call."""
+    """Return which branches, by index, can run side by side: chains of layers that are alike."""
     runs: list[list[int]] = []
     for place, branch in enumerate(branches):
         for run in runs:
@@ -57,7 +59,7 @@ class SideBySide:
     Attributes:
         kinds: For each such layer, the blocks of its kind.
         counted: Where blocks' arguments count sequences.
-        known: Which branches can go together, as far as that was asked before.
+        known: Which branches can run side by side, for groups of branches that came before.
     """
 
     kinds: Mapping[int, StackedBlocks]
@@ -111,3 +113,32 @@ class SideBySide:
         except Differ:
             return False
         return True
+
+
+class Merge:
+    """The mean of branches, or x + Σ(branch(x) − x), taken one branch at a time.
+
+    Args:
+        combine: Which of the two.
+        before: x, the states that all branches read.
+    """
+
+    def __init__(self, combine: Combine, before: Float[Tensor, "batch rows hidden"]) -> None:
+        self._combine, self._before = combine, before
+        self._total = torch.zeros_like(before) if combine == "mean" else before
+        self._count = 0
+
+    def add(self, end: Float[Tensor, "sequences rows hidden"], branches: int = 1) -> None:
+        """Add the last states of a branch, or of several, one's sequences behind the other's."""
+        end = end.to(self._before.device)
+        if branches > 1:
+            ends = end.unflatten(0, (branches, -1))
+            added = (ends if self._combine == "mean" else ends - self._before).sum(0)
+        else:
+            added = end if self._combine == "mean" else end - self._before
+        self._total = self._total + added
+        self._count += branches
+
+    def result(self) -> Float[Tensor, "batch rows hidden"]:
+        """Return the merged state."""
+        return self._total / self._count if self._combine == "mean" else self._total

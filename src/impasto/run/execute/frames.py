@@ -1,0 +1,339 @@
+"""The rows that one call of a block runs, and which keys each may see.
+
+========  =============================  ==================================================
+frame     rows                           each row sees
+========  =============================  ==================================================
+joint     new tokens                     itself and the tokens before it
+split     new tokens, then scored ones   new: as where rows are joint; scored: the tokens before
+          as *current* rows              it as they are as earlier tokens, and itself, no other
+                                         current row
+current   scored tokens as current rows  the same
+========  =============================  ==================================================
+
+Keys lie in the order past, new, current. Which of the positions before it a row may see is the
+layer's own rule (full, sliding window, …), asked of the model by
+:meth:`impasto.model.decoder.OpenedModel.visibility`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from impasto.model.arguments.counted import PickedRows
+from impasto.model.arguments.mask_rules import Read
+from impasto.model.arguments.visibility import Causal, InOrder, Table, Visibility
+from impasto.model.decoder import Entered, OpenedModel
+from impasto.model.structure.block import Arguments
+from impasto.run.attention.blockwise import UnmadeMask
+from impasto.run.attention.choice import takes_unmade
+from impasto.run.attention.geometry import Geometry
+from impasto.run.execute.rows import Batch
+from impasto.run.tuning import NUMBERS_OF_A_MASK
+
+
+def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
+    """Whether a model can go without masks that are too large, for texts of so many tokens."""
+    is_table = (isinstance(rule, Table) for rule in model.visibility(length).rules)
+    return takes_unmade(model) and not any(is_table)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The rows that one call of a block runs, and which keys each may see.
+
+    Attributes:
+        model: The model whose blocks are called.
+        batch: The sequences.
+        earlier: Whether new tokens run as earlier rows.
+        current: Whether scored tokens run as current rows.
+        joint: The frame of the new tokens alone, from whose call arguments those of these rows are
+            picked.
+        is_given: Whether the model's own forward, under way, has prepared the call arguments.
+    """
+
+    model: OpenedModel
+    batch: Batch
+    earlier: bool
+    current: bool
+    joint: "Frame | None" = None
+    is_given: bool = False
+
+    @classmethod
+    def given(cls, model: OpenedModel, batch: Batch, entered: Entered) -> "Frame":
+        """Return the joint frame of a forward that the model itself has prepared, masks and all."""
+        frame = cls(model, batch, earlier=True, current=False, is_given=True)
+        frame.__dict__.update(entered=entered, arguments=entered.arguments.__getitem__)
+        return frame
+
+    def part(self, span: slice) -> "Frame":
+        """Return the frame of some of the sequences, with their part of the call arguments."""
+        size, known = self.batch.ids.shape[0], dict[int, Any]()
+        if span == slice(0, size):
+            return self
+
+        def share(value: Any) -> Any:  # layers are called with much that is the same
+            if id(value) not in known:
+                known[id(value)] = _share(value, span, size)
+            return known[id(value)]
+
+        def arguments(layer: int) -> Arguments:
+            whole = self.arguments(layer)
+            if id(whole) not in known:
+                known[id(whole)] = {name: share(value) for name, value in whole.items()}
+            return known[id(whole)]
+
+        frame = Frame(self.model, self.batch.part(span), self.earlier, self.current)
+        frame.__dict__["arguments"] = arguments
+        return frame
+
+    @cached_property
+    def rows(self) -> Int[Tensor, "batch rows"]:
+        """The rows' positions."""
+        batch = self.batch
+        parts = [batch.positions] * self.earlier + [batch.pick(batch.positions)] * self.current
+        return torch.cat(parts, 1)
+
+    @cached_property
+    def entered(self) -> Entered:
+        """The rows' embeddings, and the call arguments of each block."""
+        batch = self.batch
+        parts = [batch.ids] * self.earlier + [batch.pick(batch.ids)] * self.current
+        unread = Read(0, masked=1) if self.is_long else None  # the model makes no masks then
+        return self.model.enter(torch.cat(parts, 1), self.rows, read=unread)
+
+    @cached_property
+    def is_long(self) -> bool:
+        """Whether masks of all rows × all keys would be too large, and need not be made."""
+        batch = self.batch
+        (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
+        numbers = size * (new * self.earlier + current) * (batch.past.shape[1] + new + current)
+        if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
+            return False
+        return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
+
+    def arguments(self, layer: int) -> Arguments:
+        """Return the call arguments of block ``layer``, its own attention mask among them.
+
+        They are made once for layers that are called with the same.
+        """
+        if layer not in self._arguments:
+            twin = next((known for known in self._arguments if self._is_alike(known, layer)), None)
+            self._arguments[layer] = self._made(layer) if twin is None else self._arguments[twin]
+        return self._arguments[layer]
+
+    @cached_property
+    def _arguments(self) -> dict[int, Arguments]:
+        return {}
+
+    def _is_alike(self, one: int, other: int) -> bool:
+        """Whether the model's own forward calls two blocks with the same arguments."""
+        given = (self.joint or self).entered.arguments
+        first, second = given[one], given[other]
+        kinds = (self._visibility if self.is_long else self.model.visibility(1)).kinds
+        return (
+            kinds[one] == kinds[other]
+            and first.keys() == second.keys()
+            and all(value is second[name] for name, value in first.items())
+        )
+
+    def _made(self, layer: int) -> Arguments:
+        given = self._given(layer)
+        if self._is_plain and not self.is_long and given["attention_mask"] is None:
+            return given  # the model itself calls a plain causal sequence so
+        if self._is_plain and self.is_long and self.is_given:
+            return given  # it has made its masks, and what it computes is the same to the last bit
+        kind = self._visibility.kinds[layer]
+        if self._is_plain and self.is_long and self._visibility.rules[kind] == Causal():
+            return given | {"attention_mask": None}
+        masks = self._unmade if self.is_long else self._masks
+        return given | self._further | {"attention_mask": masks[kind]}
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether rows are tokens one after the other, with none before them."""
+        batch = self.batch
+        follows = batch.past.shape[1] or batch.buffered is not None
+        return not (self.current or follows or batch.end is not None)
+
+    def _given(self, layer: int) -> Arguments:
+        """Return the call arguments that the model's own forward makes for these rows."""
+        if self.joint is None or self._picked is None:
+            return self.entered.arguments[layer]
+        return self._picked.of(layer, self.joint.entered.arguments[layer])
+
+    @cached_property
+    def _picked(self) -> PickedRows | None:
+        """Which joint rows these are, where all sequences score the same ones."""
+        scored, rowwise = self.batch.scored_alike, self.model.rowwise
+        if scored is None or rowwise is None:
+            return None
+        every = torch.arange(self.batch.ids.shape[1], device=scored.device)
+        return PickedRows(rowwise, torch.cat([every] * self.earlier + [scored]))
+
+    @cached_property
+    def _visibility(self) -> Visibility:
+        return self.model.visibility(int(self._keys.max()) + 1)
+
+    @cached_property
+    def _keys(self) -> Int[Tensor, "batch keys"]:
+        """The keys' positions."""
+        batch = self.batch
+        current = [batch.pick(batch.positions)] * self.current
+        if batch.buffered is None:
+            return torch.cat([batch.past, batch.positions, *current], 1)
+        keys = self.model.position(torch.arange(batch.visible, device=batch.ids.device))
+        keys = keys.expand(len(batch.ids), -1)
+        for positions in current:
+            keys = keys.scatter(1, self._own, positions)
+        return keys
+
+    @cached_property
+    def _own(self) -> Int[Tensor, "batch scored"]:
+        """The slots of current rows."""
+        return self.batch.slots[:, self.batch.ids.shape[1] :]
+
+    @cached_property
+    def _masks(self) -> list[Float[Tensor, "batch #heads rows keys"]]:
+        """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
+        kinds, dtype = range(len(self._visibility.rules)), (self.joint or self).entered.states.dtype
+        if self.batch.buffered is not None:
+            return [self._in_order(self._visibility.in_order(dtype), kind) for kind in kinds]
+        return [
+            self._visibility.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds
+        ]
+
+    @cached_property
+    def _unmade(self) -> list[UnmadeMask]:
+        """Masks that hold no numbers, one for each kind of layer."""
+        batch = self.batch
+        index = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
+        new, scored = [(index, batch.is_real)], [(batch.scored, batch.is_scored)]
+        parts = new * self.earlier + scored * self.current
+        rows = [torch.cat(vectors, 1) for vectors in zip(*parts, strict=True)]
+        return [
+            UnmadeMask.of(
+                Geometry(
+                    rule,
+                    rows=self.rows,
+                    index=rows[0],
+                    is_row=rows[1],
+                    keys=self._keys,
+                    is_key=torch.cat([batch.has_past, batch.is_real], 1),
+                    end=batch.end,
+                    past=batch.past.shape[1],
+                    earlier=batch.ids.shape[1] * self.earlier,
+                )
+            )
+            for rule in self._visibility.rules
+            if not isinstance(rule, Table)
+        ]
+
+    def _in_order(self, visible: InOrder, kind: int) -> Float[Tensor, "batch #heads rows keys"]:
+        """Return the mask for keys that lie in a buffer, each at the index of its position."""
+        batch, parts = self.batch, []
+        if self.earlier:
+            parts.append(visible.mask(kind, batch.positions, batch.visible))
+        if self.current:
+            positions = batch.pick(batch.positions)
+            parts.append(visible.mask_apart(kind, positions, self._own, batch.visible))
+        return torch.cat(parts, 2)
+
+    @cached_property
+    def _further(self) -> Arguments:
+        return self._visibility.further(self._keys)
+
+    @cached_property
+    def _allowed(self) -> Bool[Tensor, "batch rows keys"]:
+        """Which rows may see which keys by the batch alone, whatever the layer's own rule."""
+        batch = self.batch
+        size, past, new, scored = *batch.past.shape, batch.ids.shape[1], batch.scored.shape[1]
+        real = torch.cat([batch.has_past, batch.is_real], 1)
+        blocks = []
+        if self.earlier:
+            visible = real[:, None, :].repeat(1, new, 1)
+            if batch.end is not None:
+                visible[:, :, past:] &= batch.are_ancestors(torch.arange(new, device=real.device))
+            own = torch.eye(new, dtype=torch.bool, device=real.device)
+            visible[:, :, past:] |= own  # padding sees itself, lest its softmax be empty
+            none = real.new_zeros(size, new, scored * self.current)
+            blocks.append(torch.cat([visible, none], 2))
+        if self.current:
+            before = self._keys[:, None, : past + new] < batch.pick(batch.positions)[:, :, None]
+            if batch.end is not None:
+                before[:, :, past:] &= batch.are_ancestors(batch.scored)
+            itself = torch.eye(scored, dtype=torch.bool, device=real.device)
+            itself = itself.expand(size, -1, -1)
+            blocks.append(torch.cat([before & real[:, None, :], itself], 2))
+        return torch.cat(blocks, 1)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The three frames of a batch.
+
+    Attributes:
+        model: The model.
+        batch: The sequences.
+        given: The joint rows as the model's own forward prepared them, where that is under way.
+        whole: The frames of which these are a part, and which of their sequences.
+    """
+
+    model: OpenedModel
+    batch: Batch
+    given: Entered | None = None
+    whole: "tuple[Frames, slice] | None" = None
+
+    @cached_property
+    def are_long(self) -> bool:
+        """Whether some of them have masks that are not made."""
+        if self.whole is not None or self.batch.buffered is not None:
+            return False
+        return any(frame.is_long for frame in (self.joint, self.split, self.current))
+
+    @cached_property
+    def joint(self) -> Frame:
+        """New tokens as earlier rows."""
+        if self.given is not None:
+            return Frame.given(self.model, self.batch, self.given)
+        if self.whole is not None:
+            return self.whole[0].joint.part(self.whole[1])
+        return Frame(self.model, self.batch, earlier=True, current=False)
+
+    @cached_property
+    def split(self) -> Frame:
+        """The same, with scored tokens as current rows behind them."""
+        if self.whole is not None:
+            return self.whole[0].split.part(self.whole[1])
+        return Frame(self.model, self.batch, earlier=True, current=True, joint=self.joint)
+
+    @cached_property
+    def current(self) -> Frame:
+        """Scored tokens as current rows."""
+        if self.whole is not None:
+            return self.whole[0].current.part(self.whole[1])
+        return Frame(self.model, self.batch, earlier=False, current=True, joint=self.joint)
+
+    def part(self, span: slice) -> "Frames":
+        """Return the frames of some of the sequences."""
+        if span == slice(0, self.batch.ids.shape[0]):
+            return self
+        return Frames(self.model, self.batch.part(span), whole=(self, span))
+
+
+def _share(value: Any, span: slice, size: int) -> Any:
+    """Return some sequences' part of a call argument of a block.
+
+    A tensor of several dimensions whose first is the batch, or the batch times the heads, is cut.
+    """
+    if isinstance(value, dict):
+        return {name: _share(each, span, size) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_share(each, span, size) for each in value)
+    if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] % size == 0:
+        each = value.shape[0] // size
+        return value[span.start * each : span.stop * each]
+    return value
