@@ -119,8 +119,8 @@ class PlanInForward:
                 if runs_layers(instruction):
                     outputs.add_depth(state.latest)
                 if past is not None:
-                    past.record(state.kept)
-                    state = state._replace(kept={})
+                    past.record(state.keys_values)
+                    state = state._replace(keys_values={})
         if tokens is not None:
             tokens.append(batch)
         if state.current is None or scored == new:

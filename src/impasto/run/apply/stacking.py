@@ -206,8 +206,8 @@ class StackedLayers:
     def _are_equal(self, expected: State, stacked: State) -> bool:
         """Whether two runs have the same states and have recorded the same keys and values."""
         pairs = [(expected.earlier, stacked.earlier), (expected.latest, stacked.latest)]
-        for occurrence, keys_values in expected.kept.items():
-            pairs += zip(keys_values, stacked.kept[occurrence], strict=True)
+        for occurrence, keys_values in expected.keys_values.items():
+            pairs += zip(keys_values, stacked.keys_values[occurrence], strict=True)
         limit = allowed(self._model)
         return all(difference(mine, own) <= limit for own, mine in pairs)
 

@@ -171,7 +171,7 @@ def _written(model: OpenedModel, texts: Texts) -> list[Pair]:
     program = Program(_layers(model, "joint"))
     written = [GeneratedText(end, [own.ids[end]]) for own, end in zip(readings, ends, strict=True)]
     total = executor.batch.total
-    decoding = DecodingPlan.of_unfinished(program, written, total, dict(state.kept))
+    decoding = DecodingPlan.of_unfinished(program, written, total, dict(state.keys_values))
     assert decoding is not None, "no text is done"
     length = max(ends) + tail + 1
     pool, span = KVPool.of([decoding], length), slice(0, 2)

@@ -193,8 +193,8 @@ class Frame:
 
     @cached_property
     def _own(self) -> Int[Tensor, "batch scored"]:
-        """The slots of current rows."""
-        return self.batch.slots[:, self.batch.ids.shape[1] :]
+        """The indices of current rows in the KV buffers."""
+        return self.batch.buffer_indices[:, self.batch.ids.shape[1] :]
 
     @cached_property
     def _masks(self) -> list[Float[Tensor, "batch #heads rows keys"]]:

@@ -76,8 +76,8 @@ class Batch:
         return (keys <= rows) & (rows < self.end[:, None])
 
     @cached_property
-    def slots(self) -> Int[Tensor, "batch rows"]:
-        """The slots of new tokens as earlier rows, then as current rows, which lie behind."""
+    def buffer_indices(self) -> Int[Tensor, "batch rows"]:
+        """The indices in the KV buffers of new tokens as earlier rows, then as current rows."""
         rows = torch.arange(2 * self.ids.shape[1], device=self.ids.device)
         return self.past_lengths[:, None] + rows
 

@@ -25,12 +25,12 @@ class GroupState(NamedTuple):
 
     Attributes:
         each: The state of each batch.
-        kept: The keys and values of all batches' earlier tokens at each attention, where they are
-            recorded; the first batch's sequences come first.
+        keys_values: The keys and values of all batches' earlier tokens at each attention, where
+            they are recorded; the first batch's sequences come first.
     """
 
     each: tuple[State, ...]
-    kept: Mapping[Occurrence, KeysValues] = MappingProxyType({})
+    keys_values: Mapping[Occurrence, KeysValues] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class GroupExecutor:
         each, left = [], []
         for executor, own in self._each(state):
             after = executor.follow(instruction, own._replace(prefix=before))
-            left.append(after.kept)
-            each.append(after._replace(kept={}))
-        kept = {
+            left.append(after.keys_values)
+            each.append(after._replace(keys_values={}))
+        recorded = {
             occurrence: merge_batches([one[occurrence] for one in left]) for occurrence in left[0]
         }
-        return GroupState(tuple(each), {**state.kept, **kept})
+        return GroupState(tuple(each), {**state.keys_values, **recorded})
 
     def inject(
         self,

@@ -235,7 +235,7 @@ def _buffer_rows(
     """Return where a call writes keys and values, by occurrence."""
     batch = frames.batch
     return {
-        each: BufferRows(pool.buffer(each, span), batch.slots, batch.visible)
+        each: BufferRows(pool.buffer(each, span), batch.buffer_indices, batch.visible)
         for each in occurrences(call.instruction)
     }
 

@@ -89,7 +89,7 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
         for text, token in zip(texts, tokens, strict=True):
             text.write(token, job.stopping)
         texts_by_program[number] = texts
-        keys_values = dict(states.kept)
+        keys_values = dict(states.keys_values)
         del states  # lest they hold keys and values that the plan has released
         plan = DecodingPlan.of_unfinished(job.programs[number], texts, total, keys_values)
         if plan is not None:
