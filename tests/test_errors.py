@@ -314,9 +314,9 @@ RAISED = {
         "NotImplementedError": "how torch is told that a tensor does not do that"
     },
     "plan/words.py": {"AssertionError": "no such item can stand there"},
+    "run/generate/decode_batch.py": {"KeyError": "an occurrence without a buffer"},
     "run/encoder/executor.py": {"TypeError": "plans with such steps are not admitted"},
-    "run/kv/pages.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
-    "run/kv/pool.py": {"KeyError": "a label that was never given out"},
+    "run/kv/buffers.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
     "run/execute/executor.py": {"TypeError": "no such step can stand there"},
     "study/database/reading.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/running/stopping.py": {"KeyboardInterrupt": "what it is"},

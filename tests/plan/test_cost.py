@@ -15,7 +15,7 @@ from impasto.plan import Plan
 from impasto.plan.cost import Call, Experts, forward_work, predict, seconds, total
 from impasto.run.opening import opened
 
-engine = import_module("impasto.run.apply.handle")
+engine = import_module("impasto.run.apply.forward")
 NAMES = list(FAMILIES)
 NEW, BATCH = 24, 2
 LINES = [

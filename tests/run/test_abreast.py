@@ -47,7 +47,7 @@ DOWNWARDS = 9  # 4 and 2 lie in memory in the other order
 def calls(monkeypatch):
     """Return a list that comes to hold the layers of every wide call, but for those of checks."""
     found = []
-    run, check = StackedBlocks.__call__, StackedLayers._why_other
+    run, check = StackedBlocks.__call__, StackedLayers._why_unequal
 
     def noted(self, layers, *args, **kwargs):
         found.append(list(layers))
@@ -60,7 +60,7 @@ def calls(monkeypatch):
         return reason
 
     monkeypatch.setattr(StackedBlocks, "__call__", noted)
-    monkeypatch.setattr(StackedLayers, "_why_other", unnoted)
+    monkeypatch.setattr(StackedLayers, "_why_unequal", unnoted)
     return found
 
 

@@ -15,7 +15,7 @@ from families import FAMILIES, VOCABULARY, family
 from impasto import Plan, UserError
 from plans import CORE, PLANS, spread
 
-engine = import_module("impasto.run.apply.handle")
+engine = import_module("impasto.run.apply.forward")
 NAMES = list(FAMILIES)
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 SOME = PLANS[3::6]

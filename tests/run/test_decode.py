@@ -20,7 +20,7 @@ def test_what_is_done_leaves_its_memory_before_more_prompts_are_read(monkeypatch
             made.append(ref(self))
 
     def added(decoder, decoding):
-        shares.append([each().share for each in made if each() is not None])
+        shares.append([each().unfinished_share for each in made if each() is not None])
         add(decoder, decoding)
 
     monkeypatch.setattr(decode, "DecodeBatch", Watched)

@@ -3,8 +3,8 @@
 from impasto import Plan
 from impasto.plan.program import RunLayer, layers, lower
 from impasto.run.execute.plan_tree import plant, trunk_first, walk
-from impasto.run.generate.call_order import BlockCall, call_order, neighbourhood
-from impasto.run.kv.pool import spans_of
+from impasto.run.generate.call_order import BlockCall, call_order, neighbour_key
+from impasto.run.generate.decode_batch import spans_of
 
 
 class Counting:
@@ -36,7 +36,7 @@ LINES = [f"0-{k} freeze {k + 1}-5" for k in range(5)] + [f"0-{k} {k + 1}-5.mlp" 
 
 
 def test_plans_of_one_kind_end_one_after_the_other():
-    kinds = [neighbourhood(lower(Plan.parse(line)))[0] for line in LINES]
+    kinds = [neighbour_key(lower(Plan.parse(line)))[0] for line in LINES]
     in_turn = [line for line in ended(LINES, kinds) if "freeze" in line]
     places = [ended(LINES, kinds).index(line) for line in in_turn]
     assert max(places) - min(places) == len(in_turn) - 1
@@ -56,7 +56,7 @@ def test_a_branch_that_parts_again_waits_for_its_turn():
 def calls(*lines):
     programs = [lower(Plan.parse(line)) for line in lines]
     spans = spans_of([3] * len(programs))
-    made = call_order(programs, spans, [at > 0 for at in range(len(programs))], call=100.0)
+    made = call_order(programs, spans, [at > 0 for at in range(len(programs))], call_cost=100.0)
     runs = [(call.instruction, len(call.plans)) for call in made if isinstance(call, BlockCall)]
     return [(each.layer, each.part, count) for each, count in runs if isinstance(each, RunLayer)]
 

@@ -2,8 +2,8 @@
 
 This file is copied as it is and stands on its own: it needs torch and transformers, nothing else.
 The family's own forward embeds, prepares masks and positions, and applies its norm and head; the
-blocks only note what they are called with. The last one then runs the plan on the family's own
-blocks, with what each of them was to be called with. Layers that the plan does not name are absent.
+blocks only record their call arguments. The last one then runs the plan on the family's own blocks,
+each with its own call arguments. Layers that the plan does not name are absent.
 
 Part of impasto, Apache-2.0. The rules are impasto's: every prediction sees its own token as the
 current one and all others as earlier ones, with or without a cache.
@@ -19,7 +19,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-KEY_ARGUMENTS = ("alibi",)  # what blocks are called with that has an entry for every key
+KEY_ARGUMENTS = ("alibi",)  # call arguments of blocks that have an entry for every key
 
 
 class Planned:
@@ -30,43 +30,43 @@ class Planned:
     """
 
     _supports_flash_attn = _can_compile_fullgraph = False
-    draws: Any = None  # what noise is drawn with, where the plan has any
+    draws: Any = None  # the functions that draw noise, where the plan has any
     config: Any
     training: Any
     get_submodule: Any
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
-        self._told = config.impasto
-        path = self._told["blocks"]
+        self._spec = config.impasto
+        path = self._spec["blocks"]
         self._blocks = list(self.get_submodule(path))
-        named = set(_layers(self._told["program"]))
+        named = set(_layers(self._spec["program"]))
         for index, block in enumerate(self._blocks):
             if index not in named:
                 for contents in (block._modules, block._parameters, block._buffers):
                     contents.clear()
-        self._noted: list[dict[str, Any]] = []
+        self._block_arguments: list[dict[str, Any]] = []
         self._before: list[Any] = []
         owner = self.get_submodule(path.rpartition(".")[0])
         owner.register_forward_pre_hook(self._begin, with_kwargs=True)
         owner.register_forward_hook(self._end, always_call=True)
 
     def _begin(self, owner: Any, args: Any, kwargs: Any) -> None:
-        """Let every block note what it is called with, for the length of one forward."""
+        """Let every block record its call arguments, for the length of one forward."""
         call = _named(owner, args, kwargs)
         for name in ("output_hidden_states", "output_attentions"):
             given = call.get(name)
             if getattr(self.config, name, None) if given is None else given:
                 raise ValueError(
-                    f"{name}: this model runs the plan {self._told['plan']!r} and does not tell "
+                    f"{name}: this model runs the plan {self._spec['plan']!r} and does not tell "
                     "what is inside; impasto.load of this folder does"
                 )
         if self.training and any(getattr(b, "gradient_checkpointing", 0) for b in self._blocks):
             raise ValueError("gradient checkpointing runs blocks again without the plan")
-        self._call, self._noted = call, []
+        self._call, self._block_arguments = call, []
         self._before = [block.__dict__.get("forward") for block in self._blocks]
         for block in self._blocks:
-            block.__dict__["forward"] = self._noting(block)
+            block.__dict__["forward"] = self._recording(block)
 
     def _end(self, *_: Any) -> None:
         """Give the blocks back as they were."""
@@ -76,15 +76,17 @@ class Planned:
                 block.__dict__["forward"] = forward
         self._before = []
 
-    def _noting(self, block: Any) -> Any:
+    def _recording(self, block: Any) -> Any:
+        """Return a forward that records a block's call arguments; the last one runs the plan."""
+
         def forward(*args: Any, **kwargs: Any) -> Any:
             call = _named(block, args, kwargs)
-            self._noted.append(call)
+            self._block_arguments.append(call)
             states = call["hidden_states"]
-            if len(self._noted) == len(self._blocks):
+            if len(self._block_arguments) == len(self._blocks):
                 self._end()
-                states = Run(self, self._call, self._noted, states).states()
-            return _wrapped(states, self._told["outputs"])
+                states = Run(self, self._call, self._block_arguments, states).states()
+            return _wrapped(states, self._spec["outputs"])
 
         return forward
 
@@ -97,23 +99,24 @@ class Run:
     own and sees the earlier tokens before it and itself.
     """
 
-    def __init__(self, model: Any, call: Any, noted: list[Any], states: Any) -> None:
-        self.blocks, self.told, self.draws = model._blocks, model._told, model.draws
-        self.noted, self.entered = noted, states
-        self.cache: Any = next((v for v in noted[0].values() if isinstance(v, Cache)), None)
-        self.program = self.told["program"]
+    def __init__(self, model: Any, call: Any, block_arguments: list[Any], states: Any) -> None:
+        self.blocks, self.spec, self.draws = model._blocks, model._spec, model.draws
+        self.block_arguments, self.embedded = block_arguments, states
+        first = block_arguments[0].values()
+        self.cache: Any = next((value for value in first if isinstance(value, Cache)), None)
+        self.program = self.spec["program"]
         self.tokens_read = None if self.cache is None else ReadTokens.of(self.cache)
         self.past = iter([] if self.cache is None else self.cache.layers[1:])
-        self.kept: list[Any] = []
+        self.recorded: list[Any] = []  # one for each attention that has run
         self._read(call)
 
     def _read(self, call: Any) -> None:
-        """Read which tokens there are, where the cache or the noise wants to know."""
-        ids, size, new = call.get("input_ids"), *self.entered.shape[:2]
+        """Read the tokens, which the cache and the noise need, and where they are no padding."""
+        ids, size, new = call.get("input_ids"), *self.embedded.shape[:2]
         if ids is None:
             if any("noise" in each for each in self.program):
                 raise ValueError("noise depends on the tokens read: call the model with input_ids")
-            ids = torch.zeros(size, new, dtype=torch.long, device=self.entered.device)
+            ids = torch.zeros(size, new, dtype=torch.long, device=self.embedded.device)
         read = None if self.tokens_read is None else self.tokens_read.keys
         self.ids, self.new = ids if read is None else torch.cat([read[:, 0, :, 0], ids], 1), new
         mask = call.get("attention_mask")
@@ -125,7 +128,7 @@ class Run:
 
     def states(self) -> Any:
         """Return the states that the final norm reads."""
-        earlier, current = self.entered, None
+        earlier, current = self.embedded, None
         for each in self.program:
             if "split" in each:
                 current = earlier
@@ -134,7 +137,7 @@ class Run:
             else:
                 earlier, current = self._step(each, earlier, current)
         if self.tokens_read is not None:
-            self.tokens_read.record(self.cache, self.ids[:, -self.new :], self.kept)
+            self.tokens_read.record(self.cache, self.ids[:, -self.new :], self.recorded)
         return earlier if current is None else current
 
     def _step(self, run: Any, earlier: Any, current: Any) -> Any:
@@ -148,10 +151,10 @@ class Run:
             for inner in branch:
                 ends = self._step(inner, *ends)
             begins: Any = (earlier, current)
-            for k, (end, begun) in enumerate(zip(ends, begins, strict=True)):
+            for k, (end, begin) in enumerate(zip(ends, begins, strict=True)):
                 if end is not None:
-                    end = end.to(begun.device)
-                    merged[k] = merged[k] + (end if is_mean else end - begun)
+                    end = end.to(begin.device)
+                    merged[k] = merged[k] + (end if is_mean else end - begin)
         if is_mean:
             merged = [None if each is None else each / count for each in merged]
         return (earlier if run["rows"] == "kv-only" else merged[0]), merged[1]
@@ -160,31 +163,31 @@ class Run:
         """Run a layer: on the rows as earlier tokens, then as current ones."""
         index, part, is_kv_only = run["run"], run["part"], run["rows"] == "kv-only"
         attends = part != "mlp"
-        slot = None
+        cache = None
         if attends and (self.tokens_read is not None or current is not None):
-            slot = BlockCache(next(self.past, None), ends=is_kv_only)
-        call = self.noted[index]
+            cache = BlockCache(next(self.past, None), kv_only=is_kv_only)
+        call = self.block_arguments[index]
         if not is_kv_only:
-            earlier = self._block(index, part, earlier, call, slot)
+            earlier = self._block(index, part, earlier, call, cache)
         elif attends:
             with suppress(KeysAndValuesReady):
-                self._block(index, part, earlier, call, slot)
+                self._block(index, part, earlier, call, cache)
         if current is not None:
-            seen = BlockCache(slot) if attends else None
+            of_earlier = BlockCache(cache) if attends else None
             call = self._as_current(call) if attends else call
-            current = self._block(index, part, current, call, seen)
+            current = self._block(index, part, current, call, of_earlier)
         if attends and self.tokens_read is not None:
-            self.kept.append(slot)
+            self.recorded.append(cache)
         return earlier, current
 
-    def _block(self, index: int, part: str, states: Any, call: Any, slot: Any) -> Any:
+    def _block(self, index: int, part: str, states: Any, call: Any, cache: Any) -> Any:
         """Call a block as its family does, without one of its parts or with both."""
         block, call = self.blocks[index], dict(call)
         del call["hidden_states"]
-        call[self.told["cache_argument"]] = slot
+        call[self.spec["cache_argument"]] = cache
         if "use_cache" in call:
-            call["use_cache"] = slot is not None
-        dropped = {"attention": self.told["mlp"], "mlp": self.told["attention"]}.get(part, {})
+            call["use_cache"] = cache is not None
+        dropped = {"attention": self.spec["mlp"], "mlp": self.spec["attention"]}.get(part, {})
         parts = [(block.get_submodule(name), outputs) for name, outputs in dropped.items()]
         before = [module.__dict__.get("forward") for module, _ in parts]
         for module, outputs in parts:
@@ -199,8 +202,8 @@ class Run:
         return output[0] if isinstance(output, tuple) else output
 
     def _as_current(self, call: Any) -> Any:
-        """Return how a block is called with current rows: behind the earlier ones, none seen."""
-        mask, rows, device = call.get("attention_mask"), self.new, self.entered.device
+        """Return a block's call arguments for current rows, which do not see each other."""
+        mask, rows, device = call.get("attention_mask"), self.new, self.embedded.device
         if mask is not None and not (isinstance(mask, torch.Tensor) and mask.ndim == 4):
             raise ValueError("freeze and noise need attn_implementation='sdpa' or 'eager'")
         device = device if mask is None else mask.device
@@ -209,15 +212,15 @@ class Run:
         first = torch.arange(total - rows, total, device=device)[:, None]
         before = torch.arange(total, device=device) < first
         if mask is None:
-            seen = torch.cat([before, own], 1)[None, None]
+            visible = torch.cat([before, own], 1)[None, None]
         elif mask.dtype == torch.bool:
             mask = mask & before
-            seen = torch.cat([mask, own.expand(*mask.shape[:2], -1, -1)], 3)
+            visible = torch.cat([mask, own.expand(*mask.shape[:2], -1, -1)], 3)
         else:
             low = torch.finfo(mask.dtype).min
             behind = mask[..., total - rows : total].masked_fill(~own, low)
-            seen = torch.cat([mask.masked_fill(~before, low), behind], 3)
-        call = call | {"attention_mask": seen}
+            visible = torch.cat([mask.masked_fill(~before, low), behind], 3)
+        call = call | {"attention_mask": visible}
         for name in KEY_ARGUMENTS:
             if isinstance(call.get(name), torch.Tensor):
                 call[name] = torch.cat([call[name], call[name][..., -rows:]], -1)
@@ -235,39 +238,39 @@ class Run:
 
 
 class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)
-    """Ends a block whose rows are held: it gives keys and values, no more."""
+    """Raised from inside a block that runs for its keys and values only, once they are there."""
 
 
 class BlockCache(Cache):
-    """Keys and values at one place of the plan, for one call of one block."""
+    """The keys and values of one occurrence of a layer, for one call of its block."""
 
-    def __init__(self, past: Any, ends: bool = False) -> None:
+    def __init__(self, past: Any, kv_only: bool = False) -> None:
         super().__init__(layers=[])
         self.keys: Any = None if past is None else past.keys
         self.values: Any = None if past is None else past.values
-        self._ends = ends
+        self._kv_only = kv_only
 
     def update(self, key_states: Any, value_states: Any, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Join new keys and values to the past ones."""
+        """Append new keys and values to the past ones, and return all."""
         if self.keys is not None:
             key_states = torch.cat([self.keys, key_states], 2)
             value_states = torch.cat([self.values, value_states], 2)
         self.keys, self.values = key_states, value_states
-        if self._ends:
+        if self._kv_only:
             raise KeysAndValuesReady
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many tokens were seen here."""
+        """Return the number of tokens that were read before at this occurrence."""
         return 0 if self.keys is None else self.keys.shape[2]
 
 
 class ReadTokens(DynamicLayer):
-    """The first layer of a cache under a plan: which tokens were read. The others are its slots."""
+    """The first layer of a cache under a plan: the tokens read. The others are occurrences'."""
 
     @staticmethod
     def of(cache: Any) -> ReadTokens:
-        """Return a cache's tokens_read; an empty cache gets one."""
+        """Return a cache's tokens; an empty cache gets the layer for them."""
         if not isinstance(cache, DynamicCache):
             raise ValueError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
         if not (cache.layers and isinstance(cache.layers[0], ReadTokens)):
@@ -277,18 +280,18 @@ class ReadTokens(DynamicLayer):
         tokens_read: Any = cache.layers[0]
         return tokens_read
 
-    def record(self, cache: Any, ids: Any, kept: list[Any]) -> None:
-        """Write down the tokens just read and what they left at each place of the plan."""
+    def record(self, cache: Any, ids: Any, recorded: list[Any]) -> None:
+        """Let a cache hold the tokens of a call, and each occurrence's keys and values so far."""
         self.update(ids[:, None, :, None], ids[:, None, :, None])
-        while len(cache.layers) <= len(kept):
+        while len(cache.layers) <= len(recorded):
             cache.layers.append(DynamicLayer())
-        for layer, slot in zip(cache.layers[1:], kept, strict=True):
+        for layer, each in zip(cache.layers[1:], recorded, strict=True):
             if not layer.is_initialized:
-                layer.lazy_initialization(slot.keys, slot.values)
-            layer.keys, layer.values = slot.keys, slot.values
+                layer.lazy_initialization(each.keys, each.values)
+            layer.keys, layer.values = each.keys, each.values
 
     def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
-        """Begin with no tokens (an empty tensor of integers, for they are joined to it)."""
+        """Begin with no tokens: an empty tensor of integers, to which others are joined."""
         super().lazy_initialization(key_states, value_states)
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
 
@@ -303,7 +306,7 @@ def _layers(program: Any) -> Any:
 
 
 def _named(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Return all that a module is called with by name."""
+    """Return a module's call arguments by name."""
     names = list(inspect.signature(type(module).forward).parameters)[1:]
     return dict(zip(names, args, strict=False)) | kwargs
 
@@ -322,5 +325,5 @@ def _silent(module: Any, outputs: int) -> Any:
 
 
 def _wrapped(states: Any, outputs: int) -> Any:
-    """Return states as a module does that returns so many values; 0: a bare tensor."""
+    """Return states as a module does that returns so many ``outputs``; 0: a bare tensor."""
     return (states, *([None] * (outputs - 1))) if outputs else states

@@ -21,8 +21,8 @@ from impasto.run.batching.donors import Donor, Donors, donors_by_request, read_d
 from impasto.run.batching.request import TokenRequest, Transplant
 from impasto.run.batching.tokenisation import Prompt, TextOptions, naming_request
 from impasto.run.calls import one_call
+from impasto.run.generate.decoding_plan import Stopping
 from impasto.run.generate.greedy import generate, predict
-from impasto.run.generate.stopping import Stopping
 from impasto.run.inputs import (
     checked_batch,
     checked_pairs,

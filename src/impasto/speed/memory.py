@@ -12,7 +12,7 @@ from impasto.plan.program import lower
 from impasto.run import Model
 from impasto.run.batching.memory import bytes_per_row, free_bytes
 from impasto.run.execute.plan_tree import plant
-from impasto.run.kv.pages import give_back
+from impasto.run.kv.buffers import trim_heap
 from impasto.run.opening import opened
 
 _RESET = Path("/proc/self/clear_refs")
@@ -31,7 +31,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
         work()
         return torch.cuda.max_memory_allocated(device) - before
     gc.collect()
-    give_back()
+    trim_heap()
     try:
         _RESET.write_text("5")  # the high-water mark begins anew
         before = resident("VmRSS")

@@ -22,8 +22,8 @@ from impasto.plan import Plan
 from impasto.run import Model, apply
 from impasto.run.batching.request import TokenRequest
 from impasto.run.calls import calling, evaluating
+from impasto.run.generate.decoding_plan import Stopping
 from impasto.run.generate.greedy import generate
-from impasto.run.generate.stopping import Stopping
 from impasto.run.opening import opened
 from impasto.speed.clock import Stopwatch
 

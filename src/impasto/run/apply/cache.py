@@ -1,9 +1,9 @@
-"""A Hugging Face cache under a plan: which tokens were read, and what they left where.
+"""A Hugging Face cache under a plan: the tokens read, and keys and values by occurrence.
 
-The cache's first layer is the tokens; each attention occurrence of the plan has a layer of its own
-after that. Both are layers like any other to Hugging Face, so that beams reorder them and cropping
-crops them as ever. What an occurrence holds is the beginning of a room that is larger than it, and
-grows in place, where Hugging Face's own layers are copied at every token.
+The cache's first layer holds the tokens; each occurrence of the plan has a layer of its own after
+that. Both are layers like any other to Hugging Face, so beams reorder them and cropping crops them
+as usual. The tensors of an occurrence are the beginning of a KV buffer that is larger than they
+are, and grow in place, where Hugging Face's own layers are copied at every token.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.plan.program import Occurrence
 from impasto.run.execute.rows import Batch
-from impasto.run.kv.cache import BufferEnd, KeysValues, KVBuffer, Past, PastByOccurrence
-from impasto.run.kv.pages import give_back
+from impasto.run.kv.buffers import KeysValues, KVBuffer, trim_heap
+from impasto.run.kv.cache import BufferEnd, Past, PastByOccurrence
 from impasto.run.tuning import LARGE_KEYS, TOKENS_TO_COME
 
 
 class ReadTokens(DynamicLayer):
-    """The first layer of a cache under a plan: which tokens were read, and under which plan."""
+    """The first layer of a cache under a plan: the tokens read, and the plan."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ReadTokens(DynamicLayer):
 
     @staticmethod
     def of(cache: Any, plan: Plan) -> "ReadTokens | None":
-        """Return a cache's tokens; an empty cache gets one.
+        """Return a cache's tokens; an empty cache gets the layer for them.
 
         Raises:
             UserError: when the cache is of a kind that cannot hold a plan's keys and values, or was
@@ -56,127 +56,138 @@ class ReadTokens(DynamicLayer):
 
     @property
     def ids(self) -> Int[Tensor, "batch past"] | None:
-        """The tokens read so far."""
+        """The tokens read before this call; None before the first."""
         return None if self.keys is None else self.keys[:, 0, :, 0]
 
-    def read(self, batch: Batch) -> None:
-        """Write down the tokens just read."""
+    def append(self, batch: Batch) -> None:
+        """Append the tokens that a call has read."""
         self.update(batch.ids[:, None, :, None], batch.ids[:, None, :, None])
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Begin with no tokens (an empty tensor of integers, for they are joined to it)."""
+        """Begin with no tokens: an empty tensor of integers, to which others are joined."""
         super().lazy_initialization(key_states, value_states)
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
 
 
 class OccurrenceLayer(DynamicLayer):
-    """A cache's layer for one attention occurrence."""
+    """A cache's layer for one occurrence of a plan."""
 
-    _room: KVBuffer | None = None
-    _part: "_Part | None" = None  # where its room is a part of a larger one
+    _buffer: KVBuffer | None = None
+    _share: "_BufferShare | None" = None  # where its buffer is a part of a larger one
 
     def past(self, rows: int) -> KeysValues | BufferEnd:
-        """Return what earlier tokens left, with room for so many rows behind it where it may be."""
-        kept = KeysValues(*self._both)
-        if torch.is_grad_enabled() and kept.keys.requires_grad:
-            return kept  # what gradients need must not be written over
-        length, room = kept.taken, self._room
-        if room is None or not self._is_in(room, length + rows):
-            room = KVBuffer.like(kept, len(kept.keys), _roomy(length, rows), transposed=False)
-            del kept  # lest it stay while it moves
-            self._move(room)
-        return BufferEnd(room, length)
+        """Return the keys and values of earlier tokens, with memory for so many rows behind them.
+
+        Where they need gradients, they are returned as they are, not to be written over.
+        """
+        keys_values = self._keys_values
+        if torch.is_grad_enabled() and keys_values.keys.requires_grad:
+            return keys_values
+        length, buffer = keys_values.length, self._buffer
+        if buffer is None or not self._lies_in(buffer, length + rows):
+            sequences = len(keys_values.keys)
+            capacity = _capacity(length, rows)
+            buffer = KVBuffer.empty_like(keys_values, sequences, capacity, transposed=False)
+            del keys_values  # so that they are freed when they move
+            self._move(buffer)
+        return BufferEnd(buffer, length)
 
     @staticmethod
-    def side_by_side(occurrences: "Sequence[OccurrenceLayer]", rows: int) -> BufferEnd:
-        """Return what earlier tokens left at several, the first one's batch entries first.
+    def side_by_side(layers: "Sequence[OccurrenceLayer]", rows: int) -> BufferEnd:
+        """Return the keys and values of several occurrences, the first one's sequences first.
 
-        They come to share a room, which is parted into one for each.
+        They come to share one buffer, of which each has a part, with memory for so many rows more.
         """
-        first, own = KeysValues(*occurrences[0]._both), occurrences[0]._part
-        size, length, among = len(first.keys), first.taken, len(occurrences)
-        whole = None if own is None else own.whole
+        first, share = layers[0]._keys_values, layers[0]._share
+        size, length, parts = len(first.keys), first.length, len(layers)
+        whole = None if share is None else share.whole
         if whole is None or not all(
-            each._is_part(whole, place, among) and each._is_in(each._room, length + rows)
-            for place, each in enumerate(occurrences)
+            layer._shares(whole, place, parts) and layer._lies_in(layer._buffer, length + rows)
+            for place, layer in enumerate(layers)
         ):
-            whole = KVBuffer.like(first, size * among, _roomy(length, rows), transposed=False)
-            for place, each in enumerate(occurrences):
-                each._move(whole.part(slice(place * size, (place + 1) * size)))
-                each._part = _Part(whole, place, among)
+            capacity = _capacity(length, rows)
+            whole = KVBuffer.empty_like(first, size * parts, capacity, transposed=False)
+            for place, layer in enumerate(layers):
+                layer._move(whole.sequences(slice(place * size, (place + 1) * size)))
+                layer._share = _BufferShare(whole, place, parts)
         return BufferEnd(whole, length)
 
-    def _move(self, room: KVBuffer) -> None:
-        """Let what is held lie in another room."""
-        kept = KeysValues(*self._both)
-        room.fill(0, kept)
-        self._room, self._part = room, None
-        self.keys, self.values = room.first(kept.taken)
-        size = kept.keys.nbytes
-        del kept
+    def _move(self, buffer: KVBuffer) -> None:
+        """Move keys and values to another buffer."""
+        keys_values = self._keys_values
+        buffer.copy_in(0, keys_values)
+        self._buffer, self._share = buffer, None
+        self.keys, self.values = buffer.first(keys_values.length)
+        size = keys_values.keys.nbytes
+        del keys_values
         if size > LARGE_KEYS:
-            give_back()  # lest what lay in the heap stays there beside the room
+            trim_heap()  # what lay in the heap would stay there beside the buffer
 
-    def keep(self, kept: KeysValues) -> None:
-        """Hold what earlier tokens, new ones included, have left now."""
+    def record(self, keys_values: KeysValues) -> None:
+        """Hold the keys and values of all tokens read so far."""
         if not self.is_initialized:
-            self.lazy_initialization(*kept)
-        self.keys, self.values = kept
+            self.lazy_initialization(*keys_values)
+        self.keys, self.values = keys_values
 
     @property
-    def _both(self) -> tuple[Tensor, Tensor]:
+    def _keys_values(self) -> KeysValues:
         assert self.keys is not None, "no token was read"
         assert self.values is not None
-        return self.keys, self.values
+        return KeysValues(self.keys, self.values)
 
-    def _is_part(self, whole: KVBuffer, place: int, among: int) -> bool:
-        part = self._part
-        return part is not None and part.whole is whole and part[1:] == (place, among)
+    def _shares(self, whole: KVBuffer, place: int, parts: int) -> bool:
+        share = self._share
+        return share is not None and share.whole is whole and share[1:] == (place, parts)
 
-    def _is_in(self, room: KVBuffer | None, end: int) -> bool:
-        """Whether what is held still is the beginning of a room, and that is large enough."""
-        if room is None:
+    def _lies_in(self, buffer: KVBuffer | None, capacity: int) -> bool:
+        """Whether the tensors are still the beginning of a buffer of such a capacity at the least.
+
+        They are not once Hugging Face has reordered or replaced them.
+        """
+        if buffer is None:
             return False
-        keys, values = self._both
-        can_write = torch.is_inference_mode_enabled() or not room.keys.is_inference()
+        can_write = torch.is_inference_mode_enabled() or not buffer.keys.is_inference()
+        pairs = zip(self._keys_values, (buffer.keys, buffer.values), strict=True)
         return (
             can_write
-            and room.keys.shape[2] >= end
+            and buffer.keys.shape[2] >= capacity
             and all(
-                one.data_ptr() == whole.data_ptr() and one.stride() == whole.stride()
-                and one.shape[:2] == whole.shape[:2]
-                for one, whole in ((keys, room.keys), (values, room.values))
+                own.data_ptr() == whole.data_ptr()
+                and own.stride() == whole.stride()
+                and own.shape[:2] == whole.shape[:2]
+                for own, whole in pairs
             )
-        )  # fmt: skip
+        )
 
 
-class _Part(NamedTuple):
-    """Which part of a room is an occurrence's, of how many."""
+class _BufferShare(NamedTuple):
+    """Which part of a buffer is an occurrence's, of how many."""
 
     whole: KVBuffer
     place: int
-    among: int
+    parts: int
 
 
-def _roomy(length: int, rows: int) -> int:
-    """Return how long a room is made for so many slots, and so many rows to come."""
+def _capacity(length: int, rows: int) -> int:
+    """Return the capacity of a buffer for so many tokens, the rows of a call, and later tokens."""
     return length + rows + max(TOKENS_TO_COME, length // 8)
 
 
 class HuggingFacePast(PastByOccurrence):
-    """What earlier tokens left at each attention, made ready as it is asked for.
+    """The keys and values that a Hugging Face cache holds, by occurrence.
 
-    So it is never there twice for all layers at once.
+    Each is moved to a buffer as it is read, so that they are never twice in memory for all
+    occurrences at once.
 
     Args:
         cache: The cache, with its tokens.
-        attentions: The attentions of the plan, in the order of the cache's layers.
+        occurrences: The occurrences of the plan, in the order of the cache's layers.
         rows: The most rows that a call will write.
     """
 
-    def __init__(self, cache: Any, attentions: Sequence[Occurrence], rows: int) -> None:
+    def __init__(self, cache: Any, occurrences: Sequence[Occurrence], rows: int) -> None:
         self._cache, self._rows = cache, rows
-        self._places = {each: place for place, each in enumerate(attentions, 1)}
+        self._places = {each: place for place, each in enumerate(occurrences, 1)}
         self._is_first = len(cache.layers) == 1
 
     def __len__(self) -> int:
@@ -189,16 +200,16 @@ class HuggingFacePast(PastByOccurrence):
         return self._layer(occurrence).past(self._rows)
 
     def side_by_side(self, occurrences: Sequence[Occurrence]) -> Past:
-        """Return what was left at some attentions, the first one's batch entries first."""
+        """Return those of several occurrences as one batch, the first one's sequences first."""
         return OccurrenceLayer.side_by_side([self._layer(each) for each in occurrences], self._rows)
 
-    def record(self, kept: Mapping[Occurrence, KeysValues]) -> None:
-        """Write down what has been left at some attentions."""
+    def record(self, keys_values: Mapping[Occurrence, KeysValues]) -> None:
+        """Let the cache hold the keys and values of all tokens read so far at some occurrences."""
         layers = self._cache.layers
-        if kept and len(layers) == 1:
+        if keys_values and len(layers) == 1:
             layers += [OccurrenceLayer() for _ in self._places]
-        for occurrence, each in kept.items():
-            self._layer(occurrence).keep(each)
+        for occurrence, each in keys_values.items():
+            self._layer(occurrence).record(each)
 
     def _layer(self, occurrence: Occurrence) -> OccurrenceLayer:
         return self._cache.layers[self._places[occurrence]]

@@ -1,13 +1,13 @@
 """Parallel layers whose weights are stacked, so that one call runs them all.
 
 A call of a layer on few rows costs about the same however few they are: its weights are read, its
-operations decoding one by one. So parallel layers that are alike are faster in one call. Where rows
+operations started one by one. So parallel layers that are alike are faster in one call. Where rows
 are many, a layer's own products fill the machine already.
 
 One call needs the layers' weights side by side in memory. They move there once, when a plan is
-applied with ``stack=True``, and back when it is removed. What cannot be stacked is refused with the
-reason before any weight has moved: that layers are alike, and give in one call what each gives
-alone, is checked on the model at hand.
+applied with ``stack=True``, and back when it is removed. Layers that cannot be stacked are refused
+with the reason before any weight has moved: whether they are alike, and give in one call what each
+gives alone, is checked on the model itself.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,14 +43,21 @@ from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch
 from impasto.run.tuning import FEW_STACKED_ROWS
 
-_TOKENS = ((3, 1, 4), (1, 5, 9))  # that stacked layers are checked on
+_TOKENS = ((3, 1, 4), (1, 5, 9))  # on which stacked layers are checked
 _PARTS: tuple[Part, ...] = ("block", "attention", "mlp")
-# What a block raises that does with a weight what a stacked one does not know.
-_UNKNOWN = (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, AttributeError)
+# What a block raises when it calls an operation on a weight that a stacked one lacks.
+_UNSUPPORTED = (
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+)
 
 
 class StackedLayers:
-    """The layers of a plan whose weights are stacked, from when it is made until `unstack`.
+    """The layers of a plan whose weights are stacked, from its construction until ``unstack``.
 
     Args:
         model: The model, to which no plan is applied.
@@ -64,13 +71,13 @@ class StackedLayers:
 
     def __init__(self, model: OpenedModel, plan: Plan) -> None:
         self._model, self._plan = model, plan
-        self._few = max(FEW_STACKED_ROWS, rows_per_call(model) // 2)
+        self._max_rows = max(FEW_STACKED_ROWS, rows_per_call(model) // 2)
         self._branches = [each.branches for each in all_branches(lower(plan).instructions)]
         candidates = {each.layer for column in _columns(self._branches) for each in column}
         self._blocks = {layer: model.blocks[layer].module for layer in sorted(candidates)}
         self._modules: list[nn.Module] = []
         self._kinds: dict[int, StackedBlocks] = {}
-        self._known: dict[Sequence[Branch], list[list[int]]] = {}
+        self._runs: dict[Sequence[Branch], list[list[int]]] = {}
         _refuse(plan, self._blocks)
         counted = model.by_sequence
         if counted is None:
@@ -87,29 +94,29 @@ class StackedLayers:
         return tuple(sorted(self._kinds))
 
     def for_rows(self, count: int) -> SideBySide | None:
-        """Return the layers for a forward of so many rows; None where each is to run alone.
+        """Return the layers for a forward of ``count`` rows; None where each is to run alone.
 
-        With many rows one call gains nothing; gradients are each layer's own, and so is what hooks
-        are to see. Weights that somebody has replaced meanwhile are stacked first.
+        With many rows one call gains nothing; gradients, and what hooks expect, are each layer's
+        own. Weights that somebody has replaced since are stacked first.
 
         Raises:
             ModelError: when those cannot be stacked.
         """
-        if count > self._few or torch.is_grad_enabled():
+        if count > self._max_rows or torch.is_grad_enabled():
             return None
         if not self._kinds or not all(kind.is_stacked for kind in set(self._kinds.values())):
             self.unstack()
             self._stack()
         if are_hooked(self._modules) or any(module.training for module in self._modules):
             return None
-        return SideBySide(self._kinds, self._counted, self._known)
+        return SideBySide(self._kinds, self._counted, self._runs)
 
     def unstack(self) -> None:
         """Give every layer's weights memory of their own again."""
         for kind in set(self._kinds.values()):
             kind.unstack()
         self._kinds = {}
-        self._known.clear()
+        self._runs.clear()
 
     @torch.no_grad()
     def _stack(self) -> None:
@@ -134,7 +141,7 @@ class StackedLayers:
         Raises:
             ModelError: when there are none.
         """
-        found, reasons = [], []
+        stackable, reasons = [], []
         kinds = _by_kind(self._blocks)
         single = [layer for layers in kinds if len(layers) == 1 for layer in layers]
         if single:
@@ -143,15 +150,15 @@ class StackedLayers:
             if len(layers) > 1:
                 reason = self._why_not(layers)
                 if reason is None:
-                    found.append(layers)
+                    stackable.append(layers)
                 else:
                     reasons.append(f"{_named(layers)}: {reason}")
-        if not found:
+        if not stackable:
             raise ModelError(
                 f"stack=True: no parallel layers of {self._plan} can be stacked; layers "
                 f"{'; '.join(reasons)}"
             )
-        return found
+        return stackable
 
     def _why_not(self, layers: Sequence[int]) -> str | None:
         """Return why layers of one kind cannot be stacked; None where they can."""
@@ -159,14 +166,14 @@ class StackedLayers:
         if reason is not None:
             return reason
         kind = StackedBlocks({layer: self._model.blocks[layer] for layer in layers})
-        abreast = SideBySide(dict.fromkeys(layers, kind), self._counted, {})
-        runs = (run for each in self._branches for run in alike(each, abreast.may_run))
+        side_by_side = SideBySide(dict.fromkeys(layers, kind), self._counted, {})
+        runs = (run for each in self._branches for run in alike(each, side_by_side.may_run))
         if not any(len(run) > 1 for run in runs):
             return "none stand beside each other upwards at equal distances"
-        return self._why_other(layers[:2])
+        return self._why_unequal(layers[:2])
 
-    def _why_other(self, pair: Sequence[int]) -> str | None:
-        """Return how two layers differ, run in one call, from what each gives alone, if they do.
+    def _why_unequal(self, pair: Sequence[int]) -> str | None:
+        """Return why two layers do not give in one call what each gives alone; None if they do.
 
         They run on few tokens, whole and each part, on a copy of their weights.
         """
@@ -174,20 +181,20 @@ class StackedLayers:
         prefix_trees = [
             chain(row, TokenRequest(each, range(1, 3), {})) for row, each in enumerate(ids)
         ]
-        apart = Executor(self._model, first_batch(prefix_trees, self._model.device), records=True)
+        alone = Executor(self._model, first_batch(prefix_trees, self._model.device), records=True)
         kind = StackedBlocks({layer: self._model.blocks[layer] for layer in pair})
-        abreast = SideBySide(dict.fromkeys(pair, kind), self._counted, {})
-        together = replace(apart, side_by_side=abreast)
+        side_by_side = SideBySide(dict.fromkeys(pair, kind), self._counted, {})
+        together = replace(alone, side_by_side=side_by_side)
         _in_memory(kind, copies=True)
         try:
             for part in _PARTS:
-                for start in (apart.start(), apart.step(Split(), apart.start())):
+                for start in (alone.start(), alone.step(Split(), alone.start())):
                     rows: RowMode = "joint" if start.current is None else "split"
-                    branches = _side_by_side(pair, part, rows)
-                    expected, found = apart.step(branches, start), together.step(branches, start)
-                    if not self._are_equal(expected, found):
+                    branches = _branches_of(pair, part, rows)
+                    expected, stacked = alone.step(branches, start), together.step(branches, start)
+                    if not self._are_equal(expected, stacked):
                         return "one call gives other numbers than each of them alone"
-        except _UNKNOWN as error:
+        except _UNSUPPORTED as error:
             if is_out_of_memory(error):
                 raise _too_little_memory() from error
             return f"one call cannot run them ({error})"
@@ -196,17 +203,17 @@ class StackedLayers:
             kind.unstack()
         return None if has_run else "they are called with different things"
 
-    def _are_equal(self, expected: State, found: State) -> bool:
-        """Whether two walks stand at the same states and have left the same keys and values."""
-        pairs = [(expected.earlier, found.earlier), (expected.latest, found.latest)]
-        for occurrence, one in expected.kept.items():
-            pairs += zip(one, found.kept[occurrence], strict=True)
+    def _are_equal(self, expected: State, stacked: State) -> bool:
+        """Whether two runs have the same states and have recorded the same keys and values."""
+        pairs = [(expected.earlier, stacked.earlier), (expected.latest, stacked.latest)]
+        for occurrence, keys_values in expected.keys_values.items():
+            pairs += zip(keys_values, stacked.keys_values[occurrence], strict=True)
         limit = allowed(self._model)
-        return all(difference(other, one) <= limit for one, other in pairs)
+        return all(difference(mine, own) <= limit for own, mine in pairs)
 
 
 def _refuse(plan: Plan, blocks: Mapping[int, nn.Module]) -> None:
-    """Raise UserError where a plan has no layers to stack, or something stands against it."""
+    """Raise UserError where there are no blocks to stack, or training or hooks forbid it."""
     if not blocks:
         raise UserError(
             f"stack=True: {plan} has no parallel layers that one call could run: branches that "
@@ -239,8 +246,9 @@ def _in_memory(kind: StackedBlocks, copies: bool = False) -> None:
 
 
 def _too_little_memory() -> ModelError:
+    """Return the error for weights that do not fit into memory a second time."""
     return ModelError(
-        "stack=True: out of memory for stacking the weights of parallel layers, which takes room "
+        "stack=True: out of memory for stacking the weights of parallel layers, which takes memory "
         "for another two layers; free some, or leave stack out"
     )
 
@@ -262,8 +270,8 @@ def _by_kind(blocks: Mapping[int, nn.Module]) -> list[list[int]]:
     return kinds
 
 
-def _side_by_side(layers: Sequence[int], part: Part, rows: RowMode) -> RunBranches:
-    """Return what runs a part of each of some layers, each a branch."""
+def _branches_of(layers: Sequence[int], part: Part, rows: RowMode) -> RunBranches:
+    """Return the instruction that runs a part of each of some layers, each a branch."""
     branches = [
         (RunLayer(layer, part, None if part == "mlp" else Occurrence(layer, 0), rows),)
         for layer in layers
@@ -272,7 +280,7 @@ def _side_by_side(layers: Sequence[int], part: Part, rows: RowMode) -> RunBranch
 
 
 def _columns(groups: Iterable[Sequence[Branch]]) -> Iterator[Column]:
-    """Yield what stands side by side in branches and could run in one call."""
+    """Yield the columns of parallel branches whose layers could run in one call."""
     for branches in groups:
         for run in alike(branches, _are_different):
             if len(run) > 1:

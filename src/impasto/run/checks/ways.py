@@ -25,10 +25,8 @@ from impasto.run.execute.executor import Executor
 from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.generate.call_order import BeginCurrent, BlockCall, Operation, call_order
-from impasto.run.generate.decode_batch import next_batch
-from impasto.run.generate.decode_step import read
-from impasto.run.generate.decoding_plan import GeneratedText, unfinished
-from impasto.run.kv.pool import KVPool
+from impasto.run.generate.decode_batch import KVPool, decode_step, next_batch
+from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText
 
 Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
 """The engine's and the bare model's logits or states: rows × vocab, or rows × hidden, both."""
@@ -180,10 +178,10 @@ def _decoded(model: OpenedModel, texts: Texts) -> list[Pair]:
     program = Program(_layers(model, "joint"))
     written = [GeneratedText(end, [own.ids[end]]) for own, end in zip(readings, ends, strict=True)]
     total = executor.batch.total
-    decoding = unfinished(program, written, total, dict(state.kept))
+    decoding = DecodingPlan.of_unfinished(program, written, total, dict(state.keys_values))
     assert decoding is not None, "no text is done"
     length = max(ends) + tail + 1
-    pool, span = KVPool.filled_with([decoding], length), slice(0, 2)
+    pool, span = KVPool.of([decoding], length), slice(0, 2)
     joint = call_order([program], [span], [False], float(rows_per_call(model)))
     split = _on_split_rows(model, span)
     for place, operations in enumerate([joint, split, split][:tail]):
@@ -191,7 +189,7 @@ def _decoded(model: OpenedModel, texts: Texts) -> list[Pair]:
         tokens = [own.ids[at] for own, at in zip(readings, before, strict=True)]
         batch = next_batch(model, tokens, before, total, length)
         with chosen_attention(model, few_row_attention(Scores())):
-            states = read(Executor(model, batch), operations, pool, [span])
+            states = decode_step(Executor(model, batch), operations, pool, [span])
         wanted = [own.logits[at] for own, at in zip(readings, before, strict=True)]
         pairs.append((model.leave(states[:, 0]), torch.stack(wanted)))
     return pairs

@@ -22,8 +22,8 @@ def run_applied(
     executor = EncoderExecutor(model, Sentences(blank, blank == 0), none, none.bool(), prepared)
     state = executor.start()
     with outputs:
-        outputs.passed(state.latest)
+        outputs.add_depth(state.latest)
         for instruction in program.instructions:
             state = executor.step(instruction, state)
-            outputs.passed(state.latest)
+            outputs.add_depth(state.latest)
     return state.latest

@@ -25,8 +25,8 @@ from impasto.run.attention.choice import own_attention
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import LayerRunner, State
 from impasto.run.execute.noise import NoiseSource, noise
-from impasto.run.kv.cache import BufferSlots
-from impasto.run.kv.pages import give_back
+from impasto.run.kv.buffers import trim_heap
+from impasto.run.kv.cache import BufferRows
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Executor(LayerRunner):
     def part(
         self,
         frames: Frames,
-        past: Mapping[Occurrence, BufferSlots],
+        past: Mapping[Occurrence, BufferRows],
         frozen: Bool[Tensor, "batch"] | None,
     ) -> "Executor":
         """Return the executor of some of the sequences, and where their keys and values go."""
@@ -98,7 +98,7 @@ class Executor(LayerRunner):
             case RunLayer() | RunBranches():
                 if not self.frames.are_long:
                     return self.run(instruction, state)
-                give_back()  # what the last block worked on, lest the heap grow around what stays
+                trim_heap()  # what the last block worked on, lest the heap grow around what stays
                 with own_attention(self.model):
                     return self.run(instruction, state)
             case Split():

@@ -113,7 +113,7 @@ class Frame:
         batch = self.batch
         (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
         numbers = size * (new * self.earlier + current) * (batch.past.shape[1] + new + current)
-        if batch.filled is not None or numbers <= NUMBERS_OF_A_MASK:
+        if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
             return False
         return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
 
@@ -158,7 +158,7 @@ class Frame:
     def _is_plain(self) -> bool:
         """Whether rows are tokens one after the other, with none before them."""
         batch = self.batch
-        follows = batch.past.shape[1] or batch.filled is not None
+        follows = batch.past.shape[1] or batch.buffered is not None
         return not (self.current or follows or batch.end is not None)
 
     def _given(self, layer: int) -> Arguments:
@@ -185,9 +185,9 @@ class Frame:
         """The keys' positions."""
         batch = self.batch
         current = [batch.pick(batch.positions)] * self.current
-        if batch.filled is None:
+        if batch.buffered is None:
             return torch.cat([batch.past, batch.positions, *current], 1)
-        keys = self.model.position(torch.arange(batch.room, device=batch.ids.device))
+        keys = self.model.position(torch.arange(batch.visible, device=batch.ids.device))
         keys = keys.expand(len(batch.ids), -1)
         for positions in current:
             keys = keys.scatter(1, self._own, positions)
@@ -195,14 +195,14 @@ class Frame:
 
     @cached_property
     def _own(self) -> Int[Tensor, "batch scored"]:
-        """The slots of current rows."""
-        return self.batch.slots[:, self.batch.ids.shape[1] :]
+        """The indices of current rows in the KV buffers."""
+        return self.batch.buffer_indices[:, self.batch.ids.shape[1] :]
 
     @cached_property
     def _masks(self) -> list[Float[Tensor, "batch #heads rows keys"]]:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
         kinds, dtype = range(len(self._visibility.rules)), (self.joint or self).entered.states.dtype
-        if self.batch.filled is not None:
+        if self.batch.buffered is not None:
             return [self._in_order(self._visibility.in_order(dtype), kind) for kind in kinds]
         return [
             self._visibility.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds
@@ -238,10 +238,10 @@ class Frame:
         """Return the mask for keys that lie in a buffer, each at the index of its position."""
         batch, parts = self.batch, []
         if self.earlier:
-            parts.append(visible.mask(kind, batch.positions, batch.room))
+            parts.append(visible.mask(kind, batch.positions, batch.visible))
         if self.current:
             positions = batch.pick(batch.positions)
-            parts.append(visible.mask_apart(kind, positions, self._own, batch.room))
+            parts.append(visible.mask_apart(kind, positions, self._own, batch.visible))
         return torch.cat(parts, 2)
 
     @cached_property
@@ -292,7 +292,7 @@ class Frames:
     @cached_property
     def are_long(self) -> bool:
         """Whether some of them have masks that are not made."""
-        if self.whole is not None or self.batch.filled is not None:
+        if self.whole is not None or self.batch.buffered is not None:
             return False
         return any(frame.is_long for frame in (self.joint, self.split, self.current))
 

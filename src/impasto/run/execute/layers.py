@@ -22,14 +22,8 @@ from impasto.plan.program import Occurrence, Run, RunBranches, RunLayer
 from impasto.run.execute.branches import Branch, Merge, SideBySide, columns
 from impasto.run.execute.frames import Frame, Frames
 from impasto.run.execute.rows import Batch
-from impasto.run.kv.cache import (
-    BlockCache,
-    KeysAndValuesReady,
-    KeysValues,
-    Past,
-    PastByOccurrence,
-    nothing,
-)
+from impasto.run.kv.buffers import KeysValues, empty_keys_values
+from impasto.run.kv.cache import BlockCache, KeysAndValuesReady, Past, PastByOccurrence
 
 _T = TypeVar("_T")
 
@@ -40,14 +34,14 @@ class State(NamedTuple):
     Attributes:
         earlier: The new tokens' states; as long as rows are joint, of current tokens too.
         current: Once they are split: the scored tokens' states as current tokens.
-        kept: The keys and values of earlier tokens at each attention so far, where they are
+        keys_values: The keys and values of earlier tokens at each attention so far, where they are
             recorded.
         prefix: The rows of the tokens that all sequences begin with, after the same instructions.
     """
 
     earlier: Float[Tensor, "batch new hidden"]
     current: Float[Tensor, "batch scored hidden"] | None = None
-    kept: Mapping[Occurrence, KeysValues] = MappingProxyType({})
+    keys_values: Mapping[Occurrence, KeysValues] = MappingProxyType({})
     prefix: "State | None" = None
 
     @property
@@ -108,15 +102,15 @@ class LayerRunner:
         stays, branches = instruction.rows == "kv-only", instruction.branches
         earlier = Merge(instruction.combine, state.earlier)
         current = None if state.current is None else Merge(instruction.combine, state.current)
-        kept = state.kept
+        recorded = state.keys_values
         for run in self._runs(instruction, state):
-            after = state._replace(kept=kept)
+            after = state._replace(keys_values=recorded)
             if len(run) > 1:
                 after = self._together([branches[place] for place in run], after)
             else:
                 for inner in branches[run[0]]:
                     after = self.run(inner, after)
-            kept = after.kept
+            recorded = after.keys_values
             if not stays:
                 earlier.add(after.earlier, len(run))
             if current is not None:
@@ -124,7 +118,7 @@ class LayerRunner:
         return state._replace(
             earlier=state.earlier if stays else earlier.result(),
             current=None if current is None else current.result(),
-            kept=kept,
+            keys_values=recorded,
         )
 
     def _runs(self, instruction: RunBranches, state: State) -> Sequence[Sequence[int]]:
@@ -143,7 +137,7 @@ class LayerRunner:
         before = rows = state.earlier.repeat(count, 1, 1)
         if state.current is not None:
             rows = torch.cat([before, state.current.repeat(count, 1, 1)], 1)
-        kept = dict(state.kept)
+        recorded = dict(state.keys_values)
         for column in columns(branches):
             arguments = stacked.arguments(column, frame)
             attentions = [each.occurrence for each in column if each.occurrence is not None]
@@ -152,20 +146,22 @@ class LayerRunner:
                 rows = stacked.call(column, rows, arguments)
             elif not self.model.blocks[column[0].layer].leaves_keys:
                 rows = stacked.call(column, rows, arguments)
-                keys_values = nothing(before, self._slots(attentions[0], new))
+                keys_values = empty_keys_values(before, self._length(attentions[0], new))
             else:
                 cache = BlockCache(self._past_side_by_side(attentions), new)
                 rows = stacked.call(column, rows, self._cached(arguments, cache))
-                keys_values = cache.kept
+                keys_values = cache.keys_values
             if keys_values is not None and self.records:
                 for place, occurrence in enumerate(attentions):
-                    kept[occurrence] = keys_values.part(slice(place * size, (place + 1) * size))
+                    recorded[occurrence] = keys_values.sequences(
+                        slice(place * size, (place + 1) * size)
+                    )
             if column[0].rows == "kv-only":
                 rows = torch.cat([before, rows[:, new:]], 1)
         return state._replace(
             earlier=rows[:, :new],
             current=None if state.current is None else rows[:, new:],
-            kept=kept,
+            keys_values=recorded,
         )
 
     def _frame(self, state: State) -> Frame:
@@ -176,7 +172,7 @@ class LayerRunner:
         if not self.past:
             return None
         assert isinstance(self.past, PastByOccurrence), (
-            "what attentions keys_values can lie side by side"
+            "keys and values of attentions can lie side by side"
         )
         return self.past.side_by_side(attentions)
 
@@ -204,7 +200,7 @@ class LayerRunner:
             current = self._on_current(instruction, current, None)
             return self._noted(occurrence, state._replace(current=current), None)
         past, count = self._past(occurrence, state), state.earlier.shape[1]
-        cache = BlockCache(past, count, only=True)
+        cache = BlockCache(past, count, kv_only=True)
         with suppress(KeysAndValuesReady), block.without_queries():
             arguments = self.frames.joint.arguments(instruction.layer)
             block(state.earlier, self._cached(arguments, cache))
@@ -247,7 +243,7 @@ class LayerRunner:
     def _past(self, occurrence: Occurrence, state: State) -> Past | None:
         if self.prefix is None:
             return self.past[occurrence] if self.past else None
-        shared = _present(state.prefix).kept[occurrence]
+        shared = _present(state.prefix).keys_values[occurrence]
         size = self.batch.ids.shape[0]
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
@@ -257,14 +253,14 @@ class LayerRunner:
             return state
         if cache is None:
             new = state.earlier.shape[1]
-            keys_values = nothing(state.earlier, self._slots(occurrence, new))
+            keys_values = empty_keys_values(state.earlier, self._length(occurrence, new))
         else:
-            keys_values = cache.kept
-        return state._replace(kept={**state.kept, occurrence: keys_values})
+            keys_values = cache.keys_values
+        return state._replace(keys_values={**state.keys_values, occurrence: keys_values})
 
-    def _slots(self, occurrence: Occurrence, new: int) -> int:
+    def _length(self, occurrence: Occurrence, new: int) -> int:
         """Return how many tokens an attention has read, ``new`` ones included."""
-        before = self.past[occurrence].taken if self.past else self.shared
+        before = self.past[occurrence].length if self.past else self.shared
         return before + new
 
     def _cached(self, arguments: Arguments, cache: BlockCache) -> Arguments:

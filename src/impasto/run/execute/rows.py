@@ -36,10 +36,10 @@ class Batch:
         end: Where, among the new tokens, the descendants of each end, where they are a prefix tree
             (:attr:`impasto.run.batching.prefix_tree.PrefixTree.ends`); None where each follows the
             one before it.
-        filled: How many slots of a room each sequence has filled, where the past lies in rooms
-            (:class:`impasto.run.kv.cache.KVBuffer`). Then ``past`` is empty and every new token is
-            scored.
-        room: How many slots are there to be seen then.
+        buffered: How many tokens of each sequence lie in KV buffers
+            (:class:`impasto.run.kv.buffers.KVBuffer`), where the past does. Then ``past`` is empty
+            and every new token is scored.
+        visible: How many indices of the buffers rows may see then.
     """
 
     ids: Int[Tensor, "batch new"]
@@ -51,13 +51,13 @@ class Batch:
     has_past: Bool[Tensor, "batch past"]
     total: Int[Tensor, "batch"]
     end: Int[Tensor, "batch new"] | None = None
-    filled: Int[Tensor, "batch"] | None = None
-    room: int = 0
+    buffered: Int[Tensor, "batch"] | None = None
+    visible: int = 0
 
     @cached_property
     def past_lengths(self) -> Int[Tensor, "batch"]:
         """How many tokens came before the new ones."""
-        return self.has_past.sum(1) if self.filled is None else self.filled
+        return self.has_past.sum(1) if self.buffered is None else self.buffered
 
     @cached_property
     def index(self) -> Int[Tensor, "batch new"]:
@@ -76,8 +76,8 @@ class Batch:
         return (keys <= rows) & (rows < self.end[:, None])
 
     @cached_property
-    def slots(self) -> Int[Tensor, "batch rows"]:
-        """The slots of new tokens as earlier rows, then as current rows, which lie behind."""
+    def buffer_indices(self) -> Int[Tensor, "batch rows"]:
+        """The indices in the KV buffers of new tokens as earlier rows, then as current rows."""
         rows = torch.arange(2 * self.ids.shape[1], device=self.ids.device)
         return self.past_lengths[:, None] + rows
 

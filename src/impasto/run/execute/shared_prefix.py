@@ -17,7 +17,7 @@ from torch import Tensor
 from impasto.plan.program import InjectDonor, Instruction, Occurrence
 from impasto.run.execute.executor import Executor, Splice
 from impasto.run.execute.layers import State
-from impasto.run.kv.cache import KeysValues, put_by
+from impasto.run.kv.buffers import KeysValues, merge_batches
 
 
 class GroupState(NamedTuple):
@@ -25,12 +25,12 @@ class GroupState(NamedTuple):
 
     Attributes:
         each: The state of each batch.
-        kept: The keys and values of all batches' earlier tokens at each attention, where they are
-            recorded; the first batch's sequences come first.
+        keys_values: The keys and values of all batches' earlier tokens at each attention, where
+            they are recorded; the first batch's sequences come first.
     """
 
     each: tuple[State, ...]
-    kept: Mapping[Occurrence, KeysValues] = MappingProxyType({})
+    keys_values: Mapping[Occurrence, KeysValues] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ class GroupExecutor:
         each, left = [], []
         for executor, own in self._each(state):
             after = executor.follow(instruction, own._replace(prefix=before))
-            left.append(after.kept)
-            each.append(after._replace(kept={}))
-        kept = {occurrence: put_by([one[occurrence] for one in left]) for occurrence in left[0]}
-        return GroupState(tuple(each), {**state.kept, **kept})
+            left.append(after.keys_values)
+            each.append(after._replace(keys_values={}))
+        recorded = {
+            occurrence: merge_batches([one[occurrence] for one in left]) for occurrence in left[0]
+        }
+        return GroupState(tuple(each), {**state.keys_values, **recorded})
 
     def inject(
         self,

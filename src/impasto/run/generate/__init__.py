@@ -1,1 +1,1 @@
-"""Greedy generation: prefill, the scheduler, the decode batch and its KV pool, stopping."""
+"""Greedy generation: prefill, the scheduler, the decode batch and its KV pool, when texts end."""

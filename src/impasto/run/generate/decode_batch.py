@@ -1,121 +1,304 @@
-"""Plans that write together, step by step.
+"""Plans that decode together, a token at each decode step, their keys and values in a KV pool.
 
-At each step every text reads its next token, by one :mod:`impasto.run.generate.call_order` of calls, so that a
-step costs a few calls for all and reads a layer's weights once.
+At each step every text reads its next token, by one :mod:`impasto.run.generate.call_order` of
+calls: a step costs a few calls for all plans and reads a layer's weights once. A KV buffer belongs
+to one occurrence of neighbouring plans, so that a call for any of them, or for several side by
+side, reads and writes its part of it in place.
+
+Noise depends on the states by their norm alone. So what all markers draw for the new tokens is
+drawn at once, before the first layer runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby, pairwise
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
+from impasto.plan.program import Occurrence, occurrences
 from impasto.run.batching.batches import rows_per_call
-from impasto.run.execute.executor import Executor
+from impasto.run.execute.executor import Executor, source_of
+from impasto.run.execute.frames import Frames
+from impasto.run.execute.layers import State
 from impasto.run.execute.logits import likeliest
+from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
 from impasto.run.execute.rows import Batch
-from impasto.run.generate.call_order import DrawNoise, Operation, call_order, neighbourhood
-from impasto.run.generate.decode_step import read
-from impasto.run.generate.decoding_plan import DecodingPlan, unfinished
-from impasto.run.generate.stopping import Stopping
-from impasto.run.kv.cache import KeysValues
-from impasto.run.kv.pool import KVPool, spans_of
+from impasto.run.generate.call_order import (
+    BeginCurrent,
+    BlockCall,
+    DrawNoise,
+    Operation,
+    call_order,
+    neighbour_key,
+)
+from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
+from impasto.run.kv.buffers import KeysValues, KVBuffer
+from impasto.run.kv.cache import BufferRows
 from impasto.run.tuning import TOKENS_AHEAD
 
 
-class DecodeBatch:
-    """Plans side by side, their keys and values in rooms.
+def spans_of(counts: Iterable[int]) -> list[slice]:
+    """Return each plan's span of the sequences, given how many each has, side by side."""
+    return [slice(begin, end) for begin, end in pairwise(accumulate(counts, initial=0))]
+
+
+@dataclass(frozen=True)
+class KVPool:
+    """The KV buffers of plans that decode together.
 
     Attributes:
-        plans: The plans.
+        buffers: By occurrence, buffers and the span of sequences that each is for.
     """
 
-    def __init__(self, model: OpenedModel, limits: Stopping, plans: Sequence[DecodingPlan]) -> None:
-        self.plans = sorted(plans, key=lambda plan: neighbourhood(plan.program))
-        self._model, self._limits, self._call = model, limits, float(rows_per_call(model))
+    buffers: Mapping[Occurrence, Sequence[tuple[slice, KVBuffer]]]
+    _views: dict[tuple[Occurrence, int, int], KVBuffer] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plans: Sequence[DecodingPlan], capacity: int) -> "KVPool":
+        """Return buffers of a capacity (tokens) that hold the keys and values of some plans.
+
+        The plans release theirs occurrence by occurrence, so that not all are in memory twice.
+        """
+        spans = spans_of(len(plan.texts) for plan in plans)
+        buffers: dict[Occurrence, list[tuple[slice, KVBuffer]]] = {}
+        for occurrence in dict.fromkeys(each for plan in plans for each in plan.keys_values):
+            pairs = zip(plans, spans, strict=True)
+            for has, run in groupby(pairs, key=lambda pair: occurrence in pair[0].keys_values):
+                if has:
+                    filled = _fill_buffer(occurrence, list(run), capacity)
+                    buffers.setdefault(occurrence, []).append(filled)
+        return cls(buffers)
+
+    def buffer(self, occurrence: Occurrence, span: slice) -> KVBuffer:
+        """Return the buffer of some sequences, all of whose plans have the occurrence."""
+        key = (occurrence, span.start, span.stop)
+        if key not in self._views:
+            self._views[key] = self._view(occurrence, span)
+        return self._views[key]
+
+    def _view(self, occurrence: Occurrence, span: slice) -> KVBuffer:
+        for whole, buffer in self.buffers[occurrence]:
+            if whole.start <= span.start and span.stop <= whole.stop:
+                return buffer.sequences(slice(span.start - whole.start, span.stop - whole.start))
+        raise KeyError(occurrence, span)
+
+
+def _fill_buffer(
+    occurrence: Occurrence, run: Sequence[tuple[DecodingPlan, slice]], capacity: int
+) -> tuple[slice, KVBuffer]:
+    """Return the span of some neighbouring plans, and the buffer with their keys and values."""
+    span = slice(run[0][1].start, run[-1][1].stop)
+    example = run[0][0].keys_values[occurrence]
+    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed=True)
+    buffer.move_in([(own.start - span.start, plan.release(occurrence)) for plan, own in run])
+    return span, buffer
+
+
+class DecodeBatch:
+    """Plans side by side that decode together.
+
+    Attributes:
+        plans: The plans, those that run alike next to each other.
+    """
+
+    def __init__(
+        self, model: OpenedModel, stopping: Stopping, plans: Sequence[DecodingPlan]
+    ) -> None:
+        self.plans = sorted(plans, key=lambda plan: neighbour_key(plan.program))
+        self._model, self._stopping = model, stopping
+        self._call_cost = float(rows_per_call(model))
         self._spans = spans_of(len(plan.texts) for plan in self.plans)
         self._total = torch.cat([plan.total for plan in self.plans])
-        most = limits.max_new_tokens
-        self._length = 1 + max(plan.slots_after(TOKENS_AHEAD, most) for plan in self.plans)
-        self._rooms = KVPool.filled_with(self.plans, self._length)
-        self._schedules: dict[tuple[int, ...], list[Operation]] = {}
+        most = stopping.max_new_tokens
+        self._capacity = 1 + max(plan.length_after(TOKENS_AHEAD, most) for plan in self.plans)
+        self._pool = KVPool.of(self.plans, self._capacity)
+        self._orders: dict[tuple[int, ...], list[Operation]] = {}
 
     @property
-    def share(self) -> float:
-        """Which share of the texts is not done."""
-        return sum(plan.unfinished for plan in self.plans) / len(self._total)
+    def unfinished_share(self) -> float:
+        """The share of the texts that is not done."""
+        return sum(plan.num_unfinished for plan in self.plans) / len(self._total)
 
     @property
     def is_full(self) -> bool:
-        """Whether the rooms have no room for another token."""
-        return any(plan.unfinished and plan.slots + 2 > self._length for plan in self.plans)
+        """Whether the KV buffers cannot take another token."""
+        return any(plan.num_unfinished and plan.length + 2 > self._capacity for plan in self.plans)
 
-    def left(self) -> list[DecodingPlan]:
-        """Return what goes on, with its keys and values, so that they may move elsewhere."""
-        left = []
+    def unfinished_plans(self) -> list[DecodingPlan]:
+        """Return the plans with texts that are not done, and their keys and values as views."""
+        unfinished = []
         for plan, span in zip(self.plans, self._spans, strict=True):
-            rooms = {each: self._rooms.room(each, span) for each in plan.program.occurrences}
-            kept = {each: KeysValues(room.keys, room.values) for each, room in rooms.items()}
-            left.append(unfinished(plan.program, plan.texts, self._total[span], kept))
-        return [plan for plan in left if plan is not None]
+            buffers = {each: self._pool.buffer(each, span) for each in plan.program.occurrences}
+            pairs = {each: KeysValues(own.keys, own.values) for each, own in buffers.items()}
+            total = self._total[span]
+            unfinished.append(DecodingPlan.of_unfinished(plan.program, plan.texts, total, pairs))
+        return [plan for plan in unfinished if plan is not None]
 
     def step(self) -> None:
-        """Read the next token of every text, and write what follows."""
-        chosen = [at for at, plan in enumerate(self.plans) if plan.unfinished]
-        places = [self._spans[at] for at in chosen]
+        """Read the next token of every text, and write the one after it."""
+        chosen = [at for at, plan in enumerate(self.plans) if plan.num_unfinished]
+        spans = [self._spans[at] for at in chosen]
         texts = [text for at in chosen for text in self.plans[at].texts]
-        rows = torch.cat([torch.arange(place.start, place.stop) for place in places])
+        rows = torch.cat([torch.arange(span.start, span.stop) for span in spans])
         rows = rows.to(self._total.device)
-        tokens, read_before = [text.written[-1] for text in texts], [text.read for text in texts]
-        batch = next_batch(self._model, tokens, read_before, self._total[rows], self._length)
-        operations = self._order(chosen)
-        states = read(Executor(self._model, batch), operations, self._rooms, places)
+        tokens, num_read = [text.written[-1] for text in texts], [text.num_read for text in texts]
+        batch = next_batch(self._model, tokens, num_read, self._total[rows], self._capacity)
+        operations = self._operations(chosen)
+        states = decode_step(Executor(self._model, batch), operations, self._pool, spans)
         for text, token in zip(texts, likeliest(self._model, states[:, 0]).tolist(), strict=True):
-            text.write(token, self._limits)
+            text.write(token, self._stopping)
         if any(isinstance(each, DrawNoise) for each in operations):
             self._total[rows] = batch.hashed[1][:, 0]
 
-    def _order(self, chosen: Sequence[int]) -> list[Operation]:
+    def _operations(self, chosen: Sequence[int]) -> list[Operation]:
+        """Return the call order of some plans, given by index; made once for each choice."""
         key = tuple(chosen)
-        if key not in self._schedules:
+        if key not in self._orders:
             programs = [self.plans[at].program for at in chosen]
             follows = [at - 1 in chosen for at in chosen]
             spans = spans_of(len(self.plans[at].texts) for at in chosen)
-            self._schedules[key] = call_order(programs, spans, follows, self._call)
-        return self._schedules[key]
+            self._orders[key] = call_order(programs, spans, follows, self._call_cost)
+        return self._orders[key]
 
 
 def next_batch(
     model: OpenedModel,
     tokens: Sequence[int],
-    before: Sequence[int],
+    num_read: Sequence[int],
     total: Int[Tensor, "batch"],
-    length: int,
+    capacity: int,
 ) -> Batch:
-    """Return the next token of each text, behind so many that have been read.
+    """Return the batch of the next token of each text.
 
-    Texts that are done only wait for the others.
+    Texts that are done stay in the batch: they read their last token again.
 
     Args:
         model: The model.
         tokens: The tokens.
-        before: How many of each text have been read.
+        num_read: The number of tokens read of each text.
         total: The noise sums over those.
-        length: The slots of the rooms that keys and values lie in.
+        capacity: The capacity of the KV buffers, in tokens.
     """
-    last = length - 2  # a token's slots as an earlier row and as a current one
+    last = capacity - 2  # a token takes an index as an earlier row and one as a current row
     ids = torch.tensor(tokens, device=total.device)[:, None]
-    filled = torch.tensor(before, device=ids.device).clamp(max=last)
+    buffered = torch.tensor(num_read, device=ids.device).clamp(max=last)
     return Batch(
         ids=ids,
-        positions=model.position(filled[:, None]),
+        positions=model.position(buffered[:, None]),
         is_real=torch.ones_like(ids, dtype=torch.bool),
         scored=torch.zeros_like(ids),
         is_scored=torch.ones_like(ids, dtype=torch.bool),
         past=ids[:, :0],
         has_past=ids[:, :0].bool(),
         total=total,
-        filled=filled,
-        room=min(max(before), last) + 2,
+        buffered=buffered,
+        visible=min(max(num_read), last) + 2,
     )
+
+
+def decode_step(
+    executor: Executor, operations: Sequence[Operation], pool: KVPool, spans: Sequence[slice]
+) -> Float[Tensor, "batch new hidden"]:
+    """Return the final states of new tokens, each as the current one.
+
+    Args:
+        executor: The executor of the new tokens of all plans.
+        operations: The call order.
+        pool: The KV buffers of earlier tokens; those of the new ones are written there.
+        spans: Each plan's span of the sequences in the pool.
+    """
+    earlier = executor.start().earlier.clone()
+    current = torch.empty_like(earlier)
+    drawn = _draw_noise(executor, [each for each in operations if isinstance(each, DrawNoise)])
+    frames: dict[tuple[int, int], Frames] = {}  # by the span of a call
+    for operation in operations:
+        match operation:
+            case BeginCurrent(span):
+                current[span] = earlier[span]
+            case DrawNoise(span):
+                earlier[span] = _replace_by_noise(executor, operation, earlier[span], drawn.pop(0))
+            case BlockCall():
+                first, last = spans[operation.plans[0]], spans[operation.plans[-1]]
+                key = (span := operation.span).start, span.stop
+                frames[key] = frames.get(key) or executor.frames.part(span)
+                past = _buffer_rows(operation, pool, slice(first.start, last.stop), frames[key])
+                _run_call(executor, frames[key], operation, past, earlier, current)
+    return current
+
+
+def _buffer_rows(
+    call: BlockCall, pool: KVPool, span: slice, frames: Frames
+) -> dict[Occurrence, BufferRows]:
+    """Return where a call writes keys and values, by occurrence."""
+    batch = frames.batch
+    return {
+        each: BufferRows(pool.buffer(each, span), batch.buffer_indices, batch.visible)
+        for each in occurrences(call.instruction)
+    }
+
+
+def _run_call(
+    executor: Executor,
+    frames: Frames,
+    call: BlockCall,
+    past: Mapping[Occurrence, BufferRows],
+    earlier: Float[Tensor, "batch new hidden"],
+    current: Float[Tensor, "batch new hidden"],
+) -> None:
+    """Run a call of a block, and write the states that it changes in place."""
+    span = call.span
+    for joint in call.joint:
+        current[joint] = earlier[joint]
+    kv_only = None
+    if call.kv_only:
+        kv_only = torch.zeros(len(frames.batch.ids), dtype=torch.bool, device=earlier.device)
+        for each in call.kv_only:
+            kv_only[each.start - span.start : each.stop - span.start] = True
+    rows = call.instruction.rows
+    state = State(earlier[span], None if rows == "joint" else current[span])
+    after = executor.part(frames, past, kv_only).step(call.instruction, state)
+    if after.current is not None:
+        current[span] = after.current
+    if rows != "kv-only":
+        earlier[span] = after.earlier
+
+
+def _draw_noise(
+    executor: Executor, operations: Sequence[DrawNoise]
+) -> list[Shaped[Tensor, "_ new hidden"]]:
+    """Return the numbers that each marker draws for its sequences."""
+    if not operations:
+        return []
+    keys = [executor.batch.hashed[0][each.span] for each in operations]
+    counts = [each.numel() for each in keys]
+    rows = torch.tensor(counts, device=keys[0].device)
+    markers = marks(
+        [source_of(each.instruction) for each in operations], rows.device
+    ).repeat_interleave(rows, 0)
+    seeded = seeds(torch.cat([each.flatten() for each in keys]), markers).split(counts)
+    kinds: list[Kind] = [each.instruction.kind for each in operations]
+    drawn: dict[int, Tensor] = {}
+    for kind in dict.fromkeys(kinds):
+        same = [at for at, each in enumerate(kinds) if each == kind]
+        numbers = draw(kind, torch.cat([seeded[at] for at in same]), executor.model.hidden)
+        parts = numbers.split([counts[at] for at in same])
+        for at, part in zip(same, parts, strict=True):
+            drawn[at] = part.unflatten(0, keys[at].shape)
+    return [drawn[at] for at in range(len(operations))]
+
+
+def _replace_by_noise(
+    executor: Executor,
+    marker: DrawNoise,
+    states: Float[Tensor, "some new hidden"],
+    drawn: Shaped[Tensor, "some new hidden"],
+) -> Float[Tensor, "some new hidden"]:
+    """Return noise of the same norms in the place of states, the first ``keep`` tokens excepted."""
+    noise = fitted(states, drawn.to(states.device), marker.instruction.kind)
+    if not marker.instruction.keep:
+        return noise
+    is_spared = executor.batch.index[marker.span] < marker.instruction.keep
+    return torch.where(is_spared[..., None].to(states.device), states, noise)

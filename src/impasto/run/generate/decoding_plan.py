@@ -1,6 +1,6 @@
-"""Plans that have read their prompts and write behind them."""
+"""Plans that have read their prompts, the texts that they write, and when a text ends."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,8 +8,19 @@ from jaxtyping import Int
 from torch import Tensor
 
 from impasto.plan.program import Occurrence, Program
-from impasto.run.generate.stopping import Stopping
-from impasto.run.kv.cache import KeysValues
+from impasto.run.kv.buffers import KeysValues
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When a text ends: after so many new tokens, or when they say that it is finished."""
+
+    max_new_tokens: int
+    is_finished: Callable[[list[int]], bool]
+
+    def is_done(self, written: list[int]) -> bool:
+        """Whether no token follows these new ones."""
+        return len(written) >= self.max_new_tokens or self.is_finished(written)
 
 
 @dataclass(slots=True)
@@ -17,83 +28,84 @@ class GeneratedText:
     """What one plan writes behind one prompt.
 
     Attributes:
-        prompt: How many tokens the prompt has.
-        written: The new tokens so far, the last of them not yet read.
-        is_done: Whether nothing is to follow.
+        prompt_length: The number of tokens of the prompt.
+        written: The new tokens so far. The last of them is not yet read.
+        is_done: Whether no token follows.
     """
 
-    prompt: int
+    prompt_length: int
     written: list[int] = field(default_factory=list)
     is_done: bool = False
 
     @property
-    def read(self) -> int:
-        """How many tokens have been read, and have left keys and values."""
-        return self.prompt + len(self.written) - 1
+    def num_read(self) -> int:
+        """The number of tokens that were read, and whose keys and values are recorded."""
+        return self.prompt_length + len(self.written) - 1
 
-    def write(self, token: int, limits: Stopping) -> None:
-        """Write the next token; nothing follows a text that is done."""
+    def write(self, token: int, stopping: Stopping) -> None:
+        """Append the next token, unless the text is done."""
         if not self.is_done:
             self.written.append(token)
-            self.is_done = limits.is_done(self.written)
+            self.is_done = stopping.is_done(self.written)
 
 
 @dataclass(slots=True)
 class DecodingPlan:
-    """A plan under way.
+    """A plan that has read its prompts and has texts to write.
 
     Attributes:
-        program: What it runs.
-        texts: What it writes, one for each batch entry.
+        program: The plan, lowered.
+        texts: The texts, one for each sequence of the batch.
         total: The noise sums over the tokens read.
-        kept: What earlier tokens left at each attention, until it moves into a room.
-        rows: Where the batch entries stand in what is kept.
-        slot_bytes: How much memory a token's keys and values take.
+        keys_values: The keys and values of the tokens read by occurrence, until each is released
+            to the KV pool.
+        index: The index of each text's sequence in ``keys_values``.
+        token_bytes: The bytes that the keys and values of one token take at all occurrences.
     """
 
     program: Program
     texts: list[GeneratedText]
     total: Int[Tensor, "batch"]
-    kept: dict[Occurrence, KeysValues]
-    rows: Int[Tensor, "batch"]
-    slot_bytes: int
+    keys_values: dict[Occurrence, KeysValues]
+    index: Int[Tensor, "batch"]
+    token_bytes: int
+
+    @classmethod
+    def of_unfinished(
+        cls,
+        program: Program,
+        texts: Sequence[GeneratedText],
+        total: Int[Tensor, "batch"],
+        keys_values: dict[Occurrence, KeysValues],
+    ) -> "DecodingPlan | None":
+        """Return a plan with those of its texts that are not done; None if all are."""
+        rows = [row for row, text in enumerate(texts) if not text.is_done]
+        if not rows:
+            return None
+        index = torch.tensor(rows, device=total.device)
+        tensors = [tensor for pair in keys_values.values() for tensor in pair]
+        token_bytes = sum(each.shape[1] * each.shape[3] * each.itemsize for each in tensors)
+        unfinished = [texts[row] for row in rows]
+        return cls(program, unfinished, total[index], keys_values, index, token_bytes)
 
     @property
-    def slots(self) -> int:
-        """How many slots the tokens take that texts which are not done have read."""
-        return max(text.read for text in self.texts if not text.is_done)
+    def length(self) -> int:
+        """The number of tokens read of the longest text that is not done."""
+        return max(text.num_read for text in self.texts if not text.is_done)
 
-    def slots_after(self, steps: int, max_new_tokens: int) -> int:
-        """Return how many slots they take so many tokens later, at the most."""
+    def length_after(self, steps: int, max_new_tokens: int) -> int:
+        """Return what the length will be at the most after so many decode steps."""
         return max(
-            min(text.read + steps, text.prompt + max_new_tokens - 1)
+            min(text.num_read + steps, text.prompt_length + max_new_tokens - 1)
             for text in self.texts
             if not text.is_done
         )
 
     @property
-    def unfinished(self) -> int:
-        """How many texts are not done."""
+    def num_unfinished(self) -> int:
+        """The number of texts that are not done."""
         return sum(not text.is_done for text in self.texts)
 
-    def moved(self, occurrence: Occurrence) -> KeysValues:
-        """Give away what was left at an occurrence."""
-        return self.kept.pop(occurrence).of(self.rows, self.slots)
-
-
-def unfinished(
-    program: Program,
-    texts: Sequence[GeneratedText],
-    total: Int[Tensor, "batch"],
-    kept: dict[Occurrence, KeysValues],
-) -> DecodingPlan | None:
-    """Return a plan with those of its texts that are not done; None if all are."""
-    rows = [row for row, text in enumerate(texts) if not text.is_done]
-    if not rows:
-        return None
-    index = torch.tensor(rows, device=total.device)
-    entries = [one for each in kept.values() for one in each]
-    slot_bytes = sum(one.shape[1] * one.shape[3] * one.itemsize for one in entries)
-    return DecodingPlan(
-        program, [texts[row] for row in rows], total[index], kept, index, slot_bytes
-    )
+    def release(self, occurrence: Occurrence) -> KeysValues:
+        """Return the texts' keys and values at an occurrence, and hold them no longer."""
+        return self.keys_values.pop(occurrence).select(self.index, self.length)

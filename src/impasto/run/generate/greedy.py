@@ -1,8 +1,9 @@
 """Greedy generation, for many plans at once.
 
-Prompts are read once per trunk of the plan tree. What each plan read is gone on with by
-:mod:`impasto.run.generate.scheduler`, together with what others have read; the tree is walked on as there is
-room for more. Plans that are lowered to the same program are one.
+Prefill reads the prompts along the plan tree: once for all plans as long as they run alike. A plan
+that has read them goes to the :mod:`impasto.run.generate.scheduler`, which decodes many plans
+together; the walk of the tree continues as soon as the scheduler has capacity for another plan.
+Plans that are lowered to the same program run once.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +21,9 @@ from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.logits import likeliest
 from impasto.run.execute.plan_tree import Node, plant, trunk_first, walk
-from impasto.run.generate.call_order import neighbourhood
-from impasto.run.generate.decoding_plan import GeneratedText, unfinished
+from impasto.run.generate.call_order import neighbour_key
+from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText, Stopping
 from impasto.run.generate.scheduler import Scheduler
-from impasto.run.generate.stopping import Stopping
 
 
 @torch.no_grad()
@@ -31,86 +31,86 @@ def generate(
     model: OpenedModel,
     plans: Sequence[Plan],
     prompts: Sequence[TokenRequest],
-    limits: Stopping,
+    stopping: Stopping,
     progress: Callable[[float], None],
     memory: int | None = None,
 ) -> list[list[list[int]]]:
-    """Return, per plan and prompt, the new token ids, the ones that ended it included.
+    """Return, per plan and prompt, the new token ids, those that ended the text included.
 
-    Batches, and the keys and values of plans that decode together, take no more than ``memory``
-    bytes each.
+    ``progress`` is called with the share that is done. Batches, and the keys and values of plans
+    that decode together, take at most ``memory`` bytes each.
     """
     memory = allowed_bytes(memory, model.device)
     meter = Meter(progress, len(plans) * len(prompts))
     lowered = [lower(plan) for plan in plans]
     programs = list(dict.fromkeys(lowered))
     tree = trunk_first(plant([program.instructions for program in programs]))
-    job = _Job(model, programs, tree, prompts, limits, memory)
+    job = _Job(model, programs, tree, prompts, stopping, memory)
     written: list[list[list[int]]] = [[[] for _ in prompts] for _ in programs]
     queue = fitting_groups(model, job.tree, prompts, memory, merge=False)
-    for bundle in queue:
+    for group in queue:
         try:
-            for place, texts in _continued(job, bundle).items():
-                for index, text in zip(bundle.requests, texts, strict=True):
-                    written[place][index] = text.written
+            for number, texts in _generate_group(job, group).items():
+                for index, text in zip(group.requests, texts, strict=True):
+                    written[number][index] = text.written
         except (RuntimeError, MemoryError) as error:
-            queue.failed(bundle, error)
+            queue.failed(group, error)
         else:
-            meter.add(len(bundle.requests) * len(plans))
-    places = {program: place for place, program in enumerate(programs)}
-    return [[list(new) for new in written[places[program]]] for program in lowered]
+            meter.add(len(group.requests) * len(plans))
+    numbers = {program: number for number, program in enumerate(programs)}
+    return [[list(new) for new in written[numbers[program]]] for program in lowered]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is to be continued, under which programs, and within which bounds."""
+    """One call of :func:`generate`: the prompts, the programs and their tree, and the bounds."""
 
     model: OpenedModel
     programs: Sequence[Program]
     tree: Node
     prompts: Sequence[TokenRequest]
-    limits: Stopping
+    stopping: Stopping
     memory: int
 
 
-def _continued(job: _Job, bundle: BatchGroup) -> dict[int, list[GeneratedText]]:
-    """Return, per program, what is written behind a bundle's prompts."""
-    prompts = [job.prompts[index].ids for index in bundle.requests]
+def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedText]]:
+    """Return, per program by number, the texts written behind a group's prompts."""
+    prompts = [job.prompts[index].ids for index in group.requests]
     executors, donors = group_executor(
-        job.model, job.prompts, bundle, job.tree.injects, records=True
+        job.model, job.prompts, group, job.tree.injects, records=True
     )
     batches = [executor.batch for executor in executors.executors]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
-    scheduler = Scheduler(job.model, job.limits, job.memory // 2)
-    found: dict[int, list[GeneratedText]] = {}
-    kinds = [neighbourhood(program)[0] for program in job.programs]
-    for place, states in walk(job.tree, executors, donors, kinds=kinds):
+    scheduler = Scheduler(job.model, job.stopping, job.memory // 2)
+    texts_by_program: dict[int, list[GeneratedText]] = {}
+    kinds = [neighbour_key(program)[0] for program in job.programs]
+    for number, states in walk(job.tree, executors, donors, kinds=kinds):
         tokens = likeliest(job.model, executors.finish(states)).tolist()
         texts = [GeneratedText(len(prompt)) for prompt in prompts]
         for text, token in zip(texts, tokens, strict=True):
-            text.write(token, job.limits)
-        found[place] = texts
-        kept = dict(states.kept)
-        del states  # lest what they kept stay when it has moved
-        decoding = unfinished(job.programs[place], texts, total, kept)
-        if decoding is not None:
-            scheduler.add(decoding)
-        scheduler.wait(len(prompts))  # before the next plan reads them
+            text.write(token, job.stopping)
+        texts_by_program[number] = texts
+        keys_values = dict(states.keys_values)
+        del states  # lest they hold keys and values that the plan has released
+        plan = DecodingPlan.of_unfinished(job.programs[number], texts, total, keys_values)
+        if plan is not None:
+            scheduler.add(plan)
+        scheduler.decode_until_free(len(prompts))  # before the next plan reads them
     scheduler.finish()
-    return found
+    return texts_by_program
 
 
 @torch.no_grad()
 def predict(
     model: OpenedModel, plan: Plan, prompts: Sequence[TokenRequest]
 ) -> Float[Tensor, "prompts vocab"]:
-    """Return the logits after each prompt."""
+    """Return the logits after each prompt under a plan."""
     tree = plant([lower(plan).instructions])
-    found: list[Tensor] = [torch.empty(0)] * len(prompts)
-    for bundle in batch_groups(model, prompts, merge=False):
-        executors, donors = group_executor(model, prompts, bundle, tree.injects)
+    logits_by_prompt: list[Tensor] = [torch.empty(0)] * len(prompts)
+    for group in batch_groups(model, prompts, merge=False):
+        executors, donors = group_executor(model, prompts, group, tree.injects)
         ((_, states),) = walk(tree, executors, donors)
         logits = model.leave(executors.finish(states))
-        for index, row in zip(bundle.requests, logits, strict=True):
-            found[index] = row
-    return torch.stack(found)
+        for index, row in zip(group.requests, logits, strict=True):
+            logits_by_prompt[index] = row
+    return torch.stack(logits_by_prompt)

@@ -1,81 +1,84 @@
-"""Decoding many plans together: who writes now, and who waits for room.
+"""Who decodes and who waits: many plans together, within a number of texts and of bytes.
 
-Plans that have read their prompts (:mod:`impasto.run.generate.decoding_plan`) are taken in until more at once would
-be no faster, or would take too much memory. They write in lockstep (:mod:`impasto.run.generate.decode_batch`).
-As texts are done, plans that wait take their place.
+Plans that have read their prompts (:mod:`impasto.run.generate.decoding_plan`) wait until more texts
+at once would be no faster, or would take too much memory. Then they decode together
+(:mod:`impasto.run.generate.decode_batch`). As texts are done, waiting plans take their place.
 """
 
 from impasto.model.decoder import OpenedModel
 from impasto.run.attention.choice import Scores, chosen_attention, few_row_attention
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.generate.decode_batch import DecodeBatch
-from impasto.run.generate.decoding_plan import DecodingPlan
-from impasto.run.generate.stopping import Stopping
-from impasto.run.kv.pages import give_back
+from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
+from impasto.run.kv.buffers import trim_heap
 from impasto.run.tuning import LEAST_TEXTS, THIN_SHARE
 
 
 class Scheduler:
-    """Plans that write together, and those that wait.
+    """The plans that decode together, and those that wait.
 
     Args:
         model: The model.
-        limits: When a text is done.
-        memory: How many bytes keys and values may take. A plan that takes more writes alone.
+        stopping: When a text is done.
+        memory: The bytes that keys and values may take. A plan that takes more decodes alone.
     """
 
-    def __init__(self, model: OpenedModel, limits: Stopping, memory: int) -> None:
-        self._model, self._limits, self._memory = model, limits, memory
-        self._most = max(LEAST_TEXTS, rows_per_call(model))
+    def __init__(self, model: OpenedModel, stopping: Stopping, memory: int) -> None:
+        self._model, self._stopping, self._memory = model, stopping, memory
+        self._max_texts = max(LEAST_TEXTS, rows_per_call(model))
         self._attention = few_row_attention(Scores())
         self._waiting: list[DecodingPlan] = []
-        self._together: DecodeBatch | None = None
+        self._batch: DecodeBatch | None = None
 
-    def wait(self, texts: int) -> None:
-        """Where a plan that writes so many texts has no room, go on until it has."""
+    def decode_until_free(self, texts: int) -> None:
+        """Decode until there is capacity for a plan with so many texts, if there is none."""
         if self._load(texts) > 1:
             while self._load() > THIN_SHARE or (self._load() and self._load(texts) > 1):
                 self._step()
 
-    def add(self, decoding: DecodingPlan) -> None:
-        """Take in a plan; where its keys and values have no room, the others go on until then."""
-        while self._load() and self._load(0, decoding) > 1:
+    def add(self, plan: DecodingPlan) -> None:
+        """Let a plan wait, once there is memory for its keys and values; decode until then."""
+        while self._load() and self._load(0, plan) > 1:
             self._step()
-        self._waiting.append(decoding)
+        self._waiting.append(plan)
 
     def finish(self) -> None:
-        """Go on until everything is written."""
+        """Decode until every text is done."""
         while self._load():
             self._step()
 
     def _load(self, texts: int = 0, *more: DecodingPlan) -> float:
-        """Return how full it is, in texts or in bytes; 1 is full."""
-        plans = [*self._waiting, *(self._together.plans if self._together else []), *more]
-        longest = self._limits.max_new_tokens
+        """Return the load with so many more texts and plans: 1 is as many texts or bytes as may be.
+
+        A text counts with the bytes of its greatest possible length.
+        """
+        plans = [*self._waiting, *(self._batch.plans if self._batch else []), *more]
+        longest = self._stopping.max_new_tokens
         size = sum(
-            plan.slot_bytes * (text.prompt + longest)
+            plan.token_bytes * (text.prompt_length + longest)
             for plan in plans
             for text in plan.texts
             if not text.is_done
         )
-        texts += sum(plan.unfinished for plan in plans)
-        return max(texts / self._most, size / self._memory)
+        texts += sum(plan.num_unfinished for plan in plans)
+        return max(texts / self._max_texts, size / self._memory)
 
     def _step(self) -> None:
-        if self._together is None or self._waiting or self._together.is_full:
-            self._move()
-        assert self._together is not None, "plans go on"
+        """Run a decode step of the decode batch, which is made anew where that pays."""
+        if self._batch is None or self._waiting or self._batch.is_full:
+            self._rebatch()
+        assert self._batch is not None, "there are texts that are not done"
         with chosen_attention(self._model, self._attention):
-            self._together.step()
-        if self._together.share <= THIN_SHARE:
-            self._move()
+            self._batch.step()
+        if self._batch.unfinished_share <= THIN_SHARE:
+            self._rebatch()
 
-    def _move(self) -> None:
-        """Let what goes on and what waits write side by side; what is done leaves its memory."""
+    def _rebatch(self) -> None:
+        """Make a decode batch of unfinished and waiting plans; texts that are done are dropped."""
         plans, self._waiting = self._waiting, []
-        if self._together is not None:
-            plans += self._together.left()
-            self._together = None  # so that what it kept moves
+        if self._batch is not None:
+            plans += self._batch.unfinished_plans()
+            self._batch = None  # so that plans alone hold its buffers, and release them
         if plans:
-            give_back()  # before rooms are added to what prompts left free
-            self._together = DecodeBatch(self._model, self._limits, plans)
+            trim_heap()  # before buffers are added to what prompts left free
+            self._batch = DecodeBatch(self._model, self._stopping, plans)

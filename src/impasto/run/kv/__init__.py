@@ -1,1 +1,1 @@
-"""Keys and values: the cache that one call of a block is handed, buffers, the pool for decoding."""
+"""Keys and values: buffers in memory, and the cache that a block is handed for one call."""

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from impasto.run.batching.memory import is_out_of_memory
-from impasto.run.kv import pages as returned
+from impasto.run.kv.buffers import mapped_zeros
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (64, 1024)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_zeros_can_be_written_and_are_nobody_elses(shape, dtype):
     like = torch.ones(1, dtype=dtype)
-    one, other = returned.returned_zeros(like, shape), returned.returned_zeros(like, shape)
+    one, other = mapped_zeros(like, shape), mapped_zeros(like, shape)
     assert one.shape == shape
     assert one.dtype == dtype
     one += 1
@@ -27,5 +27,5 @@ def test_no_memory_is_told_apart_from_other_errors(monkeypatch):
 
     monkeypatch.setattr(mmap, "mmap", full)
     with pytest.raises(MemoryError, match="262144 bytes") as caught:
-        returned.returned_zeros(torch.ones(1), (64, 1024))
+        mapped_zeros(torch.ones(1), (64, 1024))
     assert is_out_of_memory(caught.value)

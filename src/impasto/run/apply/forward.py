@@ -1,0 +1,183 @@
+"""One forward of a Hugging Face model under a plan: from what it was called with to final states.
+
+The model's own forward has prepared embeddings, masks and positions; here they become a batch, the
+plan runs on it, and the call's cache and outputs get what they are to have.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from impasto.error import UserError
+from impasto.model.decoder import Entered, Opened, OpenedModel, replayable
+from impasto.model.encoder import OpenedEncoder, Prepared
+from impasto.model.structure.block import Arguments
+from impasto.plan import Plan
+from impasto.plan.program import lower, runs_layers
+from impasto.run.apply.cache import HuggingFacePast, ReadTokens
+from impasto.run.apply.outputs import OutputCollector
+from impasto.run.apply.stacking import StackedLayers
+from impasto.run.batching.batches import rows_per_call
+from impasto.run.encoder.applied import run_applied
+from impasto.run.execute.executor import Executor
+from impasto.run.execute.noise import prefix_keys
+from impasto.run.execute.rows import Batch
+
+
+@dataclass
+class ForwardCall:
+    """One call of a Hugging Face model's forward, as far as it has come.
+
+    Attributes:
+        outputs: What the call is to return beside logits.
+        arguments: The model's call arguments.
+        block_arguments: The call arguments of each block that was called, in order.
+        outside: The call arguments of what stands outside of the blocks.
+        logits_to_keep: The last rows whose logits the caller wants, as it says it.
+        has_run: Whether the plan has run.
+    """
+
+    outputs: OutputCollector
+    arguments: Arguments = field(default_factory=dict)
+    block_arguments: list[Arguments] = field(default_factory=list)
+    outside: Arguments = field(default_factory=dict)
+    logits_to_keep: Any = None
+    has_run: bool = False
+
+    def num_scored(self, new: int) -> int:
+        """Return how many of the last of ``new`` rows are predictions that the caller wants."""
+        keep = self.logits_to_keep
+        is_count = type(keep) is int and keep > 0
+        return min(keep, new) if is_count and not self.outputs.wants_every_row else new
+
+
+class PlanInForward:
+    """A plan that runs in the place of a model's blocks.
+
+    Args:
+        model: The model, opened.
+        plan: The plan.
+        stacked: The layers whose weights are stacked, if any are.
+    """
+
+    def __init__(self, model: Opened, plan: Plan, stacked: StackedLayers | None) -> None:
+        self.stacked = stacked
+        self._model, self._plan = model, plan
+        self._program = self._last_rows_program = lower(plan)
+        if plan != Plan.identity(model.num_layers):  # which runs as the model itself does
+            self._last_rows_program = self._program.released()
+
+    def run(
+        self, call: ForwardCall, states: Float[Tensor, "batch new hidden"]
+    ) -> Float[Tensor, "batch new hidden"]:
+        """Return the final states, to which the model applies its own norm and head.
+
+        Args:
+            call: The call, which has come to the model's last block.
+            states: The embeddings.
+        """
+        if isinstance(self._model, OpenedEncoder):
+            arguments = [replayable(each) for each in call.block_arguments]
+            prepared = Prepared(states, arguments, call.outside.pop("input_mask", None))
+            call.outside.clear()
+            return run_applied(self._model, self._program, prepared, call.outputs)
+        assert isinstance(self._model, OpenedModel)
+        return self._run_decoder(self._model, call, states)
+
+    def _run_decoder(
+        self, model: OpenedModel, call: ForwardCall, states: Float[Tensor, "batch new hidden"]
+    ) -> Float[Tensor, "batch new hidden"]:
+        name = model.habits.cache_argument
+        cache = call.block_arguments[0].get(name)
+        tokens = ReadTokens.of(cache, self._plan)
+        size, new = states.shape[:2]
+        scored = call.num_scored(new)
+        batch = self._batch(call, states, scored, tokens)
+        arguments = [replayable(each) | {name: None} for each in call.block_arguments]
+        past = None
+        if tokens is not None:
+            past = HuggingFacePast(cache, self._program.occurrences, 2 * new)
+        with call.outputs as outputs:
+            stacked = None if outputs.wants_attentions else self.stacked
+            executor = Executor(
+                model,
+                batch,
+                past=past or {},
+                records=tokens is not None,
+                given=Entered(states, arguments),
+                runs_kv_only_along=size * new <= rows_per_call(model),
+                side_by_side=None if stacked is None else stacked.for_rows(size * new),
+            )
+            state = executor.start()
+            outputs.add_depth(state.latest)
+            program = self._last_rows_program if scored < new else self._program
+            for instruction in program.instructions:
+                state = executor.step(instruction, state)
+                if runs_layers(instruction):
+                    outputs.add_depth(state.latest)
+                if past is not None:
+                    past.record(state.keys_values)
+                    state = state._replace(keys_values={})
+        if tokens is not None:
+            tokens.append(batch)
+        if state.current is None or scored == new:
+            return state.latest
+        return torch.cat([state.earlier[:, : new - scored], state.current], 1)
+
+    def _batch(
+        self,
+        call: ForwardCall,
+        states: Float[Tensor, "batch new hidden"],
+        scored: int,
+        tokens: ReadTokens | None,
+    ) -> Batch:
+        """Return the batch that a call describes, of which the last rows are scored.
+
+        Raises:
+            UserError: when noise is to be drawn without ``input_ids``, or the attention mask is not
+                of shape batch × tokens.
+        """
+        size, new = states.shape[:2]
+        ids = call.arguments.get("input_ids")
+        if ids is None and self._program.is_noisy:
+            raise UserError("noise depends on the tokens read: call the model with input_ids")
+        if ids is None:
+            ids = torch.zeros(size, new, dtype=torch.long, device=states.device)
+        before = None if tokens is None else tokens.ids
+        before = ids[:, :0] if before is None else before
+        length = before.shape[1]
+        is_real = _is_real(call.arguments.get("attention_mask"), size, length + new, ids.device)
+        positions = call.block_arguments[0].get("position_ids")
+        if positions is None:  # a family whose blocks need none
+            positions = (is_real.cumsum(1) - 1).clamp(min=0)[:, length:]
+        positions = positions.reshape(-1, new).expand(size, -1)
+        past = positions[:, :1] + torch.arange(-length, 0, device=ids.device)
+        has_past = is_real[:, :length]
+        total = zero = before.new_zeros(size)
+        if length and self._program.is_noisy:
+            total = prefix_keys(before, has_past, zero, zero)[1][:, -1]
+        last = torch.arange(new - scored, new, device=ids.device).expand(size, -1)
+        return Batch(
+            ids=ids,
+            positions=positions,
+            is_real=is_real[:, length:],
+            scored=last,
+            is_scored=torch.ones_like(last, dtype=torch.bool),
+            past=past.clamp(min=0),
+            has_past=has_past,
+            total=total,
+        )
+
+
+def _is_real(
+    mask: Any, size: int, length: int, device: torch.device
+) -> Bool[Tensor, "batch tokens"]:
+    """Return where tokens are no padding, by the caller's attention mask."""
+    if mask is None:
+        return torch.ones(size, length, dtype=torch.bool, device=device)
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        raise UserError("under a plan, attention_mask is of shape batch × tokens, or left out")
+    return mask[:, -length:].bool()
