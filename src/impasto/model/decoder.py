@@ -107,7 +107,7 @@ class OpenedModel(Opened):
     def _enter_in_place(
         self, ids: Int[Tensor, "batch rows"], positions: Int[Tensor, "batch rows"]
     ) -> Entered:
-        """Do so where the model numbers tokens by their place: each is put where it stands."""
+        """Return the same for a model that takes no positions: each token is read at its own."""
 
         def enter(lines: Lines) -> Entered:
             given: Arguments = {"input_ids": lines.ids, "use_cache": False}
@@ -121,9 +121,10 @@ class OpenedModel(Opened):
 
     @cached_property
     def counted_in_place(self) -> CountedAxes | None:
-        """The axes of rows in arguments of rows laid out in place; None where they vary.
+        """The axes of rows in the blocks' arguments for rows that are laid out in place.
 
-        An argument with an axis of rows must have its axis of sequences first, or none.
+        None where rows cannot be picked from the arguments: one with an axis of rows must have its
+        axis of sequences first, or none.
         """
 
         def plain(batch: int, rows: int) -> list[Arguments]:
@@ -167,7 +168,7 @@ class OpenedModel(Opened):
             return self.hf(input_ids=ids, use_cache=False).logits
 
     def visibility(self, length: int) -> Visibility:
-        """Return which of at least ``length`` positions may see which, as the model masks them."""
+        """Return the rules by which the model masks at least ``length`` positions."""
         known = self._visibility
         if known is None or known.length < length:
             known = self._visibility = self._mask_reader.read(self, length)
@@ -180,7 +181,7 @@ class OpenedModel(Opened):
 
     @cached_property
     def by_sequence(self) -> CountedAxes | None:
-        """The axes of sequences (or of sequences times heads); None in the same case."""
+        """The axes of sequences, or of sequences × heads; None where the model shows none."""
         axes = self._compared((2, 3), (4, 3))
         masks = dict.fromkeys(_MASKS, 0)
         return None if axes is None else CountedAxes([each | masks for each in axes.layers])
@@ -238,7 +239,7 @@ class FinalModules:
     around: Sequence[str]
 
     def are_alone(self, hf: nn.Module) -> bool:
-        """Whether nobody has hooked or replaced a forward that is not run."""
+        """Whether none of the forwards that are not run has a hook or was replaced."""
         containers = [hf.get_submodule(name).__dict__ for name in self.around]
         hooks = ("_forward_hooks", "_forward_pre_hooks")
         return not any("forward" in own or any(own[name] for name in hooks) for own in containers)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from impasto.model.arguments.lengths import Limit, length_limit
+from impasto.model.arguments.lengths import RotaryLimit, length_limit
 from impasto.model.structure.absent import is_absent
 from impasto.model.structure.anatomy import Anatomy, ModelError
 from impasto.model.structure.block import Arguments, Block, Forward, Forwards, as_output, parameters
@@ -113,7 +113,7 @@ class Opened(ABC):
         return most if limit is None else min(limit.tokens, most or limit.tokens)
 
     @cached_property
-    def length_limit(self) -> Limit | None:
+    def length_limit(self) -> RotaryLimit | None:
         """The length from which rotary tables change with the length of the text; None for none."""
         return length_limit(self.hf.config.get_text_config(decoder=True))
 

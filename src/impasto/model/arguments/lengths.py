@@ -23,7 +23,7 @@ _OF_OTHER_PARTS = re.compile(
 _CHANGING = ("dynamic", "longrope")
 
 
-class Limit(NamedTuple):
+class RotaryLimit(NamedTuple):
     """A length from which a model's rotary tables change.
 
     Attributes:
@@ -35,7 +35,7 @@ class Limit(NamedTuple):
     rope_type: str
 
 
-def length_limit(config: Any) -> Limit | None:
+def length_limit(config: Any) -> RotaryLimit | None:
     """Return the length from which rotary tables change with that of the text; None for none."""
     most = getattr(config, "max_position_embeddings", None)
     limits = []
@@ -45,7 +45,7 @@ def length_limit(config: Any) -> Limit | None:
             original = rope.get("original_max_position_embeddings")
             original = original if kind == "longrope" and isinstance(original, int) else most
             if isinstance(original, int):
-                limits.append(Limit(original, kind))
+                limits.append(RotaryLimit(original, kind))
     return min(limits, default=None)
 
 

@@ -241,7 +241,7 @@ _HALF = 5e-2
 
 
 def allowed(model: Opened) -> float:
-    """Return the largest relative difference that counts as rounding for a model's numbers."""
+    """Return the largest relative difference that counts as rounding in a model's dtype."""
     return 1e-4 if model.hf.dtype in (torch.float32, torch.float64) else _HALF
 
 
