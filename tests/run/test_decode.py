@@ -5,6 +5,7 @@ from weakref import ref
 from families import family
 from impasto.run import load_decoder
 from impasto.run.batching import batches as bundle
+from impasto.run.generate import decode_batch
 from impasto.run.generate import scheduler as decode
 from impasto.run.generate.decode_batch import DecodeBatch
 from impasto.run.generate.scheduler import Scheduler
@@ -35,3 +36,12 @@ def test_what_is_done_leaves_its_memory_before_more_prompts_are_read(monkeypatch
     assert all(share > decode.THIN_SHARE for each in shares for share in each)
     monkeypatch.undo()
     assert written == [model.generate(plan, prompts, max_new_tokens=3)[0] for plan in plans]
+
+
+def test_an_edit_that_is_not_drawn_ahead_is_run_by_the_executor(monkeypatch):
+    model, prompts = load_decoder(family("llama")), [[3, 1, 4], [1, 5, 9, 2]]
+    plans = [plan for plan in PLANS if "noise" in str(plan) and not plan.injections]
+    written = model.generate(plans, prompts, max_new_tokens=4)
+    monkeypatch.setattr(decode_batch, "_is_drawn_ahead", lambda operation: False)
+    assert len(plans) > 3
+    assert model.generate(plans, prompts, max_new_tokens=4) == written

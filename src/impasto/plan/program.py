@@ -127,7 +127,9 @@ class InjectDonor:
     rows: RowMode = "joint"
 
 
-Instruction: TypeAlias = RunLayer | RunBranches | Split | ReplaceByNoise | InjectDonor
+Edit: TypeAlias = ReplaceByNoise
+"""What changes earlier rows where they are; with another such instruction, a union."""
+Instruction: TypeAlias = RunLayer | RunBranches | Split | Edit | InjectDonor
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ def reads_as_found(instruction: Instruction) -> bool:
 
 def release(instruction: Instruction, is_joint: bool) -> tuple[Instruction, ...]:
     """Return what runs in an instruction's place where earlier rows are read for the last time."""
-    if isinstance(instruction, ReplaceByNoise):
+    if isinstance(instruction, Edit):
         return ()
     if isinstance(instruction, Split):
         return (instruction,)

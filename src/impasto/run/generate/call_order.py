@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from impasto.plan.program import (
+    Edit,
     InjectDonor,
     Instruction,
     Program,
-    ReplaceByNoise,
     RowMode,
     Run,
     RunBranches,
@@ -37,8 +37,8 @@ def neighbour_key(program: Program) -> tuple[str, int, int]:
     at = next((at for at, each in enumerate(instructions) if isinstance(each, Split)), None)
     if at is None:
         return layers, 1, 0
-    is_noise = any(isinstance(each, ReplaceByNoise) for each in instructions[at + 1 : at + 2])
-    return (layers, 0, at) if is_noise else (layers, 2, -at)
+    is_edit = any(isinstance(each, Edit) for each in instructions[at + 1 : at + 2])
+    return (layers, 0, at) if is_edit else (layers, 2, -at)
 
 
 def _without_mode(instruction: Run) -> Run:
@@ -54,11 +54,11 @@ class BeginCurrent:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawNoise:
-    """Put noise in the place of the earlier rows of a span of sequences."""
+class EditEarlier:
+    """Change the earlier rows of a span of sequences."""
 
     span: slice
-    instruction: ReplaceByNoise
+    instruction: Edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class BlockCall:
     kv_only: tuple[slice, ...] = ()
 
 
-Operation = BeginCurrent | DrawNoise | BlockCall
+Operation = BeginCurrent | EditEarlier | BlockCall
 
 
 def call_order(
@@ -156,8 +156,8 @@ class _CallOrder:
                 case Split():
                     self._is_joint[plan] = False
                     yield BeginCurrent(span)
-                case ReplaceByNoise() as noise:
-                    yield DrawNoise(span, noise)
+                case Edit() as edit:
+                    yield EditEarlier(span, edit)
                 case _:
                     return
             self._at[plan] += 1

@@ -12,13 +12,14 @@ drawn at once, before the first layer runs.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
-from impasto.plan.program import Occurrence, occurrences
+from impasto.plan.program import Occurrence, ReplaceByNoise, occurrences
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.execute.executor import Executor, source_of
 from impasto.run.execute.frames import Frames
@@ -29,7 +30,7 @@ from impasto.run.execute.rows import Batch
 from impasto.run.generate.call_order import (
     BeginCurrent,
     BlockCall,
-    DrawNoise,
+    EditEarlier,
     Operation,
     call_order,
     neighbour_key,
@@ -150,7 +151,7 @@ class DecodeBatch:
         states = decode_step(Executor(self._model, batch), operations, self._pool, spans)
         for text, token in zip(texts, likeliest(self._model, states[:, 0]).tolist(), strict=True):
             text.write(token, self._stopping)
-        if any(isinstance(each, DrawNoise) for each in operations):
+        if any(isinstance(each, EditEarlier) for each in operations):
             self._total[rows] = batch.hashed[1][:, 0]
 
     def _operations(self, chosen: Sequence[int]) -> list[Operation]:
@@ -212,18 +213,22 @@ def decode_step(
     """
     earlier = executor.start().earlier.clone()
     current = torch.empty_like(earlier)
-    drawn = _draw_noise(executor, [each for each in operations if isinstance(each, DrawNoise)])
-    frames: dict[tuple[int, int], Frames] = {}  # by the span of a call
+    drawn = iter(_draw_noise(executor, [each for each in operations if _is_drawn_ahead(each)]))
+    frames: dict[tuple[int, int], Frames] = {}  # by span
     for operation in operations:
+        key = (span := operation.span).start, span.stop
+        if key not in frames:
+            frames[key] = executor.frames.part(span)
         match operation:
-            case BeginCurrent(span):
+            case BeginCurrent():
                 current[span] = earlier[span]
-            case DrawNoise(span):
-                earlier[span] = _replace_by_noise(executor, operation, earlier[span], drawn.pop(0))
+            case EditEarlier() if _is_drawn_ahead(operation):
+                earlier[span] = _replace_by_noise(executor, operation, earlier[span], next(drawn))
+            case EditEarlier():
+                part = executor.part(frames[key], {}, None)
+                earlier[span] = part.step(operation.instruction, State(earlier[span])).earlier
             case BlockCall():
                 first, last = spans[operation.plans[0]], spans[operation.plans[-1]]
-                key = (span := operation.span).start, span.stop
-                frames[key] = frames.get(key) or executor.frames.part(span)
                 past = _buffer_rows(operation, pool, slice(first.start, last.stop), frames[key])
                 _run_call(executor, frames[key], operation, past, earlier, current)
     return current
@@ -266,8 +271,13 @@ def _run_call(
         earlier[span] = after.earlier
 
 
+def _is_drawn_ahead(operation: Operation) -> TypeGuard[EditEarlier]:
+    """Whether an operation draws noise: all noise of a step is drawn at once."""
+    return isinstance(operation, EditEarlier) and isinstance(operation.instruction, ReplaceByNoise)
+
+
 def _draw_noise(
-    executor: Executor, operations: Sequence[DrawNoise]
+    executor: Executor, operations: Sequence[EditEarlier]
 ) -> list[Shaped[Tensor, "_ new hidden"]]:
     """Return the numbers that each marker draws for its sequences."""
     if not operations:
@@ -292,7 +302,7 @@ def _draw_noise(
 
 def _replace_by_noise(
     executor: Executor,
-    marker: DrawNoise,
+    marker: EditEarlier,
     states: Float[Tensor, "some new hidden"],
     drawn: Shaped[Tensor, "some new hidden"],
 ) -> Float[Tensor, "some new hidden"]:
