@@ -11,11 +11,11 @@ from families import family
 from impasto import Plan, UserError, strategies
 from impasto.plan.program import lower
 from impasto.plan.steps import Part
+from impasto.plan.tree import plant
 from impasto.run.batching import batches, memory
 from impasto.run.batching.batches import batch_groups
 from impasto.run.batching.prefix_tree import prefix_trees
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute.plan_tree import plant
 from impasto.run.opening import opened
 from impasto.run.queries.cost import cost, shares
 from impasto.run.queries.loglikelihood import score

@@ -2,7 +2,7 @@
 
 from impasto import Plan
 from impasto.plan.program import RunLayer, layers, lower
-from impasto.run.execute.plan_tree import plant, trunk_first, walk
+from impasto.plan.tree import plant, trunk_first, walk
 from impasto.run.generate.call_order import BlockCall, call_order, neighbour_key
 from impasto.run.generate.decode_batch import spans_of
 

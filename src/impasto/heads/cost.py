@@ -9,8 +9,8 @@ from impasto.error import UserError
 from impasto.heads.reading import Text, tokenized
 from impasto.plan import Plan
 from impasto.plan.program import layers, lower
+from impasto.plan.tree import Node, plant
 from impasto.run.encoder_model import Encoder
-from impasto.run.execute.plan_tree import Node, plant
 from impasto.run.queries.cost import Cost, Shares, shares
 from impasto.tasks.problem import FineTuned, Problem
 from impasto.tasks.request import MaskedText, Prediction, Request

@@ -15,7 +15,7 @@ tokens' states may become current ones, so then only what stands behind a freeze
 
 **Earlier rows that nothing reads any more** need not run: :meth:`Program.released`. Which they are
 depends on all that is to follow, so a tree of programs asks the same of its branches
-(:mod:`impasto.run.execute.plan_tree`).
+(:mod:`impasto.plan.tree`).
 """
 
 from __future__ import annotations

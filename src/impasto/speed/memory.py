@@ -9,9 +9,9 @@ import torch
 
 from impasto.plan import Plan
 from impasto.plan.program import lower
+from impasto.plan.tree import plant
 from impasto.run import Model
 from impasto.run.batching.memory import bytes_per_row, free_bytes
-from impasto.run.execute.plan_tree import plant
 from impasto.run.kv.buffers import trim_heap
 from impasto.run.opening import opened
 

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from impasto.error import UserError
 from impasto.model.decoder import Entered, Opened, OpenedModel, replayable
-from impasto.model.encoder import OpenedEncoder, Prepared
+from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
 from impasto.model.structure.block import Arguments
 from impasto.plan import Plan
-from impasto.plan.program import lower, runs_layers
+from impasto.plan.program import Program, lower, runs_layers
 from impasto.run.apply.cache import HuggingFacePast, ReadTokens
 from impasto.run.apply.outputs import OutputCollector
 from impasto.run.apply.stacking import StackedLayers
 from impasto.run.batching.batches import rows_per_call
-from impasto.run.encoder.applied import run_applied
+from impasto.run.encoder.executor import EncoderExecutor
 from impasto.run.execute.executor import Executor
 from impasto.run.execute.noise import prefix_keys
 from impasto.run.execute.rows import Batch
@@ -181,3 +181,22 @@ def _is_real(
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         raise UserError("under a plan, attention_mask is of shape batch × tokens, or left out")
     return mask[:, -length:].bool()
+
+
+def run_applied(
+    model: OpenedEncoder, program: Program, prepared: Prepared, outputs: OutputCollector
+) -> Float[Tensor, "batch tokens hidden"]:
+    """Return the states of depth T of all rows, from what the model's own forward prepared.
+
+    The states of every depth are handed to ``outputs``, which collects those that the caller wants.
+    """
+    blank = torch.zeros(prepared.states.shape[:2], dtype=torch.long, device=prepared.states.device)
+    none = blank[:, :0]
+    executor = EncoderExecutor(model, Sentences(blank, blank == 0), none, none.bool(), prepared)
+    state = executor.start()
+    with outputs:
+        outputs.add_depth(state.latest)
+        for instruction in program.instructions:
+            state = executor.step(instruction, state)
+            outputs.add_depth(state.latest)
+    return state.latest

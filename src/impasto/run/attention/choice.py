@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from impasto.model.arguments.mask_rules import LengthOnlyCache
-from impasto.model.arguments.visibility import Window
+from impasto.model.arguments.visibility import MaskTable, Window
 from impasto.model.checks.decoder import allowed, difference
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments
@@ -86,6 +86,12 @@ def own_attention(model: OpenedModel) -> Iterator[None]:
     """Return a context in which blocks may be called with masks that were not made."""
     with _named(attention_modules(model)):
         yield
+
+
+def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
+    """Whether a model can go without masks that are too large, for texts of so many tokens."""
+    is_table = (isinstance(rule, MaskTable) for rule in model.visibility(length).rules)
+    return takes_unmade(model) and not any(is_table)
 
 
 def takes_unmade(model: OpenedModel) -> bool:

@@ -7,18 +7,13 @@ read once saves rows and costs further calls of each block, so all choices here 
 calls, in rows (:func:`rows_per_call`).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from impasto.model.decoder import OpenedModel
-from impasto.run.batching.donors import splice
 from impasto.run.batching.prefix_tree import PrefixTree, chain, prefix_trees, shared_length
-from impasto.run.batching.request import TokenRequest, Transplant
-from impasto.run.execute.executor import Executor
-from impasto.run.execute.plan_tree import DonorRun
-from impasto.run.execute.rows import first_batch, following_batch
-from impasto.run.execute.shared_prefix import GroupExecutor
+from impasto.run.batching.request import TokenRequest
 from impasto.run.tuning import (
     PRODUCTS_PER_CALL,
     PRODUCTS_PER_CALL_ELSEWHERE,
@@ -117,82 +112,6 @@ def batch_groups(
         yield BatchGroup(batches, prefix)
 
 
-def group_executor(
-    model: OpenedModel,
-    requests: Sequence[TokenRequest],
-    group: BatchGroup,
-    donors: Collection[str],
-    records: bool = False,
-) -> tuple[GroupExecutor, dict[str, DonorRun]]:
-    """Return what runs instructions on a group, and what runs the donors of these names beside it.
-
-    Args:
-        model: The model.
-        requests: All requests; the group names some of them by index.
-        group: The group.
-        donors: The names that plans inject.
-        records: Whether keys and values are recorded, for tokens that will follow.
-    """
-    prefix = _prefix_executor(model, group.prefix)
-    executors = [_executor(model, batch, prefix, records) for batch in group.batches]
-    return GroupExecutor(executors), {
-        name: _donor_run(model, requests, group, name) for name in donors
-    }
-
-
-def _donor_run(
-    model: OpenedModel, requests: Sequence[TokenRequest], group: BatchGroup, name: str
-) -> DonorRun:
-    """Return what runs a group's donors of one name, batch by batch, and the rows that they give.
-
-    A beginning that all these donor prompts share is a prefix of theirs, read once.
-    """
-    transplants = [
-        [requests[prefix_tree.requests[0]].transplants[name] for prefix_tree in batch]
-        for batch in group.batches
-    ]
-    batches = [
-        [chain(row, _donor_request(name, each)) for row, each in enumerate(batch)]
-        for batch in transplants
-    ]
-    trees = [tree for batch in batches for tree in batch]
-    shared = shared_length([tree.ids for tree in trees], min(tree.shareable for tree in trees))
-    shared = _prefix_length(shared, len(trees), rows_per_call(model))
-    prefix = _prefix_executor(model, trees[0].ids[:shared])
-    executors = [
-        _executor(model, [tree.without_prefix(shared) for tree in batch], prefix, records=False)
-        for batch in batches
-    ]
-    before, device = len(group.prefix), model.device
-    return DonorRun(
-        GroupExecutor(executors), [splice(batch, shared, before, device) for batch in transplants]
-    )
-
-
-def _donor_request(name: str, transplant: Transplant) -> TokenRequest:
-    """Return a donor prompt as a request; its last token is current, as in any prompt."""
-    last = len(transplant.ids) - 1
-    return TokenRequest(list(transplant.ids), range(last, last + 1), {name: transplant.mirrored()})
-
-
-def _prefix_executor(model: OpenedModel, ids: list[int]) -> Executor | None:
-    """Return what runs a prefix, of which no token is scored; None if it is empty."""
-    if not ids:
-        return None
-    batch = first_batch([chain(0, TokenRequest(ids, range(0), {}))], model.device)
-    return Executor(model, batch, records=True)
-
-
-def _executor(
-    model: OpenedModel, prefix_trees: Sequence[PrefixTree], prefix: Executor | None, records: bool
-) -> Executor:
-    """Return what runs a batch of prefix trees, behind a prefix where there is one."""
-    if prefix is None:
-        return Executor(model, first_batch(prefix_trees, model.device), records=records)
-    batch = following_batch(prefix.batch, prefix_trees)
-    return Executor(model, batch, records=records, prefix=prefix)
-
-
 def rows_per_call(model: OpenedModel) -> int:
     """Return about how many rows a layer could run in the time that a call of it costs anyway."""
     products = PRODUCTS_PER_CALL.get(model.device.type, PRODUCTS_PER_CALL_ELSEWHERE)
@@ -270,12 +189,12 @@ def _beginning_alike(
                 alike.append(tree)
                 shared = fewer
                 continue
-            yield alike, _prefix_length(shared, len(alike), call_cost)
+            yield alike, prefix_length(shared, len(alike), call_cost)
         alike, shared = [tree], tree.shareable
     if alike:
-        yield alike, _prefix_length(shared, len(alike), call_cost)
+        yield alike, prefix_length(shared, len(alike), call_cost)
 
 
-def _prefix_length(shared: int, count: int, call_cost: int) -> int:
+def prefix_length(shared: int, count: int, call_cost: int) -> int:
     """Return how many rows to read once for so many trees: none if the calls cost more."""
     return shared if shared * (count - 1) >= call_cost else 0

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.run.batching.padding import padded
 from impasto.run.batching.request import Transplant
 from impasto.run.batching.tokenisation import Prompt, Reader
-from impasto.run.execute.executor import Splice
 from impasto.run.inputs import checked_prompt, checked_span
 
 Span = str | tuple[int, int]
@@ -110,6 +111,21 @@ def read_donor(reader: Reader, donor: Donor, prompt: Prompt, read: range) -> Tra
     pairs = zip(source[-count:], target[-count:], strict=True)
     rows = tuple((given, row - read.start) for given, row in pairs if row in read)
     return Transplant(tuple(reader.prompt(donor.prompt)), rows)
+
+
+@dataclass(frozen=True)
+class Splice:
+    """Rows to be set to rows of a donor prompt.
+
+    Attributes:
+        target: The rows to be replaced, by index among the new tokens.
+        source: The donor's rows that replace them.
+        is_real: Where the two above are no padding.
+    """
+
+    target: Int[Tensor, "batch width"]
+    source: Int[Tensor, "batch width"]
+    is_real: Bool[Tensor, "batch width"]
 
 
 def splice(

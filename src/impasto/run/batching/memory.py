@@ -14,12 +14,12 @@ import torch
 from impasto.error import UserError
 from impasto.model.checks.failing import is_out_of_memory
 from impasto.model.decoder import OpenedModel
+from impasto.plan.tree import Node
+from impasto.run.attention.choice import makes_no_large_masks
 from impasto.run.batching.batches import BatchGroup, batch_groups
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute.frames import NUMBERS_OF_A_MASK, makes_no_large_masks
-from impasto.run.execute.plan_tree import Node
 from impasto.run.inputs import checked_memory
-from impasto.run.tuning import SHARE_OF_FREE_MEMORY
+from impasto.run.tuning import NUMBERS_OF_A_MASK, SHARE_OF_FREE_MEMORY
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from impasto.error import UserError
 from impasto.model.encoder import OpenedEncoder, Sentences
+from impasto.plan.tree import DonorRun, Node
 from impasto.run.batching.donors import splice
 from impasto.run.batching.memory import allowed_bytes
 from impasto.run.batching.padding import padded
 from impasto.run.batching.request import Transplant
 from impasto.run.encoder.executor import EncoderExecutor
-from impasto.run.execute.plan_tree import DonorRun, Node
 from impasto.run.tuning import ROWS_AT_ONCE, ROWS_OF_SENTENCES
 
 

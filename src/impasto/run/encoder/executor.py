@@ -23,8 +23,8 @@ from impasto.plan.program import (
     Split,
     attends,
 )
+from impasto.run.batching.donors import Splice
 from impasto.run.execute.branches import Merge
-from impasto.run.execute.executor import Splice
 
 
 class EncoderState(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from impasto.model.structure.anatomy import ModelError
@@ -22,26 +22,12 @@ from impasto.plan.program import (
     Split,
 )
 from impasto.run.attention.choice import own_attention
+from impasto.run.batching.donors import Splice
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import LayerRunner, State
 from impasto.run.execute.noise import NoiseSource, noise
 from impasto.run.kv.buffers import trim_heap
 from impasto.run.kv.cache import BufferRows
-
-
-@dataclass(frozen=True)
-class Splice:
-    """Rows to be set to rows of a donor prompt.
-
-    Attributes:
-        target: The rows to be replaced, by index among the new tokens.
-        source: The donor's rows that replace them.
-        is_real: Where the two above are no padding.
-    """
-
-    target: Int[Tensor, "batch width"]
-    source: Int[Tensor, "batch width"]
-    is_real: Bool[Tensor, "batch width"]
 
 
 @dataclass(frozen=True)

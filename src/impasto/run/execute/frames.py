@@ -30,16 +30,10 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.opened import Entered
 from impasto.model.structure.block import Arguments
 from impasto.run.attention.blockwise import UnmadeMask
-from impasto.run.attention.choice import takes_unmade
+from impasto.run.attention.choice import makes_no_large_masks
 from impasto.run.attention.geometry import Geometry
 from impasto.run.execute.rows import Batch
 from impasto.run.tuning import NUMBERS_OF_A_MASK
-
-
-def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
-    """Whether a model can go without masks that are too large, for texts of so many tokens."""
-    is_table = (isinstance(rule, MaskTable) for rule in model.visibility(length).rules)
-    return takes_unmade(model) and not any(is_table)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.program import Program, lower
-from impasto.run.batching.batches import BatchGroup, batch_groups, group_executor
+from impasto.plan.tree import Node, plant, trunk_first, walk
+from impasto.run.batching.batches import BatchGroup, batch_groups
 from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
+from impasto.run.execute.groups import group_executor
 from impasto.run.execute.logits import likeliest
-from impasto.run.execute.plan_tree import Node, plant, trunk_first, walk
 from impasto.run.generate.call_order import neighbour_key
 from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText, Stopping
 from impasto.run.generate.scheduler import Scheduler

@@ -17,10 +17,10 @@ from impasto.model.opened import Opened
 from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.program import RunLayer, layers, lower
+from impasto.plan.tree import Node, plant
 from impasto.run.batching.batches import BatchGroup
 from impasto.run.batching.memory import fitting_groups, peak_bytes
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute.plan_tree import Node, plant
 from impasto.run.tuning import CALIBRATION_ROWS
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.program import lower
-from impasto.run.batching.batches import batch_groups, group_executor
+from impasto.plan.tree import plant, walk
+from impasto.run.batching.batches import batch_groups
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute.plan_tree import plant, walk
+from impasto.run.execute.groups import group_executor
 
 
 @torch.no_grad()

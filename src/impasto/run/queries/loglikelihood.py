@@ -16,13 +16,13 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.program import lower
+from impasto.plan.tree import plant, walk
 from impasto.run.attention.choice import chosen_attention
 from impasto.run.attention.tree_sparse import tree_sparse_attention
-from impasto.run.batching.batches import group_executor
 from impasto.run.batching.memory import Meter, fitting_groups
 from impasto.run.batching.request import TokenRequest
+from impasto.run.execute.groups import group_executor
 from impasto.run.execute.logits import token_scores
-from impasto.run.execute.plan_tree import plant, walk
 
 Score = tuple[float, bool]
 
