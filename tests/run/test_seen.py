@@ -100,7 +100,7 @@ def test_elsewhere_than_on_a_processor_nothing_is_replaced():
 @pytest.mark.parametrize("name", ["llama", "mistral", "gpt_neox"])
 def test_scores_in_pieces_equal_the_reference(name, monkeypatch):
     """Blocks so small, and calls so cheap, that all attention is cut."""
-    for constant, value in [("ROWS_PER_PIECE", 3), ("GAP", 1), ("CALL", 0.0)]:
+    for constant, value in [("ROWS_PER_PIECE", 3), ("UNSEEN_KEYS", 1), ("ATTENTION_CALL", 0.0)]:
         monkeypatch.setattr(seen, constant, value)
     cuts = []
     monkeypatch.setattr(seen, "pieces", lambda *given: cuts.append(pieces(*given)) or cuts[-1])

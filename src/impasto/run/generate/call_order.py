@@ -152,14 +152,14 @@ class _CallOrder:
         """Yield the operations of a plan's markers up to its next layer or branches."""
         program, span = self._programs[plan], self._spans[plan]
         while self._at[plan] < len(program):
-            match program[self._at[plan]]:
-                case Split():
-                    self._is_joint[plan] = False
-                    yield BeginCurrent(span)
-                case Edit() as edit:
-                    yield EditEarlier(span, edit)
-                case _:
-                    return
+            instruction = program[self._at[plan]]
+            if isinstance(instruction, Split):
+                self._is_joint[plan] = False
+                yield BeginCurrent(span)
+            elif isinstance(instruction, Edit):
+                yield EditEarlier(span, instruction)
+            else:
+                return
             self._at[plan] += 1
 
     def _is_ahead(self, instruction: Run) -> bool:
