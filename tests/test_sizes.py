@@ -3,7 +3,10 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import impasto
+from modules_passed import passed, questions
 
 SOURCES = sorted(Path(impasto.__file__).parent.rglob("*.py"))
 LINES_OF_A_MODULE = 350
@@ -25,3 +28,8 @@ def test_no_function_is_too_long():
                 if lines > LINES_OF_A_FUNCTION:
                     found[f"{path.name}: {node.name}"] = lines
     assert found == {}
+
+
+@pytest.mark.parametrize(("name", "most"), [("loglikelihood", 31), ("generate", 35)])
+def test_a_question_passes_few_modules(name, most):
+    assert len(passed(questions()[name])) <= most

@@ -59,8 +59,8 @@ def expected(model: Model, plan: Plan) -> Expected:
     """Run the plan on the source."""
     hf = model.hf
     vocabulary = hf.config.get_text_config(decoder=True).vocab_size
-    room = (model.max_positions or PROMPT + NEW) - NEW
-    ids = torch.tensor([[(7 * i + 3) % vocabulary for i in range(max(1, min(PROMPT, room)))]])
+    longest = (model.max_positions or PROMPT + NEW) - NEW
+    ids = torch.tensor([[(7 * i + 3) % vocabulary for i in range(max(1, min(PROMPT, longest)))]])
     ids = ids.to(hf.get_input_embeddings().weight.device)
     with evaluating(hf), apply(hf, plan):
         for _ in range(NEW):

@@ -139,5 +139,5 @@ def _cache_bytes(model: Model, plan: Plan, tokens: int) -> int:
     ids = torch.zeros(1, tokens, dtype=torch.long, device=opened(model.hf).device)
     with evaluating(model.hf), apply(model.hf, plan):
         cache = _hugging_face(model.hf, ids, 0, lambda: None, lambda: None)
-    held = cache.layers[1:]  # behind the ledger of tokens
+    held = cache.layers[1:]  # behind the tokens that were read
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in held)
