@@ -16,7 +16,6 @@ import psutil
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from impasto.run import load_decoder
 from impasto.run.opening import opened
 
 LLAMA_2_7B: dict[str, Any] = {
@@ -49,7 +48,7 @@ def main() -> None:
 
 def _seconds(hf: LlamaForCausalLM, device: str) -> float:
     begin = time.perf_counter()
-    opened(load_decoder(hf).hf)
+    opened(hf)
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - begin

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import impasto
 import reference
@@ -38,6 +39,18 @@ def test_a_plan_loses_no_more_to_half_precision_than_twice_what_the_bare_model_d
         own = torch.tensor(exact.loglikelihood(plan, requests)[0])[:, 0]
         found = torch.tensor(half.loglikelihood(plan, requests)[0])[:, 0]
         assert error(found, own) < 2 * bare_score, plan
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_deep_model_in_half_precision_is_opened_though_its_rounding_adds_up(dtype):
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_attention_heads=2,
+        num_hidden_layers=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    claims = dict(impasto.load(LlamaForCausalLM(config).to(dtype)).checked)
+    assert claims.pop("allowed") == pytest.approx(0.1)
+    assert all(apart is None or apart <= 0.1 for apart in claims.values())
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if family(name)._supports_sdpa])
