@@ -23,7 +23,7 @@ def mistral(window):
 def bounded(monkeypatch, tokens, hf):
     """Let the check read so many tokens of a model at the most."""
     weights = sum(weight.numel() for weight in hf.parameters())
-    monkeypatch.setitem(texts.MOST, "cpu", float(tokens * weights))
+    monkeypatch.setitem(texts.CHECK_PRODUCTS, "cpu", float(tokens * weights))
     monkeypatch.setattr(texts, "LEAST", 6)
     return hf
 

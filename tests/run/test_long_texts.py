@@ -42,8 +42,8 @@ def both_ways(request, monkeypatch):
 def by_blocks(monkeypatch):
     """Masks of any size are too large, and blocks and tiles so small that there are several."""
     monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 0)
-    monkeypatch.setattr(blockwise, "FEWEST", 4)
-    monkeypatch.setattr(blockwise, "MOST", 4)
+    monkeypatch.setattr(blockwise, "FEWEST_ROWS", 4)
+    monkeypatch.setattr(blockwise, "MOST_ROWS", 4)
     monkeypatch.setattr(geometry, "KEYS_PER_TILE", 3)
     attended = []
     attend = blockwise.attend

@@ -34,6 +34,9 @@ UNSEEN_KEYS = 32
 """Unseen keys between two runs of keys that are not worth a cut."""
 ATTENTION_CALL = 3e4
 """Nanoseconds that a call of attention costs beside its pairs."""
+FEWEST_ROWS, MOST_ROWS = 64, 512
+"""Rows that attend at once where masks are made for some rows at a time, the heads that share a key
+counted together."""
 FEW_ROWS = 8
 """Rows up to which attention by two plain products is faster than torch's own."""
 
@@ -58,6 +61,14 @@ LARGE_KEYS = 2**20
 """Bytes of keys whose memory is worth being given back at once when they move."""
 LEAST_MAPPING = 2**16
 """Bytes that are worth memory pages of their own."""
+
+# What opening a model reads: by opening.py. On a processor it ends within seconds.
+CHECK_PRODUCTS = {"cpu": 3e10}
+"""Tokens × parameters by device that the texts of the opening check may take."""
+CHECK_PRODUCTS_ELSEWHERE = 3.6e12
+"""The same where the device has no value of its own."""
+CHECK_SCORES = 2**28
+"""Attention scores that eager attention may make at once in the opening check (chosen: 1 GiB)."""
 
 # Stacked layers: by plan_cost.py.
 FEW_STACKED_ROWS = 64

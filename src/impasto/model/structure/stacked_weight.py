@@ -7,7 +7,7 @@ product. Everything else in a block (attention, rotary tables, activations, resi
 sequences one by one anyway, and runs as it is.
 
 The operations with weights that this works for are listed at the end of the module. Any other
-raises NotImplementedError, and the layers run one by one.
+raises NotImplementedError, and stacking the layers is refused (:mod:`impasto.run.apply.stacking`).
 """
 
 from collections.abc import Callable

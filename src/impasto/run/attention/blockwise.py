@@ -27,9 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from impasto.error import ImpastoError
 from impasto.run.attention.geometry import Geometry, Piece, Run
-from impasto.run.tuning import MASK_NUMBERS_AT_ONCE
-
-FEWEST, MOST = 64, 512  # rows at once, all heads that share a key counted
+from impasto.run.tuning import FEWEST_ROWS, MASK_NUMBERS_AT_ONCE, MOST_ROWS
 
 # Attention, and the logarithm of what its softmax divides by. It is torch's own kernel for `sdpa`
 # on a processor, which does not hand that out; `--masks` of benchmarks/long_texts.py compares.
@@ -117,7 +115,7 @@ class _Blocks:
         if leading := self._geometry.causal:
             attended[:, :leading] = self._leading(query, key, value)
         shared = heads // key.shape[1]
-        for piece in self._geometry.pieces(max(MOST // shared, 1)):
+        for piece in self._geometry.pieces(max(MOST_ROWS // shared, 1)):
             own = query[piece.entry, :, piece.rows].unflatten(0, (-1, shared))
             rows = self._over_runs(own, key[piece.entry], value[piece.entry], piece)
             attended[piece.entry, piece.rows] = rows.flatten(0, 1).transpose(0, 1)
@@ -235,7 +233,7 @@ class _Blocks:
     def _height(self, query: Tensor, key: Tensor) -> int:
         """Return how many rows to take at once."""
         shared = query.shape[1] // key.shape[1]
-        height = min(max(MASK_NUMBERS_AT_ONCE // key.shape[2], FEWEST), MOST)
+        height = min(max(MASK_NUMBERS_AT_ONCE // key.shape[2], FEWEST_ROWS), MOST_ROWS)
         return max(height // shared, 1)
 
 

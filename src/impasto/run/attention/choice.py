@@ -250,7 +250,7 @@ def in_place_of_stock(
 
 
 def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
-    """Say whether nothing but a mask is asked of an attention."""
+    """Whether an attention is called with nothing but a mask."""
     return not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
 
 

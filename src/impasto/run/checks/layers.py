@@ -22,13 +22,13 @@ from impasto.run.checks.texts import BEYOND, Lengths, draw
 from impasto.run.execute.executor import Executor
 from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch
+from impasto.run.tuning import CHECK_SCORES
 
 _WAYS: tuple[tuple[RowMode, str], ...] = (
     ("split", "split rows"),
     ("kv-only", "rows behind KV-only ones"),
 )
 _LONGEST = 8200  # tokens
-_SCORES = 2**28  # attention scores that eager attention may make at once
 
 
 def check_layers(model: OpenedModel, lengths: Lengths) -> Iterator[tuple[str, int, int]]:
@@ -88,7 +88,7 @@ def _most(model: OpenedModel, kinds: list[int], lengths: Lengths) -> int:
     pairs = len(kinds) * model.hidden * 4
     most = min(most, int((lengths.products / pairs) ** 0.5))
     if config._attn_implementation == "eager":
-        most = min(most, int((_SCORES / config.num_attention_heads) ** 0.5))
+        most = min(most, int((CHECK_SCORES / config.num_attention_heads) ** 0.5))
     return most
 
 

@@ -1,9 +1,9 @@
 """The texts that a model is checked on: long enough to show its windows, where that is affordable.
 
 A text is longer than every length that the configuration names, where reading it costs no more
-than :data:`MOST` allows; else as long as that allows, and single layers are run on longer ones
-(:mod:`impasto.run.checks.layers`). The check reads it about ten times. On a processor a model of
-seven billion parameters is checked on 16 tokens, which are the least, on an accelerator on 512.
+than :data:`CHECK_PRODUCTS` allows; else as long as that allows, and single layers are run on longer
+ones (:mod:`impasto.run.checks.layers`). The check reads it about ten times. On a processor a model
+of seven billion parameters is checked on 16 tokens, which are the least, on an accelerator on 512.
 """
 
 from dataclasses import dataclass, replace
@@ -14,13 +14,12 @@ from impasto.model.arguments.lengths import named_lengths
 from impasto.model.checks.decoder import BareReading, read_bare
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
+from impasto.run.tuning import CHECK_PRODUCTS, CHECK_PRODUCTS_ELSEWHERE
 
 USUAL, LEAST = 40, 16  # tokens
 BEYOND = 8  # tokens that are read beyond the longest length
 LONGEST = 4096
 _TOWARDS = 512
-MOST = {"cpu": 3e10}  # tokens × parameters
-_MOST_ELSEWHERE = 3.6e12
 _SPECIAL = ("token_id", "token_index", "token_ids")
 
 
@@ -76,7 +75,7 @@ def lengths_of(model: OpenedModel) -> Lengths:
     config = model.hf.config.get_text_config(decoder=True)
     layers = [model.blocks[layer].module for layer in model.present]
     named = named_lengths(config, layers, model.max_positions)
-    products = MOST.get(model.device.type, _MOST_ELSEWHERE)
+    products = CHECK_PRODUCTS.get(model.device.type, CHECK_PRODUCTS_ELSEWHERE)
     parameters = sum(weight.numel() for weight in model.hf.parameters())
     most = min(LONGEST, max(LEAST, int(products / max(parameters, 1))))
     lengths = Lengths(0, products, named, model.max_positions)
