@@ -6,7 +6,7 @@ from typing import Any
 
 from impasto.study.cluster.pool import Event
 from impasto.study.cluster.schedule import Patience
-from impasto.study.cluster.wire import Work, packed_answer
+from impasto.study.cluster.wire import AskedItems, packed_answer
 from impasto.study.work.asking import put
 from impasto.study.work.identity import engine_identity, tokenizer_digest
 from impasto.study.work.units import Answered
@@ -107,7 +107,7 @@ class FakePool:
         return {"unit": unit, "share": 0.5}
 
     def _answer(self, worker, work):
-        work = Work.unpacked(work)
+        work = AskedItems.unpacked(work)
         self.asked.append((worker, work.unit))
         said = put(self.model, work.plans, work.requests, work.donors)
         answered = Answered(work.unit, said.responses, said.truncated, 0, 1, f"host{worker}", "cpu")

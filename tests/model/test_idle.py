@@ -8,7 +8,7 @@ import impasto
 from families import FAMILIES, family
 from impasto import Plan
 from impasto.model.decoder import open_model
-from impasto.model.structure.idle import with_idle
+from impasto.model.measured.idle import with_idle
 
 IDLE = {
     "llama": ("input_layernorm", "post_attention_layernorm"),

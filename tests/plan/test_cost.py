@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 import impasto
 from families import FAMILIES, LAYERS, VOCABULARY, family
-from impasto.model.structure.shape import read_shape
+from impasto.model.measured.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Call, Experts, forward_work, predict, seconds, total
 from impasto.run.opening import opened

@@ -9,7 +9,7 @@ import torch
 import impasto
 from families import VOCABULARY, family
 from impasto import Plan, UserError
-from impasto.tasks import Generation, LogLikelihood, Prediction, RollingLogLikelihood
+from impasto.tasks import Generation, HeadQuestion, LogLikelihood, RollingLogLikelihood
 from impasto.tasks.answering import answer
 from impasto.tasks.problem import Example, Frozen, Problem
 
@@ -117,7 +117,7 @@ def test_replies_that_leave_no_room_for_a_prompt_are_refused(demo):
 
 def test_heads_are_asked_of_who_has_them_and_of_nobody_else(demo):
     problem = Problem("mood", [Example("good", None, 1)], 2, Frozen())
-    items = [[Prediction(problem, "fine", None)], [Prediction(problem, "bad", "dull")]]
+    items = [[HeadQuestion(problem, "fine", None)], [HeadQuestion(problem, "bad", "dull")]]
     with pytest.raises(UserError, match="mood is asked of heads that are fitted to it; run it in"):
         answer(demo, PLANS, items)
 

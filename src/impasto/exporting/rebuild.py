@@ -17,8 +17,8 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from impasto.exporting.error import ExportError
+from impasto.model.arguments.entered import Entered
 from impasto.model.decoder import OpenedModel
-from impasto.model.opened import Entered
 from impasto.model.structure.absent import empty_blocks, is_absent
 from impasto.model.structure.anatomy import find_blocks
 from impasto.model.structure.block import Block

@@ -13,7 +13,7 @@ from impasto.plan.tree import Node, plant
 from impasto.run.encoder_model import Encoder
 from impasto.run.queries.cost import Cost, Shares, shares
 from impasto.tasks.problem import FineTuned, Problem
-from impasto.tasks.request import MaskedText, Prediction, Request
+from impasto.tasks.request import HeadQuestion, MaskedText, Request
 
 TRAINING = 3  # a step forward and back costs about so many forward
 
@@ -43,7 +43,7 @@ def cost(model: Encoder, plans: Sequence[Plan], requests: Sequence[Request]) -> 
         if isinstance(request, MaskedText):
             masked = len(model.tokens(request.text)) ** 2
             whole, together = whole + masked * alone, together + masked * shared
-        elif not isinstance(request, Prediction):
+        elif not isinstance(request, HeadQuestion):
             raise UserError(
                 f"{model!r} is an encoder, and the study asks it what a decoder answers "
                 f"({type(request).__name__}); encoders run glue and masked_text"
@@ -55,7 +55,7 @@ def _predictions(model: Encoder, requests: Sequence[Request]) -> Iterator[tuple[
     """Yield each problem with the rows of all that is asked of it."""
     by_problem: dict[Problem, list[Text]] = {}
     for request in requests:
-        if isinstance(request, Prediction):
+        if isinstance(request, HeadQuestion):
             by_problem.setdefault(request.problem, []).append((request.first, request.second))
     for problem, texts in by_problem.items():
         yield problem, _rows(model, texts, problem.protocol.max_length)

@@ -23,19 +23,6 @@ from impasto.model.structure.anatomy import Anatomy, ModelError
 from impasto.model.structure.block import Arguments, Block, Forward, Forwards, as_output, parameters
 
 
-@dataclass(frozen=True)
-class Entered:
-    """What the model's own forward hands to its blocks.
-
-    Attributes:
-        states: The embedded tokens: what the first block reads.
-        arguments: For each layer, the further arguments of its block.
-    """
-
-    states: Float[Tensor, "batch rows hidden"]
-    arguments: list[Arguments]
-
-
 @dataclass(frozen=True, slots=True)
 class Habits:
     """How a model calls its blocks, as one ordinary forward showed it.

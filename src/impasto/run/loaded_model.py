@@ -6,8 +6,8 @@ A question to a model does not pass here; it finds its way from the facade's met
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
+from impasto.model.measured.shape import read_shape
 from impasto.model.opened import Opened
-from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Shape
 from impasto.run.batching.tokenisation import AS_GIVEN, Reader, TextOptions

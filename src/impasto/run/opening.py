@@ -19,13 +19,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from impasto.model.checks.decoder import allowed
 from impasto.model.checks.encoder import check_encoder
-from impasto.model.checks.failing import failing
 from impasto.model.decoder import OpenedModel, open_model
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
+from impasto.model.measured.idle import with_idle
 from impasto.model.opened import Opened
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.idle import with_idle
+from impasto.model.structure.failing import failing
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder

@@ -17,9 +17,9 @@ from impasto.tasks.masked_text import check_masked_text, masked_text
 from impasto.tasks.questions import Question, Questions, SubjectQuestions
 from impasto.tasks.request import (
     Generation,
+    HeadQuestion,
     LogLikelihood,
     MaskedText,
-    Prediction,
     Request,
     Response,
     RollingLogLikelihood,
@@ -33,10 +33,10 @@ __all__ = [
     "Fitted",
     "Generation",
     "Group",
+    "HeadQuestion",
     "Injectable",
     "LogLikelihood",
     "MaskedText",
-    "Prediction",
     "Question",
     "Questions",
     "Request",

@@ -16,9 +16,9 @@ from impasto.tasks.asked_model import AskedModel, Pair, Progress
 from impasto.tasks.problem import Problem
 from impasto.tasks.request import (
     Generation,
+    HeadQuestion,
     LogLikelihood,
     MaskedText,
-    Prediction,
     Request,
     Response,
     RollingLogLikelihood,
@@ -130,7 +130,7 @@ def _batches(asked: Sequence[tuple[int, Request]]) -> Iterator[list[int]]:
         alike: Any = None
         if isinstance(request, Generation):
             alike = (request.stop, request.max_new_tokens, request.think_end)
-        elif isinstance(request, Prediction):
+        elif isinstance(request, HeadQuestion):
             alike = request.problem
         kinds.setdefault((type(request), alike), []).append(index)
     yield from kinds.values()
@@ -146,7 +146,7 @@ def _ask(
 ) -> tuple[Sequence[Sequence[Response]], list[bool]]:
     """Return the responses to requests of one kind, by plan, and which requests were cut."""
     first = requests[0]
-    if isinstance(first, Prediction):
+    if isinstance(first, HeadQuestion):
         texts = [(request.first, request.second) for request in requests]
         return predict(model, plans, first.problem, texts, progress), [False] * len(requests)
     if isinstance(first, MaskedText):

@@ -20,7 +20,7 @@ ACCURACY, PERPLEXITY = "acc", "pseudo_perplexity"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TextItem:
     """One text."""
 
     id: str
@@ -31,7 +31,7 @@ class Line:
 class MaskedTexts:
     """Texts to fill in, token by token."""
 
-    items: Sequence[Line]
+    items: Sequence[TextItem]
     name: str = NAME
     title: str = "Masked tokens"
     part_of: str = ""
@@ -46,7 +46,7 @@ class MaskedTexts:
         """Return what each item asks of a model."""
         return [[MaskedText(item.text)] for item in self.items]
 
-    def judge(self, item: Line, responses: Sequence[Response]) -> Mapping[str, Value]:
+    def judge(self, item: TextItem, responses: Sequence[Response]) -> Mapping[str, Value]:
         """Return how many tokens were the likeliest, and the log p of all, with their number."""
         [said] = responses
         log_p, likeliest, tokens = said  # type: ignore[misc]
@@ -73,7 +73,7 @@ def masked_text(data: str, column: str = "text", limit: int | None = None) -> Su
     """
     check_masked_text(data, column, limit)
     rows = read_rows(data, {column: text})[:limit]
-    lines = tuple(Line(str(number), row[column]) for number, row in enumerate(rows, 1))
+    lines = tuple(TextItem(str(number), row[column]) for number, row in enumerate(rows, 1))
     return Suite((MaskedTexts(lines),))
 
 

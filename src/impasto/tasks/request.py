@@ -62,7 +62,7 @@ class MaskedText:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class HeadQuestion:
     """What does a head that was fitted to a problem say of a text, or of two?
 
     Answered with a class, as a number from 0, or with the number that was to be told.
@@ -73,5 +73,5 @@ class Prediction:
     second: str | None
 
 
-Request = LogLikelihood | RollingLogLikelihood | Generation | MaskedText | Prediction
+Request = LogLikelihood | RollingLogLikelihood | Generation | MaskedText | HeadQuestion
 Response = tuple[float, bool] | tuple[float, int, int] | float | str

@@ -8,7 +8,7 @@ from fake_workers import PATIENCE
 from impasto.study import Cluster
 from impasto.study.cluster import hiring
 from impasto.study.cluster.crew import Crew
-from impasto.study.cluster.wanted import Node
+from impasto.study.cluster.wanted import ClusterNode
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def run_on(monkeypatch, model):
     def run(study, pool, out=None, workers=2, patience=PATIENCE, **more):
         @contextmanager
         def connected(cluster, log):
-            yield [Node("a", cpus=8, gpus=0, memory=2**40)]
+            yield [ClusterNode("a", cpus=8, gpus=0, memory=2**40)]
 
         monkeypatch.setattr(hiring, "reach", lambda cluster: None)
         monkeypatch.setattr(hiring, "connected", connected)

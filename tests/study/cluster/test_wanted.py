@@ -4,11 +4,11 @@ import pytest
 
 from impasto.error import UserError
 from impasto.study import Cluster
-from impasto.study.cluster.wanted import Node, Room, gpus_each, is_address, workers_on
+from impasto.study.cluster.wanted import ClusterNode, Room, gpus_each, is_address, workers_on
 
 GIB = 2**30
-SMALL = Node("a", cpus=4, gpus=0, memory=8 * GIB)
-LARGE = Node("b", cpus=16, gpus=4, memory=64 * GIB)
+SMALL = ClusterNode("a", cpus=4, gpus=0, memory=8 * GIB)
+LARGE = ClusterNode("b", cpus=16, gpus=4, memory=64 * GIB)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 import impasto
 from impasto.plan import Plan
-from impasto.study.cluster.wire import Work, packed_answer, unpacked, unpacked_answer
+from impasto.study.cluster.wire import AskedItems, packed_answer, unpacked, unpacked_answer
 from impasto.study.cluster.worker import Worker
 from impasto.study.work.asking import Asking, Here
 from impasto.study.work.identity import model_identity
@@ -26,8 +26,8 @@ REQUESTS = [
 def test_work_comes_out_as_it_went_in():
     donors = [{"prompt": "p", "donor_span": "d", "target_span": "t"}] * 2
     for given in (donors, None):
-        work = Work(7, list(PLANS), REQUESTS, given, 2**30, "t", ["0", "1"])
-        assert Work.unpacked(work.packed()) == work
+        work = AskedItems(7, list(PLANS), REQUESTS, given, 2**30, "t", ["0", "1"])
+        assert AskedItems.unpacked(work.packed()) == work
 
 
 def test_answers_come_out_to_the_bit():
@@ -45,7 +45,7 @@ def test_answers_come_out_to_the_bit():
 
 
 def test_what_is_sent_is_json_and_nothing_else():
-    work = unpacked(Work(7, list(PLANS), REQUESTS, None, None, "t", ["0", "1"]).packed())
+    work = unpacked(AskedItems(7, list(PLANS), REQUESTS, None, None, "t", ["0", "1"]).packed())
     assert json.loads(json.dumps(work)) == work
 
 
@@ -71,7 +71,7 @@ def test_a_worker_answers_as_this_process_does(worker):
     assert asking.donors is not None
     some = slice(2, 10)
     requests, donors = asking.requests[some], asking.donors[some]
-    work = Work(5, PLANS, requests, donors, None, "capitals", asking.names(some))
+    work = AskedItems(5, PLANS, requests, donors, None, "capitals", asking.names(some))
     reply = worker[0].answer(work.packed())
     answered = unpacked_answer(reply["answer"])
     assert answered.responses == [[tuple(i) for i in plan] for plan in expected.responses]
@@ -82,7 +82,7 @@ def test_a_worker_answers_as_this_process_does(worker):
 def test_a_worker_foresees_what_work_costs(worker):
     asking = Asking.of(capitals().sample(8), worker[0]._model.tokenizer, PLANS[:1])
     works = [
-        Work(-1, plans, asking.requests, None, None, "capitals", asking.names()).packed()
+        AskedItems(-1, plans, asking.requests, None, None, "capitals", asking.names()).packed()
         for plans in (PLANS[:1], PLANS[::2])
     ]
     one, two = worker[0].expected(works)["seconds"]
@@ -96,7 +96,7 @@ def test_a_mistake_is_an_answer_and_a_fault_has_its_traceback(worker):
 
 def test_a_request_that_cannot_be_asked_is_named_by_task_document_and_choice(worker):
     requests = [[LogLikelihood("2 +", " 3")], [LogLikelihood("2", " +"), LogLikelihood("2 +", "")]]
-    work = Work(1, PLANS[:1], requests, None, None, "sums", ["8", "9"])
+    work = AskedItems(1, PLANS[:1], requests, None, None, "sums", ["8", "9"])
     for reply in (worker[0].answer(work.packed()), worker[0].expected([work.packed()])):
         assert reply["refused"].startswith("sums, document 9, choice 1: the continuation ''")
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from impasto.model.checks.failing import RAISED, is_out_of_memory
 from impasto.model.structure.absent import first_present, is_absent, spans
 from impasto.model.structure.anatomy import Anatomy, ModelError, find_queries
 from impasto.model.structure.block import (
@@ -27,6 +26,7 @@ from impasto.model.structure.block import (
     arity,
     parameters,
 )
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 
 
 @dataclass(slots=True)

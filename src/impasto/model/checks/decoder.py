@@ -15,10 +15,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
+from impasto.model.measured.shape import ACTIVE_EXPERTS
 from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.block import Arguments, Block, first_tensor
-from impasto.model.structure.shape import ACTIVE_EXPERTS
 
 _MOST_ROWS = 0.7  # of a model with experts in half precision; see `rows_differ`
 

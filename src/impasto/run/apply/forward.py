@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from impasto.error import UserError
-from impasto.model.decoder import Entered, Opened, OpenedModel, replayable
+from impasto.model.arguments.entered import Entered
+from impasto.model.decoder import Opened, OpenedModel, replayable
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
 from impasto.model.structure.block import Arguments
 from impasto.plan import Plan

@@ -12,8 +12,8 @@ import psutil
 import torch
 
 from impasto.error import UserError
-from impasto.model.checks.failing import is_out_of_memory
 from impasto.model.decoder import OpenedModel
+from impasto.model.structure.failing import is_out_of_memory
 from impasto.plan.tree import Node
 from impasto.run.attention.choice import makes_no_large_masks
 from impasto.run.batching.batches import BatchGroup, batch_groups

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from impasto.model.checks.decoder import check_blocks, refuse_above, rows_differ
-from impasto.model.checks.failing import failing
 from impasto.model.decoder import OpenedModel
+from impasto.model.structure.failing import failing
 from impasto.run.checks.layers import check_layers
 from impasto.run.checks.places import settle_positions
 from impasto.run.checks.reasons import reason

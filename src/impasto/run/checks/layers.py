@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from impasto.model.arguments.entered import Entered
 from impasto.model.checks.decoder import refuse_above, rows_differ
-from impasto.model.checks.failing import failing
 from impasto.model.decoder import OpenedModel
-from impasto.model.opened import Entered
 from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.failing import failing
 from impasto.model.structure.stacked_blocks import are_alike
 from impasto.plan.program import RowMode, whole_layer
 from impasto.run.batching.prefix_tree import chain

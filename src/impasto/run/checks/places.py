@@ -13,9 +13,9 @@ from torch import Tensor
 
 from impasto.model.arguments.counted import PickedRows
 from impasto.model.checks.decoder import allowed, difference
-from impasto.model.checks.failing import RAISED, is_out_of_memory
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 
 _TOKENS = 9
 

@@ -3,9 +3,9 @@
 import torch
 
 from impasto.model.checks.decoder import Reason, allowed, difference, read_bare, rows_differ
-from impasto.model.checks.failing import RAISED
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.failing import RAISED
 from impasto.run.checks.texts import Lengths, Texts, read_texts
 from impasto.run.checks.ways import Way
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.model.checks.decoder import BareReading, allowed, rows_differ
-from impasto.model.checks.failing import RAISED, is_out_of_memory
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Block
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 from impasto.plan.program import Program, RowMode, Run, Split, whole_layer
 from impasto.run.attention.choice import Scores, chosen_attention, few_row_attention
 from impasto.run.batching.batches import rows_per_call

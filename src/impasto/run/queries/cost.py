@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from impasto.model.decoder import OpenedModel
+from impasto.model.measured.shape import read_shape
 from impasto.model.opened import Opened
-from impasto.model.structure.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.program import RunLayer, layers, lower
 from impasto.plan.tree import Node, plant

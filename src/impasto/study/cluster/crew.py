@@ -16,7 +16,7 @@ from impasto.error import ImpastoError, UserError
 from impasto.study.cluster.joining import Order, Pool, RemoteModel, other_model, other_version
 from impasto.study.cluster.pool import Event
 from impasto.study.cluster.schedule import Patience, Schedule, TooManyTriesError
-from impasto.study.cluster.wire import Work, unpacked_answer
+from impasto.study.cluster.wire import AskedItems, unpacked_answer
 from impasto.study.database.register import NeededTask
 from impasto.study.work.asking import Asking
 from impasto.study.work.identity import tokenizer_digest
@@ -174,10 +174,10 @@ class Crew:
             self._pool.call(number, "answer", work.packed())
             self._told(unit, 0.0)
 
-    def _work(self, unit: int, asking: Asking, plans: Sequence[Any], items: slice) -> Work:
+    def _work(self, unit: int, asking: Asking, plans: Sequence[Any], items: slice) -> AskedItems:
         donors = None if asking.donors is None else asking.donors[items]
         names, requests = asking.names(items), asking.requests[items]
-        return Work(unit, plans, requests, donors, self._memory, asking.task.name, names)
+        return AskedItems(unit, plans, requests, donors, self._memory, asking.task.name, names)
 
     def _turn(self) -> list[Answered]:
         """Hear what happens for a moment, and see to who should have been heard."""

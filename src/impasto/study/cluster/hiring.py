@@ -11,7 +11,7 @@ from impasto.model.loading.files import BUNDLED, weight_bytes
 from impasto.model.loading.load import load_tokenizer
 from impasto.study.cluster.crew import Crew, Order
 from impasto.study.cluster.pool import RayPool, connected, reach
-from impasto.study.cluster.wanted import LOCAL, Cluster, Node, Room, gpus_each, workers_on
+from impasto.study.cluster.wanted import LOCAL, Cluster, ClusterNode, Room, gpus_each, workers_on
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def _order(model: str, load: Mapping[str, Any], room: Room, share: float) -> Ord
     return Order(name, {**spread, **load}, room.gpus, share, str(room))
 
 
-def _share(nodes: list[Node], room: Room, count: int) -> float:
+def _share(nodes: list[ClusterNode], room: Room, count: int) -> float:
     """Return which share of its device's free memory a worker may count as its own."""
     if room.gpus:
         return min(1.0, room.gpus)

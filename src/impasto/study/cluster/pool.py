@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from impasto.error import UserError
-from impasto.study.cluster.wanted import CLIENT, LOCAL, Cluster, Node, Room
+from impasto.study.cluster.wanted import CLIENT, LOCAL, Cluster, ClusterNode, Room
 
 REACH = 5.0  # seconds to wait for an address to answer
 LOOK, GONE = 5.0, 25.0  # seconds between looks at the head, and without it; Ray itself waits 60
@@ -162,7 +162,7 @@ def _head_place(ray: Any) -> tuple[str, int] | None:
 
 
 @contextmanager
-def connected(cluster: Cluster, log: logging.Logger) -> Iterator[list[Node]]:
+def connected(cluster: Cluster, log: logging.Logger) -> Iterator[list[ClusterNode]]:
     """Connect this process to a Ray cluster in the block, and give the cluster's machines.
 
     One that this process is connected to already is used as it is. Raises UserError where none is
@@ -238,9 +238,11 @@ def reach(cluster: Cluster) -> None:
         channel.close()
 
 
-def _node(told: dict[str, Any]) -> Node:
+def _node(told: dict[str, Any]) -> ClusterNode:
     has = told["Resources"]
-    return Node(told["NodeID"], has.get("CPU", 0.0), has.get("GPU", 0.0), has.get("memory", 0.0))
+    return ClusterNode(
+        told["NodeID"], has.get("CPU", 0.0), has.get("GPU", 0.0), has.get("memory", 0.0)
+    )
 
 
 @contextmanager

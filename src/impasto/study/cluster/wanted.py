@@ -67,7 +67,7 @@ def is_address(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ClusterNode:
     """A machine of the cluster: what Ray may give to workers there; memory in bytes."""
 
     name: str
@@ -84,7 +84,7 @@ class Room:
     gpus: float
     memory: int
 
-    def count(self, node: Node) -> int:
+    def count(self, node: ClusterNode) -> int:
         """Return how many workers have room on a machine."""
         fits = [node.cpus // self.cpus]
         if self.gpus >= 1:
@@ -102,14 +102,14 @@ class Room:
         return ", ".join(parts)
 
 
-def gpus_each(wanted: Cluster, nodes: Sequence[Node]) -> float:
+def gpus_each(wanted: Cluster, nodes: Sequence[ClusterNode]) -> float:
     """Return how many GPUs a worker has."""
     if wanted.gpus is not None:
         return wanted.gpus
     return 1.0 if any(node.gpus >= 1 for node in nodes) else 0.0
 
 
-def workers_on(wanted: Cluster, nodes: Sequence[Node], room: Room) -> int:
+def workers_on(wanted: Cluster, nodes: Sequence[ClusterNode], room: Room) -> int:
     """Return how many workers to start; raises UserError where no machine has room for one."""
     fits = {node.name: room.count(node) for node in nodes}
     if not any(fits.values()):
@@ -121,7 +121,7 @@ def workers_on(wanted: Cluster, nodes: Sequence[Node], room: Room) -> int:
     return sum(fits.values()) if wanted.workers is None else wanted.workers
 
 
-def _told(nodes: Sequence[Node]) -> str:
+def _told(nodes: Sequence[ClusterNode]) -> str:
     """Say what the machines have, alike ones once."""
     kinds: dict[str, int] = {}
     for node in nodes:

@@ -22,7 +22,7 @@ KINDS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Work:
+class AskedItems:
     """Some items' requests, as they are put to a model under some plans.
 
     Attributes:
@@ -58,7 +58,7 @@ class Work:
         )
 
     @classmethod
-    def unpacked(cls, data: bytes) -> "Work":
+    def unpacked(cls, data: bytes) -> "AskedItems":
         """Return the work that bytes are."""
         content = unpacked(data)
         return cls(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from impasto.error import UserError
-from impasto.study.cluster.wire import Work, packed_answer
+from impasto.study.cluster.wire import AskedItems, packed_answer
 from impasto.study.work.identity import engine_identity, versions
 from impasto.study.work.units import Answered
 
@@ -47,11 +47,13 @@ class Worker:
 
     def expected(self, work: list[bytes]) -> Reply:
         """Say how many seconds each work would take here."""
-        return _replied(lambda: {"seconds": self._expected([Work.unpacked(w) for w in work])})
+        return _replied(lambda: {"seconds": self._expected([AskedItems.unpacked(w) for w in work])})
 
     def answer(self, work: bytes) -> Reply:
         """Answer a unit."""
-        return _replied(lambda: {"answer": packed_answer(self._answered(Work.unpacked(work)))})
+        return _replied(
+            lambda: {"answer": packed_answer(self._answered(AskedItems.unpacked(work)))}
+        )
 
     def pulse(self) -> Reply:
         """Say which unit is being answered, and what share of it is."""
@@ -79,7 +81,7 @@ class Worker:
             "device": device_of(self._model),
         }
 
-    def _expected(self, works: list[Work]) -> list[float]:
+    def _expected(self, works: list[AskedItems]) -> list[float]:
         from impasto.study.work.asking import naming
         from impasto.study.work.counting import cost_of
 
@@ -92,7 +94,7 @@ class Worker:
             seconds.append(each * rows)
         return seconds
 
-    def _answered(self, work: Work) -> Answered:
+    def _answered(self, work: AskedItems) -> Answered:
         from impasto.study.work.asking import device_of, naming, put
 
         self._unit, self._share = work.unit, 0.0

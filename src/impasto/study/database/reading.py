@@ -103,7 +103,7 @@ class Cells:
         return sum(cell.not_finite or 0 for cell in self.finished.get((task, digest), ()))
 
 
-class Answers(Sequence[Mapping[str, Any]]):
+class RecordedAnswers(Sequence[Mapping[str, Any]]):
     """A record of every task, plan and item of a study, read from the database when asked for."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], study: int) -> None:

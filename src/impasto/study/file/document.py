@@ -23,7 +23,7 @@ class StudyError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """What a YAML text says, with the line of each value: `line_of(("tasks", 1))`."""
 
     data: object
@@ -41,7 +41,7 @@ class Document:
         return f"{self.source}, line {self.line_of(path)}"
 
 
-def read_document(text: str, source: str) -> Document:
+def read_document(text: str, source: str) -> YamlDocument:
     """Return the YAML text as data with lines; `source` is its name in errors.
 
     Raises StudyError for anything that is not one plain YAML document.
@@ -57,7 +57,7 @@ def read_document(text: str, source: str) -> Document:
         data = None if node is None else reader.read(node, ())
     except yaml.YAMLError as error:
         raise StudyError(_say(error, source)) from None
-    return Document(data, reader.lines, source)
+    return YamlDocument(data, reader.lines, source)
 
 
 def _check_form(text: str, source: str) -> None:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from impasto.error import UserError, shown
-from impasto.study.file.document import Document, StudyError
+from impasto.study.file.document import StudyError, YamlDocument
 
 FORMS = {
     "model": "model: demo",
@@ -90,7 +90,7 @@ class StudyFile(BaseModel):
     load: Loading = Loading()
 
 
-def read_study_file(document: Document) -> StudyFile:
+def read_study_file(document: YamlDocument) -> StudyFile:
     """Return the document's content as a study file; raises StudyError naming the first fault."""
     if not isinstance(document.data, dict):
         raise StudyError(

@@ -19,8 +19,8 @@ from impasto.paths import path_of
 from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
 from impasto.study.database.reading import (
-    Answers,
     Cells,
+    RecordedAnswers,
     StudyRow,
     last_run,
     study_row,
@@ -158,7 +158,7 @@ def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Conne
     return Results(
         study,
         _frame(rows, COLUMNS),
-        Answers(connect, found.id),
+        RecordedAnswers(connect, found.id),
         run,
         gaps=missing,
         costs=_frame(cost_rows(connection, found.id), COSTS),

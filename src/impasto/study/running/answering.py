@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from impasto.study.database.register import NeededTask
 from impasto.study.running.estimate import expected_seconds
 from impasto.study.work.asking import Asking, Here, KnownModel, StudiedModel
-from impasto.study.work.units import Executor
+from impasto.study.work.units import UnitRunner
 
 
 class Answering(Protocol):
@@ -43,7 +43,7 @@ class Answering(Protocol):
         """Return how many seconds each task takes under its plans; None where nobody knows."""
         ...
 
-    def executor(self, asked: Mapping[str, Asking]) -> Executor:
+    def executor(self, asked: Mapping[str, Asking]) -> UnitRunner:
         """Return what has units answered."""
         ...
 

@@ -14,7 +14,7 @@ from impasto.study.following.standing import Standing, Standings
 from impasto.study.running.stopping import Stopped
 from impasto.study.work.asking import Asking
 from impasto.study.work.scoring import judged
-from impasto.study.work.units import Answered, Executor, Unit
+from impasto.study.work.units import Answered, Unit, UnitRunner
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Watch:
 def drive(
     connection: sqlite3.Connection,
     units: Sequence[Unit],
-    executor: Executor,
+    executor: UnitRunner,
     asked: Mapping[str, Asking],
     watch: Watch,
 ) -> None:

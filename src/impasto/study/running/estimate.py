@@ -17,7 +17,7 @@ from impasto.tasks import Suite
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class StudyCost:
     """What a study costs on this machine.
 
     Attributes:
@@ -40,7 +40,7 @@ class Estimate:
         return self.cost.rows * self.seconds_per_layer_row
 
 
-def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Estimate:
+def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> StudyCost:
     """Count what asking a model all tasks of a suite under all plans costs."""
     unique = list({plan.digest: plan for plan in plans}.values())
     costs = (
@@ -48,7 +48,7 @@ def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Est
         for task in suite.tasks
         for taken in [[plan for plan in unique if takes(task, plan)]]
     )
-    return Estimate(
+    return StudyCost(
         sum(costs, Cost()),
         model.seconds_per_layer_row,
         sum(weight.nbytes for weight in model.hf.parameters()),

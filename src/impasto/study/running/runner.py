@@ -36,7 +36,7 @@ from impasto.study.running.answering import Answering, InProcess
 from impasto.study.running.budget import budget
 from impasto.study.running.costing import check_model, measure
 from impasto.study.running.driving import Watch, drive
-from impasto.study.running.estimate import Estimate, estimate
+from impasto.study.running.estimate import StudyCost, estimate
 from impasto.study.running.options import Running
 from impasto.study.running.place import Place, opened
 from impasto.study.running.recognising import recognised
@@ -278,7 +278,7 @@ def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model
 
 def estimate_study(
     study: WrittenStudy, model: str | None, limit: int | None, memory: int | None
-) -> Estimate:
+) -> StudyCost:
     """Estimate a study; see `Study.estimate`, which this is the body of."""
     study = study.as_run(model, limit)
     suite = study.load_suite()

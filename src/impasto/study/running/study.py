@@ -16,7 +16,7 @@ from impasto.study.running.options import Running
 from impasto.study.work.asking import StudiedModel
 
 if TYPE_CHECKING:
-    from impasto.study.running.estimate import Estimate
+    from impasto.study.running.estimate import StudyCost
 
 
 class Study(WrittenStudy):
@@ -26,7 +26,7 @@ class Study(WrittenStudy):
 
     def estimate(
         self, *, model: str | None = None, limit: int | None = None, memory: int | None = None
-    ) -> "Estimate":
+    ) -> "StudyCost":
         """Return what running the study costs on this machine, running none of it.
 
         `memory` is the bytes that a batch may take. Raises UserError as `run` does.

@@ -61,7 +61,7 @@ class Answered:
 Told = Callable[[Unit, float], None]  # which unit is being answered, and what share of it is
 
 
-class Executor(Protocol):
+class UnitRunner(Protocol):
     """Who answers units: in any order, each once, here or elsewhere."""
 
     def run(

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from impasto.tasks.glue.metrics import measure, standard_error
 from impasto.tasks.glue.sources import Source
 from impasto.tasks.problem import Example, Problem
-from impasto.tasks.request import Prediction, Request, Response
+from impasto.tasks.request import HeadQuestion, Request, Response
 from impasto.tasks.task import Estimate, Value, mean
 
 SCORE = "score"  # the mean of a task's metrics, which GLUE's average is made of
@@ -47,7 +47,7 @@ class GlueTask:
     def requests(self, tokenizer: object = None) -> Sequence[Sequence[Request]]:
         """Return what each item asks of a model."""
         return [
-            [Prediction(self.problem, item.example.first, item.example.second)]
+            [HeadQuestion(self.problem, item.example.first, item.example.second)]
             for item in self.items
         ]
 
