@@ -71,6 +71,9 @@ def results(
     said = status_of(out, study=study)
     for line in _missing(read, said):
         typer.echo(line, err=True)
+    if costs and all(of_model.costs.empty for of_model in read):
+        again = "impasto run STUDY --out OUT --bench"
+        typer.echo(f"costs are counted, none was measured: {again} measures them", err=True)
 
     def content(form: str) -> bytes:
         return as_bytes(_costs_of_all(read), form) if costs else written(read, form)
@@ -147,9 +150,6 @@ def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFram
     table = trade_off(read.frame(), read.costs)
     if table.empty:
         raise UserError("no plan of this study has an average over its tasks yet")
-    if read.costs.empty:
-        again = "impasto run STUDY --out OUT --bench"
-        typer.echo(f"costs are counted, none was measured: {again} measures them", err=True)
     if not for_screen:
         return table
     shown = table[[name for name in SHOWN_COSTS if name in table]]

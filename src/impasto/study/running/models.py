@@ -233,14 +233,17 @@ class Turn:
         return self.part.study.model.rstrip("/").rsplit("/", 1)[-1]
 
     def running(self, running: Running) -> Running:
-        """Return how it is run: progress says which model it is."""
+        """Return how it is run: progress and notices say which model it is."""
         if not self.label:
             return running
 
         def progress(standing: Standing) -> None:
             running.progress(replace(standing, model=self.label))
 
-        return replace(running, progress=progress)
+        def say(notice: str) -> None:
+            running.say(f"{self._short}: {notice}")
+
+        return replace(running, progress=progress, say=say)
 
     def whole(self, results: Results) -> Results | None:
         """Return what all models came to, this one last; None while others are still to come."""
