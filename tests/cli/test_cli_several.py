@@ -170,7 +170,7 @@ def test_explain_costs_every_model(tmp_path, monkeypatch):
     import impasto
 
     monkeypatch.chdir(tmp_path)
-    impasto.export(impasto.load("demo"), impasto.Plan.parse("0-3"), "short")
+    impasto.export("demo", impasto.Plan.parse("0-3"), "short")
     tasks = "tasks: [{name: capitals, limit: 2}]\nplans: [freeze: {k: all}]\n"
     (tmp_path / "two.yaml").write_text(f"models: [demo, ./short]\n{tasks}")
     done = cli("explain", "two.yaml")

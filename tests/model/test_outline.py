@@ -36,7 +36,7 @@ def test_the_bundled_model_an_adapter_and_an_exported_folder(tmp_path):
     adapter_folder(tmp_path / "adapter", base, LORA(target_modules=["q_proj"]))
     assert same(tmp_path / "adapter")
     for name, plan in (("whole", "0-3 6-11"), ("parts", "0-3 [4-6] 7-10.mlp")):
-        impasto.export(impasto.load("demo"), Plan.parse(plan), tmp_path / name)
+        impasto.export("demo", Plan.parse(plan), tmp_path / name)
         assert same(tmp_path / name)
 
 

@@ -96,8 +96,8 @@ class WrittenStudy:
         """The name of its one model; raises StudyError where it has several."""
         if len(self.models) != 1:
             raise StudyError(
-                f"the study {self.name} has several models: {', '.join(self.models)}; take one of "
-                "them, or all of models"
+                f"the study {self.name} has several models: {', '.join(self.models)}; say which "
+                "one is meant (--model, or model= in Python)"
             )
         [name] = self.models
         return name
