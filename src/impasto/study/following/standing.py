@@ -19,6 +19,8 @@ class Standing:
         of: How many it has.
         pace: Items answered per second, each plan's counted; None before anything was.
         running: How many units are being answered at once.
+        model: Which of a study's models is being run: `model 2 of 3, demo`; empty where it has one.
+            All else is said of this model.
     """
 
     share: float
@@ -28,6 +30,7 @@ class Standing:
     of: int = 0
     pace: float | None = None
     running: int = 0
+    model: str = ""
 
 
 Progress = Callable[[Standing], None]

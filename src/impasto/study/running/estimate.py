@@ -5,11 +5,13 @@ batches.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from impasto.plan import Plan
 from impasto.run import Cost, Encoder, Model
 from impasto.study.database.register import NeededTask
+from impasto.study.file.study import WrittenStudy
+from impasto.study.running.models import check_donors, load_model, parts_of
 from impasto.study.work.asking import Asking, StudiedModel, naming
 from impasto.study.work.counting import cost_of
 from impasto.study.work.scoring import takes
@@ -26,6 +28,7 @@ class StudyCost:
         weight_bytes: The memory of the model's weights.
         plans: How many different plans run.
         items: How many items the tasks have.
+        notices: What of the study is left out for this model.
     """
 
     cost: Cost
@@ -33,11 +36,25 @@ class StudyCost:
     weight_bytes: int
     plans: int
     items: int
+    notices: Sequence[str] = ()
 
     @property
     def seconds(self) -> float:
         """How long the model's own work will take."""
         return self.cost.rows * self.seconds_per_layer_row
+
+
+def estimate_study(
+    study: WrittenStudy, model: str | None, limit: int | None, memory: int | None
+) -> StudyCost:
+    """Estimate a study; see `Study.estimate`, which this is the body of."""
+    asked = study.as_run(model, limit)
+    [part] = parts_of(asked.as_run(asked.model), several=len(study.models) > 1)
+    loaded = load_model(asked.model, asked.load, memory)
+    plans = part.study.labelled_plans(loaded.num_layers)
+    check_donors(part.suite, plans)
+    found = estimate(loaded, part.suite, [labelled.plan for labelled in plans])
+    return replace(found, notices=tuple(part.notices()))
 
 
 def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> StudyCost:
