@@ -5,7 +5,7 @@ scale: 0 is chance, 1 the full model. B draws its median over tasks. C (arXiv 24
 the scores themselves. Both take one metric of each task, its *main metric*.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import isnan, nan
 from statistics import fmean, median
@@ -15,9 +15,8 @@ import pandas as pd
 from impasto.analysis.curves import Row, frame_of, table_rows
 from impasto.error import UserError
 from impasto.table import MINUS
-
-# The first that a task has; the part before a comma counts, so that a filter's name may follow.
-MAIN_METRICS = ("exact_match", "acc_norm", "acc", "f1", "rougeL", "matthews", "pearson", "score")
+from impasto.tasks.metrics import MAIN_METRICS as MAIN_METRICS
+from impasto.tasks.metrics import main_metric as main_metric
 
 NAMES = {
     "exact_match": "accuracy",
@@ -45,22 +44,6 @@ def normalised_score(value: float, chance: float, full: float) -> float:
     if isnan(chance) or not full > chance:
         return nan
     return (value - chance) / (full - chance)
-
-
-def main_metric(metrics: Iterable[str]) -> str | None:
-    """Return the metric that stands for a task when tasks are summed up, if it has one.
-
-    The order is ours: exact match, then length-normalised accuracy (`acc_norm`, which the Open LLM
-    Leaderboard reports for ARC and HellaSwag), then accuracy, F1, ROUGE-L. Of several filters the
-    first in the table counts (for GSM8K lm-eval lists strict-match first). Perplexities are none:
-    they cannot be averaged with shares.
-    """
-    there = list(metrics)
-    for wanted in MAIN_METRICS:
-        for metric in there:
-            if metric.split(",")[0] == wanted:
-                return metric
-    return None
 
 
 def metric_name(metric: str) -> str:

@@ -56,7 +56,7 @@ def results(
     from impasto.study import Results
     from impasto.study.folder.files import write_files
     from impasto.study.results.formats import aligned, as_bytes, shown, written
-    from impasto.study.results.notices import about_items, still_missing
+    from impasto.study.results.notices import about_items, about_precisions, still_missing
 
     read = Results.read(out)
     for notice in still_missing(read):
@@ -76,7 +76,7 @@ def results(
         typer.echo(aligned(_quality_and_cost(read, for_screen=True)))
         return
     typer.echo(shown(read))
-    for notice in about_items(read.table):
+    for notice in (*about_precisions(read), *about_items(read.table)):
         typer.echo(notice, err=True)
 
 

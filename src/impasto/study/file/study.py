@@ -107,6 +107,7 @@ class WrittenStudy:
         return Suite(
             tuple(task for suite, _ in loaded for task in suite.tasks),
             tuple(group for suite, _ in loaded for group in suite.groups),
+            {name: wanted for suite, _ in loaded for name, wanted in suite.precisions.items()},
         )
 
     def labelled_plans(self, layers: int) -> list[LabelledPlan]:

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ import psutil
 from impasto.error import UserError
 from impasto.paths import path_of
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
-from impasto.study.database.reading import counts, last_run, study_row, task_counts, unit_times
+from impasto.study.database.reading import (
+    counts,
+    last_run,
+    precisions,
+    study_row,
+    task_counts,
+    unit_times,
+)
+from impasto.study.work.precision import Reached
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,11 @@ class Status:
         of: How many there are.
         tasks: By task, in the study's order: finished cells and all cells.
         saved: When something was last saved, in seconds since 1970.
-        left: How many seconds the rest will take by what was measured so far; None where nobody
-            knows.
+        left: How many seconds the rest will take by what was measured so far, at the most where
+            questions are asked to a precision; None where nobody knows.
         pace: Items answered per second in the units of this study, each plan's counted.
         run: The last run: command, host, pid and times.
+        precisions: How precisely plans' changes are known, where a limit is about that.
     """
 
     study: str
@@ -44,6 +53,7 @@ class Status:
     left: float | None
     pace: float | None
     run: dict[str, Any]
+    precisions: Sequence[Reached] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the status as people read it."""
@@ -51,16 +61,20 @@ class Status:
         yield f"study    {self.study}, model {self.model}"
         yield f"state    {self.state}" + (f" ({where})" if self.state == "running" else "")
         share = 100 * self.cells / self.of if self.of else 100
-        yield f"cells    {self.cells} of {self.of} ({share:.0f} %)"
+        is_most = any(reached.later for reached in self.precisions)
+        so_far = "so far, " if is_most else ""
+        yield f"cells    {self.cells} of {self.of} ({so_far}{share:.0f} %)"
         for task, (done, of) in self.tasks.items():
             yield f"  {task:30} {done:7} of {of}"
+        for reached in self.precisions:
+            yield f"known    {reached}"
         if self.pace is not None:
             yield f"pace     {self.pace:,.1f} items/s"
         if self.saved is not None:
             yield f"saved    {_span(time.time() - self.saved)} ago"
         if self.state != "finished":
             if self.left is not None:
-                yield f"left     about {_span(self.left)}"
+                yield f"left     {'at most' if is_most else 'about'} {_span(self.left)}"
             if self.state != "running":
                 yield f"to go on {self.run['command']}"
 
@@ -77,15 +91,17 @@ def status(out: str | Path) -> Status:
             cells, of = counts(connection, study.id)
             times = unit_times(connection, study.id)
             tasks = task_counts(connection, study.id)
+            reached = precisions(connection, study.id)
         finally:
             connection.close()
     pace = times.answers / times.seconds if times.seconds else None
-    left = times.answers_left / pace if pace else None
+    later = sum(each.later for each in reached)
+    left = (times.answers_left + later) / pace if pace else None
     if pace and times.expected and times.expected_left is not None:
-        left = times.expected_left * times.seconds / times.expected
+        left = times.expected_left * times.seconds / times.expected + later / pace
     return Status(
         study.name, study.model, _state(run, study.finished is not None), cells, of, tasks,
-        times.saved, left, pace, run,
+        times.saved, left, pace, run, reached,
     )  # fmt: skip
 
 
