@@ -88,12 +88,15 @@ def _draw(plan: "Plan", file: Path) -> None:
 
 def _explain_study(path: Path, model: str | None, limit: int | None, memory: int | None) -> None:
     """Print what a study costs before anything runs."""
+    from impasto.plan import count_of_plans
     from impasto.study import Study
 
     read = Study.from_yaml(path)
     found = read.estimate(model=model, limit=limit, memory=memory)
     cost, gib = found.cost, 2**30
-    typer.echo(f"study    {read.name}: {found.plans} plans, {found.items} items")
+    most = "at most " if found.is_most else ""
+    plans = count_of_plans(found.entries, found.plans)
+    typer.echo(f"study    {read.name}: {plans}, {most}{found.items} items")
     typer.echo("work     in layer-rows (one token's state through one layer), at most")
     work = (
         ("  every plan and request alone", cost.alone),

@@ -13,6 +13,7 @@ from impasto.error import UserError, shown
 
 PERCENT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9}) ?%", re.ASCII)
 FORM = "limit: {within: 2%}"
+LEAST = 1e-4  # hundreds of millions of questions could be needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ def _share(value: object) -> float:
         share = float(percent[1]) / 100
     elif isinstance(value, float):  # a whole number could be meant as a share or as percent
         share = value
-    if share is None or not 0 < share <= 1:
+    if share is None or not LEAST <= share <= 1:
         raise UserError(
-            f"within is a share above 0 % and up to 100 %, such as 2% or 0.02, not {shown(value)}"
+            f"within is a share from 0.01 % to 100 %, such as 2% or 0.02, not {shown(value)}"
         )
     return share

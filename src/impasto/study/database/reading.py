@@ -14,7 +14,6 @@ from typing import Any
 from impasto.study.database.engines import parts_today
 from impasto.study.database.records import metrics_of, responses_of
 from impasto.study.database.saving import ROW
-from impasto.study.work.precision import Reached
 
 CELLS = """
     SELECT cells.id, tasks.name, plans.digest, plans.line, shards.start, tasks.id,
@@ -224,14 +223,6 @@ def study_tasks(connection: sqlite3.Connection, study: int) -> dict[str, tuple[s
     query = "SELECT name, digest, parts FROM study_tasks JOIN tasks ON tasks.id = task "
     rows = connection.execute(query + "WHERE study = ?", [study])
     return {name: (digest, json.loads(parts)) for name, digest, parts in rows}
-
-
-def precisions(connection: sqlite3.Connection, study: int) -> list[Reached]:
-    """Return how precisely changes are known, of all whose limit is about that."""
-    names = [field.name for field in fields(Reached)]
-    query = f"SELECT {', '.join(names)} FROM precisions WHERE study = ? ORDER BY number"
-    rows = connection.execute(query, [study])
-    return [Reached(*row[:-1], is_done=bool(row[-1])) for row in rows]
 
 
 def last_run(connection: sqlite3.Connection, study: int | None = None) -> dict[str, Any] | None:

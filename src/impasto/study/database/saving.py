@@ -7,12 +7,10 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from impasto.study.database.opening import transaction
 from impasto.study.database.records import encoded, is_exact, is_finite
-from impasto.study.work.precision import Reached
 from impasto.study.work.scoring import Judged
 from impasto.study.work.units import Answered, Unit
 
@@ -56,20 +54,6 @@ def save_unit(
             "INSERT INTO timings VALUES (?, ?, ?, ?, ?)",
             [unit.id, answered.began, answered.seconds, answered.host, answered.device],
         )
-
-
-def save_precisions(connection: sqlite3.Connection, study: int, reached: Sequence[Reached]) -> None:
-    """Save how precisely changes are known, in a transaction of the caller's."""
-    connection.execute("DELETE FROM precisions WHERE study = ?", [study])
-    names = [field.name for field in fields(Reached)]
-    connection.executemany(
-        f"INSERT INTO precisions (study, number, {', '.join(names)}) "
-        f"VALUES ({', '.join('?' * (len(names) + 2))})",
-        (
-            [study, number, *(getattr(each, name) for name in names)]
-            for number, each in enumerate(reached)
-        ),
-    )
 
 
 def save_table(

@@ -11,15 +11,17 @@ import psutil
 
 from impasto.error import UserError
 from impasto.paths import path_of
+from impasto.plan import count_of_plans
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
+from impasto.study.database.precisions import precisions
 from impasto.study.database.reading import (
     counts,
     last_run,
-    precisions,
     study_row,
     task_counts,
     unit_times,
 )
+from impasto.study.file.study import WrittenStudy
 from impasto.study.work.precision import Reached
 
 
@@ -30,6 +32,8 @@ class Status:
     Attributes:
         study: Its name.
         model: Its model's.
+        entries: How many plans it lists, each label once.
+        plans: How many different ones that is.
         state: running, finished, stopped, failed, or killed (nobody ended the run, and nobody runs
             it any more).
         cells: How many cells are finished.
@@ -45,6 +49,8 @@ class Status:
 
     study: str
     model: str
+    entries: int
+    plans: int
     state: str
     cells: int
     of: int
@@ -58,7 +64,8 @@ class Status:
     def lines(self) -> Iterator[str]:
         """Yield the status as people read it."""
         where = f"process {self.run['pid']} on {self.run['host']}"
-        yield f"study    {self.study}, model {self.model}"
+        plans = count_of_plans(self.entries, self.plans)
+        yield f"study    {self.study}, model {self.model}, {plans}"
         yield f"state    {self.state}" + (f" ({where})" if self.state == "running" else "")
         share = 100 * self.cells / self.of if self.of else 100
         is_most = any(reached.later for reached in self.precisions)
@@ -94,14 +101,17 @@ def status(out: str | Path) -> Status:
             reached = precisions(connection, study.id)
         finally:
             connection.close()
+    written = WrittenStudy.from_text(study.file, name=study.name, source=DATABASE, checked=True)
+    listed = [labelled.plan.digest for labelled in written.labelled_plans(study.layers)]
     pace = times.answers / times.seconds if times.seconds else None
     later = sum(each.later for each in reached)
     left = (times.answers_left + later) / pace if pace else None
     if pace and times.expected and times.expected_left is not None:
         left = times.expected_left * times.seconds / times.expected + later / pace
     return Status(
-        study.name, study.model, _state(run, study.finished is not None), cells, of, tasks,
-        times.saved, left, pace, run, reached,
+        study.name, study.model, len(listed), len(set(listed)),
+        _state(run, study.finished is not None), cells, of, tasks, times.saved, left, pace, run,
+        reached,
     )  # fmt: skip
 
 

@@ -18,12 +18,12 @@ from impasto.error import UserError
 from impasto.paths import path_of
 from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
+from impasto.study.database.precisions import precisions
 from impasto.study.database.reading import (
     Cells,
     RecordedAnswers,
     StudyRow,
     last_run,
-    precisions,
     study_row,
     table_rows,
     traces,

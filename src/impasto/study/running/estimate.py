@@ -25,7 +25,8 @@ class StudyCost:
         cost: Layer-rows, with and without each kind of sharing, and the peak memory of a batch.
         seconds_per_layer_row: As measured on this machine.
         weight_bytes: The memory of the model's weights.
-        plans: How many different plans run.
+        entries: How many plans the study lists, each label once.
+        plans: How many different ones that is, which run.
         items: How many items are asked at the most.
         is_most: Whether fewer may be, where changes are to be known to a precision.
     """
@@ -33,6 +34,7 @@ class StudyCost:
     cost: Cost
     seconds_per_layer_row: float
     weight_bytes: int
+    entries: int
     plans: int
     items: int
     is_most: bool = False
@@ -56,6 +58,7 @@ def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Stu
         sum(costs, Cost()),
         model.seconds_per_layer_row,
         sum(weight.nbytes for weight in model.hf.parameters()),
+        len(plans),
         len(unique),
         sum(most.values()),
         bool(suite.precisions),

@@ -17,11 +17,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from impasto.error import UserError, shown
-from impasto.plan import Plan
+from impasto.plan import Plan, count_of_plans
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
+from impasto.study.database.precisions import save_precisions
 from impasto.study.database.reading import Cells, study_row
 from impasto.study.database.register import Need, NeededTask, Registered, register
-from impasto.study.database.saving import begin_run, end_run, save_precisions, save_table
+from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.file.document import StudyError
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import WrittenStudy
@@ -217,9 +218,10 @@ class _Run:
         """Write down what the study needs, as far as that is known before it runs, and say so."""
         registered, fresh = self._next_round()
         left = sum(len(unit.plans) for unit in registered.units)
+        plans = count_of_plans(len(self._plans), len({p.plan.digest for p in self._plans}))
         self._log.info(
-            "%s: %d cells, %d of them to run, in %d units; model %s; %s",
-            self._need.name, registered.cells, left, len(registered.units),
+            "%s: %s, %d cells, %d of them to run, in %d units; model %s; %s",
+            self._need.name, plans, registered.cells, left, len(registered.units),
             self._need.model.digest[:12], self._running.command,
         )  # fmt: skip
         for notice in why_new(self._place.connection, self._need, fresh):
