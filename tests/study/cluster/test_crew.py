@@ -71,7 +71,7 @@ def test_workers_ask_to_a_precision_what_one_process_asks_also_where_some_are_go
     )
     study = Study.from_text(text, name="crewed")
     whole = study.run(model=wavering())
-    slow = Fault("answer", 3, "slow", seconds=40)  # overtaken, and at it as the next round begins
+    slow = Fault("answer", 1, "slow", seconds=18)  # overtaken, and at it as the next round begins
     pool = FakePool(wavering(), {1: [slow], 2: [Fault("answer", 2, "dies")]})
     results = run_on(study, pool, tmp_path, workers=3)
     assert same(results, whole)

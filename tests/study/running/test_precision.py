@@ -1,5 +1,6 @@
 """A study asks until every plan's change is known as precisely as was wanted, and no longer."""
 
+import json
 import os
 import re
 import signal
@@ -280,3 +281,40 @@ def test_a_head_that_is_fitted_is_asked_all_at_once(line_of):
 def test_a_share_is_written_as_one_likes(share, model):
     results = study(f"{{within: {share}}}").run(model=model)
     assert results.precisions[0].within == 0.04
+
+
+def test_a_group_is_known_as_a_whole_and_each_task_asked_the_same_share(tmp_path):
+    import impasto
+    from harness_reference import mmlu, write
+
+    subjects = {"anatomy": 150, "virology": 60, "astronomy": 40}
+    most = mmlu(150, tuple(subjects))
+    rows = [
+        row
+        for subject, count in subjects.items()
+        for row in [row for row in most if row["subject"] == subject][:count]
+    ]
+    (tmp_path / "own").mkdir()
+    members = "".join(f"  - mmlu_{subject}\n" for subject in subjects)
+    (tmp_path / "own" / "some_mmlu.yaml").write_text(
+        f"group: some_mmlu\ntask:\n{members}"
+        "aggregate_metric_list:\n  - metric: acc\n    weight_by_size: true\n"
+    )
+    files = {split: write(tmp_path / f"{split}.jsonl", rows) for split in ("test", "dev")}
+    entry = {
+        "name": "some_mmlu", "include_path": str(tmp_path / "own"), "data": files,
+        "subset_column": "subject", "num_fewshot": 0, "limit": {"within": "20%"},
+    }  # fmt: skip
+    text = json.dumps({"model": "demo", "tasks": [entry], "plans": ["0-3 [4-7] 8-11"]})
+    results = Study.from_text(text).run(tmp_path / "out", model=impasto.load("demo"))
+    [reached] = results.precisions
+    assert (reached.name, reached.asked, reached.items) == ("some_mmlu", 100, 250)
+    counts = results.frame().groupby("task")["n"].unique().map(list).to_dict()
+    assert counts == {
+        "mmlu_anatomy": [60], "mmlu_virology": [24], "mmlu_astronomy": [16], "some_mmlu": [100]
+    }  # fmt: skip
+    assert set(asked_of(results, "mmlu_virology")) == {str(number) for number in range(24)}
+
+
+def asked_of(results, task):
+    return [answer["item"] for answer in results.answers if answer["task"] == task]

@@ -137,7 +137,7 @@ class Measured:
         there = list(dict.fromkeys(name for found in estimates.values() for name in found))
         if self.group is not None:
             ones = {
-                name: {metric: Estimate(1.0, 0.0, 1) for metric in found}
+                name: {metric: _known(1.0, 1) for metric in found}
                 for name, found in estimates.items()
             }
             there = list(self.group.aggregate(ones))
@@ -192,7 +192,7 @@ class Measured:
         asked = [name for name, count in counts.items() if count]
         return {
             one: self.group.aggregate(
-                {name: {metric: Estimate(float(name == one), 0.0, counts[name])} for name in asked}
+                {name: {metric: _known(float(name == one), counts[name])} for name in asked}
             )[metric].value
             for one in asked
         }
@@ -204,7 +204,7 @@ class Measured:
         if self.group is None:
             return next(iter(found.values()))
         estimates = {
-            name: {metric: Estimate(value, 0.0, len(values[name]))} for name, value in found.items()
+            name: {metric: _known(value, len(values[name]))} for name, value in found.items()
         }
         return self.group.aggregate(estimates)[metric].value
 
@@ -282,6 +282,15 @@ def jackknife_half_width(without: Sequence[float]) -> float:
 def widest(widths: Mapping[str, Width]) -> tuple[str, Width] | None:
     """Return the plan with the widest interval, and that; None where there is no plan."""
     return max(widths.items(), key=lambda each: each[1].half, default=None)
+
+
+def _known(value: float, items: int) -> Estimate:
+    """Return an estimate for a group to weight by its items, however few they are.
+
+    lm-eval pools errors by n − 1, which must not be 0 for all; what counts is how many times as
+    many items one task has as another.
+    """
+    return Estimate(value, 0.0, 2 * items)
 
 
 def _narrowest(items: int) -> float:
