@@ -111,7 +111,11 @@ def _explain_study(path: Path, model: str | None, limit: int | None, memory: int
 def _study_costs(name: str, found: "StudyCost") -> "Iterator[str]":
     """Yield what a study costs with one model, line by line."""
     cost, gib = found.cost, 2**30
-    yield f"study    {name}: {found.plans} plans, {found.items} items"
+    from impasto.plan import count_of_plans
+
+    most = "at most " if found.is_most else ""
+    plans = count_of_plans(found.entries, found.plans)
+    yield f"study    {name}: {plans}, {most}{found.items} items"
     yield "work     in layer-rows (one token's state through one layer), at most"
     work = (
         ("  every plan and request alone", cost.alone),

@@ -64,7 +64,7 @@ def results(
     from impasto.study.folder.files import write_files
     from impasto.study.following.status import status as status_of
     from impasto.study.results.formats import aligned, as_bytes, shown, written
-    from impasto.study.results.notices import about_items
+    from impasto.study.results.notices import about_items, about_precisions
 
     read = Results.read_all(out, study=study)
     tell_study(out, study)
@@ -92,7 +92,7 @@ def results(
             typer.echo(aligned(_quality_and_cost(of_model, for_screen=True)))
             continue
         typer.echo(shown(of_model))
-        for notice in about_items(of_model.table):
+        for notice in (*about_precisions(of_model), *about_items(of_model.table)):
             typer.echo(notice, err=True)
 
 

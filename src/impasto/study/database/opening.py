@@ -45,11 +45,12 @@ def open_to_write(path: Path | None) -> sqlite3.Connection:
         try:
             if _check(connection, path):
                 _check_engines(connection, path)
-            connection.execute("PRAGMA foreign_keys = ON")
             if path is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
             _migrate(connection)
+            # only now: a migration may put a table in another's place, whose rows must not go
+            connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             connection.close()
             raise

@@ -174,6 +174,7 @@ def joined(suites: Sequence[Suite]) -> Suite:
     return Suite(
         tuple(task for suite in suites for task in suite.tasks),
         tuple(group for suite in suites for group in suite.groups),
+        {name: wanted for suite in suites for name, wanted in suite.precisions.items()},
     )
 
 

@@ -40,12 +40,12 @@ def show_progress(quiet: bool = False) -> Iterator[Progress]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("{task.fields[left]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[counts]}"),
     )
     with RichProgress(*columns, console=console, transient=True) as bar:
-        yield BarProgress(bar, bar.add_task("starting", total=None, counts=""))
+        yield BarProgress(bar, bar.add_task("starting", total=None, counts="", left="left"))
 
 
 class BarProgress:
@@ -67,6 +67,7 @@ class BarProgress:
             completed=standing.share,
             description=f"{_doing(standing)} {standing.detail}",
             counts=_counts(standing),
+            left="left at most" if standing.is_most else "left",
         )
 
 
@@ -101,15 +102,17 @@ class PlainProgress:
         self._seen.add(what)
         counts = _counts(standing)
         line = f"{100 * share:3.0f} %  {what}{f', {counts}' if counts else ''}"
-        line += self._left(share, now)
+        line += self._left(standing, now)
         print(line, file=self._stream, flush=True)
 
-    def _left(self, share: float, now: float) -> str:
+    def _left(self, standing: Standing, now: float) -> str:
+        share = standing.share
         if self._began is None or not self._began[1] < share < 1:
             return ""
         began, first = self._began
         minutes, seconds = divmod(round((now - began) / (share - first) * (1 - share)), 60)
-        return f", about {minutes}:{seconds:02d} left"
+        about = "at most" if standing.is_most else "about"
+        return f", {about} {minutes}:{seconds:02d} left"
 
 
 def _doing(standing: Standing) -> str:
@@ -123,4 +126,5 @@ def _counts(standing: Standing) -> str:
         return ""
     pace = "" if standing.pace is None else f", {standing.pace:,.0f} items/s"
     workers = f", {standing.running} workers" if standing.running > 1 else ""
-    return f"{standing.cells} of {standing.of} cells{pace}{workers}"
+    so_far = " so far" if standing.is_most else ""
+    return f"{standing.cells} of {standing.of} cells{so_far}{pace}{workers}"

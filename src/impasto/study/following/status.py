@@ -12,8 +12,10 @@ import psutil
 
 from impasto.error import UserError
 from impasto.paths import path_of
+from impasto.plan import count_of_plans
 from impasto.study.database.asked import AskedFile, AskedModel, asked_file, study_names
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
+from impasto.study.database.precisions import precisions
 from impasto.study.database.reading import (
     StudyRow,
     counts,
@@ -22,6 +24,8 @@ from impasto.study.database.reading import (
     task_counts,
     unit_times,
 )
+from impasto.study.file.study import WrittenStudy
+from impasto.study.work.precision import Reached
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,12 @@ class ModelStatus:
         of: How many there are; None before the model's first run, when nobody knows.
         tasks: By task, in the study's order: finished cells and all cells.
         saved: When something was last saved, in seconds since 1970.
-        left: How many seconds the rest will take by what was measured so far; None where nobody
-            knows.
+        left: How many seconds the rest will take by what was measured so far, at the most where
+            questions are asked to a precision; None where nobody knows.
         pace: Items answered per second in the units of this study, each plan's counted.
+        entries: How many plans the study lists for it, each label once.
+        plans: How many different ones that is.
+        precisions: How precisely plans' changes are known, where a limit is about that.
     """
 
     model: str
@@ -46,11 +53,31 @@ class ModelStatus:
     saved: float | None = None
     left: float | None = None
     pace: float | None = None
+    entries: int = 0
+    plans: int = 0
+    precisions: Sequence[Reached] = ()
+
+    @property
+    def title(self) -> str:
+        """The model and how many plans run on it, as far as that is known."""
+        plans = f", {count_of_plans(self.entries, self.plans)}" if self.entries else ""
+        return f"{self.model}{plans}"
+
+    @property
+    def is_most(self) -> bool:
+        """Whether what is left is the most that may be asked."""
+        return any(reached.later for reached in self.precisions)
 
     def lines(self) -> Iterator[str]:
         """Yield how far each task is, and how fast."""
+        so_far = "so far, " if self.is_most else ""
+        yield "cells    " + (
+            "not begun" if self.of is None else _share(self.cells, self.of, so_far)
+        )
         for task, (done, of) in self.tasks.items():
             yield f"  {task:30} {done:7} of {of}"
+        for reached in self.precisions:
+            yield f"known    {reached}"
         if self.pace is not None:
             yield f"pace     {self.pace:,.1f} items/s"
 
@@ -96,13 +123,12 @@ class Status:
         """Yield the status as people read it."""
         where = f"process {self.run['pid']} on {self.run['host']}"
         several = len(self.models) > 1
-        title = f"{len(self.models)} models" if several else f"model {self.models[0].model}"
+        title = f"{len(self.models)} models" if several else f"model {self.models[0].title}"
         yield f"study    {self.study}, {title}"
         yield f"state    {self.state}" + (f" ({where})" if self.state == "running" else "")
         for model in self.models:
             if several:
-                yield f"model    {model.model}"
-            yield "cells    " + ("not begun" if model.of is None else _share(model.cells, model.of))
+                yield f"model    {model.title}"
             yield from model.lines()
         saved = max((model.saved for model in self.models if model.saved is not None), default=None)
         if saved is not None:
@@ -111,7 +137,8 @@ class Status:
             left = [model.left for model in self.models if model.left is not None]
             if left:
                 begun = "" if len(left) == len(self.models) else ", of the models that were begun"
-                yield f"left     about {_span(sum(left))}{begun}"
+                about = "at most" if any(model.is_most for model in self.models) else "about"
+                yield f"left     {about} {_span(sum(left))}{begun}"
             if self.state != "running":
                 yield f"to go on {self.run['command']}"
 
@@ -150,11 +177,25 @@ def _of_model(connection: sqlite3.Connection, asked: AskedModel) -> ModelStatus:
     cells, of = counts(connection, asked.study)
     times = unit_times(connection, asked.study)
     pace = times.answers / times.seconds if times.seconds else None
-    left = times.answers_left / pace if pace else None
+    reached = precisions(connection, asked.study)
+    later = sum(each.later for each in reached)
+    left = (times.answers_left + later) / pace if pace else None
     if pace and times.expected and times.expected_left is not None:
-        left = times.expected_left * times.seconds / times.expected
+        left = times.expected_left * times.seconds / times.expected + later / pace
     tasks = task_counts(connection, asked.study)
-    return ModelStatus(asked.name, cells, of, tasks, times.saved, left, pace)
+    listed = _listed(study_row(connection, asked.study))
+    return ModelStatus(
+        asked.name, cells, of, tasks, times.saved, left, pace, len(listed), len(set(listed)),
+        reached,
+    )  # fmt: skip
+
+
+def _listed(row: StudyRow | None) -> list[str]:
+    """Return the digests of all plans that a study lists."""
+    if row is None:
+        return []
+    written = WrittenStudy.from_text(row.file, name=row.name, source=DATABASE, checked=True)
+    return [labelled.plan.digest for labelled in written.labelled_plans(row.layers)]
 
 
 def held(out: Path) -> str | None:
@@ -193,8 +234,8 @@ def _state(run: Mapping[str, Any], is_finished: bool, has_ended: bool) -> str:
     return "running"
 
 
-def _share(cells: int, of: int) -> str:
-    return f"{cells} of {of} ({100 * cells / of if of else 100:.0f} %)"
+def _share(cells: int, of: int, so_far: str) -> str:
+    return f"{cells} of {of} ({so_far}{100 * cells / of if of else 100:.0f} %)"
 
 
 def _lives(pid: int, began: float) -> bool:

@@ -89,6 +89,11 @@ def still_missing(results: Results) -> Iterator[str]:
         yield f"to go on:  {results.run['command']}"
 
 
+def about_precisions(results: Results) -> Iterator[str]:
+    """Yield how precisely changes are known, of each task and group whose limit is about that."""
+    yield from map(str, results.precisions)
+
+
 def about_items(frame: pd.DataFrame) -> Iterator[str]:
     """Yield what a reader of the table must know about its items: `without_scores`, `cut_short`."""
     yield from without_scores(frame)

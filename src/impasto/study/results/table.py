@@ -20,6 +20,7 @@ from impasto.paths import path_of
 from impasto.study.database.asked import AskedFile, asked_file
 from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
+from impasto.study.database.precisions import precisions
 from impasto.study.database.reading import (
     Cells,
     RecordedAnswers,
@@ -33,6 +34,7 @@ from impasto.study.database.reading import (
 from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import RESULTS, STUDY, write_files
 from impasto.study.results.unfinished import Gap, gaps, rows_so_far
+from impasto.study.work.precision import Reached
 from impasto.table import Table
 
 COLUMNS: dict[Any, Any] = {
@@ -97,6 +99,9 @@ class Results:
     command, versions, host and times. `gaps` says what is missing, where the study is not finished:
     then a row is over the items that its plan was asked.
 
+    `precisions` says how precisely plans' changes are known, of each task, or group as a whole,
+    whose limit is about that.
+
     `costs` has one row per plan and length that was timed (`impasto run --bench`); none where
     nothing was. Times are seconds, improvements shares of the baseline's time, errors halves of
     95 % intervals.
@@ -113,6 +118,7 @@ class Results:
     gaps: Sequence[Gap] = ()
     costs: pd.DataFrame = field(default_factory=lambda: _frame([], COSTS), compare=False)
     parts: "Sequence[Results]" = ()
+    precisions: Sequence[Reached] = ()
 
     def frame(self) -> pd.DataFrame:
         """Return the table: one row per plan, task and metric; shares are from 0 to 1."""
@@ -213,6 +219,7 @@ def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Conne
         run,
         gaps=missing,
         costs=_frame(cost_rows(connection, found.id), COSTS),
+        precisions=precisions(connection, found.id),
     )
 
 

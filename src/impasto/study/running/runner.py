@@ -9,7 +9,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -17,9 +17,10 @@ from pathlib import Path
 from time import perf_counter
 
 from impasto.error import UserError, shown
-from impasto.plan import Plan
+from impasto.plan import Plan, count_of_plans
 from impasto.study.database.asked import begin_file, end_file
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
+from impasto.study.database.precisions import save_precisions
 from impasto.study.database.reading import Cells, study_row
 from impasto.study.database.register import Need, NeededTask, Registered, register
 from impasto.study.database.saving import begin_run, end_run, save_table
@@ -30,7 +31,13 @@ from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
 from impasto.study.results.collecting import Collection
-from impasto.study.results.notices import about_items, about_others, about_texts, why_new
+from impasto.study.results.notices import (
+    about_items,
+    about_others,
+    about_precisions,
+    about_texts,
+    why_new,
+)
 from impasto.study.results.several import of_all
 from impasto.study.results.table import Results, Seconds, read_results
 from impasto.study.running.answering import Answering, InProcess
@@ -48,9 +55,11 @@ from impasto.study.running.models import (
 from impasto.study.running.options import Running
 from impasto.study.running.place import Place, opened
 from impasto.study.running.recognising import recognised
+from impasto.study.running.rounds import Rounds
 from impasto.study.running.stopping import Stopped, stoppable
 from impasto.study.work.asking import Asking, StudiedModel
 from impasto.study.work.identity import engine_identity, task_identity, versions
+from impasto.study.work.precision import measured
 from impasto.study.work.scoring import takes
 from impasto.tasks import Task
 
@@ -170,6 +179,9 @@ class _Run:
         self._asked = {
             task.name: Asking.of(task, model.tokenizer, taken[task.name]) for task in suite.tasks
         }
+        in_rounds = {task.name for one in measured(suite) for task in one.tasks}
+        tasks = [self._needed(t, taken[t.name], t.name in in_rounds) for t in suite.tasks]
+        self._rounds = Rounds(suite, unique, tasks)
         self._need = Need(
             name=study.name,
             file=study.to_yaml(),
@@ -177,10 +189,10 @@ class _Run:
             layers=model.num_layers,
             model=recognised(model, place.connection, study.load if loaded_here else None),
             engine=engine_identity(),
-            tasks=[self._needed(task, taken[task.name]) for task in suite.tasks],
+            tasks=self._rounds.needed,
             seconds=running.save_every,
             workers=answering.workers,
-            expected=lambda: answering.expected(self._need.tasks, self._asked),
+            expected=cache(lambda: answering.expected(self._need.tasks, self._asked)),
             memory=None,
         )
         if place.out is not None:
@@ -188,8 +200,9 @@ class _Run:
             keep = heads_folder(place.out, need.model.digest, need.engine.digest)
             self._asked = {name: replace(one, keep=keep) for name, one in self._asked.items()}
 
-    def _needed(self, task: Task, plans: Sequence[Plan]) -> NeededTask:
-        return NeededTask(task, task_identity(task, self._asked[task.name].requests), plans)
+    def _needed(self, task: Task, plans: Sequence[Plan], in_rounds: bool) -> NeededTask:
+        identity = task_identity(task, self._asked[task.name].requests, in_rounds)
+        return NeededTask(task, identity, plans, len(task.items), len(task.items))
 
     def results(self) -> Results:
         """Run what is not there yet, and return what the study comes to."""
@@ -202,8 +215,9 @@ class _Run:
         )
         if notice:
             self._say(notice)
+        self._need = replace(self._need, memory=memory)
         with self._answering.allowed(memory):
-            registered = self._registered(memory)
+            registered = self._registered()
             turn, connection = self._turn, self._place.connection
             begin_file(connection, turn.study, turn.began, self._study.model, registered.study)
             run = begin_run(
@@ -239,27 +253,44 @@ class _Run:
         part = self._turn.slug
         return tracked(self._running.track, self._study.name, about, folder, self._say, part)
 
-    def _registered(self, memory: int | None) -> Registered:
-        connection, need = self._place.connection, replace(self._need, memory=memory)
-        with transaction(connection):
-            registered = register(connection, need)
+    def _registered(self) -> Registered:
+        """Write down what the study needs, as far as that is known before it runs, and say so."""
+        registered, fresh = self._next_round()
         left = sum(len(unit.plans) for unit in registered.units)
+        plans = count_of_plans(len(self._plans), len({p.plan.digest for p in self._plans}))
         self._log.info(
-            "%s: %d cells, %d of them to run, in %d units; model %s; %s",
-            need.name, registered.cells, left, len(registered.units), need.model.digest[:12],
-            self._running.command,
+            "%s: %s, %d cells, %d of them to run, in %d units; model %s; %s",
+            self._need.name, plans, registered.cells, left, len(registered.units),
+            self._need.model.digest[:12], self._running.command,
         )  # fmt: skip
-        for notice in why_new(connection, need, registered.fresh):
+        for notice in why_new(self._place.connection, self._need, fresh):
             self._say(notice)
         if registered.cells - left > 0:
             self._say(f"{registered.cells - left} of {registered.cells} cells are there already")
         return registered
 
+    def _next_round(self) -> tuple[Registered, Mapping[str, int]]:
+        """Write down what is asked now: what is not answered yet, else the next round.
+
+        It has no units where nothing more is to be asked. Also returns how many cells of each task
+        were new in what was written down first.
+        """
+        connection = self._place.connection
+        fresh: Mapping[str, int] | None = None
+        with transaction(connection):
+            while True:
+                registered = register(connection, replace(self._need, tasks=self._rounds.needed))
+                fresh = registered.fresh if fresh is None else fresh
+                cells = Cells(connection, registered.study)
+                if registered.units or not self._rounds.grow(cells):
+                    save_precisions(connection, registered.study, self._rounds.reached)
+                    return registered, fresh
+
     def _driven(self, registered: Registered, telling: Telling) -> Seconds:
         """Have all units answered; return how long that was to take, and took."""
-        units, begin = registered.units, perf_counter()
+        begin, expected = perf_counter(), []
         titles = {task.name: task.title for task in self._suite.tasks}
-        standings = Standings(units, titles, registered.cells, self._running.progress)
+        standings = Standings(titles, self._running.progress)
         told = "stopping after what is running, which is saved; again: at once"
         with ExitStack() as stack:
             stop: Callable[[], bool] = lambda: False  # noqa: E731
@@ -267,10 +298,14 @@ class _Run:
                 stop = stack.enter_context(stoppable(partial(self._say, told)))
             watch = Watch(standings, stop, telling.standing, self._log)
             executor = self._answering.executor(self._asked)
-            drive(self._place.connection, units, executor, self._asked, watch)
+            while registered.units:
+                expected += [unit.expected for unit in registered.units]
+                later = sum(reached.later for reached in self._rounds.reached)
+                standings.begin(registered.units, registered.cells, later)
+                drive(self._place.connection, registered.units, executor, self._asked, watch)
+                registered, _ = self._next_round()
             self._was_stopped = stop()
-        standings.done()
-        expected = [unit.expected for unit in units]
+        standings.done(registered.cells)
         known = None if None in expected else sum(e for e in expected if e is not None)
         return Seconds(known, perf_counter() - begin)
 
@@ -308,7 +343,7 @@ class _Run:
         whole = self._turn.whole(results)
         if out is not None and whole is not None:
             whole.write(out)
-        for notice in about_items(results.table):
+        for notice in (*about_precisions(results), *about_items(results.table)):
             self._say(notice)
         return results
 
