@@ -84,7 +84,7 @@ def test_a_study_is_chosen_by_its_name(out):
     assert done.stdout.splitlines()[0].split()[:3] == ["task", "strategy", "k"]
     assert (len(done.stdout.splitlines()), done.stderr) == (1 + 2, "")
     done = cli("status", out, "--study", "one")
-    assert done.stdout.splitlines()[0] == "study    one, model other"
+    assert done.stdout.splitlines()[0] == "study    one, model other, 2 plans"
     assert done.stderr == ""
     for command in ("results", "status"):
         done = cli(command, out, "--study", "on")
@@ -122,8 +122,8 @@ def test_quality_and_cost_are_told_of_each_model(out):
 def test_status_says_how_far_each_model_is(out):
     lines = cli("status", out).stdout.splitlines()
     assert lines[:2] == ["study    two, 2 models", "state    finished"]
-    assert lines[2:4] == ["model    small", "cells    10 of 10 (100 %)"]
-    assert "model    large" in lines
+    assert lines[2:4] == ["model    small, 6 plans (5 distinct)", "cells    10 of 10 (100 %)"]
+    assert "model    large, 8 plans" in lines
 
 
 def test_of_a_study_that_was_stopped_it_is_said_what_its_models_lack(loads):

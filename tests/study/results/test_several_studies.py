@@ -12,6 +12,7 @@ from impasto.study.following.status import status
 from impasto.study.results import packing
 from impasto.study.results.notices import which_study
 from named_models import TEXT, Loads
+from older_form import FORM, form_of, made_older
 
 ONE = "model: m\ntasks: [{name: capitals, limit: 5}]\nplans: [freeze: {k: 1}]\n"
 
@@ -121,23 +122,6 @@ def test_a_folder_of_several_models_and_studies_travels_as_one_file(loads, tmp_p
 # ------------------------------------------------------------------ older forms
 
 
-def made_older(out):
-    """Put a folder's database back into the form that knew no study files."""
-    database = sqlite3.connect(out / "results.sqlite")
-    database.executescript(
-        "DROP TABLE study_models; DROP TABLE study_files; PRAGMA user_version = 2;"
-    )
-    database.close()
-
-
-def form_of(out):
-    database = sqlite3.connect(out / "results.sqlite")
-    try:
-        return database.execute("PRAGMA user_version").fetchone()
-    finally:
-        database.close()
-
-
 @pytest.fixture
 def older(model, tmp_path):
     """A folder of before with the studies first and, last run, second, which was edited."""
@@ -157,14 +141,14 @@ def test_an_older_folder_is_read_as_it_is(older, tmp_path):
     packing.pack(older, tmp_path / "packed")
     packing.unpack(tmp_path / "packed", tmp_path / "new")
     assert plans(Results.read(tmp_path / "new")) == plans(Results.read(older))
-    assert form_of(older) == (2,)
+    assert form_of(older) == FORM
 
 
 def test_an_older_folder_goes_on_and_asks_nothing_again(older, model):
     before = {name: plans(Results.read(older, study=name)) for name in ("first", "second")}
     study("first").run(older, model=model)
     assert model.calls == []
-    assert form_of(older) > (2,)
+    assert form_of(older) > FORM
     for name, told in before.items():
         assert plans(Results.read(older, study=name)) == told
     assert plans(Results.read(older)) == before["first"]  # it ran last now

@@ -9,8 +9,8 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from impasto.study.results.notices import (
 )
 from impasto.study.results.several import of_all
 from impasto.study.results.table import Results, Seconds, read_results
-from impasto.study.running.answering import Answering, InProcess
+from impasto.study.running.answering import Answering, answering_for
 from impasto.study.running.budget import budget
 from impasto.study.running.costing import check_model, measure
 from impasto.study.running.driving import Watch, drive
@@ -48,7 +48,6 @@ from impasto.study.running.models import (
     Turn,
     check_donors,
     check_kinds,
-    load_model,
     parts_of,
     release,
 )
@@ -119,35 +118,12 @@ def _run_model(
 ) -> Results:
     """Run what one model of a study takes of it; nothing keeps the model afterwards."""
     study, suite = turn.part.study, turn.part.suite
-    with _answering(study, loaded, running, log) as answering:
+    with answering_for(study, loaded, running, log, partial(_say, log, running)) as answering:
         plans = study.labelled_plans(answering.model.num_layers)
         check_donors(suite, plans)
         if running.bench is not None:
             check_model(answering.model)
         return _Run(turn, plans, answering, place(), log, running, loaded is None).results()
-
-
-@contextmanager
-def _answering(
-    study: WrittenStudy, loaded: StudiedModel | None, running: Running, log: logging.Logger
-) -> Iterator[Answering]:
-    """Give who answers a study: a model in this process, or workers that have one each."""
-    if loaded is not None:
-        if running.cluster is not None:
-            raise UserError("a cluster's workers load the model themselves: give its name")
-        yield InProcess(loaded)
-    elif running.cluster is None:
-        running.progress(Standing(0.0, f"loading {study.model}"))
-        yield InProcess(load_model(study.model, study.load, running.memory))
-    else:
-        from impasto.study.cluster.hiring import hired
-
-        def doing(what: str) -> None:
-            running.progress(Standing(0.0, what))
-
-        say = partial(_say, log, running)
-        with hired(running.cluster, study.model, study.load, log, say, doing) as crew:
-            yield crew
 
 
 def _say(log: logging.Logger, running: Running, notice: str) -> None:
