@@ -10,6 +10,7 @@ from impasto.study.database.reading import last_basis
 from impasto.study.database.register import Need
 from impasto.study.results.table import Results
 from impasto.study.work.asking import Asking
+from impasto.study.work.identity import WAY
 from impasto.tasks import Generation, LogLikelihood, RollingLogLikelihood
 
 
@@ -33,7 +34,8 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
             f"{part} changed from {before.get(part, 'none')} to {now.get(part, 'none')}"
             for part in need.engine.changes(before)
         ]
-        why = ", ".join(reasons) or "its plans were not run here before"
+        known = "asked these questions" if WAY in needed.identity.parts else "run"
+        why = ", ".join(reasons) or f"its plans were not {known} here before"
         yield f"{name}: {fresh[name]} new cells: {why}"
 
 
