@@ -63,10 +63,12 @@ def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
 
 def still_missing(results: Results) -> Iterator[str]:
     """Yield, for a study that is not finished, that it is not, and what its table lacks."""
-    if not results.gaps:
+    undone = [reached for reached in results.precisions if not reached.is_done]
+    if not results.gaps and not undone:
         return
     yield "not finished: each row is over the n items that its plan was asked so far. Missing:"
     yield from (f"  {gap}" for gap in results.gaps)
+    yield from (f"  {reached.name}: as many more as its precision takes" for reached in undone)
     if results.run.get("command"):
         yield f"to go on:  {results.run['command']}"
 
