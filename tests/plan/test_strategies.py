@@ -78,7 +78,7 @@ def test_random_orders_never_change() -> None:
 
 def test_a_random_order_is_never_the_models_own_but_for_a_single_layer() -> None:
     for layers in range(4, 25):
-        for n in strategies.STRATEGIES["random_order"].domain(layers)["n"]:
+        for n in range(1, layers // 2):
             own = strategies.baseline(layers)
             drawn = [strategies.random_order(layers, n, seed) for seed in range(10)]
             single = layers - 2 * n - 1 == 1
@@ -90,8 +90,8 @@ def test_an_order_that_was_the_models_own_is_drawn_anew_and_the_others_stay() ->
     for seed in range(40):
         words = "random_order {} 8 2 {}"
         drawn = sorted(range(3, 6), key=lambda i: sha256(words.format(seed, i).encode()).digest())
-        found = [step.index for step in strategies.random_order(8, 2, seed).steps[3:6]]
-        assert found == drawn or drawn == [3, 4, 5]
+        found = strategies.random_order(8, 2, seed).steps[3:6]
+        assert list(found) == [Layer(i) for i in drawn] or drawn == [3, 4, 5]
     redrawn = {str(strategies.random_order(8, 2, seed)) for seed in range(40)}
     assert len(redrawn) == 5  # every order of three but the model's own
 

@@ -1,6 +1,7 @@
 """How wide the interval of a change is, and that stopping at a width leaves intervals honest."""
 
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ class Summed:
 
 
 def alone(items=1000, within=0.02, at_most=None):
-    return Measured("t", Precision(within, at_most), [Asked("t", items)], None)
+    tasks: Any = [Asked("t", items)]
+    return Measured("t", Precision(within, at_most), tasks, None)
 
 
 def test_the_interval_is_bonett_and_prices_for_shares():
@@ -131,9 +133,9 @@ def test_the_jackknife_of_a_mean_is_the_means_interval():
 
 @pytest.mark.parametrize("by_size", [True, False])
 def test_a_groups_interval_is_of_its_own_score(by_size):
-    group = Summed(by_size=by_size)
-    tasks = [Asked("a", 300, "both"), Asked("b", 100, "both")]
-    suite = Suite(tuple(tasks), (group,), {"both": Precision(0.02)})  # type: ignore[arg-type]
+    group: Any = Summed(by_size=by_size)
+    tasks: Any = [Asked("a", 300, "both"), Asked("b", 100, "both")]
+    suite = Suite(tuple(tasks), (group,), {"both": Precision(0.02)})
     [measure] = measured(suite)
     assert measure.shared_out(200) == {"a": 150, "b": 50}
     rng = np.random.default_rng(2)
@@ -147,8 +149,9 @@ def test_a_groups_interval_is_of_its_own_score(by_size):
 
 
 def test_what_may_be_asked_is_bounded_task_by_task():
-    tasks = (Asked("a", 300, "both"), Asked("b", 100, "both"), Asked("c", 50))
-    suite = Suite(tasks, (Summed(),), {"both": Precision(0.02, 120)})  # type: ignore[arg-type]
+    group: Any = Summed()
+    tasks: Any = (Asked("a", 300, "both"), Asked("b", 100, "both"), Asked("c", 50))
+    suite = Suite(tasks, (group,), {"both": Precision(0.02, 120)})
     assert most_asked(suite) == {"a": 120, "b": 100, "c": 50}
     [measure] = measured(suite)
     assert measure.most == 220

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from itertools import pairwise
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -55,7 +56,7 @@ def test_plans_that_change_nothing_are_known_soon(model, tmp_path):
     [reached] = results.precisions
     assert reached.asked == 100
     assert reached.is_enough
-    assert 0.02 < reached.widest <= 0.04
+    assert 0.02 < (reached.widest or 0.0) <= 0.04
     assert set(results.frame()["n"]) == {100}
     assert set(asked(results)) == {item.id for item in capitals(limit=100).items}
     assert said == [
@@ -201,6 +202,64 @@ def test_an_unfinished_study_says_that_it_may_ask_more(wavering, tmp_path):
     read = Results.read(tmp_path)
     assert read.gaps
     assert str(read.precisions[0]) == known
+
+
+def test_a_study_that_ends_between_two_rounds_is_not_finished(wavering, tmp_path, monkeypatch):
+    from impasto.study.results.notices import still_missing
+
+    wanted = study("{within: 7%}", plans=BOTH)
+    whole = wanted.run(tmp_path / "whole", model=wavering(), save_every=25.0)
+    register, calls = runner.register, []
+
+    def dies(*given):
+        calls.append(given)
+        return register(*given) if len(calls) == 1 else crash()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "register", dies)
+        with pytest.raises(RuntimeError):
+            wanted.run(tmp_path / "out", model=wavering(), save_every=25.0)
+    read = Results.read(tmp_path / "out")
+    assert not read.gaps
+    notices = list(still_missing(read))
+    assert notices[0].startswith("not finished")
+    assert "  capitals: as many more as its precision takes" in notices
+    assert same(wanted.run(tmp_path / "out", model=wavering(), save_every=25.0), whole)
+    assert list(still_missing(whole)) == []
+
+
+class Broken:
+    """A model whose scores break down under one plan."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def loglikelihood(self, plans, requests, donors=None, progress=None):
+        broken = [str(plan) == "0-1 freeze 2-3" for plan in plans]
+        return [[(float("nan") if none else -1.0, True)] * len(requests) for none in broken]
+
+
+def test_plans_whose_scores_are_no_numbers_have_no_interval(model, tmp_path):
+    (tmp_path / "own").mkdir()
+    rows = [{"text": "a", "answer": " b"} for _ in range(300)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "own" / "said.yaml").write_text(
+        "task: said\ndataset_path: json\noutput_type: loglikelihood\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'rows.jsonl'}}}}}\n"
+        "doc_to_text: '{{text}}'\ndoc_to_target: '{{answer}}'\n"
+        "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    entry = f"{{name: said, include_path: {tmp_path / 'own'}, limit: {{within: 4%}}}}"
+    for plans, told in (
+        ('["0-1 freeze 2-3"]', "asked 100 of 300 questions; no interval is known, wanted ± 4"),
+        ('["0-1 freeze 2-3", "0-2 freeze 3"]', "± 2.72 points (plan 0-2 freeze 3), wanted ± 4"),
+    ):
+        text = f"model: m\ntasks: [{entry}]\nplans: {plans}\n"
+        results = Study.from_text(text).run(model=cast(Any, Broken(model)))
+        assert str(results.precisions[0]).endswith(told)
 
 
 def test_progress_is_of_all_that_may_be_asked(wavering):

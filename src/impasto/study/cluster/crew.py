@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impasto.error import ImpastoError, UserError
+from impasto.plan import count_of_plans
 from impasto.study.cluster.joining import Order, Pool, RemoteModel, other_model, other_version
 from impasto.study.cluster.pool import Event
 from impasto.study.cluster.schedule import Patience, Schedule, TooManyTriesError
@@ -300,10 +301,10 @@ class Crew:
         try:
             unit = self._schedule.gone(number)
         except TooManyTriesError as error:
-            unit = error.unit
+            unit, plans = error.unit, count_of_plans(len(error.unit.plans))
             raise UserError(
                 f"{error.tries} workers in a row ended at {unit.task} {unit.start + 1} to "
-                f"{unit.stop} under {len(unit.plans)} plans ({reason}); all that was saved is "
+                f"{unit.stop} under {plans} ({reason}); all that was saved is "
                 "there. Let a batch take less (--memory), or give a worker more"
             ) from None
         again = "" if unit is None else f"; {unit.task} {unit.start + 1} to {unit.stop} runs again"

@@ -12,6 +12,7 @@ from impasto.study.database.reading import last_basis
 from impasto.study.database.register import Need
 from impasto.study.results.table import Results
 from impasto.study.work.asking import Asking
+from impasto.study.work.identity import WAY
 from impasto.tasks import Generation, LogLikelihood, RollingLogLikelihood
 
 
@@ -36,7 +37,8 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
             f"{part} changed from {before.get(part, 'none')} to {now.get(part, 'none')}"
             for part in need.engine.changes(before)
         ]
-        why = ", ".join(reasons) or "its plans were not run here before"
+        known = "asked these questions" if WAY in needed.identity.parts else "run"
+        why = ", ".join(reasons) or f"its plans were not {known} here before"
         yield f"{name}: {fresh[name]} new cells: {why}"
 
 
@@ -81,10 +83,12 @@ def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
 
 def still_missing(results: Results) -> Iterator[str]:
     """Yield, for a study that is not finished, that it is not, and what its table lacks."""
-    if not results.gaps:
+    undone = [reached for reached in results.precisions if not reached.is_done]
+    if not results.gaps and not undone:
         return
     yield "not finished: each row is over the n items that its plan was asked so far. Missing:"
     yield from (f"  {gap}" for gap in results.gaps)
+    yield from (f"  {reached.name}: as many more as its precision takes" for reached in undone)
     if results.run.get("command"):
         yield f"to go on:  {results.run['command']}"
 

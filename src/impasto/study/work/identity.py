@@ -20,6 +20,7 @@ from impasto import engine_version
 from impasto.engine_version import ENGINE
 from impasto.tasks import Request, Task
 
+WAY = "way of asking"  # a part of a task that is asked to a precision
 CODE_DIGITS = 16  # of the digest of impasto's code, where people read it
 LIBRARIES = ("torch", "transformers", "tokenizers")
 UNTOLD = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")  # no content
@@ -64,7 +65,7 @@ def task_identity(
     for item, some in zip(task.items, requests, strict=True):
         asked.update(repr((item.id, some)).encode())
     parts = {"questions": asked.hexdigest(), "definition": task.digest}
-    return Identity(parts | ({"asked": "in rounds"} if in_rounds else {}))
+    return Identity(parts | ({WAY: "in rounds"} if in_rounds else {}))
 
 
 def model_identity(model: Any, weights: str | None = None) -> Identity:
