@@ -419,6 +419,15 @@ def studies(folder: Path) -> dict[str, tuple[Call, str]]:
     write: Any = lambda name, content: _file(folder / name, content)  # noqa: E731
     study: Any = Study.from_text(STUDY)
     results = _file(folder / "here.yaml", STUDY.encode())
+    listed = _folder(folder / "listed", {"config.json": b"[1, 2]"})
+    config = {"model_type": "llama", "num_hidden_layers": 2}
+    shallow = _folder(folder / "shallow", {"config.json": json.dumps(config).encode()})
+    made: Any = Study
+
+    def several(other: str, plan: str = "baseline") -> Study:
+        models = f"models: [demo, {json.dumps(other)}]"
+        written = STUDY.replace("model: demo", models).replace("baseline", plan)
+        return Study.from_text(written)
 
     def text(changed: str) -> Call:
         made: Any = Study.from_text
@@ -456,6 +465,26 @@ def studies(folder: Path) -> dict[str, tuple[Call, str]]:
         "study with a wrong choice": (text(STUDY.replace("baseline", "{freeze: {k: 2.5}}")), "2.5"),
         "study with a wrong date": (text(STUDY.replace("demo", "2020-99-99")), "line 1"),
         "study with a mapping as a name": (text(STUDY + "name: {a: b}\n"), "name"),
+        "study of no models": (text(STUDY.replace("model: demo", "models: []")), "models"),
+        "study of a model twice": (
+            text(STUDY.replace("model: demo", "models: [demo, demo]")),
+            "twice",
+        ),
+        "study of a model and models": (text(STUDY + "models: [demo]\n"), "not both"),
+        "study of a list as its model": (text(STUDY.replace("demo", "[demo]")), "models"),
+        "study made of a model's name": (lambda: made("mine", "demo", (), ()), "'demo'"),
+        "run by models of which one is not there": (lambda: several("./nowhere").run(), "nowhere"),
+        "run by models of which one is junk": (lambda: several(listed).run(), "listed"),
+        "run by models of which one lacks a layer": (
+            lambda: several(shallow, '"0-9"').run(),
+            "2 layers",
+        ),
+        "run by models of which one takes no task": (
+            lambda: several(tiny.bert(folder / "encoder")).run(),
+            "encoder",
+        ),
+        "the one model of several": (lambda: several("b").model, "b"),
+        "the cost of several": (lambda: several("b").estimate(), "b"),
         "run by an unknown model": (lambda: study.run(model="./nowhere"), "nowhere"),
         "run by a number": (lambda: study.run(model=3), "3"),
         "run with a limit of text": (lambda: study.run(limit="3"), "'3'"),
@@ -498,9 +527,14 @@ def files(folder: Path) -> dict[str, tuple[Call, str]]:
         return lambda: read_rows(_file(folder / name, content), {"text": anything})
 
     odd: Any = Results.read
+    two = str(folder / "two studies")
+    for name in ("one", "other"):
+        Study.from_text(f"name: {name}\n{STUDY}").run(two, limit=1)
     found: dict[str, tuple[Call, str]] = {}
     readers: dict[str, Any] = {
         "results": Results.read,
+        "results of all models": Results.read_all,
+        "figures of all models": Found.read_all,
         "figures": Found.read,
         "status": status,
         "pack": lambda out: packing.pack(Path(out), folder / "packed"),
@@ -518,6 +552,9 @@ def files(folder: Path) -> dict[str, tuple[Call, str]]:
             found[f"{name} of {kind}"] = (call, Path(place).name)
     return found | {
         "results of None": (lambda: odd(None), "None"),
+        "results of a study that is not there": (lambda: odd(two, study="on"), "one, other"),
+        "results of a study of a number": (lambda: odd(two, study=3), "3"),
+        "status of a study that is not there": (lambda: status(two, study="x"), "one, other"),
         "results of a number": (lambda: odd(3), "3"),
         "figures of broken numbers": (lambda: Found.read(inside), "inside"),
         "figures of None": (lambda: draw(None, folder), "None"),  # type: ignore[arg-type]

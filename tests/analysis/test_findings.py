@@ -123,7 +123,7 @@ def test_a_filters_name_is_said():
 def test_perplexity_is_a_number_and_no_share():
     skip = {None: 91.25}
     frame = table(rows("skip", skip, metric="word_perplexity", baseline=8.5, chance=float("nan")))
-    assert findings(frame) == ["Capitals: skip has word perplexity 91.25, the baseline 8.5."]
+    assert findings(frame) == ["Capitals: skip has perplexity per word 91.25, the baseline 8.5."]
 
 
 def test_a_group_speaks_for_its_tasks():

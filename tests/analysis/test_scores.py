@@ -35,11 +35,12 @@ def test_where_the_full_model_is_at_chance_nothing_is_judged(chance, full):
         (["exact_match,strict-match", "exact_match,flexible-extract"], "exact_match,strict-match"),
         (["exact_match", "f1"], "exact_match"),
         (["rouge1", "rougeL"], "rougeL"),
-        (["word_perplexity", "bits_per_byte"], None),
+        (["word_perplexity", "bits_per_byte"], "word_perplexity"),
+        (["rmse"], None),
         ([], None),
     ],
 )
-def test_every_task_has_one_main_metric_and_perplexity_is_none(metrics, main):
+def test_every_task_has_one_main_metric_and_shares_come_first(metrics, main):
     assert main_metric(metrics) == main
 
 

@@ -17,13 +17,8 @@ from impasto.analysis.depth import (
 from impasto.analysis.findings import findings
 from impasto.analysis.items import comparisons, critical_depths, item_scores
 from impasto.analysis.paired import Comparison, compare, mcnemar
-from impasto.analysis.scores import (
-    main_metric,
-    metric_name,
-    normalised_score,
-    over_tasks,
-    task_scores,
-)
+from impasto.analysis.scores import normalised_score, over_tasks, task_scores
+from impasto.tasks.metrics import main_metric, metric_name
 
 __all__ = [
     "TOLERANCE",

@@ -1,7 +1,7 @@
 """How sure a share is: the interval in which it lies."""
 
 from functools import cache
-from math import isnan, nan
+from math import inf, isnan, nan
 
 import numpy as np
 from scipy import stats
@@ -37,13 +37,19 @@ def is_count(value: object) -> bool:
     return bool(value >= 0)
 
 
-def value_interval(value: float, stderr: float, n: int) -> tuple[float, float]:
+def value_interval(
+    value: float, stderr: float, n: int, low: float = -inf, high: float = inf
+) -> tuple[float, float]:
     """Return the 95 % interval of a table's value: over other questions of the kind.
 
-    Where so many of n questions were right it is Wilson's; else value ± z · standard error, which
-    for a share may reach beyond 0 and 1. Not a number where the value or its error is not known.
+    Where so many of n questions were right it is Wilson's; else value ± z · standard error, cut
+    at `low` and `high`, the ends of what the value can be. Not a number where the value or its
+    error is not known.
     """
-    right = round(value * n) if not isnan(value) else -1
+    is_share = low == 0 and high == 1
+    right = round(value * n) if is_share and not isnan(value) else -1
     if 0 <= right <= n and n > 0 and abs(value * n - right) < 1e-6:
         return wilson_interval(right, n)
-    return (value - Z_95 * stderr, value + Z_95 * stderr) if stderr == stderr else (nan, nan)
+    if isnan(value) or isnan(stderr):
+        return nan, nan
+    return max(low, value - Z_95 * stderr), min(high, value + Z_95 * stderr)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from impasto.analysis.confidence import value_interval
 from impasto.analysis.depth import TOLERANCE, critical_depth
+from impasto.tasks.metrics import metric_of
 
 BASELINE = "baseline"  # the strategy's name of the plan that changes nothing
 
@@ -44,7 +45,8 @@ class Row:
     @property
     def interval(self) -> tuple[float, float]:
         """The value's 95 % interval over questions."""
-        return value_interval(self.value, self.stderr, self.n)
+        kind = metric_of(self.metric)
+        return value_interval(self.value, self.stderr, self.n, kind.low, kind.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, table_rows
 from impasto.analysis.depth import TOLERANCE, winning_depth
-from impasto.analysis.scores import main_metric, metric_name
 from impasto.strategies import STRATEGIES
+from impasto.tasks.metrics import main_metric, metric_name, metric_of
 
 POINTS = f"{100 * TOLERANCE:g} points"
 INJECTION = ("answers_injected", "answers_original")
@@ -104,7 +104,7 @@ def _other_findings(rows: Sequence[Row], main: str | None) -> Iterator[str]:
     A task without a main metric, such as one that only measures perplexity, tells its first.
     """
     told = (main or rows[0].metric, *INJECTION)
-    say = percent if main else "{:.4g}".format
+    say = percent if metric_of(told[0]).is_bounded else "{:.4g}".format
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row.k is None and row.strategy != BASELINE and row.metric in told:

@@ -8,29 +8,14 @@ the scores themselves. Both take one metric of each task, its *main metric*.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from math import isnan, nan
-from statistics import fmean, median
+from statistics import fmean, geometric_mean, median
 
 import pandas as pd
 
-from impasto.analysis.curves import Row, frame_of, table_rows
+from impasto.analysis.curves import BASELINE, Row, frame_of, table_rows
 from impasto.error import UserError
 from impasto.table import MINUS
-
-# The first that a task has; the part before a comma counts, so that a filter's name may follow.
-MAIN_METRICS = ("exact_match", "acc_norm", "acc", "f1", "rougeL", "matthews", "pearson", "score")
-
-NAMES = {
-    "exact_match": "accuracy",
-    "acc_norm": "accuracy",
-    "acc": "accuracy",
-    "f1": "F1",
-    "acc_mismatched": "accuracy (mismatched)",
-    "matthews": "Matthews correlation",
-    "pearson": "Pearson correlation",
-    "spearman": "Spearman correlation",
-    "rouge1": "ROUGE-1",
-    "rougeL": "ROUGE-L",
-}
+from impasto.tasks.metrics import main_metric, metric_of
 
 PLAN = ("model", "layers", "strategy", "k", "seed", "parameters", "plan", "digest")
 
@@ -45,29 +30,6 @@ def normalised_score(value: float, chance: float, full: float) -> float:
     if isnan(chance) or not full > chance:
         return nan
     return (value - chance) / (full - chance)
-
-
-def main_metric(metrics: Iterable[str]) -> str | None:
-    """Return the metric that stands for a task when tasks are summed up, if it has one.
-
-    The order is ours: exact match, then length-normalised accuracy (`acc_norm`, which the Open LLM
-    Leaderboard reports for ARC and HellaSwag), then accuracy, F1, ROUGE-L. Of several filters the
-    first in the table counts (for GSM8K lm-eval lists strict-match first). Perplexities are none:
-    they cannot be averaged with shares.
-    """
-    there = list(metrics)
-    for wanted in MAIN_METRICS:
-        for metric in there:
-            if metric.split(",")[0] == wanted:
-                return metric
-    return None
-
-
-def metric_name(metric: str) -> str:
-    """Return what a reader calls a metric; the name of a filter follows it."""
-    plain, _, filtered = metric.partition(",")
-    name = NAMES.get(plain, plain.replace("_", " "))
-    return f"{name} ({filtered})" if filtered not in ("", "none") else name
 
 
 def task_scores(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -89,20 +51,34 @@ def over_tasks(frame: pd.DataFrame, metrics: Mapping[str, str] | None = None) ->
     `average` is the mean of the tasks' main metrics (paper C), `baseline` that of the full model
     and `change` their difference; `median_normalised` is the median of the normalised scores (paper
     B), over the `judged` tasks that have one of `tasks` in all. See `task_scores`.
+
+    Perplexities and the like cannot be averaged with shares: they enter only where a study has
+    nothing else, and then `average` is their geometric mean.
     """
+    rows = main_rows(frame, metrics or {})
+    bounded = [row for row in rows if metric_of(row.metric).is_bounded]
+    above = tasks_above_chance(rows)
     plans: dict[tuple[object, ...], list[Row]] = {}
-    for row in main_rows(frame, metrics or {}):
+    for row in bounded or rows:
         plans.setdefault(tuple(getattr(row, name) for name in PLAN), []).append(row)
-    numbers = [dict(zip(PLAN, plan, strict=True)) | _numbers(rows) for plan, rows in plans.items()]
+    numbers = [
+        dict(zip(PLAN, plan, strict=True)) | _numbers(rows, above) for plan, rows in plans.items()
+    ]
     columns = [*PLAN, "tasks", "average", "baseline", "change", "judged", "median_normalised"]
     return frame_of(numbers, columns)
 
 
-def _numbers(rows: list[Row]) -> dict[str, float]:
+def _numbers(rows: list[Row], above: Mapping[str, bool]) -> dict[str, float]:
     """Return one plan's numbers over the rows of its tasks."""
-    scores = [normalised_score(row.value, row.chance, row.baseline) for row in rows]
-    judged = [score for score in scores if not isnan(score)]
-    average, baseline = fmean(row.value for row in rows), fmean(row.baseline for row in rows)
+    judged = [
+        score
+        for row in rows
+        if above.get(row.task)
+        and not isnan(score := normalised_score(row.value, row.chance, row.baseline))
+    ]
+    average, baseline = (
+        mean_of(rows[0].metric, (getattr(row, of) for row in rows)) for of in ("value", "baseline")
+    )
     return {
         "tasks": len(rows),
         "average": average,
@@ -111,6 +87,35 @@ def _numbers(rows: list[Row]) -> dict[str, float]:
         "judged": len(judged),
         "median_normalised": median(judged) if judged else nan,
     }
+
+
+def mean_of(metric: str, values: Iterable[float]) -> float:
+    """Return what tasks' values come to: their mean, or for a metric without range the geometric.
+
+    Not a number where one of them is none, or, for the geometric mean, is not above 0.
+    """
+    numbers = list(values)
+    if metric_of(metric).is_bounded:
+        return fmean(numbers)
+    return geometric_mean(numbers) if all(number > 0 for number in numbers) else nan
+
+
+def is_above_chance(row: Row) -> bool:
+    """Say whether a baseline's row shows more than chance: its 95 % interval lies above it.
+
+    A plan can only lose what the full model has: where this fails, nothing can be said of any plan
+    by this task. Where a task has no chance level 0 stands for it; a metric without range has none
+    to be above.
+    """
+    if not metric_of(row.metric).is_bounded:
+        return not isnan(row.value)
+    low, _ = row.interval
+    return (row.value if isnan(low) else low) > (0.0 if isnan(row.chance) else row.chance)
+
+
+def tasks_above_chance(rows: Iterable[Row]) -> dict[str, bool]:
+    """Return, by task, whether the baseline is above chance; `rows` are those of main metrics."""
+    return {row.task: is_above_chance(row) for row in rows if row.strategy == BASELINE}
 
 
 def main_rows(frame: pd.DataFrame, metrics: Mapping[str, str]) -> list[Row]:

@@ -1,6 +1,7 @@
 """Options that several commands take, and reading them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,10 @@ MemoryOption = Annotated[
     str | None,
     typer.Option("--memory", help="What a batch may take: 8GiB.  [default: half of what is free]"),
 ]
+StudyOption = Annotated[
+    str | None,
+    typer.Option("--study", help="Which of the folder's studies.  [default: the one last run]"),
+]
 PlanOption = Annotated[str, typer.Option("--plan", help='How to run it: "0-7 freeze 8-11".')]
 
 
@@ -27,6 +32,14 @@ def bytes_of(text: str | None) -> int | None:
     from impasto.run.batching.memory import parse_bytes
 
     return parse_bytes(text)
+
+
+def tell_study(out: Path, study: str | None) -> None:
+    """Say on stderr which study of a folder is meant, where that is not plain."""
+    from impasto.study.results.notices import which_study
+
+    for notice in which_study(out, study):
+        typer.echo(notice, err=True)
 
 
 def load_model(name: str) -> "Model | Encoder":

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.options import StudyOption, tell_study
 from impasto.error import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import pandas as pd
 
     from impasto.study import Results
+    from impasto.study.following.status import Status
 
 SHOWN_COSTS = (
     "family", "plan", "average", "change", "cost", "front", "improvement", "expected",
@@ -39,6 +43,7 @@ def results(
     unpack: Annotated[
         Path | None, typer.Option("--unpack", help="Fill the folder from such a file.")
     ] = None,
+    study: StudyOption = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""
     wants_table = costs or form is not None or to is not None
@@ -51,19 +56,27 @@ def results(
     if form == "parquet" and to is None:
         raise UserError("parquet is not for the screen; name a file with --to FILE")
     if pack is not None or unpack is not None:
+        if study is not None:
+            raise UserError("--pack and --unpack take all studies of a folder; leave out --study")
         _pack(out, pack, unpack)
         return
     from impasto.study import Results
     from impasto.study.folder.files import write_files
+    from impasto.study.following.status import status as status_of
     from impasto.study.results.formats import aligned, as_bytes, shown, written
-    from impasto.study.results.notices import about_items, still_missing
+    from impasto.study.results.notices import about_items, about_precisions
 
-    read = Results.read(out)
-    for notice in still_missing(read):
-        typer.echo(notice, err=True)
+    read = Results.read_all(out, study=study)
+    tell_study(out, study)
+    said = status_of(out, study=study)
+    for line in _missing(read, said):
+        typer.echo(line, err=True)
+    if costs and all(of_model.costs.empty for of_model in read):
+        again = "impasto run STUDY --out OUT --bench"
+        typer.echo(f"costs are counted, none was measured: {again} measures them", err=True)
 
     def content(form: str) -> bytes:
-        return as_bytes(_quality_and_cost(read), form) if costs else written(read, form)
+        return as_bytes(_costs_of_all(read), form) if costs else written(read, form)
 
     if to is not None:
         write_files(to.parent, {to.name: content(form or _form_of(to))})
@@ -72,23 +85,62 @@ def results(
     if form is not None:
         sys.stdout.buffer.write(content(form))
         return
-    if costs:
-        typer.echo(aligned(_quality_and_cost(read, for_screen=True)))
-        return
-    typer.echo(shown(read))
-    for notice in about_items(read.table):
-        typer.echo(notice, err=True)
+    for of_model in read:
+        if len(said.models) > 1:
+            _title(of_model, is_first=of_model is read[0])
+        if costs:
+            typer.echo(aligned(_quality_and_cost(of_model, for_screen=True)))
+            continue
+        typer.echo(shown(of_model))
+        for notice in (*about_precisions(of_model), *about_items(of_model.table)):
+            typer.echo(notice, err=True)
 
 
 @app.command()
 def status(
     out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
+    study: StudyOption = None,
 ) -> None:
     """Say how far a study is, also while another process runs it."""
     from impasto.study.following.status import status as status_of
 
-    for line in status_of(out).lines():
+    said = status_of(out, study=study)
+    tell_study(out, study)
+    for line in said.lines():
         typer.echo(line)
+
+
+def _title(of_model: "Results", is_first: bool) -> None:
+    """Print the line above a model's table."""
+    layers = of_model.table["layers"].iloc[0]
+    typer.echo(f"{'' if is_first else chr(10)}model {of_model.study.model}, {layers} layers")
+
+
+def _missing(read: "Sequence[Results]", said: "Status") -> "Iterator[str]":
+    """Yield what the tables lack of a study that is not finished, model by model."""
+    from impasto.study.results.notices import still_missing
+
+    there = {of_model.study.model: of_model for of_model in read}
+    for model in said.models:
+        if model.model not in there:
+            yield f"{model.model}: nothing is there yet"
+            continue
+        for number, line in enumerate(still_missing(there[model.model])):
+            yield f"{model.model}: {line}" if len(said.models) > 1 and not number else line
+    if len(there) < len(said.models) and not any(of_model.gaps for of_model in read):
+        yield f"to go on:  {said.run['command']}"
+
+
+def _costs_of_all(read: "Sequence[Results]") -> "pd.DataFrame":
+    """Return quality and cost of all models; where there are several, each row says whose it is."""
+    import pandas as pd
+
+    if len(read) == 1:
+        return _quality_and_cost(read[0])
+    tables = [_quality_and_cost(of_model) for of_model in read]
+    for of_model, table in zip(read, tables, strict=True):
+        table.insert(0, "model", of_model.study.model)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFrame":
@@ -98,9 +150,6 @@ def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFram
     table = trade_off(read.frame(), read.costs)
     if table.empty:
         raise UserError("no plan of this study has an average over its tasks yet")
-    if read.costs.empty:
-        again = "impasto run STUDY --out OUT --bench"
-        typer.echo(f"costs are counted, none was measured: {again} measures them", err=True)
     if not for_screen:
         return table
     shown = table[[name for name in SHOWN_COSTS if name in table]]

@@ -12,7 +12,7 @@ from impasto.cli.options import MemoryOption, bytes_of
 from impasto.error import UserError
 
 if TYPE_CHECKING:
-    from impasto.study import Cluster
+    from impasto.study import Cluster, Results
 
 
 class _Run(TyperCommand):
@@ -35,7 +35,7 @@ def run(
         Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
     ],
     model: Annotated[
-        str | None, typer.Option("--model", help="Run another model than the study names.")
+        str | None, typer.Option("--model", help="Run this model alone in place of the study's.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where results go.  [default: runs/NAME]")
@@ -137,11 +137,20 @@ def run(
         if folder.exists():
             typer.echo(f"to go on:  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    typer.echo(f"results  {folder / 'results.csv'}")
+    several = len(results.models) > 1
+    for number, (name, of_model) in enumerate(results.models.items(), 1):
+        if several:
+            typer.echo(f"model    {name}")
+        _show(of_model, folder / f"{number}-{Path(name).name}" if several else folder)
+
+
+def _show(results: "Results", folder: Path) -> None:
+    """Draw what one model came to, and say it in sentences."""
     from impasto.analysis import findings
     from impasto.figures import Found, draw
     from impasto.report import write_report
 
-    typer.echo(f"results  {folder / 'results.csv'}")
     for path in draw(results, folder / "figures"):
         typer.echo(f"figure   {path}")
     typer.echo(f"report   {write_report(Found.of(results, folder), folder)}")

@@ -40,6 +40,29 @@ class Found:
         return cls.of(Results.read(folder), folder, inside)
 
     @classmethod
+    def read_all(cls, folder: str | Path, study: str | None = None) -> "list[Found]":
+        """Return what a folder holds of each model of a study; raises as `read`.
+
+        It is the study that ran there last, or the one that `study` names. Of several models, each
+        has what is known of itself inside.
+        """
+        folder = path_of(folder, "a study's folder")
+        inside = read_inside(folder)
+        if inside and not (folder / DATABASE).exists():
+            return [cls(folder, None, inside)]
+        read = Results.read_all(folder, study=study)
+        if len(read) == 1:
+            return [cls.of(read[0], folder, inside)]
+        return [
+            cls.of(
+                results,
+                folder,
+                {what: one for what, one in inside.items() if one.model == results.study.model},
+            )
+            for results in read
+        ]
+
+    @classmethod
     def of(
         cls,
         results: Results,

@@ -38,8 +38,16 @@ WANTED = (
     "{name: lambada_openai, num_fewshot: 0}",
 )
 BANDS = "bands: 95 % intervals"
-SUMMED: Mapping[Summary, str] = {"median": "Median", "average": "Average"}
-SCORES: Mapping[Summary, str] = {"median": "normalised score", "average": "score"}
+SUMMED: Mapping[Summary, str] = {
+    "median": "Median",
+    "average": "Average",
+    "geometric mean": "Geometric mean",
+}
+SCORES: Mapping[Summary, str] = {
+    "median": "normalised score",
+    "average": "score",
+    "geometric mean": "value",
+}
 
 
 def neighbours(found: Found) -> Iterator[Picture]:

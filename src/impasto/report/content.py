@@ -9,11 +9,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from impasto.analysis import critical_depths, findings, item_scores, metric_name
+from impasto.analysis import critical_depths, findings, item_scores, main_metric, metric_name
 from impasto.analysis.best import best_findings, best_plans, critical_findings
 from impasto.analysis.costs import COUNTED, counted_cost, family_of
 from impasto.analysis.curves import BASELINE, Row, table_rows
-from impasto.analysis.scores import main_metric
 from impasto.analysis.series import parameters_of, task_sets
 from impasto.figures.found import Found
 from impasto.figures.style import look_of

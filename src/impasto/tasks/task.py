@@ -19,11 +19,12 @@ generating. Subclass it and override `judge` for another measure than exact matc
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan, sqrt
 from statistics import fmean
 from typing import Any, Protocol, runtime_checkable
 
+from impasto.tasks.precision import Precision
 from impasto.tasks.problem import Problem
 from impasto.tasks.request import Request, Response
 
@@ -112,6 +113,15 @@ class Fitted(Protocol):
         ...
 
 
+@runtime_checkable
+class Valued(Protocol):
+    """A task that tells a metric's value without its standard error, which may take long."""
+
+    def value(self, metric: str, values: Sequence[Value]) -> float:
+        """Return the value of `aggregate`."""
+        ...
+
+
 class Group(Protocol):
     """Several tasks with scores of their own as a whole, as mmlu has of its subjects."""
 
@@ -129,10 +139,15 @@ class Group(Protocol):
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks that run one by one, and the groups that sum them up."""
+    """Tasks that run one by one, and the groups that sum them up.
+
+    `precisions` says how precisely some are to be known, by the name of a task, or of a group as a
+    whole; those are asked no more of their items, in their order, than that takes.
+    """
 
     tasks: tuple[Task, ...]
     groups: tuple[Group, ...] = ()
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
 
 
 def mean(values: Iterable[float]) -> Estimate:

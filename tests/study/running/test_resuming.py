@@ -145,6 +145,8 @@ def test_a_viewer_reads_while_a_study_runs(study, model, tmp_path):
     [found] = seen
     assert (found.state, found.cells, found.of) == ("running", 3 * PLANS, CELLS)
     assert found.tasks == {"capitals": (24, 32), "arithmetic-2": (0, 32)}
+    assert (found.entries, found.plans) == (PLANS, PLANS)
+    assert next(found.lines()) == f"study    mine, model fake, {PLANS} plans"
 
 
 def test_a_full_disk_is_told_and_what_was_saved_is_intact(study, model, tmp_path, monkeypatch):
@@ -193,6 +195,34 @@ def test_a_database_that_is_none_of_ours_is_refused_and_left_alone(
             use()
     assert path.read_bytes() == before
     assert model.calls == []
+
+
+def test_a_database_of_an_older_form_is_brought_up_to_date_and_keeps_its_answers(
+    study, model, tmp_path, monkeypatch
+):
+    whole = study(model, tmp_path / "new")
+    old, every = tmp_path / "old", opening.migrations()
+    old.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "migrations", lambda: every[:2])
+        database = opening.open_to_write(old / "results.sqlite")
+    new = sqlite3.connect(tmp_path / "new" / "results.sqlite")
+    new.execute("ATTACH ? AS old", [str(old / "results.sqlite")])
+    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+        new.execute(f"INSERT INTO old.{table} SELECT * FROM main.{table}")
+    new.commit()
+    new.close()
+    database.close()
+    with pytest.raises(UserError, match="written by an older impasto; run its study again"):
+        Results.read(old)
+    idle = After(model, 1, crash)
+    assert same(study(idle, old), whole)
+    assert idle.asked == []
+    database = sqlite3.connect(old / "results.sqlite")
+    assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    database.execute("PRAGMA foreign_keys = ON")
+    database.execute("DELETE FROM shards")  # its cells still go with it
+    assert database.execute("SELECT count(*) FROM cells").fetchone() == (0,)
 
 
 def test_fresh_throws_away_what_was_there(study, model, tmp_path):

@@ -53,7 +53,7 @@ class Crew:
     ) -> None:
         self._pool, self._order, self._patience = pool, order, patience
         self._say, self._clock = say, clock
-        self._wanted = count
+        self._most = self._wanted = count  # workers that there may be, and that are wanted now
         self._members: dict[int, _Member] = {}
         self._reasons: list[str] = []  # why workers were refused
         self._failed = 0  # starts in a row
@@ -91,7 +91,7 @@ class Crew:
     @property
     def workers(self) -> int:
         """How many workers there are to be."""
-        return self._wanted
+        return self._most
 
     @property
     def free(self) -> int:
@@ -111,10 +111,10 @@ class Crew:
     def expected(
         self, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
     ) -> dict[str, float | None]:
-        """Return how many seconds each task takes one worker under its plans."""
+        """Return how many seconds each task takes one worker, asked all that it may be."""
         names = [needed.task.name for needed in tasks]
         works = [
-            self._work(-1, asked[needed.task.name], needed.plans, slice(None)).packed()
+            self._work(-1, asked[needed.task.name], needed.plans, slice(needed.most)).packed()
             for needed in tasks
         ]
         while True:
@@ -144,7 +144,7 @@ class Crew:
     ) -> Iterator[Answered]:
         """Yield what is said to each unit, in any order; see `Executor.run`."""
         self._schedule, self._told = Schedule(units, self._patience), told
-        self._wanted = min(self._wanted, len(units))
+        self._wanted = min(self._most, len(units))
         while not self._schedule.is_done:
             stopping = stop()
             if stopping and self._schedule.is_idle:
@@ -283,6 +283,7 @@ class Crew:
         """Go on without a worker that can never take part."""
         place = self._members.pop(number).place
         self._pool.kill(number)
+        self._most -= 1
         self._wanted -= 1
         self._reasons.append(f"the worker on {place} is refused: {reason}")
         if self._members:

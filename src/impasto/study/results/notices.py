@@ -2,10 +2,12 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from impasto.study.database.asked import listed, names_in, study_names
 from impasto.study.database.reading import last_basis
 from impasto.study.database.register import Need
 from impasto.study.results.table import Results
@@ -16,11 +18,12 @@ from impasto.tasks import Generation, LogLikelihood, RollingLogLikelihood
 def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]) -> Iterator[str]:
     """Yield, for every task with new cells that ran here before, how many there are and why.
 
-    `fresh` counts the new cells by task. Nothing is said of what this folder never held.
+    `fresh` counts the new cells by task. Nothing is said of a task or a model that this folder
+    never held.
     """
     for needed in need.tasks:
         name = needed.task.name
-        basis = last_basis(connection, name)
+        basis = last_basis(connection, name, need.model_name)
         if not fresh.get(name) or basis is None:
             continue
         reasons = [
@@ -35,6 +38,23 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
         ]
         why = ", ".join(reasons) or "its plans were not run here before"
         yield f"{name}: {fresh[name]} new cells: {why}"
+
+
+def which_study(out: Path, study: str | None) -> Iterator[str]:
+    """Yield which study of a folder is meant, where it has several and none was named."""
+    names = names_in(out)
+    if study is None and len(names) > 1:
+        yield (
+            f"this is {names[0]}, which ran last; {out} also holds {listed(sorted(names[1:]))}: "
+            "--study NAME shows another"
+        )
+
+
+def about_others(out: Path | None, connection: sqlite3.Connection, study: str) -> Iterator[str]:
+    """Yield that a folder that a study is run in also holds others, if so."""
+    others = sorted(set(study_names(connection)) - {study})
+    if others:
+        yield f"{out} also holds {listed(others)}; --study NAME says which is to be read"
 
 
 def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
@@ -67,6 +87,11 @@ def still_missing(results: Results) -> Iterator[str]:
     yield from (f"  {gap}" for gap in results.gaps)
     if results.run.get("command"):
         yield f"to go on:  {results.run['command']}"
+
+
+def about_precisions(results: Results) -> Iterator[str]:
+    """Yield how precisely changes are known, of each task and group whose limit is about that."""
+    yield from map(str, results.precisions)
 
 
 def about_items(frame: pd.DataFrame) -> Iterator[str]:

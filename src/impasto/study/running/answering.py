@@ -40,7 +40,10 @@ class Answering(Protocol):
     def expected(
         self, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
     ) -> Mapping[str, float | None]:
-        """Return how many seconds each task takes under its plans; None where nobody knows."""
+        """Return how many seconds each task takes under its plans, asked all that it may be.
+
+        None where nobody knows.
+        """
         ...
 
     def executor(self, asked: Mapping[str, Asking]) -> UnitRunner:
