@@ -78,11 +78,14 @@ def numbered_rows(path: str | Path) -> "list[Numbered]":
     return list(stream_rows(path))
 
 
-def stream_rows(path: str | Path) -> "Iterator[Numbered]":
-    """Yield what `numbered_rows` returns, row by row where the format allows it."""
+def stream_rows(path: str | Path, *others: str) -> "Iterator[Numbered]":
+    """Yield what `numbered_rows` returns, row by row where the format allows it.
+
+    `others` are the endings of files that the caller reads by itself.
+    """
     path = path_of(path, "a data file")
     if path.suffix not in _FORMATS:
-        raise UserError(f"{path}: data files end in {', '.join(_FORMATS)}")
+        raise UserError(f"{path}: data files end in {', '.join((*others, *_FORMATS))}")
     try:
         yield from _FORMATS[path.suffix](path)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from impasto.error import UserError
 from impasto.paths import path_of
 from impasto.tasks.data import HubSplit, Numbered, Row, hub_rows, stream_rows, text
 
-COLUMN = "text"
+COLUMN, PLAIN = "text", ".txt"
 
 
 def read_texts(path: str | Path, column: str = COLUMN) -> Iterator[str]:
@@ -23,9 +23,9 @@ def read_texts(path: str | Path, column: str = COLUMN) -> Iterator[str]:
     Raises UserError, with file, row and column, for what cannot be read, and where there are none.
     """
     path = path_of(path, "a file of texts")
-    if path.suffix == ".txt":
+    if path.suffix == PLAIN:
         return _some(_plain_texts(path), path)
-    return _some(_column(_rows(stream_rows(path), path), column), path)
+    return _some(_column(_rows(stream_rows(path, PLAIN), path), column), path)
 
 
 def hub_texts(split: HubSplit, column: str = COLUMN) -> Iterator[str]:
@@ -40,7 +40,7 @@ def hub_texts(split: HubSplit, column: str = COLUMN) -> Iterator[str]:
 def read_labelled(path: str | Path, column: str, label: str) -> Iterator[tuple[str, str]]:
     """Yield the texts of a file with columns, each with its label; raises UserError as above."""
     path = path_of(path, "a file of texts")
-    if path.suffix == ".txt":
+    if path.suffix == PLAIN:
         raise UserError(f"{path} has no labels: give a file with columns, such as JSONL")
     rows = _rows(stream_rows(path), path)
     pairs = ((_text(row, column, at), str(_value(row, label, at))) for at, row in rows)

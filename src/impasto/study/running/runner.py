@@ -9,7 +9,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -118,8 +118,10 @@ def _run_model(
     running: Running,
 ) -> Results:
     """Run what one model of a study takes of it; nothing keeps the model afterwards."""
-    study, suite = turn.part.study, turn.part.suite
+    study = turn.part.study
     with _answering(study, loaded, running, log) as answering:
+        suite = turn.part.suite.read_by(answering.model)
+        turn = replace(turn, part=replace(turn.part, suite=suite))
         plans = study.labelled_plans(answering.model.num_layers)
         check_donors(suite, plans)
         if running.bench is not None:
