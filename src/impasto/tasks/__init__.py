@@ -37,7 +37,7 @@ from impasto.tasks.task import (
     Task,
     Valued,
 )
-from impasto.tasks.texts import check_texts, texts
+from impasto.tasks.texts import Texts, check_texts, texts
 
 __all__ = [
     "TASKS",
@@ -60,6 +60,7 @@ __all__ = [
     "SubjectQuestions",
     "Suite",
     "Task",
+    "Texts",
     "Valued",
     "arithmetic",
     "capitals",
