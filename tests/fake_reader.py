@@ -17,7 +17,7 @@ class FakeReader(Characters):
     num_layers: int = 4
     name: str = "fake"
     tokenizer: None = None
-    calls: list[tuple[int, int, int]] = field(default_factory=list)
+    calls: list[tuple[int, int, int | None]] = field(default_factory=list)
     left: float = math.inf
 
     @property

@@ -1,5 +1,8 @@
 """Texts in a study: saved, resumed, sent to workers and summed up like every other task."""
 
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+# (pandas types what a comparison returns too widely; the fake answers one kind of question)
+
 from math import exp
 from typing import Any
 

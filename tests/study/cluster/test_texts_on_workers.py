@@ -51,4 +51,6 @@ def test_requests_and_answers_reach_workers_and_come_back_to_the_bit():
     said = [[((2, -math.pi, 1e-17 / 3, 1),), ((0, 0.0, float("inf"), 0),)]]
     found = unpacked_answer(packed_answer(Answered(3, said, 0, 0.0, 1.0, "here", "cpu")))
     assert found.responses == said
-    assert [type(each) for each in found.responses[0][0][0]] == [int, float, float, int]
+    [[[response], _]] = found.responses
+    assert isinstance(response, tuple)
+    assert [type(each) for each in response] == [int, float, float, int]

@@ -49,7 +49,7 @@ class KnownModel(Protocol):
         ...
 
 
-class StudiedModel(KnownModel, AskedModel, Protocol):
+class StudiedModel(AskedModel, KnownModel, Protocol):
     """A model that can be asked, too; `impasto.load` returns one."""
 
 
