@@ -107,7 +107,7 @@ class Standings:
             self._of,
             self._pace(self._items + sum(part * _answers(unit) for unit, part in running)),
             len(running),
-            self._later > 0,
+            is_most=self._later > 0,
         )
 
     def _pace(self, items: float) -> float | None:

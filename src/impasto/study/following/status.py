@@ -185,17 +185,9 @@ def _of_model(connection: sqlite3.Connection, asked: AskedModel) -> ModelStatus:
     tasks = task_counts(connection, asked.study)
     listed = _listed(study_row(connection, asked.study))
     return ModelStatus(
-        asked.name,
-        cells,
-        of,
-        tasks,
-        times.saved,
-        left,
-        pace,
-        len(listed),
-        len(set(listed)),
+        asked.name, cells, of, tasks, times.saved, left, pace, len(listed), len(set(listed)),
         reached,
-    )
+    )  # fmt: skip
 
 
 def _listed(row: StudyRow | None) -> list[str]:
