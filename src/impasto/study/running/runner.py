@@ -120,10 +120,9 @@ def _run_model(
     """Run what one model of a study takes of it; nothing keeps the model afterwards."""
     study = turn.part.study
     with _answering(study, loaded, running, log) as answering:
-        suite = turn.part.suite.read_by(answering.model)
-        turn = replace(turn, part=replace(turn.part, suite=suite))
+        turn = turn.read_by(answering.model)
         plans = study.labelled_plans(answering.model.num_layers)
-        check_donors(suite, plans)
+        check_donors(turn.part.suite, plans)
         if running.bench is not None:
             check_model(answering.model)
         return _Run(turn, plans, answering, place(), log, running, loaded is None).results()
