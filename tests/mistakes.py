@@ -158,6 +158,26 @@ def asking(folder: Path) -> dict[str, tuple[Call, str]]:
         return other.generate(plan, [TEXT])
 
     return {
+        "fidelity by text": (lambda: model.fidelity("0-11", [TEXT]), "Plan.parse"),
+        "fidelity on one text": (lambda: model.fidelity(plan, TEXT), "list"),
+        "fidelity on None": (lambda: model.fidelity(plan, None), "None"),
+        "fidelity on nothing": (lambda: model.fidelity(plan, [[]]), "text 0"),
+        "fidelity on words": (lambda: model.fidelity(plan, [["a"]]), "'a'"),
+        "fidelity in pieces of text": (lambda: model.fidelity(plan, [TEXT], length="8"), "'8'"),
+        "fidelity in pieces of one": (lambda: model.fidelity(plan, [TEXT], length=1), "length"),
+        "fidelity in huge pieces": (
+            lambda: model.fidelity(plan, [TEXT], length=10**9),
+            "positions",
+        ),
+        "fidelity of one token": (lambda: model.fidelity(plan, [TEXT], tokens=1), "tokens"),
+        "fidelity of True tokens": (lambda: model.fidelity(plan, [TEXT], tokens=True), "True"),
+        "fidelity in memory of text": (
+            lambda: model.fidelity(plan, [TEXT], memory="8GiB"),
+            "'8GiB'",
+        ),
+        "fidelity in no memory": (lambda: model.fidelity(plan, [TEXT], memory=9), "9 bytes may"),
+        "fidelity of what injects": (lambda: model.fidelity(inject, [TEXT]), "injects"),
+        "fidelity without a tokenizer": (lambda: bare.fidelity(plan, [TEXT]), "tokenizer"),
         "generate by text": (lambda: model.generate("0-11", [TEXT]), "Plan.parse"),
         "generate by None": (lambda: model.generate(None, [TEXT]), "None"),
         "generate by texts": (lambda: model.generate([plan, "0-3"], [TEXT]), "'0-3'"),
@@ -294,6 +314,7 @@ def encoders(folder: Path) -> dict[str, tuple[Call, str]]:
 
     return {
         "an encoder's scores of a text": (lambda: model.masked_scores(plan, "good"), "['good']"),
+        "an encoder's fidelity": (lambda: model.fidelity(plan, ["good"]), "masked_scores"),
         "an encoder's scores of None": (lambda: model.masked_scores(plan, None), "None"),
         "an encoder's scores by text": (lambda: model.masked_scores("0-1", ["good"]), "Plan.parse"),
         "an encoder's mask of text": (lambda: masked_by("[MASK]"), "'[MASK]'"),
@@ -638,6 +659,24 @@ def values(folder: Path) -> dict[str, tuple[Call, str]]:
             "one",
         ),
         "texts without a file": (lambda: suite({"name": "masked_text"}), "data"),
+        "texts of neither file nor data set": (lambda: suite({"name": "texts"}), "neither"),
+        "texts of a number": (lambda: suite({"name": "texts", "file": 3}), "3"),
+        "texts of a file that is not there": (
+            lambda: suite({"name": "texts", "file": "nowhere.txt"}),
+            "nowhere.txt",
+        ),
+        "texts of a name with a zero": (
+            lambda: suite({"name": "texts", "file": "a\0b"}),
+            "a\\x00b",
+        ),
+        "texts of a data set that is not there": (
+            lambda: suite({"name": "texts", "dataset": "nobody/nothing"}),
+            "nobody/nothing",
+        ),
+        "texts of 2.5 tokens": (
+            lambda: suite({"name": "texts", "file": "x.txt", "tokens": 2.5}),
+            "2.5",
+        ),
         "texts with a number as their column": (
             lambda: suite({"name": "masked_text", "data": "x.jsonl", "column": 3}),
             "3",

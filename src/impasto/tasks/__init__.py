@@ -17,6 +17,7 @@ from impasto.tasks.masked_text import check_masked_text, masked_text
 from impasto.tasks.precision import FORM, Precision
 from impasto.tasks.questions import Question, Questions, SubjectQuestions
 from impasto.tasks.request import (
+    Fidelity,
     Generation,
     HeadQuestion,
     LogLikelihood,
@@ -26,11 +27,22 @@ from impasto.tasks.request import (
     RollingLogLikelihood,
 )
 from impasto.tasks.squad import check_squad, squad
-from impasto.tasks.task import Estimate, Fitted, Group, Injectable, Suite, Task, Valued
+from impasto.tasks.task import (
+    Estimate,
+    Fitted,
+    Group,
+    Injectable,
+    ReadByTokenizer,
+    Suite,
+    Task,
+    Valued,
+)
+from impasto.tasks.texts import Texts, check_texts, texts
 
 __all__ = [
     "TASKS",
     "Estimate",
+    "Fidelity",
     "Fitted",
     "Generation",
     "Group",
@@ -41,12 +53,14 @@ __all__ = [
     "Precision",
     "Question",
     "Questions",
+    "ReadByTokenizer",
     "Request",
     "Response",
     "RollingLogLikelihood",
     "SubjectQuestions",
     "Suite",
     "Task",
+    "Texts",
     "Valued",
     "arithmetic",
     "capitals",
@@ -58,6 +72,7 @@ __all__ = [
     "load_to_precision",
     "masked_text",
     "squad",
+    "texts",
 ]
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -65,6 +80,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "capitals": capitals,
     "cnn_dailymail": cnn_dailymail,
     "squad": squad,
+    "texts": texts,
 }
 # What tells, without reading any data, whether a task's options are right; and the task's name.
 CHECKS: dict[str, Callable[..., str]] = {
@@ -72,6 +88,7 @@ CHECKS: dict[str, Callable[..., str]] = {
     "glue": check_glue,
     "masked_text": check_masked_text,
     "squad": check_squad,
+    "texts": check_texts,
 }
 
 

@@ -13,7 +13,7 @@ from impasto.study.database.register import Need
 from impasto.study.results.table import Results
 from impasto.study.work.asking import Asking
 from impasto.study.work.identity import WAY
-from impasto.tasks import Generation, LogLikelihood, RollingLogLikelihood
+from impasto.tasks import Fidelity, Generation, LogLikelihood, RollingLogLikelihood
 
 
 def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]) -> Iterator[str]:
@@ -71,9 +71,9 @@ def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
 
     requests = [request for asking in asked for some in asking.requests for request in some]
     theirs = [
-        isinstance(request, RollingLogLikelihood) or request.as_lm_eval
+        isinstance(request, RollingLogLikelihood) or getattr(request, "as_lm_eval", False)
         for request in requests
-        if isinstance(request, LogLikelihood | RollingLogLikelihood | Generation)
+        if isinstance(request, LogLikelihood | RollingLogLikelihood | Generation | Fidelity)
     ]
     rules = ([LEFT_OUT] if not all(theirs) else []) + ([AS_LM_EVAL] if any(theirs) else [])
     if hasattr(model, "appending_is_known"):

@@ -58,7 +58,7 @@ def estimate_study(
     loaded = load_model(asked.model, asked.load, memory)
     plans = part.study.labelled_plans(loaded.num_layers)
     check_donors(part.suite, plans)
-    found = estimate(loaded, part.suite, [labelled.plan for labelled in plans])
+    found = estimate(loaded, part.suite.read_by(loaded), [labelled.plan for labelled in plans])
     return replace(found, notices=tuple(part.notices()))
 
 

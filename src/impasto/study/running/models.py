@@ -21,6 +21,7 @@ from impasto.study.results.several import of_all
 from impasto.study.results.table import Results
 from impasto.study.running.options import Running
 from impasto.study.running.stopping import Stopped
+from impasto.study.work.asking import KnownModel
 from impasto.study.work.scoring import is_for_encoders, takes
 from impasto.tasks import Suite
 
@@ -231,6 +232,13 @@ class Turn:
     def _short(self) -> str:
         """The model's name without the folder or the owner before it."""
         return self.part.study.model.rstrip("/").rsplit("/", 1)[-1]
+
+    def read_by(self, model: KnownModel) -> "Turn":
+        """Return the turn with the items of those tasks that depend on how the model reads texts.
+
+        Raises UserError for texts of which there is nothing to ask.
+        """
+        return replace(self, part=replace(self.part, suite=self.part.suite.read_by(model)))
 
     def running(self, running: Running) -> Running:
         """Return how it is run: progress and notices say which model it is."""

@@ -117,10 +117,11 @@ def _run_model(
     running: Running,
 ) -> Results:
     """Run what one model of a study takes of it; nothing keeps the model afterwards."""
-    study, suite = turn.part.study, turn.part.suite
+    study = turn.part.study
     with answering_for(study, loaded, running, log, partial(_say, log, running)) as answering:
+        turn = turn.read_by(answering.model)
         plans = study.labelled_plans(answering.model.num_layers)
-        check_donors(suite, plans)
+        check_donors(turn.part.suite, plans)
         if running.bench is not None:
             check_model(answering.model)
         return _Run(turn, plans, answering, place(), log, running, loaded is None).results()

@@ -15,7 +15,7 @@ from typing import Any
 
 from impasto.study.work.units import FEWEST_ITEMS
 from impasto.tasks import Estimate, Group, Precision, Suite, Task, Valued
-from impasto.tasks.metrics import main_metric
+from impasto.tasks.metrics import main_metric, metric_of
 
 Z = NormalDist().inv_cdf(0.975)
 FIRST = 100  # items of the first round: with fewer a variance is hardly known
@@ -225,7 +225,7 @@ class Measured:
             return new - old
 
         half = jackknife_half_width(list(map(change, range(parts))))
-        if main_metric([metric]) is not None:  # these are shares or correlations
+        if metric_of(metric).is_bounded:
             return Width(max(half, _narrowest(items)))
         return _as_share(half, abs(self._value(metric, baseline)), items)
 
