@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from families import FAMILIES, LAYERS
-from impasto.model.arguments.entered import Entered
 from impasto.model.arguments.mask_rules import WHOLE, MaskRows, rules_by_rows, rules_of_whole
 from impasto.model.arguments.visibility import Causal, Chunk, MaskTable, Window
+from impasto.model.structure.block import Entered
 from impasto.run.opening import opened
 
 LONG = 3 * WHOLE + 5

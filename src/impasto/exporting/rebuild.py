@@ -17,11 +17,10 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from impasto.exporting.error import ExportError
-from impasto.model.arguments.entered import Entered
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.absent import empty_blocks, is_absent
 from impasto.model.structure.anatomy import find_blocks
-from impasto.model.structure.block import Block
+from impasto.model.structure.block import Block, Entered
 
 # How a module knows its place, which differs wherever the order does; and a mode, no setting.
 NOT_COMPARED = ("layer_idx", "layer_id", "layer_number", "_layer_idx", "training")

@@ -23,14 +23,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from impasto.model.arguments.counted import CountedAxes, compare_calls
-from impasto.model.arguments.entered import Entered
 from impasto.model.arguments.in_place import Lines, enter_lines, may_be_picked
 from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskReader
 from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
 from impasto.model.opened import Habits, Opened, input_device, replayable
 from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
-from impasto.model.structure.block import Arguments, Block, parameters
+from impasto.model.structure.block import Arguments, Block, Entered, parameters
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
 _TRIED_ROWS = 3  # small ones and large ones: they differ where a model caps its logits

@@ -14,7 +14,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from impasto.model.arguments.counted import CountedAxes
-from impasto.model.arguments.entered import Entered
+from impasto.model.structure.block import Entered
 
 _WASTE = 4  # times as many columns as rows, beyond which rows are laid out in two halves
 

@@ -29,6 +29,19 @@ Arguments = dict[str, Any]
 Forward = Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class Entered:
+    """What the model's own forward hands to its blocks.
+
+    Attributes:
+        states: The embedded tokens: what the first block reads.
+        arguments: For each layer, the further arguments of its block.
+    """
+
+    states: Float[Tensor, "batch rows hidden"]
+    arguments: list[Arguments]
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """A module inside a block that is a part of it, or a piece of one.

@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from impasto.error import UserError
-from impasto.model.arguments.entered import Entered
 from impasto.model.decoder import Opened, OpenedModel, replayable
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
-from impasto.model.structure.block import Arguments
+from impasto.model.structure.block import Arguments, Entered
 from impasto.plan import Plan
 from impasto.plan.program import Program, lower, runs_layers
 from impasto.run.apply.cache import HuggingFacePast, ReadTokens

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from impasto.model.arguments.entered import Entered
 from impasto.model.checks.decoder import refuse_above, rows_differ
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.block import Entered
 from impasto.model.structure.failing import failing
 from impasto.model.structure.stacked_blocks import are_alike
 from impasto.plan.program import RowMode, whole_layer

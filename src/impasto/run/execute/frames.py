@@ -24,11 +24,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.model.arguments.counted import PickedRows
-from impasto.model.arguments.entered import Entered
 from impasto.model.arguments.mask_rules import LengthOnlyCache
 from impasto.model.arguments.visibility import Causal, InOrder, MaskTable, Visibility
 from impasto.model.decoder import OpenedModel
-from impasto.model.structure.block import Arguments
+from impasto.model.structure.block import Arguments, Entered
 from impasto.run.attention.blockwise import UnmadeMask
 from impasto.run.attention.choice import makes_no_large_masks
 from impasto.run.attention.geometry import Geometry

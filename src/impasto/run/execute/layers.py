@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from impasto.model.arguments.entered import Entered
 from impasto.model.decoder import OpenedModel
-from impasto.model.structure.block import Arguments
+from impasto.model.structure.block import Arguments, Entered
 from impasto.plan.program import Occurrence, Run, RunBranches, RunLayer
 from impasto.run.execute.branches import Branch, Merge, SideBySide, columns
 from impasto.run.execute.frames import Frame, Frames
