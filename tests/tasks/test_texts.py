@@ -249,7 +249,11 @@ def test_what_cannot_be_read_is_told_before_a_model_is_loaded(tmp_path, file):
 def test_a_model_of_fewer_positions_or_of_another_kind_says_what_would_be_right(file):
     demo = impasto.load("demo")
     task = loaded(file=file).read_by(demo.tokens)
+    plans = [Plan.identity(12)]
+    whole = loaded(file=file, length=256).read_by(demo.tokens)
+    said = answer(demo, plans, task.requests()).responses
+    assert said == answer(demo, plans, whole.requests()).responses
     with pytest.raises(UserError, match="length is at most 256"):
-        answer(demo, [Plan.identity(12)], task.requests())
+        answer(demo, plans, loaded(file=file, length=512).read_by(demo.tokens).requests())
     with pytest.raises((UserError, ModelError), match="injects, and texts have no token"):
         answer(demo, [Plan.parse("0 inject(donor) 1-11")], task.requests())

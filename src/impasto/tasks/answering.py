@@ -30,6 +30,8 @@ Predict = Callable[[Any, Sequence[Any], Problem, Texts, Progress], Sequence[Sequ
 """Says of texts, by heads that it fits to a problem for a model under each plan, per plan and text,
 the class or the number."""
 
+PIECE = 512  # tokens that a text is read in where nothing is said, as is usual for perplexities
+
 
 class RequestError(UserError):
     """A request cannot be put to the model; the message says why.
@@ -158,7 +160,8 @@ def _ask(
         return [[tuple(score) for score in row] for row in scores], [False] * len(requests)
     if isinstance(first, Fidelity):
         read = [list(request.ids) for request in requests]
-        near = model.fidelity(plans, read, length=first.length, progress=progress)
+        length = first.length or min(PIECE, context_length(model))
+        near = model.fidelity(plans, read, length=length, progress=progress)
         return [[tuple(text) for text in row] for row in near], [False] * len(requests)
     if isinstance(first, Generation):
         return _generate(model, plans, requests, donors, progress)

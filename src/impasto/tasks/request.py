@@ -56,13 +56,14 @@ class Generation:
 class Fidelity:
     """How near to the full model's predictions are a plan's, at each token of a text?
 
-    The text is given as token ids, and read in pieces of at most `length` tokens. Answered with
+    The text is given as token ids, and read in pieces of at most `length` tokens (None: 512,
+    or the model's positions where these are fewer). Answered with
     (how many tokens were predicted, sum of log p in nats, sum of KL(full model || plan) in nats, at
     how many tokens both have the same likeliest one).
     """
 
     ids: tuple[int, ...]
-    length: int
+    length: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from impasto.tasks.text_files import COLUMN, hub_texts, read_texts
 
 NAME = "texts"
 PERPLEXITY, KL, AGREEMENT = "perplexity", "kl", "agreement"
-TOKENS, LENGTH, SPLIT = 32768, 512, "test"
+TOKENS, SPLIT = 32768, "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Texts:
         title: What figures call it.
         source: Where the texts come from.
         tokens: How many tokens are read of all texts together.
-        length: Into pieces of how many tokens they are cut.
+        length: Into pieces of how many tokens they are cut; None: 512, or the model's positions
+            where these are fewer.
         limit: How many texts are read at the most; None for as many as the tokens take.
         read: The texts that were read; None where none were yet.
     """
@@ -66,7 +67,7 @@ class Texts:
     title: str
     source: TextSource
     tokens: int = TOKENS
-    length: int = LENGTH
+    length: int | None = None
     limit: int | None = None
     read: tuple[ReadText, ...] | None = None
     part_of: str = ""
@@ -127,7 +128,7 @@ def texts(
     column: str = COLUMN,
     label: str | None = None,
     tokens: int = TOKENS,
-    length: int = LENGTH,
+    length: int | None = None,
     limit: int | None = None,
 ) -> Texts:
     """Return the texts of a file, or of a data set on the hub, as a task.
@@ -140,7 +141,8 @@ def texts(
         column: The column with the texts of what has columns.
         label: What results call the texts, behind `texts-`; the file's or data set's name.
         tokens: How many tokens are read of all texts together.
-        length: Into pieces of how many tokens they are cut.
+        length: Into pieces of how many tokens they are cut; 512 where nothing is said, or the
+            model's positions where these are fewer.
         limit: Read at most the first so many texts.
     """
     name = check_texts(file, dataset, config, split, column, label, tokens, length, limit)
@@ -159,7 +161,7 @@ def check_texts(
     column: Any = COLUMN,
     label: Any = None,
     tokens: Any = TOKENS,
-    length: Any = LENGTH,
+    length: Any = None,
     limit: Any = None,
 ) -> str:
     """Return the task's name; raises UserError for what no data can make right."""
@@ -178,7 +180,7 @@ def check_texts(
             raise UserError(f"{option} is of a data set on the hub, and texts reads {file}")
     for option, value, least in (("tokens", tokens, 2), ("length", length, 2), ("limit", limit, 1)):
         is_number = type(value) is int and value >= least
-        if not is_number and not (option == "limit" and value is None):
+        if not is_number and (option == "tokens" or value is not None):
             raise UserError(f"{option} is a whole number from {least}, not {shown(value)}")
     plain = re.sub(r"[^\w.+-]+", "-", label or _stem(file, dataset)).strip("-")
     return f"{NAME}-{plain}" if plain else NAME
