@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.options import WithinOption, losses_of
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def results(
     costs: Annotated[
         bool, typer.Option("--costs", help="The table of quality and cost: one row for each plan.")
     ] = False,
+    within: WithinOption = None,
     pack: Annotated[
         Path | None, typer.Option("--pack", help="Write all results of the folder to one file.")
     ] = None,
@@ -41,6 +43,11 @@ def results(
     ] = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""
+    if within is not None:
+        if costs or any(option is not None for option in (form, to, pack, unpack)):
+            raise UserError("--within names plans to take; it goes with no table and no packing")
+        _recommend(out, within)
+        return
     wants_table = costs or form is not None or to is not None
     if wants_table + (pack is not None) + (unpack is not None) > 1:
         raise UserError(
@@ -106,6 +113,19 @@ def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFram
     shown = table[[name for name in SHOWN_COSTS if name in table]]
     marked = shown.assign(front=["*" if on else "" for on in table["front"]])
     return marked.rename(columns={"cost": table["unit"].iloc[0]})
+
+
+def _recommend(out: Path, within: str) -> None:
+    """Print the plan to take for each loss, and the command that makes a model of it."""
+    losses = losses_of(within)
+    from impasto.analysis.best import best_lines
+    from impasto.analysis.findings import recommended
+    from impasto.study import Results
+
+    read = Results.read(out)
+    best, reasons = recommended(read.frame(), read.answers, read.costs, losses)
+    for line in (*reasons, *best_lines(best, read.study.model)):
+        typer.echo(line)
 
 
 def _form_of(file: Path) -> str:

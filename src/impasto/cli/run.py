@@ -12,7 +12,9 @@ from impasto.cli.options import MemoryOption, bytes_of
 from impasto.error import UserError
 
 if TYPE_CHECKING:
-    from impasto.study import Cluster
+    from impasto.study import Cluster, Results
+
+SENTENCES = 10  # on the terminal; the report has all
 
 
 class _Run(TyperCommand):
@@ -89,7 +91,10 @@ def run(
         bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="Print where the results are, and nothing else but errors."),
+    ] = False,
 ) -> None:
     """Run a study: every plan on every task, then figures and findings.
 
@@ -137,19 +142,30 @@ def run(
         if folder.exists():
             typer.echo(f"to go on:  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    from impasto.analysis import findings
+    _show(results, folder, quiet)
+
+
+def _show(results: "Results", folder: Path, quiet: bool) -> None:
+    """Draw a study's figures and write its page, and say where they are and what they show."""
     from impasto.figures import Found, draw
-    from impasto.report import write_report
+    from impasto.report import content_of, write_page
 
     typer.echo(f"results  {folder / 'results.csv'}")
-    for path in draw(results, folder / "figures"):
-        typer.echo(f"figure   {path}")
-    typer.echo(f"report   {write_report(Found.of(results, folder), folder)}")
+    drawn = draw(results, folder / "figures")
+    content = content_of(Found.of(results, folder))
+    path, sentences = write_page([content], folder), content.sentences
+    if quiet:
+        return
+    for figure in drawn:
+        typer.echo(f"figure   {figure}")
+    typer.echo(f"report   {path}")
     if results.seconds is not None and results.seconds.expected:
         taken, expected = results.seconds.taken, results.seconds.expected
         typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")
-    for sentence in findings(results.frame()):
+    for sentence in sentences[:SENTENCES]:
         typer.echo(f"- {sentence}")
+    if len(sentences) > SENTENCES:
+        typer.echo(f"… and {len(sentences) - SENTENCES} more in the report")
 
 
 def _cluster(

@@ -31,6 +31,16 @@ class Found:
     timings: Sequence[Timing] = ()
 
     @classmethod
+    def read_all(cls, folder: str | Path, study: str | None = None) -> "list[Found]":
+        """Return what a folder holds, a study for each of its models; raises UserError as `read`.
+
+        `study` names one of several studies that ran in the folder.
+        """
+        if study is not None:
+            raise UserError(f"{folder} holds one study; leave --study out")
+        return [cls.read(folder)]
+
+    @classmethod
     def read(cls, folder: str | Path) -> "Found":
         """Return what a folder holds; raises UserError where that is nothing, or unfinished."""
         folder = path_of(folder, "a study's folder")
