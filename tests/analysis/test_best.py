@@ -1,17 +1,20 @@
 """The plan to take for a loss: what is said of it, and how often that is wrong."""
 
 from math import isnan
+from typing import Any
 
 import numpy as np
 import pytest
 
 from analysis.tables import records, table
-from impasto.analysis import Loss, best_findings, best_plans, item_scores
+from impasto import analysis
+from impasto.analysis import Loss, best_findings, item_scores
 from impasto.analysis.confidence import corrected
 from impasto.analysis.paired import Differences
 from impasto.plan import Plan
 
 PLANS = {"0-3": 0.9, "0-2": 0.88, "0-3.mlp": 0.5, "0 3": 0.4, "0-3 3": 0.95, "0-1 2.attn 3": 0.9}
+best_plans: Any = analysis.best_plans
 TWO, FIVE = Loss(0.02), Loss(0.05)
 
 
@@ -35,7 +38,7 @@ def answers(values=PLANS, n=100, task="capitals", metric="exact_match"):
     ]
 
 
-def best(values=PLANS, n=100, losses=(FIVE,), **more):
+def best(values=PLANS, n=100, losses=(FIVE,), **more) -> list[Any]:
     scores = item_scores(answers(values, n))
     return best_plans(table(*rows(values=values, n=n, **more)), scores, losses=losses)
 

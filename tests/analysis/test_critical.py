@@ -1,5 +1,7 @@
 """Critical depths: as measured, between which depths they lie, and how often that is right."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ def spared(shares, right=RIGHT, rng=RNG):
     return {k: right & (drawn < share) for k, share in enumerate(shares)}
 
 
-def critical(items, **more):
+def critical(items, **more) -> Any:
     frame, kept = study(items, **more)
     [curve] = depth_curves(frame)
     return critical_of(Changes(frame, item_scores(kept)), curve)
@@ -111,7 +113,7 @@ def test_items_that_cannot_be_paired_leave_more_open():
     items = {0: RIGHT & False, 1: RIGHT, 2: RIGHT}
     frame, _ = study(items)
     [curve] = depth_curves(frame)
-    unpaired = critical_of(Changes(frame, {}), curve)
+    unpaired: Any = critical_of(Changes(frame, {}), curve)
     assert (unpaired.low, unpaired.high) == (1, None)
 
 
@@ -128,5 +130,5 @@ def test_a_perplexity_may_be_five_percent_more():
     frame = table(*(row | {"task": "t", "metric": "perplexity", "baseline": base} for row in rows))
     [curve] = depth_curves(frame)
     assert curve.critical_depth() == 1
-    found = critical_of(Changes(frame, item_scores(kept)), curve)
+    found: Any = critical_of(Changes(frame, item_scores(kept)), curve)
     assert (found.low, found.critical, found.high) == (1, 1, 1)

@@ -1,6 +1,7 @@
 """Sentences from tables: each states the numbers of its table, and no more than they carry."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ RIGHT = np.arange(N) < 294  # 98 %
 class Made:
     """A study that is made up plan by plan: answers to the same questions."""
 
-    def __init__(self, right=RIGHT, metric="exact_match", **common):
+    def __init__(self, right: Any = RIGHT, metric="exact_match", **common):
         self.metric, self.right = metric, np.asarray(right, float)
         self.common = {"baseline": self.right.mean(), "n": len(self.right), "metric": metric}
         self.common |= {"chance": CHANCE} | common

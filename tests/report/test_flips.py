@@ -1,7 +1,7 @@
 """What was asked and what was said, as the page shows it."""
 
 import json
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -28,7 +28,7 @@ def test_the_choice_is_that_which_the_metric_judges():
 
 
 def test_what_is_said_agrees_with_what_the_benchmark_judges(tmp_path):
-    docs = [
+    docs: list[dict[str, Any]] = [
         {"id": str(i), "question": f"Question {i}?", "answerKey": "AB"[i % 2]}
         | {"choices": {"text": list(CHOICES), "label": ["A", "B"]}}
         for i in range(4)

@@ -24,7 +24,7 @@ def big(plans=1000, tasks=10, items=60):
     labelled = [("baseline", {}, strategies.baseline(LAYERS))]
     for name in families:
         labelled += [(name, *found) for found in strategies.expand(name, LAYERS)]
-    seeds = {"k": "all", "seed": list(range(40))}
+    seeds = {"k": "all", "seed": list(range(max(40, plans // LAYERS)))}
     labelled += [("gaussian", *found) for found in strategies.expand("gaussian", LAYERS, **seeds)]
     labelled = labelled[:plans]
     rows, records = [], []
@@ -56,9 +56,12 @@ def big(plans=1000, tasks=10, items=60):
 
 @pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="the page is tested in Chromium")
-def test_a_thousand_plans_on_ten_tasks_open_within_two_seconds(tmp_path):
-    results = big()
-    assert len(set(results.frame()["plan"])) > 900
+@pytest.mark.parametrize(
+    ("plans", "tasks", "items", "seconds"), [(1000, 10, 60, 2), (10_000, 1, 20, 4)]
+)
+def test_thousands_of_plans_open_within_seconds(plans, tasks, items, seconds, tmp_path):
+    results = big(plans, tasks, items)
+    assert len(set(results.frame()["plan"])) > 0.9 * plans
     path = write_report([Found(tmp_path, results, {})], tmp_path)
     assert path.stat().st_size < 15e6
     with launched() as browser:
@@ -71,7 +74,7 @@ def test_a_thousand_plans_on_ten_tasks_open_within_two_seconds(tmp_path):
             assert opened.complaints == []
             opened.page.context.close()
     print(f"{path.stat().st_size / 1e6:.2f} MB, opened in {sorted(taken)[1]:.2f} s")
-    assert sorted(taken)[1] < 2
+    assert sorted(taken)[1] < seconds
 
 
 def records(answers, digest, task="t"):

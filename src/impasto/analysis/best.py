@@ -109,7 +109,7 @@ def best_plans(
     `scores` are those of `item_scores`; `measured` is what plans cost, as in `priced_plans`. Plans
     that add noise or inject are none to take. A set whose tasks are all at chance has none.
     """
-    if not (frame["strategy"] == BASELINE).any():
+    if BASELINE not in set(frame["strategy"]):
         return []
     changes = Changes(frame, scores)
     return [b for tasks in task_sets(frame) for b in best_of(changes, tasks, measured, losses)]
@@ -180,14 +180,14 @@ def _can_be_used(plan: Priced) -> bool:
 
 def _chosen(candidates: Sequence[Priced], found: Losses, within: float) -> tuple[int | None, bool]:
     """Return which plan to take for a loss, and whether it is sure to lose no more."""
-    sure = np.flatnonzero(found.high <= within + ROUNDING)
-    if len(sure):
+    sure = np.flatnonzero(found.high <= within + ROUNDING).tolist()
+    if sure:
         least = candidates[sure[0]].cost + ROUNDING
         return min(
             (i for i in sure if candidates[i].cost <= least), key=lambda i: found.lost[i]
         ), True
-    as_measured = np.flatnonzero(found.lost <= within + ROUNDING)
-    if not len(as_measured):
+    as_measured = np.flatnonzero(found.lost <= within + ROUNDING).tolist()
+    if not as_measured:
         return None, False
     return min(as_measured, key=lambda i: (round(found.lost[i], 9), candidates[i].cost)), False
 

@@ -44,8 +44,8 @@ class Losses:
         if not kind.is_bounded:
             return self
         worst, best = kind.worse_by(kind.low, baseline), kind.worse_by(kind.high, baseline)
-        ends = sorted((worst, best))
-        return Losses(self.lost, np.clip(self.low, *ends), np.clip(self.high, *ends))
+        least, most = min(worst, best), max(worst, best)
+        return Losses(self.lost, np.clip(self.low, least, most), np.clip(self.high, least, most))
 
 
 class Changes:

@@ -39,7 +39,7 @@ def findings(
     the intervals are wider. `measured` is what plans cost, and `losses` are those that a plan is
     recommended for, as in `best_plans`.
     """
-    if not (frame["strategy"] == BASELINE).any():
+    if BASELINE not in set(frame["strategy"]):
         return []
     scores = scores or {}
     changes, sets = Changes(frame, scores), task_sets(frame)

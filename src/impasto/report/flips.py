@@ -99,7 +99,7 @@ def _said(record: Mapping[str, Any], metric: str, shown: Shown | None, value: fl
     plain = metric.split(",")[0]
     if plain in LOG_P and plain in record["metrics"]:
         unit = PER.get(plain, "token")
-        return f"log p {value:.3f}" + (f" per {unit}" if _is_pair(record["metrics"][plain]) else "")
+        return f"log p {value:.3f}" + (f" per {unit}" if _pair(record["metrics"][plain]) else "")
     return said(record["responses"], metric, shown)
 
 
@@ -153,17 +153,19 @@ def _value(metrics: Mapping[str, Any], metric: str | None) -> float | None:
         value = metrics.get(name)
         if name == "matthews" and isinstance(value, list | tuple):
             return float(value[0] == value[1])  # what was said, and what is right
-        if name in LOG_P and _is_pair(value):
-            return float(value[0] / value[1])
+        if name in LOG_P and (pair := _pair(value)):
+            return pair[0] / pair[1]
         if isinstance(value, bool | int | float):
             return float(value)
     return None
 
 
-def _is_pair(value: Any) -> bool:
+def _pair(value: Any) -> tuple[float, float] | None:
+    """Return log p and of how many tokens, where a value is that."""
     if not isinstance(value, list | tuple) or len(value) != 2:
-        return False
-    return all(isinstance(number, int | float) for number in value) and value[1] > 0
+        return None
+    is_pair = all(isinstance(number, int | float) for number in value) and value[1] > 0
+    return (float(value[0]), float(value[1])) if is_pair else None
 
 
 def _less_is_better(metric: str) -> bool:

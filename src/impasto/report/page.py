@@ -34,7 +34,7 @@ def write_report(founds: Sequence[Found], out: Path, losses: Sequence[Loss] = LO
             raise UserError(
                 f"a report is about what Found.of and Found.read return, not {shown(found)}"
             )
-    return write_page([content_of(found, losses) for found in given], out)
+    return write_page([content_of(found, losses) for found in founds], out)
 
 
 def write_page(contents: Sequence[Content], out: Path) -> Path:
