@@ -158,6 +158,26 @@ def asking(folder: Path) -> dict[str, tuple[Call, str]]:
         return other.generate(plan, [TEXT])
 
     return {
+        "fidelity by text": (lambda: model.fidelity("0-11", [TEXT]), "Plan.parse"),
+        "fidelity on one text": (lambda: model.fidelity(plan, TEXT), "list"),
+        "fidelity on None": (lambda: model.fidelity(plan, None), "None"),
+        "fidelity on nothing": (lambda: model.fidelity(plan, [[]]), "text 0"),
+        "fidelity on words": (lambda: model.fidelity(plan, [["a"]]), "'a'"),
+        "fidelity in pieces of text": (lambda: model.fidelity(plan, [TEXT], length="8"), "'8'"),
+        "fidelity in pieces of one": (lambda: model.fidelity(plan, [TEXT], length=1), "length"),
+        "fidelity in huge pieces": (
+            lambda: model.fidelity(plan, [TEXT], length=10**9),
+            "positions",
+        ),
+        "fidelity of one token": (lambda: model.fidelity(plan, [TEXT], tokens=1), "tokens"),
+        "fidelity of True tokens": (lambda: model.fidelity(plan, [TEXT], tokens=True), "True"),
+        "fidelity in memory of text": (
+            lambda: model.fidelity(plan, [TEXT], memory="8GiB"),
+            "'8GiB'",
+        ),
+        "fidelity in no memory": (lambda: model.fidelity(plan, [TEXT], memory=9), "9 bytes may"),
+        "fidelity of what injects": (lambda: model.fidelity(inject, [TEXT]), "injects"),
+        "fidelity without a tokenizer": (lambda: bare.fidelity(plan, [TEXT]), "tokenizer"),
         "generate by text": (lambda: model.generate("0-11", [TEXT]), "Plan.parse"),
         "generate by None": (lambda: model.generate(None, [TEXT]), "None"),
         "generate by texts": (lambda: model.generate([plan, "0-3"], [TEXT]), "'0-3'"),
@@ -294,6 +314,7 @@ def encoders(folder: Path) -> dict[str, tuple[Call, str]]:
 
     return {
         "an encoder's scores of a text": (lambda: model.masked_scores(plan, "good"), "['good']"),
+        "an encoder's fidelity": (lambda: model.fidelity(plan, ["good"]), "masked_scores"),
         "an encoder's scores of None": (lambda: model.masked_scores(plan, None), "None"),
         "an encoder's scores by text": (lambda: model.masked_scores("0-1", ["good"]), "Plan.parse"),
         "an encoder's mask of text": (lambda: masked_by("[MASK]"), "'[MASK]'"),
@@ -419,6 +440,15 @@ def studies(folder: Path) -> dict[str, tuple[Call, str]]:
     write: Any = lambda name, content: _file(folder / name, content)  # noqa: E731
     study: Any = Study.from_text(STUDY)
     results = _file(folder / "here.yaml", STUDY.encode())
+    listed = _folder(folder / "listed", {"config.json": b"[1, 2]"})
+    config = {"model_type": "llama", "num_hidden_layers": 2}
+    shallow = _folder(folder / "shallow", {"config.json": json.dumps(config).encode()})
+    made: Any = Study
+
+    def several(other: str, plan: str = "baseline") -> Study:
+        models = f"models: [demo, {json.dumps(other)}]"
+        written = STUDY.replace("model: demo", models).replace("baseline", plan)
+        return Study.from_text(written)
 
     def text(changed: str) -> Call:
         made: Any = Study.from_text
@@ -456,6 +486,26 @@ def studies(folder: Path) -> dict[str, tuple[Call, str]]:
         "study with a wrong choice": (text(STUDY.replace("baseline", "{freeze: {k: 2.5}}")), "2.5"),
         "study with a wrong date": (text(STUDY.replace("demo", "2020-99-99")), "line 1"),
         "study with a mapping as a name": (text(STUDY + "name: {a: b}\n"), "name"),
+        "study of no models": (text(STUDY.replace("model: demo", "models: []")), "models"),
+        "study of a model twice": (
+            text(STUDY.replace("model: demo", "models: [demo, demo]")),
+            "twice",
+        ),
+        "study of a model and models": (text(STUDY + "models: [demo]\n"), "not both"),
+        "study of a list as its model": (text(STUDY.replace("demo", "[demo]")), "models"),
+        "study made of a model's name": (lambda: made("mine", "demo", (), ()), "'demo'"),
+        "run by models of which one is not there": (lambda: several("./nowhere").run(), "nowhere"),
+        "run by models of which one is junk": (lambda: several(listed).run(), "listed"),
+        "run by models of which one lacks a layer": (
+            lambda: several(shallow, '"0-9"').run(),
+            "2 layers",
+        ),
+        "run by models of which one takes no task": (
+            lambda: several(tiny.bert(folder / "encoder")).run(),
+            "encoder",
+        ),
+        "the one model of several": (lambda: several("b").model, "b"),
+        "the cost of several": (lambda: several("b").estimate(), "b"),
         "run by an unknown model": (lambda: study.run(model="./nowhere"), "nowhere"),
         "run by a number": (lambda: study.run(model=3), "3"),
         "run with a limit of text": (lambda: study.run(limit="3"), "'3'"),
@@ -498,9 +548,14 @@ def files(folder: Path) -> dict[str, tuple[Call, str]]:
         return lambda: read_rows(_file(folder / name, content), {"text": anything})
 
     odd: Any = Results.read
+    two = str(folder / "two studies")
+    for name in ("one", "other"):
+        Study.from_text(f"name: {name}\n{STUDY}").run(two, limit=1)
     found: dict[str, tuple[Call, str]] = {}
     readers: dict[str, Any] = {
         "results": Results.read,
+        "results of all models": Results.read_all,
+        "figures of all models": Found.read_all,
         "figures": Found.read,
         "status": status,
         "pack": lambda out: packing.pack(Path(out), folder / "packed"),
@@ -518,6 +573,9 @@ def files(folder: Path) -> dict[str, tuple[Call, str]]:
             found[f"{name} of {kind}"] = (call, Path(place).name)
     return found | {
         "results of None": (lambda: odd(None), "None"),
+        "results of a study that is not there": (lambda: odd(two, study="on"), "one, other"),
+        "results of a study of a number": (lambda: odd(two, study=3), "3"),
+        "status of a study that is not there": (lambda: status(two, study="x"), "one, other"),
         "results of a number": (lambda: odd(3), "3"),
         "figures of broken numbers": (lambda: Found.read(inside), "inside"),
         "figures of None": (lambda: draw(None, folder), "None"),  # type: ignore[arg-type]
@@ -601,6 +659,24 @@ def values(folder: Path) -> dict[str, tuple[Call, str]]:
             "one",
         ),
         "texts without a file": (lambda: suite({"name": "masked_text"}), "data"),
+        "texts of neither file nor data set": (lambda: suite({"name": "texts"}), "neither"),
+        "texts of a number": (lambda: suite({"name": "texts", "file": 3}), "3"),
+        "texts of a file that is not there": (
+            lambda: suite({"name": "texts", "file": "nowhere.txt"}),
+            "nowhere.txt",
+        ),
+        "texts of a name with a zero": (
+            lambda: suite({"name": "texts", "file": "a\0b"}),
+            "a\\x00b",
+        ),
+        "texts of a data set that is not there": (
+            lambda: suite({"name": "texts", "dataset": "nobody/nothing"}),
+            "nobody/nothing",
+        ),
+        "texts of 2.5 tokens": (
+            lambda: suite({"name": "texts", "file": "x.txt", "tokens": 2.5}),
+            "2.5",
+        ),
         "texts with a number as their column": (
             lambda: suite({"name": "masked_text", "data": "x.jsonl", "column": 3}),
             "3",

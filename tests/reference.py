@@ -86,6 +86,27 @@ def score(
     return total, greedy
 
 
+@torch.no_grad()
+def fidelity(hf: Any, plan: Plan, ids: list[int]) -> tuple[int, float, float, int]:
+    """Return (tokens, sum of log p, sum of KL, agreements) of all tokens of a text but its first.
+
+    The full model is the stock one, each prefix of the plan is recomputed, and all is in float64.
+    """
+    prefixes = [ids[:count] for count in range(1, len(ids))]
+    if not prefixes:
+        return 0, 0.0, 0.0, 0
+    full = hf(input_ids=torch.tensor([ids[:-1]]), use_cache=False).logits[0].double()
+    own = _heads(hf, [states_of(hf, plan.steps, prefix, {})[-1] for prefix in prefixes]).double()
+    targets = torch.tensor(ids[1:])[:, None]
+    log_p, log_q = full.log_softmax(1), own.log_softmax(1)
+    return (
+        len(prefixes),
+        float(log_q.gather(1, targets).sum()),
+        float((log_p.exp() * (log_p - log_q)).sum()),
+        int((full.argmax(1) == own.argmax(1)).sum()),
+    )
+
+
 def generate(
     hf: Any, plan: Plan, ids: list[int], count: int, grafts: Mapping[str, Graft] | None = None
 ) -> list[int]:

@@ -14,7 +14,7 @@ from impasto import UserError
 from impasto.analysis.inside.groups import layer_groups
 from impasto.analysis.inside.similarity import MEASURES, similarities
 from impasto.analysis.inside.states import TextStates, read_states
-from impasto.analysis.inside.texts import read_labelled, read_texts
+from impasto.tasks.text_files import read_labelled, read_texts
 
 
 def made_up(texts=7, depths=5, hidden=6, seed=0):
@@ -157,8 +157,8 @@ def test_a_text_file_is_cut_at_blank_lines_or_else_at_lines(content, texts, tmp_
 
 def test_other_files_have_a_column_of_texts(tmp_path):
     file = tmp_path / "texts.jsonl"
-    file.write_text('{"text": "a", "kind": 1}\n{"text": "b", "kind": null}\n')
-    assert list(read_texts(file)) == ["a", "b"]
+    file.write_text('{"text": "a", "kind": 1}\n{"text": "b", "kind": null}\n{"text": ""}\n')
+    assert list(read_texts(file)) == ["a", "b"]  # a row without a word is passed over
     with pytest.raises(UserError, match=r"row 1: the column 'body' is missing; its columns are te"):
         list(read_texts(file, "body"))
     with pytest.raises(UserError, match=r"row 2: the column 'kind'"):
@@ -175,7 +175,8 @@ def test_other_files_have_a_column_of_texts(tmp_path):
         ("bytes.txt", b"\xff\xfe\x00", "not a text file"),
         ("a.md", b"x", "data files end in"),
         ("list.jsonl", b"[1]\n", "not a mapping"),
-        ("blank.jsonl", b'{"text": " "}\n', "must be text"),
+        ("blank.jsonl", b'{"text": " "}\n', "has no texts"),
+        ("number.jsonl", b'{"text": 3}\n', "row 1, column 'text': must be text, not 3"),
     ],
 )
 def test_files_that_cannot_be_read_are_users_mistakes(name, content, says, tmp_path):

@@ -110,7 +110,7 @@ def dropping(layers=12, count: Any = "all"):
 
 def found(frame, folder=None):
     """Return what figures are drawn from, given a study's table."""
-    return Found(folder, Results(Study("study", "org/demo", (), ()), frame), {})
+    return Found(folder, Results(Study("study", ("org/demo",), (), ()), frame), {})
 
 
 def drawn(name, *founds) -> dict[str, Any]:

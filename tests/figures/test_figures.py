@@ -46,7 +46,7 @@ def sweep_frame(rises=RISES, inject=True, title="Capitals", layers=LAYERS):
 
 
 def results(frame):
-    return Results(Study("study", "demo", (), ()), frame)
+    return Results(Study("study", ("demo",), (), ()), frame)
 
 
 def sweep(frame, name="A2", task="capitals") -> Figure:

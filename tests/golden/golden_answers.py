@@ -97,6 +97,7 @@ def decoder_answers(name: str) -> Iterator[tuple[str, Any]]:
     ]
     ids, mask = padded(texts)
     yield from _by_plan("log p", plans, model.loglikelihood(plans, requests))
+    yield from _by_plan("fidelity", plans, model.fidelity(plans, texts, length=8))
     yield from _by_plan("written", plans, model.generate(plans, texts, NEW_TOKENS))
     logits = [model.next_logits(plan, ids, mask)[:, ::32] for plan in plans]
     yield from _by_plan("next logits", plans, logits)

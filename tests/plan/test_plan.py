@@ -12,7 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from plan_samples import plans
 
-from impasto.plan import Freeze, Inject, Layer, Noise, Occurrences, Parallel, Plan, PlanError
+from impasto.plan import (
+    Freeze,
+    Inject,
+    Layer,
+    Noise,
+    Occurrences,
+    Parallel,
+    Plan,
+    PlanError,
+    count_of_plans,
+)
 
 more = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -239,3 +249,17 @@ def test_json_that_is_no_plan_is_refused(text: object) -> None:
 def test_json_is_one_canonical_document() -> None:
     text = Plan.parse("0 [1|2.mlp] freeze").to_json()
     assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) == text
+
+
+@pytest.mark.parametrize(
+    ("entries", "distinct", "words"),
+    [
+        (96, 91, "96 plans (91 distinct)"),
+        (91, 91, "91 plans"),
+        (1, 1, "1 plan"),
+        (2, 1, "2 plans (1 distinct)"),
+        (1092, 1000, "1,092 plans (1,000 distinct)"),
+    ],
+)
+def test_a_number_of_plans_says_how_many_are_listed_and_how_many_differ(entries, distinct, words):
+    assert count_of_plans(entries, distinct) == words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from hashlib import sha256
 
 import pytest
 import yaml
@@ -73,6 +74,26 @@ def test_a_random_order_shuffles_the_middle_only_and_ten_seeds_differ() -> None:
 def test_random_orders_never_change() -> None:
     assert str(strategies.random_order(16, 4)) == "0-4 7 5 11 9-8 6 10 12-15"
     assert str(strategies.random_order(16, 4, seed=1)) == "0-4 8-7 10 6 11 5 9 12-15"
+
+
+def test_a_random_order_is_never_the_models_own_but_for_a_single_layer() -> None:
+    for layers in range(4, 25):
+        for n in range(1, layers // 2):
+            own = strategies.baseline(layers)
+            drawn = [strategies.random_order(layers, n, seed) for seed in range(10)]
+            single = layers - 2 * n - 1 == 1
+            assert [plan == own for plan in drawn] == [single] * 10
+            assert all(Counter(plan.steps) == Counter(own.steps) for plan in drawn)
+
+
+def test_an_order_that_was_the_models_own_is_drawn_anew_and_the_others_stay() -> None:
+    for seed in range(40):
+        words = "random_order {} 8 2 {}"
+        drawn = sorted(range(3, 6), key=lambda i: sha256(words.format(seed, i).encode()).digest())
+        found = strategies.random_order(8, 2, seed).steps[3:6]
+        assert list(found) == [Layer(i) for i in drawn] or drawn == [3, 4, 5]
+    redrawn = {str(strategies.random_order(8, 2, seed)) for seed in range(40)}
+    assert len(redrawn) == 5  # every order of three but the model's own
 
 
 @pytest.mark.parametrize(

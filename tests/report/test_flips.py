@@ -67,7 +67,7 @@ def results(entry, data):
     class Answers(list):
         definitions: ClassVar = {"capitals": data}
 
-    return Results(Study("s", "m", (TaskEntry(entry),), ()), pd.DataFrame(), Answers())
+    return Results(Study("s", ("m",), (TaskEntry(entry),), ()), pd.DataFrame(), Answers())
 
 
 def test_questions_are_those_that_were_asked_or_a_line_says_why_not():

@@ -299,7 +299,7 @@ def perplexing(folder):
             | {"responses": [[-9.0, False]], "metrics": one}
             for i, one in enumerate(metrics)
         ]
-    results = Results(Study("two", "small", (), ()), table(*rows), records)
+    results = Results(Study("two", ("small",), (), ()), table(*rows), records)
     return Found(folder, results, {})
 
 

@@ -51,7 +51,7 @@ def big(plans=1000, tasks=10, items=60):
                 | {"chance": 0.1, "baseline": 1.0, "truncated": 0, "not_finite": 0}
             )
     frame = pd.DataFrame(rows).astype({"k": "Int64", "seed": "Int64"})
-    return Results(Study("big", "m", (), ()), frame, records)
+    return Results(Study("big", ("m",), (), ()), frame, records)
 
 
 @pytest.mark.slow

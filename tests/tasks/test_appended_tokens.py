@@ -12,7 +12,7 @@ import impasto
 from harness_reference import Case, arc, gsm8k, lambada, theirs, wikitext
 from impasto import Plan, Study
 from impasto.lm_eval import ImpastoLM
-from impasto.run.batching.tokenisation import appended_tokens
+from impasto.run.batching.tokenisation import added_tokens
 from special_tokens import TEMPLATES, random_model, saved, tokenizer_of
 
 APPENDING = {"[SEP] after": "[SEP]", "[CLS] and [SEP]": "[SEP]", "BOS and EOS": "</s>"}
@@ -45,11 +45,12 @@ def plain(model, template, text):
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_what_a_tokenizer_appends_is_told_by_what_it_does_to_a_text(template):
+def test_what_a_tokenizer_adds_is_told_by_what_it_does_to_a_text(template):
     tokenizer = tokenizer_of(template)
-    names = [tokenizer.decode(token) for token in appended_tokens(tokenizer)]
-    assert names == ([APPENDING[template]] if template in APPENDING else [])
-    assert appended_tokens(tokenizer, add_bos_token=False) == ()
+    before, behind = (list(map(tokenizer.decode, some)) for some in added_tokens(tokenizer))
+    assert before == (["<s>"] if TEMPLATES[template].startswith("<s>") else [])
+    assert behind == ([APPENDING[template]] if template in APPENDING else [])
+    assert added_tokens(tokenizer, add_bos_token=False) == ((), ())
 
 
 def test_a_tokenizer_that_knows_few_words_is_tried_on_its_own():
@@ -62,7 +63,7 @@ def test_a_tokenizer_that_knows_few_words_is_tried_on_its_own():
     inner.post_processor = processors.TemplateProcessing(
         single="$A [SEP]", special_tokens=[("[SEP]", 2)]
     )
-    assert appended_tokens(PreTrainedTokenizerFast(tokenizer_object=inner)) == (2,)
+    assert added_tokens(PreTrainedTokenizerFast(tokenizer_object=inner)) == ((), (2,))
 
 
 @pytest.mark.filterwarnings("ignore:the tokenizer puts")

@@ -225,20 +225,22 @@ class _Wanted:
 
     def plans(self, model: "Model") -> "Plans":
         """Return the plans by label; those that inject are left out of a study's."""
+        from impasto.plan import count_of_plans
         from impasto.study.file.entries import labelled_plans
 
         found = {}
         for plan in self._lines:
             plan.check(model.num_layers)
             found[str(plan)] = plan
-        left_out = 0
+        left_out: list[str] = []
         for each in labelled_plans(self._entries, model.num_layers)[1:]:
             if each.plan.injections and self._skips_injections:
-                left_out += 1
+                left_out.append(each.plan.digest)
                 continue
             found[_label(each.strategy, each.parameters, str(each.plan))] = each.plan
         if left_out:
-            typer.echo(f"impasto: {left_out} plans inject and are not timed", err=True)
+            count = count_of_plans(len(left_out), len(set(left_out)))
+            typer.echo(f"impasto: not timed, as they inject: {count}", err=True)
         return found
 
 

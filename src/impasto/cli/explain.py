@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from impasto.plan import Plan
     from impasto.run import Encoder, Model
+    from impasto.study.running.estimate import StudyCost
 
 _TOKENS = 512
 
@@ -87,14 +88,35 @@ def _draw(plan: "Plan", file: Path) -> None:
 
 
 def _explain_study(path: Path, model: str | None, limit: int | None, memory: int | None) -> None:
-    """Print what a study costs before anything runs."""
+    """Print what a study costs before anything runs, model by model."""
     from impasto.study import Study
 
     read = Study.from_yaml(path)
-    found = read.estimate(model=model, limit=limit, memory=memory)
+    names, seconds = [model] if model else read.models, 0.0
+    for name in names:
+        found = read.estimate(model=name, limit=limit, memory=memory)
+        for notice in found.notices:
+            typer.echo(notice, err=True)
+        if len(names) > 1:
+            typer.echo(f"model    {name}")
+        for line in _study_costs(read.name, found):
+            typer.echo(line)
+        seconds += found.seconds
+        if len(names) > 1:
+            typer.echo("")
+    if len(names) > 1:
+        typer.echo(f"all      {_minutes(seconds)} at most, one model after the other")
+
+
+def _study_costs(name: str, found: "StudyCost") -> "Iterator[str]":
+    """Yield what a study costs with one model, line by line."""
     cost, gib = found.cost, 2**30
-    typer.echo(f"study    {read.name}: {found.plans} plans, {found.items} items")
-    typer.echo("work     in layer-rows (one token's state through one layer), at most")
+    from impasto.plan import count_of_plans
+
+    most = "at most " if found.is_most else ""
+    plans = count_of_plans(found.entries, found.plans)
+    yield f"study    {name}: {plans}, {most}{found.items} items"
+    yield "work     in layer-rows (one token's state through one layer), at most"
     work = (
         ("  every plan and request alone", cost.alone),
         ("  plans as a tree", cost.plans),
@@ -102,17 +124,20 @@ def _explain_study(path: Path, model: str | None, limit: int | None, memory: int
         ("  + dead rows not run", cost.rows),
     )
     less = [[what, f"{rows:,.0f}", f"{cost.alone / rows:.1f} times less"] for what, rows in work]
-    for line in aligned(less, right=(1, 2)):
-        typer.echo(line)
-    minutes, seconds = divmod(round(found.seconds), 60)
-    typer.echo(
-        f"time     {minutes}:{seconds:02} at most, at {found.seconds_per_layer_row * 1e6:.2f} µs "
-        "per layer-row as measured here"
+    yield from aligned(less, right=(1, 2))
+    yield (
+        f"time     {_minutes(found.seconds)} at most, at "
+        f"{found.seconds_per_layer_row * 1e6:.2f} µs per layer-row as measured here"
     )
-    typer.echo(
+    yield (
         f"memory   {found.weight_bytes / gib:.2f} GiB of weights, "
         f"{cost.peak_bytes / gib:.2f} GiB for the largest batch"
     )
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
 
 
 def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":

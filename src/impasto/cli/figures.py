@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import ModelOption, WithinOption, load_model, losses_of
+from impasto.cli.options import ModelOption, StudyOption, WithinOption, load_model, losses_of
 from impasto.error import UserError
 
 TextsOption = Annotated[
@@ -74,9 +74,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where the page goes.  [default: the first folder]")
     ] = None,
-    study: Annotated[
-        str | None, typer.Option("--study", help="The study, where a folder has several.")
-    ] = None,
+    study: StudyOption = None,
     within: WithinOption = None,
 ) -> None:
     """Write one page about studies that opens anywhere: findings, charts, plans, answers."""

@@ -1,6 +1,7 @@
 """Options that several commands take, and reading them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,10 @@ WithinOption = Annotated[
         "commas.  [default: 1%,5%,10%]",
     ),
 ]
+StudyOption = Annotated[
+    str | None,
+    typer.Option("--study", help="Which of the folder's studies.  [default: the one last run]"),
+]
 PlanOption = Annotated[str, typer.Option("--plan", help='How to run it: "0-7 freeze 8-11".')]
 
 
@@ -44,6 +49,14 @@ def losses_of(text: str | None) -> "Sequence[Loss]":
     from impasto.analysis.best import LOSSES, Loss
 
     return LOSSES if text is None else [Loss.parse(word) for word in words_of(text)]
+
+
+def tell_study(out: Path, study: str | None) -> None:
+    """Say on stderr which study of a folder is meant, where that is not plain."""
+    from impasto.study.results.notices import which_study
+
+    for notice in which_study(out, study):
+        typer.echo(notice, err=True)
 
 
 def load_model(name: str) -> "Model | Encoder":

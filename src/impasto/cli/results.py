@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import WithinOption, losses_of
+from impasto.cli.options import StudyOption, WithinOption, losses_of, tell_study
 from impasto.error import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import pandas as pd
 
     from impasto.study import Results
+    from impasto.study.following.status import Status
 
 SHOWN_COSTS = (
     "family", "plan", "average", "change", "cost", "front", "improvement", "expected",
@@ -41,36 +44,40 @@ def results(
     unpack: Annotated[
         Path | None, typer.Option("--unpack", help="Fill the folder from such a file.")
     ] = None,
+    study: StudyOption = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""
     if within is not None:
-        if costs or any(option is not None for option in (form, to, pack, unpack)):
-            raise UserError("--within names plans to take; it goes with no table and no packing")
-        _recommend(out, within)
+        _recommend(out, within, study, (costs or None, form, to, pack, unpack))
         return
     wants_table = costs or form is not None or to is not None
     if wants_table + (pack is not None) + (unpack is not None) > 1:
         raise UserError(
             "a table (--format, --to, --costs), --pack and --unpack are three things; give one"
         )
-    if form is not None and form not in FORMS:
-        raise UserError(f"there is no format {form!r}; the formats are {', '.join(FORMS)}")
-    if form == "parquet" and to is None:
-        raise UserError("parquet is not for the screen; name a file with --to FILE")
+    _check_form(form, to)
     if pack is not None or unpack is not None:
+        if study is not None:
+            raise UserError("--pack and --unpack take all studies of a folder; leave out --study")
         _pack(out, pack, unpack)
         return
     from impasto.study import Results
     from impasto.study.folder.files import write_files
+    from impasto.study.following.status import status as status_of
     from impasto.study.results.formats import aligned, as_bytes, shown, written
-    from impasto.study.results.notices import about_items, still_missing
+    from impasto.study.results.notices import about_items, about_precisions
 
-    read = Results.read(out)
-    for notice in still_missing(read):
-        typer.echo(notice, err=True)
+    read = Results.read_all(out, study=study)
+    tell_study(out, study)
+    said = status_of(out, study=study)
+    for line in _missing(read, said):
+        typer.echo(line, err=True)
+    if costs and all(of_model.costs.empty for of_model in read):
+        again = "impasto run STUDY --out OUT --bench"
+        typer.echo(f"costs are counted, none was measured: {again} measures them", err=True)
 
     def content(form: str) -> bytes:
-        return as_bytes(_quality_and_cost(read), form) if costs else written(read, form)
+        return as_bytes(_costs_of_all(read), form) if costs else written(read, form)
 
     if to is not None:
         write_files(to.parent, {to.name: content(form or _form_of(to))})
@@ -79,23 +86,62 @@ def results(
     if form is not None:
         sys.stdout.buffer.write(content(form))
         return
-    if costs:
-        typer.echo(aligned(_quality_and_cost(read, for_screen=True)))
-        return
-    typer.echo(shown(read))
-    for notice in about_items(read.table):
-        typer.echo(notice, err=True)
+    for of_model in read:
+        if len(said.models) > 1:
+            _title(of_model, is_first=of_model is read[0])
+        if costs:
+            typer.echo(aligned(_quality_and_cost(of_model, for_screen=True)))
+            continue
+        typer.echo(shown(of_model))
+        for notice in (*about_precisions(of_model), *about_items(of_model.table)):
+            typer.echo(notice, err=True)
 
 
 @app.command()
 def status(
     out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
+    study: StudyOption = None,
 ) -> None:
     """Say how far a study is, also while another process runs it."""
     from impasto.study.following.status import status as status_of
 
-    for line in status_of(out).lines():
+    said = status_of(out, study=study)
+    tell_study(out, study)
+    for line in said.lines():
         typer.echo(line)
+
+
+def _title(of_model: "Results", is_first: bool) -> None:
+    """Print the line above a model's table."""
+    layers = of_model.table["layers"].iloc[0]
+    typer.echo(f"{'' if is_first else chr(10)}model {of_model.study.model}, {layers} layers")
+
+
+def _missing(read: "Sequence[Results]", said: "Status") -> "Iterator[str]":
+    """Yield what the tables lack of a study that is not finished, model by model."""
+    from impasto.study.results.notices import still_missing
+
+    there = {of_model.study.model: of_model for of_model in read}
+    for model in said.models:
+        if model.model not in there:
+            yield f"{model.model}: nothing is there yet"
+            continue
+        for number, line in enumerate(still_missing(there[model.model])):
+            yield f"{model.model}: {line}" if len(said.models) > 1 and not number else line
+    if len(there) < len(said.models) and not any(of_model.gaps for of_model in read):
+        yield f"to go on:  {said.run['command']}"
+
+
+def _costs_of_all(read: "Sequence[Results]") -> "pd.DataFrame":
+    """Return quality and cost of all models; where there are several, each row says whose it is."""
+    import pandas as pd
+
+    if len(read) == 1:
+        return _quality_and_cost(read[0])
+    tables = [_quality_and_cost(of_model) for of_model in read]
+    for of_model, table in zip(read, tables, strict=True):
+        table.insert(0, "model", of_model.study.model)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFrame":
@@ -105,9 +151,6 @@ def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFram
     table = trade_off(read.frame(), read.costs)
     if table.empty:
         raise UserError("no plan of this study has an average over its tasks yet")
-    if read.costs.empty:
-        again = "impasto run STUDY --out OUT --bench"
-        typer.echo(f"costs are counted, none was measured: {again} measures them", err=True)
     if not for_screen:
         return table
     shown = table[[name for name in SHOWN_COSTS if name in table]]
@@ -115,17 +158,34 @@ def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFram
     return marked.rename(columns={"cost": table["unit"].iloc[0]})
 
 
-def _recommend(out: Path, within: str) -> None:
-    """Print the plan to take for each loss, and the command that makes a model of it."""
+def _recommend(out: Path, within: str, study: str | None, others: "Sequence[object]") -> None:
+    """Print the plan to take for each loss, and the command that makes a model of it.
+
+    Raises UserError for what is no loss, and where there are other options.
+    """
+    if any(option is not None for option in others):
+        raise UserError("--within names plans to take; it goes with no table and no packing")
     losses = losses_of(within)
     from impasto.analysis.best import best_lines
     from impasto.analysis.findings import recommended
     from impasto.study import Results
 
-    read = Results.read(out)
-    best, reasons = recommended(read.frame(), read.answers, read.costs, losses)
-    for line in (*reasons, *best_lines(best, read.study.model)):
-        typer.echo(line)
+    read = Results.read_all(out, study=study)
+    tell_study(out, study)
+    for of_model in read:
+        if len(read) > 1:
+            _title(of_model, is_first=of_model is read[0])
+        best, reasons = recommended(of_model.frame(), of_model.answers, of_model.costs, losses)
+        for line in (*reasons, *best_lines(best, of_model.study.model)):
+            typer.echo(line)
+
+
+def _check_form(form: str | None, to: Path | None) -> None:
+    """Raise UserError for a format that there is not, or that is not for the screen."""
+    if form is not None and form not in FORMS:
+        raise UserError(f"there is no format {form!r}; the formats are {', '.join(FORMS)}")
+    if form == "parquet" and to is None:
+        raise UserError("parquet is not for the screen; name a file with --to FILE")
 
 
 def _form_of(file: Path) -> str:

@@ -1,6 +1,7 @@
 """Studies: running one, and going on with one that was stopped."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,7 @@ def run(
         Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
     ],
     model: Annotated[
-        str | None, typer.Option("--model", help="Run another model than the study names.")
+        str | None, typer.Option("--model", help="Run this model alone in place of the study's.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Where results go.  [default: runs/NAME]")
@@ -142,25 +143,38 @@ def run(
         if folder.exists():
             typer.echo(f"to go on:  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    typer.echo(f"results  {folder / 'results.csv'}")
     _show(results, folder, quiet)
 
 
 def _show(results: "Results", folder: Path, quiet: bool) -> None:
-    """Draw a study's figures and write its page, and say where they are and what they show."""
+    """Draw what each model came to, write one page of them all, and say what they show."""
     from impasto.figures import Found, draw
     from impasto.report import content_of, write_page
 
-    typer.echo(f"results  {folder / 'results.csv'}")
-    drawn = draw(results, folder / "figures")
-    content = content_of(Found.of(results, folder))
-    path, sentences = write_page([content], folder), content.sentences
+    several = len(results.models) > 1
+    drawn, contents = [], []
+    for number, (name, of_model) in enumerate(results.models.items(), 1):
+        place = folder / f"{number}-{Path(name).name}" if several else folder
+        drawn.append(draw(of_model, place / "figures"))
+        contents.append(content_of(Found.of(of_model, folder)))
+    page = write_page(contents, folder)
     if quiet:
         return
-    for figure in drawn:
-        typer.echo(f"figure   {figure}")
-    typer.echo(f"report   {path}")
-    if results.seconds is not None and results.seconds.expected:
-        taken, expected = results.seconds.taken, results.seconds.expected
+    typer.echo(f"report   {page}")
+    shown = zip(results.models.items(), drawn, contents, strict=True)
+    for (name, of_model), paths, content in shown:
+        _say(of_model, name if several else "", paths, content.sentences)
+
+
+def _say(of_model: "Results", name: str, drawn: list[Path], sentences: Sequence[str]) -> None:
+    """Say what one model came to, by its figures and in a few sentences."""
+    if name:
+        typer.echo(f"model    {name}")
+    for path in drawn:
+        typer.echo(f"figure   {path}")
+    if of_model.seconds is not None and of_model.seconds.expected:
+        taken, expected = of_model.seconds.taken, of_model.seconds.expected
         typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")
     for sentence in sentences[:SENTENCES]:
         typer.echo(f"- {sentence}")

@@ -31,16 +31,6 @@ class Found:
     timings: Sequence[Timing] = ()
 
     @classmethod
-    def read_all(cls, folder: str | Path, study: str | None = None) -> "list[Found]":
-        """Return what a folder holds, a study for each of its models; raises UserError as `read`.
-
-        `study` names one of several studies that ran in the folder.
-        """
-        if study is not None:
-            raise UserError(f"{folder} holds one study; leave --study out")
-        return [cls.read(folder)]
-
-    @classmethod
     def read(cls, folder: str | Path) -> "Found":
         """Return what a folder holds; raises UserError where that is nothing, or unfinished."""
         folder = path_of(folder, "a study's folder")
@@ -48,6 +38,29 @@ class Found:
         if inside and not (folder / DATABASE).exists():
             return cls(folder, None, inside)
         return cls.of(Results.read(folder), folder, inside)
+
+    @classmethod
+    def read_all(cls, folder: str | Path, study: str | None = None) -> "list[Found]":
+        """Return what a folder holds of each model of a study; raises as `read`.
+
+        It is the study that ran there last, or the one that `study` names. Of several models, each
+        has what is known of itself inside.
+        """
+        folder = path_of(folder, "a study's folder")
+        inside = read_inside(folder)
+        if inside and not (folder / DATABASE).exists():
+            return [cls(folder, None, inside)]
+        read = Results.read_all(folder, study=study)
+        if len(read) == 1:
+            return [cls.of(read[0], folder, inside)]
+        return [
+            cls.of(
+                results,
+                folder,
+                {what: one for what, one in inside.items() if one.model == results.study.model},
+            )
+            for results in read
+        ]
 
     @classmethod
     def of(

@@ -5,6 +5,7 @@
 ``diagram``, ``picture`` or ``words``.
 """
 
+from impasto.plan.counted import count_of_plans
 from impasto.plan.diagram import diagram
 from impasto.plan.error import PlanError
 from impasto.plan.picture import picture
@@ -36,6 +37,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Step",
+    "count_of_plans",
     "diagram",
     "in_words",
     "picture",

@@ -18,13 +18,16 @@ from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.run.apply.handle import applied_alone
 from impasto.run.batching.donors import Donor, Donors, donors_by_request, read_donor
+from impasto.run.batching.pieces import Piece, pieces_of
 from impasto.run.batching.request import TokenRequest, Transplant
 from impasto.run.batching.tokenisation import Prompt, TextOptions, naming_request
 from impasto.run.calls import one_call
-from impasto.run.generate.decoding_plan import Stopping
+from impasto.run.estimated import Estimated
+from impasto.run.generate.decoding_plan import Stopping, TextEnds
 from impasto.run.generate.greedy import generate, predict
 from impasto.run.inputs import (
     checked_batch,
+    checked_memory,
     checked_pairs,
     checked_plan,
     checked_prompt,
@@ -32,10 +35,9 @@ from impasto.run.inputs import (
     checked_stops,
     checked_tokens,
 )
-from impasto.run.loaded_model import Loaded
 from impasto.run.opening import admit, admitted, opened
 from impasto.run.queries.attention_entropy import attention_entropy
-from impasto.run.queries.cost import Cost, cost, seconds_per_layer_row
+from impasto.run.queries.fidelity import TextFidelity, check_comparable, fidelity
 from impasto.run.queries.hidden_states import hidden_states
 from impasto.run.queries.loglikelihood import Score, score
 from impasto.run.refusals import MasksNoToken
@@ -43,8 +45,8 @@ from impasto.run.refusals import MasksNoToken
 Progress = Callable[[float], None]
 
 
-class Model(Loaded[OpenedModel], MasksNoToken):
-    """A Hugging Face decoder on which plans run; its attributes are those of :class:`Loaded`."""
+class Model(Estimated, MasksNoToken):
+    """A Hugging Face decoder on which plans run; its attributes are those of `Loaded`."""
 
     @property
     def _opened(self) -> OpenedModel:
@@ -145,6 +147,43 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         return score(self._opened, plans, read, progress, self.memory)
 
     @one_call
+    def fidelity(
+        self,
+        plans: Plan | Sequence[Plan],
+        texts: Sequence[Prompt],
+        *,
+        length: int | None = None,
+        tokens: int | None = None,
+        memory: int | None = None,
+        progress: Progress = lambda share: None,
+    ) -> list[list[TextFidelity]]:
+        """Say how near to the full model's predictions plans stay, token by token of some texts.
+
+        Each token but the first of a piece is predicted as in :meth:`loglikelihood`. A piece of a
+        text that begins with the tokenizer's BOS begins with it too.
+
+        Args:
+            plans: The plans; one plan alone counts as a list of one.
+            texts: Texts, or token ids.
+            length: Into pieces of how many tokens texts are cut; None for the model's positions.
+            tokens: How many tokens are read of all texts together; None for all.
+            memory: The bytes that a batch may take; None for the model's own `memory`.
+            progress: Called with the share that is done, 0 to 1.
+
+        Returns:
+            Per plan, per text: how many tokens were predicted, the sums of log p and of
+            KL(full model || plan) in nats, and for how many both find the same token likeliest.
+
+        Raises:
+            PlanError: when a plan names a layer that the model lacks.
+            UserError: when a plan injects, a text cannot be read, or a number is none.
+        """
+        plans, texts = admitted(self._opened, plans), checked_prompts(texts, "texts")
+        check_comparable(self._opened, plans)
+        pieces, memory = self._pieces(texts, length, tokens), checked_memory(memory) or self.memory
+        return fidelity(self._opened, plans, pieces, len(texts), progress, memory)
+
+    @one_call
     def generate(
         self,
         plans: Plan | Sequence[Plan],
@@ -179,58 +218,16 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         )
         max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
-        ends, text_of = self._ends(), self._reader.text
-
-        def is_finished(ids: list[int]) -> bool:
-            if ids[-1] in ends or not stop:
-                return ids[-1] in ends
-            return _first_stop(text_of(ids), stop) is not None
-
-        def cut(ids: list[int]) -> str:
-            text = text_of(ids)
-            return text[: _first_stop(text, stop)]
-
-        limits = Stopping(max_new_tokens, is_finished)
+        ends = TextEnds(self._ends(), stop, self._reader.text)
+        limits = Stopping(max_new_tokens, ends.are_reached)
         written = generate(self._opened, plans, starts, limits, progress, self.memory)
         return [
             [
-                cut(ids) if isinstance(prompt, str) else ids
+                ends.cut(ids) if isinstance(prompt, str) else ids
                 for prompt, ids in zip(prompts, row, strict=True)
             ]
             for row in written
         ]
-
-    @one_call
-    def scoring_cost(
-        self,
-        plans: Plan | Sequence[Plan],
-        requests: Sequence[tuple[Prompt, Prompt]],
-        donors: Donors = None,
-    ) -> Cost:
-        """Return what :meth:`loglikelihood` would cost; donors' own runs are not counted."""
-        plans, requests = admitted(self._opened, plans), checked_pairs(requests)
-        read = [request for request, _ in self._read(plans, requests, donors)]
-        return cost(self._opened, plans, read, self.memory)
-
-    @one_call
-    def generating_cost(
-        self,
-        plans: Plan | Sequence[Plan],
-        prompts: Sequence[Prompt],
-        max_new_tokens: int = 16,
-        donors: Donors = None,
-    ) -> Cost:
-        """Return what :meth:`generate` would cost at the most, as if nothing ended early."""
-        plans, prompts = admitted(self._opened, plans), checked_prompts(prompts)
-        max_new_tokens = checked_tokens(max_new_tokens)
-        starts = self._begin(plans, prompts, max_new_tokens, donors)
-        return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
-
-    @property
-    @one_call
-    def seconds_per_layer_row(self) -> float:
-        """How long a row takes through a layer on this machine, measured now."""
-        return seconds_per_layer_row(self._opened)
 
     @one_call
     def hidden_states(
@@ -281,6 +278,13 @@ class Model(Loaded[OpenedModel], MasksNoToken):
             transplants = self._transplants(plans, bound[number], context, span)
             read.append((TokenRequest(ids, rows, transplants), second))
         return read
+
+    def _pieces(
+        self, texts: Sequence[Prompt], length: int | None, tokens: int | None
+    ) -> list[Piece]:
+        """Return the pieces of texts that are read, with the tokens to predict in each."""
+        self._warn_of_appended(texts)
+        return pieces_of(self._reader, texts, length, tokens)
 
     def _begin(
         self, plans: Sequence[Plan], prompts: Sequence[Prompt], new_tokens: int, donors: Donors
@@ -342,8 +346,3 @@ class Model(Loaded[OpenedModel], MasksNoToken):
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
         listed = ends if isinstance(ends, list) else [ends]
         return {*listed, getattr(self.tokenizer, "eos_token_id", None)} - {None}
-
-
-def _first_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Return at which character the first of the stop texts begins; None without any."""
-    return min((at for at in map(text.find, stop) if at >= 0), default=None)

@@ -37,11 +37,11 @@ def checked_plans(plans: object) -> list[Plan]:
     return [checked_plan(plan) for plan in plans]
 
 
-def checked_tokens(count: object, what: str = "max_new_tokens") -> int:
-    """Return a number of tokens, which is at least one."""
+def checked_tokens(count: object, what: str = "max_new_tokens", least: int = 1) -> int:
+    """Return a number of tokens, which is at least one, or another least number."""
     number = _whole(count)
-    if number is None or number < 1:
-        raise UserError(f"{what} is a whole number of at least 1, not {shown(count)}")
+    if number is None or number < least:
+        raise UserError(f"{what} is a whole number of at least {least}, not {shown(count)}")
     return number
 
 

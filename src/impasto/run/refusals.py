@@ -31,6 +31,10 @@ class PredictsNoNextToken:
         """Refuse; `masked_scores` gives pseudo-log-likelihoods."""
         raise _for_decoders(self, "loglikelihood", "masked_scores gives pseudo-log-likelihoods")
 
+    def fidelity(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse; `masked_scores` scores the tokens of texts, each masked alone."""
+        raise _for_decoders(self, "fidelity", "masked_scores scores texts, each token masked alone")
+
     def generate(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse; `fill` gives the likeliest tokens at masks."""
         raise _for_decoders(self, "generate", "fill gives the likeliest tokens at masks")
@@ -38,6 +42,10 @@ class PredictsNoNextToken:
     def scoring_cost(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: it is about continuations."""
         raise _for_decoders(self, "scoring_cost", "an encoder scores no continuations")
+
+    def fidelity_cost(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: it is about next tokens."""
+        raise _for_decoders(self, "fidelity_cost", "an encoder predicts no next tokens")
 
     def generating_cost(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: it is about continuations."""

@@ -45,6 +45,9 @@ LOGITS_AT_ONCE = 2**22
 """Numbers of the logits that are made at once, so that they never fill the memory."""
 NORMALISED_AT_ONCE = {"cpu": 2**20}
 """Of these, the numbers by device that are normalised at once: they stay in the caches."""
+PLANS_COMPARED_AT_ONCE = 16
+"""Plans whose final states wait to be compared with the full model's at once (chosen): its logits
+are made once for all of them, so they cost each a sixteenth of its own."""
 
 # Decoding: by sweep.py --only generation.
 LEAST_TEXTS = 64

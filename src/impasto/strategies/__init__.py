@@ -12,6 +12,7 @@ Where a choice is a number of layers, or a depth, it can be a share of T: ``25%`
 
 from __future__ import annotations
 
+import itertools
 from hashlib import sha256
 from typing import get_args
 
@@ -160,15 +161,24 @@ def reverse(T: int, n: int) -> Plan:
 def random_order(T: int, n: int, seed: int = 0) -> Plan:
     """Run the middle layers n+1…T-n-1 in an order drawn from ``seed`` (B, "Random Order").
 
-    Layers are sorted by a SHA-256 of seed, T, n and their number: the same order everywhere.
+    Layers are sorted by a SHA-256 of seed, T, n and their number: the same order everywhere. Where
+    that is the model's own order, which would be the baseline, it is drawn anew; a single layer has
+    no other order.
     """
     _check_middle(T, n)
     check("seed", seed, 0, None)
-    middle = sorted(
-        range(n + 1, T - n),
-        key=lambda layer: sha256(f"random_order {seed} {T} {n} {layer}".encode()).digest(),
+    own = list(range(n + 1, T - n))
+    draws = (
+        _drawn_order(own, f"random_order {seed} {T} {n}", again) for again in itertools.count()
     )
+    middle = next(order for order in draws if order != own or len(own) == 1)
     return _middle(T, n, " ".join(map(str, middle)))
+
+
+def _drawn_order(layers: list[int], words: str, again: int) -> list[int]:
+    """Return layers in the order that these words draw; `again` is how often others were drawn."""
+    tail = f" again {again}" if again else ""
+    return sorted(layers, key=lambda layer: sha256(f"{words} {layer}{tail}".encode()).digest())
 
 
 @family("B8", Look("Parallel", SKY, SHORT_DASHED, "h"), "run side by side", n=_middles)

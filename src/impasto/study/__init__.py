@@ -1,4 +1,4 @@
-"""Studies: a model, tasks and plans in one file, run into one table.
+"""Studies: models, tasks and plans in one file, run into one table.
 
 Each folder has one responsibility, and imports only from those before it: `file` reads a study,
 `work` divides it, asks it and judges it, `database` keeps what was found, `folder` is where that

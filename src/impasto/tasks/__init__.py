@@ -14,8 +14,10 @@ from impasto.tasks.capitals import capitals
 from impasto.tasks.cnn_dailymail import check_cnn_dailymail, cnn_dailymail
 from impasto.tasks.glue import check_glue, glue
 from impasto.tasks.masked_text import check_masked_text, masked_text
+from impasto.tasks.precision import FORM, Precision
 from impasto.tasks.questions import Question, Questions, SubjectQuestions
 from impasto.tasks.request import (
+    Fidelity,
     Generation,
     HeadQuestion,
     LogLikelihood,
@@ -25,11 +27,22 @@ from impasto.tasks.request import (
     RollingLogLikelihood,
 )
 from impasto.tasks.squad import check_squad, squad
-from impasto.tasks.task import Estimate, Fitted, Group, Injectable, Suite, Task
+from impasto.tasks.task import (
+    Estimate,
+    Fitted,
+    Group,
+    Injectable,
+    ReadByTokenizer,
+    Suite,
+    Task,
+    Valued,
+)
+from impasto.tasks.texts import Texts, check_texts, texts
 
 __all__ = [
     "TASKS",
     "Estimate",
+    "Fidelity",
     "Fitted",
     "Generation",
     "Group",
@@ -37,22 +50,29 @@ __all__ = [
     "Injectable",
     "LogLikelihood",
     "MaskedText",
+    "Precision",
     "Question",
     "Questions",
+    "ReadByTokenizer",
     "Request",
     "Response",
     "RollingLogLikelihood",
     "SubjectQuestions",
     "Suite",
     "Task",
+    "Texts",
+    "Valued",
     "arithmetic",
     "capitals",
     "check_entry",
+    "check_to_precision",
     "cnn_dailymail",
     "glue",
     "load_suite",
+    "load_to_precision",
     "masked_text",
     "squad",
+    "texts",
 ]
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -60,6 +80,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "capitals": capitals,
     "cnn_dailymail": cnn_dailymail,
     "squad": squad,
+    "texts": texts,
 }
 # What tells, without reading any data, whether a task's options are right; and the task's name.
 CHECKS: dict[str, Callable[..., str]] = {
@@ -67,11 +88,14 @@ CHECKS: dict[str, Callable[..., str]] = {
     "glue": check_glue,
     "masked_text": check_masked_text,
     "squad": check_squad,
+    "texts": check_texts,
 }
 
 
 # Entries that are several tasks, and groups of them.
 SUITES: dict[str, Callable[..., Suite]] = {"glue": glue, "masked_text": masked_text}
+# Those whose items are asked all at once; see `Fitted`.
+AT_ONCE = frozenset({"glue"})
 
 
 def load_suite(entry: str | Mapping[str, object]) -> Suite:
@@ -91,6 +115,36 @@ def load_suite(entry: str | Mapping[str, object]) -> Suite:
     read = Options.read(name, options)
     check_name(name, read, sorted(TASKS | SUITES))
     return load_benchmark(name, read)
+
+
+def load_to_precision(entry: str | Mapping[str, object], precision: Precision) -> Suite:
+    """Return the entry's tasks whole, their items in the order in which `limit` would draw them.
+
+    The first n are those of `limit: n`. Where the entry is a group with a score, the precision is
+    the group's; else it is each task's. Raises UserError as `load_suite` does, and for tasks whose
+    items are asked all at once.
+    """
+    check_to_precision(entry)
+    name, options = _read(entry)
+    suite = load_suite({**options, "name": name, "limit": None})
+    seed: Any = options.get("seed", 0)
+    tasks = tuple(task.drawn(seed) if isinstance(task, Questions) else task for task in suite.tasks)
+    tops = [whole.name for whole in (*tasks, *suite.groups) if not whole.part_of]
+    return Suite(tasks, suite.groups, dict.fromkeys(tops, precision))
+
+
+def check_to_precision(entry: str | Mapping[str, object]) -> str:
+    """Return what results will call the entry's tasks as a whole, as `check_entry` does.
+
+    Raises UserError for tasks that cannot be asked until a precision is reached, too.
+    """
+    name, options = _read(entry)
+    if name in AT_ONCE:
+        raise UserError(
+            f"{name} asks a head that is fitted first, all its questions at once: its limit is a "
+            "whole number"
+        )
+    return check_entry({**options, "name": name, "limit": None})
 
 
 def check_entry(entry: str | Mapping[str, object]) -> str:
@@ -114,6 +168,11 @@ def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, Any]]:
         raise UserError(f"a task is a name or a mapping with a name, not {shown(entry)}")
     name = str(options["name"])
     given: dict[str, Any] = {str(key): value for key, value in options.items() if key != "name"}
+    if isinstance(given.get("limit"), Mapping):
+        raise UserError(
+            f"{FORM} is for studies, which compare plans (impasto run, impasto.Study); for a task "
+            "alone limit is a whole number"
+        )
     if name in TASKS | SUITES:
         parameters = inspect.signature((TASKS | SUITES)[name]).parameters
         allowed = tuple(parameters)

@@ -15,6 +15,7 @@ from impasto.error import UserError
 from impasto.tasks.asked_model import AskedModel, Pair, Progress
 from impasto.tasks.problem import Problem
 from impasto.tasks.request import (
+    Fidelity,
     Generation,
     HeadQuestion,
     LogLikelihood,
@@ -130,6 +131,8 @@ def _batches(asked: Sequence[tuple[int, Request]]) -> Iterator[list[int]]:
         alike: Any = None
         if isinstance(request, Generation):
             alike = (request.stop, request.max_new_tokens, request.think_end)
+        elif isinstance(request, Fidelity):
+            alike = request.length
         elif isinstance(request, HeadQuestion):
             alike = request.problem
         kinds.setdefault((type(request), alike), []).append(index)
@@ -153,6 +156,10 @@ def _ask(
         texts = [request.text for request in requests]
         scores = model.masked_scores(plans, texts, donors, progress)
         return [[tuple(score) for score in row] for row in scores], [False] * len(requests)
+    if isinstance(first, Fidelity):
+        read = [list(request.ids) for request in requests]
+        near = model.fidelity(plans, read, length=first.length, progress=progress)
+        return [[tuple(text) for text in row] for row in near], [False] * len(requests)
     if isinstance(first, Generation):
         return _generate(model, plans, requests, donors, progress)
     if isinstance(first, LogLikelihood):

@@ -43,7 +43,8 @@ def load_rows(
     """
     check_data(split, data)
     if data is None:
-        return _checked(_from_hub(split), str(split), columns)
+        local = f"or give a file with its columns: data: {{{split.split}: FILE.jsonl}}"
+        return _checked(hub_rows(split, local), str(split), columns)
     return read_rows(data[split.split], columns)
 
 
@@ -77,11 +78,14 @@ def numbered_rows(path: str | Path) -> "list[Numbered]":
     return list(stream_rows(path))
 
 
-def stream_rows(path: str | Path) -> "Iterator[Numbered]":
-    """Yield what `numbered_rows` returns, row by row where the format allows it."""
+def stream_rows(path: str | Path, *others: str) -> "Iterator[Numbered]":
+    """Yield what `numbered_rows` returns, row by row where the format allows it.
+
+    `others` are the endings of files that the caller reads by itself.
+    """
     path = path_of(path, "a data file")
     if path.suffix not in _FORMATS:
-        raise UserError(f"{path}: data files end in {', '.join(_FORMATS)}")
+        raise UserError(f"{path}: data files end in {', '.join((*others, *_FORMATS))}")
     try:
         yield from _FORMATS[path.suffix](path)
     except FileNotFoundError:
@@ -90,6 +94,29 @@ def stream_rows(path: str | Path) -> "Iterator[Numbered]":
         raise UserError(f"{path} is not a text file in UTF-8") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def hub_rows(split: HubSplit, local: str) -> "Iterator[Numbered]":
+    """Yield the rows of a split on the hub, or of the copy that `datasets` keeps of it.
+
+    `local` ends the sentence of the UserError that it raises where neither can be had: what to give
+    in its place.
+    """
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise UserError(
+            f"{split} comes from the hub by the package datasets: pip install datasets, {local}"
+        ) from None
+    try:
+        rows = load_dataset(split.dataset, split.config, split=split.split)
+    except (OSError, ValueError) as error:  # not reached, not found, no such split
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{split} is not on this machine and could not be had from the hub ({reason}); unset "
+            f"HF_HUB_OFFLINE if it is set, {local}"
+        ) from None
+    yield from enumerate(rows, 1)
 
 
 def anything(value: Any) -> Any:
@@ -185,26 +212,6 @@ _FORMATS: dict[str, Callable[[Path], Iterator[Numbered]]] = {
     ".csv": _csv,
     ".parquet": _parquet,
 }
-
-
-def _from_hub(split: HubSplit) -> Iterator[Numbered]:
-    """Yield the rows of a split on the hub, or of the copy that `datasets` keeps of it."""
-    local = f"or give a file with its columns: data: {{{split.split}: FILE.jsonl}}"
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise UserError(
-            f"{split} comes from the hub by the package datasets: pip install datasets, {local}"
-        ) from None
-    try:
-        rows = load_dataset(split.dataset, split.config, split=split.split)
-    except (OSError, ValueError) as error:  # not reached, not found, no such split
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{split} is not on this machine and could not be had from the hub ({reason}); unset "
-            f"HF_HUB_OFFLINE if it is set, {local}"
-        ) from None
-    yield from enumerate(rows, 1)
 
 
 def _short(value: object) -> str:

@@ -7,13 +7,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, nan
+from itertools import islice
+from math import nan
 from typing import Any
 
 from impasto.error import UserError, shown
-from impasto.tasks.data import read_rows, text
 from impasto.tasks.request import MaskedText, Request, Response
-from impasto.tasks.task import Estimate, Suite, Value
+from impasto.tasks.task import Estimate, Suite, Value, perplexity, ratio
+from impasto.tasks.text_files import read_texts
 
 NAME = "masked_text"
 ACCURACY, PERPLEXITY = "acc", "pseudo_perplexity"
@@ -54,9 +55,7 @@ class MaskedTexts:
 
     def aggregate(self, metric: str, values: Sequence[Value]) -> Estimate:
         """Return the share of tokens that were the likeliest, or exp(−log p per token)."""
-        total, tokens = (sum(each) for each in zip(*values, strict=True))
-        share = total / tokens if tokens else nan
-        return Estimate(exp(-share) if metric == PERPLEXITY else share, nan, len(values))
+        return perplexity(values) if metric == PERPLEXITY else ratio(values)
 
     def chance(self, metric: str) -> float:
         """Return that guessing has no meaning."""
@@ -67,13 +66,13 @@ def masked_text(data: str, column: str = "text", limit: int | None = None) -> Su
     """Return the texts of a file as a task.
 
     Args:
-        data: A JSONL, JSON, CSV or Parquet file.
-        column: Its column with the texts.
+        data: A plain text file, or one in JSONL, JSON, CSV or Parquet.
+        column: The column with the texts of a file that has columns.
         limit: Read the first so many.
     """
     check_masked_text(data, column, limit)
-    rows = read_rows(data, {column: text})[:limit]
-    lines = tuple(TextItem(str(number), row[column]) for number, row in enumerate(rows, 1))
+    found = islice(read_texts(data, column), limit)
+    lines = tuple(TextItem(str(number), text) for number, text in enumerate(found, 1))
     return Suite((MaskedTexts(lines),))
 
 

@@ -103,11 +103,18 @@ class Questions:
             return self
         if not _is_integer(limit) or limit < 1:
             raise UserError(f"limit must be a whole number from 1 on, not {shown(limit)}")
+        ids = {question.id for question in self.drawn(seed).items[:limit]}
+        return replace(self, items=tuple(q for q in self.items if q.id in ids))
+
+    def drawn(self, seed: int = 0) -> Self:
+        """Return the task with its questions in the order in which a seed draws them.
+
+        Its first n are the questions of `sample(n, seed)`.
+        """
         if not _is_integer(seed):
             raise UserError(f"seed must be a whole number, not {shown(seed)}")
-        drawn = sorted(self.items, key=lambda q: _fingerprint(f"{seed} {q.id}"))[:limit]
-        ids = {question.id for question in drawn}
-        return replace(self, items=tuple(q for q in self.items if q.id in ids))
+        drawn = sorted(self.items, key=lambda q: _fingerprint(f"{seed} {q.id}"))
+        return replace(self, items=tuple(drawn))
 
     def _is_right(self, question: Any, responses: Sequence[Response]) -> bool:
         [text] = responses

@@ -1,6 +1,7 @@
 """What a task can ask of a model, and what each kind of request is answered with.
 
-Three kinds are for decoders, with lm-evaluation-harness's meaning, and two for encoders. Nothing
+Three kinds are for decoders, with lm-evaluation-harness's meaning, one asks decoders how near a
+plan stays to the full model, and two are for encoders. Nothing
 here knows models or tokenizers.
 
 `as_lm_eval` says that a text is read as lm-eval's `HFLM` reads it also where that is not as a text
@@ -52,6 +53,19 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How near to the full model's predictions are a plan's, at each token of a text?
+
+    The text is given as token ids, and read in pieces of at most `length` tokens. Answered with
+    (how many tokens were predicted, sum of log p in nats, sum of KL(full model || plan) in nats, at
+    how many tokens both have the same likeliest one).
+    """
+
+    ids: tuple[int, ...]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class MaskedText:
     """How likely is each token of a text, masked alone?
 
@@ -73,5 +87,5 @@ class HeadQuestion:
     second: str | None
 
 
-Request = LogLikelihood | RollingLogLikelihood | Generation | MaskedText | HeadQuestion
-Response = tuple[float, bool] | tuple[float, int, int] | float | str
+Request = LogLikelihood | RollingLogLikelihood | Generation | Fidelity | MaskedText | HeadQuestion
+Response = tuple[float, bool] | tuple[float, int, int] | tuple[int, float, float, int] | float | str

@@ -11,6 +11,9 @@ A task never runs a model. Whoever runs it (`tasks.answering` does) goes four st
 4. `task.aggregate(metric, values)` makes one estimate of the values of all items, and
    `task.chance(metric)` says what guessing would score, as the data have it.
 
+A task may need to know how a model's tokenizer reads texts before it has items: `Suite.read_by`
+makes it known.
+
 Some tasks can also name a *donor* for an item, another item whose subject's states are injected in
 place of its own (paper A, section 4); plans that inject run on those tasks only.
 
@@ -18,12 +21,13 @@ place of its own (paper A, section 4); plans that inject run on those tasks only
 generating. Subclass it and override `judge` for another measure than exact match.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import nan, sqrt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import exp, fsum, inf, nan, sqrt
 from statistics import fmean
 from typing import Any, Protocol, runtime_checkable
 
+from impasto.tasks.precision import Precision
 from impasto.tasks.problem import Problem
 from impasto.tasks.request import Request, Response
 
@@ -112,6 +116,35 @@ class Fitted(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadByTokenizer(Protocol):
+    """A task whose items follow from how a model's tokenizer reads texts: so many tokens of them.
+
+    It has none until it is read.
+    """
+
+    def read_by(self, tokens: Callable[[str], Sequence[int]]) -> Task:
+        """Return the task with its items, given what returns the token ids of a text."""
+        ...
+
+
+class ReadsTexts(Protocol):
+    """What reads texts as a model does: the model itself, or what stands in for it."""
+
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's token ids, with the special tokens that the tokenizer adds."""
+        ...
+
+
+@runtime_checkable
+class Valued(Protocol):
+    """A task that tells a metric's value without its standard error, which may take long."""
+
+    def value(self, metric: str, values: Sequence[Value]) -> float:
+        """Return the value of `aggregate`."""
+        ...
+
+
 class Group(Protocol):
     """Several tasks with scores of their own as a whole, as mmlu has of its subjects."""
 
@@ -129,10 +162,23 @@ class Group(Protocol):
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks that run one by one, and the groups that sum them up."""
+    """Tasks that run one by one, and the groups that sum them up.
+
+    `precisions` says how precisely some are to be known, by the name of a task, or of a group as a
+    whole; those are asked no more of their items, in their order, than that takes.
+    """
 
     tasks: tuple[Task, ...]
     groups: tuple[Group, ...] = ()
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+
+    def read_by(self, model: ReadsTexts) -> "Suite":
+        """Return the suite with the items of those tasks that depend on how texts are read."""
+        tasks = (
+            task.read_by(model.tokens) if isinstance(task, ReadByTokenizer) else task
+            for task in self.tasks
+        )
+        return replace(self, tasks=tuple(tasks))
 
 
 def mean(values: Iterable[float]) -> Estimate:
@@ -142,3 +188,33 @@ def mean(values: Iterable[float]) -> Estimate:
     if n < 2:
         return Estimate(centre, nan, n)
     return Estimate(centre, sqrt(sum((x - centre) ** 2 for x in numbers) / (n - 1) / n), n)
+
+
+def ratio(values: Sequence[tuple[float, int]]) -> Estimate:
+    """Return the mean over all tokens of items' (sum, tokens); nan where there is no token.
+
+    Its standard error is that of a ratio of two sums over items, each item by what it departs from
+    the ratio: √(n/(n − 1) · Σ(sum − ratio · tokens)²) / Σ tokens, over the n items with tokens.
+    """
+    there = [(part, tokens) for part, tokens in values if tokens]
+    total, n = sum(tokens for _, tokens in there), len(there)
+    if not total:
+        return Estimate(nan, nan, len(values))
+    share = fsum(part for part, _ in there) / total
+    if n < 2:
+        return Estimate(share, nan, len(values))
+    departing = fsum((part - share * tokens) ** 2 for part, tokens in there)
+    return Estimate(share, sqrt(n / (n - 1) * departing) / total, len(values))
+
+
+def perplexity(values: Sequence[tuple[float, int]]) -> Estimate:
+    """Return exp(−log p per token) of items' (sum of log p, tokens).
+
+    Its standard error is that of the mean, times the perplexity (the delta method).
+    """
+    mean_log_p = ratio(values)
+    try:
+        value = exp(-mean_log_p.value)
+    except OverflowError:
+        value = inf
+    return Estimate(value, value * mean_log_p.stderr, mean_log_p.n)

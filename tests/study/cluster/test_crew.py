@@ -62,6 +62,26 @@ def test_the_table_and_the_answers_are_those_of_one_process(study, model, whole,
     assert pool.closed
 
 
+def test_workers_ask_to_a_precision_what_one_process_asks_also_where_some_are_gone(
+    wavering, run_on, tmp_path
+):
+    text = (
+        "model: fake\ntasks: [{name: capitals, limit: {within: 7%}}]\n"
+        'plans: ["0-2 freeze 3", "0-1 freeze 2-3", {inject: {k: 1}}]\n'
+    )
+    study = Study.from_text(text, name="crewed")
+    whole = study.run(model=wavering())
+    slow = Fault("answer", 1, "slow", seconds=18)  # overtaken, and at it as the next round begins
+    pool = FakePool(wavering(), {1: [slow], 2: [Fault("answer", 2, "dies")]})
+    results = run_on(study, pool, tmp_path, workers=3)
+    assert same(results, whole)
+    assert same(Results.read(tmp_path), whole)
+    assert results.precisions == whole.precisions
+    assert 100 < results.precisions[0].asked < 194
+    assert pool.started == 4
+    assert len(set(units_asked(pool))) > 4
+
+
 @pytest.mark.parametrize("how", ["dies", "never", "stuck"])
 @pytest.mark.parametrize("nth", [1, 3])
 def test_a_worker_that_dies_or_hangs_is_replaced_and_its_unit_runs_again(

@@ -323,3 +323,19 @@ def test_a_ray_that_this_process_is_connected_to_is_used_and_left(whole, out, ma
         assert same(out, whole)
     finally:
         ray.shutdown()
+
+
+def test_several_models_are_run_one_after_the_other(tmp_path):
+    short = str(tmp_path / "short")
+    impasto.export("demo", impasto.Plan.parse("0-3 8-11"), short)
+    text = f"""\
+models: [demo, {short}]
+tasks: [{{name: capitals, limit: 8}}]
+plans: [freeze: {{k: [0, 100%]}}]
+"""
+    study = Study.from_text(text, name="two")
+    here = study.run(tmp_path / "here", memory=MEMORY)
+    there = study.run(tmp_path / "there", memory=MEMORY, cluster=Cluster(workers=1))
+    assert list(there.models) == ["demo", short]
+    pd.testing.assert_frame_equal(there.frame(), here.frame(), check_exact=True)
+    assert list(there.answers) == list(here.answers)

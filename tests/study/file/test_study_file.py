@@ -3,6 +3,7 @@
 import random
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,36 @@ def test_how_the_model_is_loaded_is_part_of_the_study():
     assert Study.from_text(merged.to_yaml()) == merged
 
 
+def test_a_study_may_have_several_models():
+    study = Study.from_text(GOOD.replace("model: demo", "models: [demo, org/other]"), name="mine")
+    assert study.models == ("demo", "org/other")
+    assert Study.from_text(study.to_yaml()) == study
+    assert study.as_run("org/other") == Study.from_text(
+        GOOD.replace("demo", "org/other"), name="mine"
+    )
+    assert study.as_run(limit=7).models == study.models
+    with pytest.raises(StudyError, match="mine has several models: demo, org/other"):
+        study.model  # noqa: B018
+
+
+def test_one_model_can_be_written_either_way():
+    assert Study.from_text(GOOD.replace("model: demo", "models: [demo]")) == Study.from_text(GOOD)
+
+
+def test_how_models_are_loaded_holds_for_all_of_a_studys_own():
+    text = GOOD.replace("model: demo", "models: [demo, other]") + "load: {revision: main}\n"
+    study = Study.from_text(text)
+    assert study.as_run("other").load == {"revision": "main"}
+    assert study.as_run("a third").load == {}
+
+
+def test_a_study_that_is_made_in_python_names_its_models_too():
+    wrong: list[Any] = [(), "demo", ["demo"], (3,)]
+    for models in wrong:
+        with pytest.raises(StudyError, match="models is a tuple of names, one at least"):
+            Study("mine", models, (), ())
+
+
 def test_a_label_that_is_listed_twice_is_there_once():
     study = Study.from_text(
         "model: m\ntasks: [capitals]\nplans: [baseline, freeze: {k: 1}, freeze: {k: [1, 2]}]\n"
@@ -115,6 +146,26 @@ BAD = {
     "a share of more than all layers": (GOOD.replace("all", "120%"), 7, r"a share .* \(25%\)"),
     "a key given twice": (GOOD + "model: other\n", 10, "line 1 already gives it"),
     "no model": (GOOD.replace("model: demo\n", ""), 1, "'model' is missing"),
+    "a list of models under model": (GOOD.replace("demo", "[demo, b]"), 1, "models: \\[demo, Eleu"),
+    "both model and models": (GOOD + "models: [b]\n", 10, r"model \(one\) or models \(several\)"),
+    "models before a model": ("models: [b]\n" + GOOD, 2, r"model \(one\) or models \(several\)"),
+    "models that are none": (
+        GOOD.replace("model: demo", "models: []"),
+        1,
+        r"'models' cannot be \[\]",
+    ),
+    "models that are one word": (GOOD.replace("model:", "models:"), 1, "'models' cannot be 'demo'"),
+    "a model of several that is a number": (
+        GOOD.replace("model: demo", "models:\n  - demo\n  - 7"),
+        3,
+        "'models' cannot be 7",
+    ),
+    "a model twice": (
+        GOOD.replace("model: demo", "models:\n  - demo\n  - b\n  - demo"),
+        4,
+        "the model 'demo' is here twice",
+    ),
+    "a slip in models": (GOOD.replace("model: demo", "modles: [a]"), 1, "did you mean 'models'"),
     "a model that is a number": (GOOD.replace("demo", "7"), 1, "'model' cannot be 7"),
     "a task with a slip": (GOOD.replace("capitals", "capitols"), 3, "did you mean 'capitals'"),
     "an option with a slip": (GOOD.replace("terms", "term"), 4, "no option 'term'"),

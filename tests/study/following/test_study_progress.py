@@ -2,8 +2,13 @@
 
 import io
 
+import pytest
+
+from impasto.plan import Plan
 from impasto.study import Standing
 from impasto.study.following.progress import PlainProgress
+from impasto.study.following.standing import Standings
+from impasto.study.work.units import Unit
 
 
 def lines_of(told):
@@ -31,3 +36,37 @@ def test_the_time_left_follows_from_the_pace_since_the_first_plan():
 def test_a_new_task_is_told_at_once():
     told = [(0, 0.10, "Capitals"), (1, 0.11, "Arithmetic, 2 terms")]
     assert [line[:9] for line in lines_of(told)] == [" 10 %  Ca", " 11 %  Ar"]
+
+
+def test_the_time_left_is_the_most_where_a_study_may_end_sooner():
+    stream, seconds = io.StringIO(), iter([0, 60, 70])
+    progress = PlainProgress(stream, clock=lambda: next(seconds))
+    for share, cells in ((0.1, 2), (0.2, 4), (0.3, 6)):
+        progress(Standing(share, "Capitals", cells=cells, of=10, is_most=True))
+    assert stream.getvalue().splitlines()[-1] == (
+        " 30 %  Capitals, 6 of 10 cells so far, at most 4:05 left"
+    )
+
+
+def unit(number, start, stop, expected=None):
+    return Unit(number, "capitals", start, stop, (Plan.identity(4),) * 2, expected)
+
+
+def test_rounds_to_come_count_as_if_all_that_may_be_asked_were_asked():
+    told = []
+    standings = Standings({"capitals": "Capitals"}, told.append, clock=lambda: 0.0)
+    standings.begin([unit(1, 0, 50), unit(2, 50, 100)], cells=4, later=400)
+    assert standings.saved(unit(1, 0, 50)).share == pytest.approx(100 / 600)
+    assert told[-1].is_most
+    standings.saved(unit(2, 50, 100))
+    standings.begin([unit(3, 100, 300)], cells=6, later=0)
+    assert standings.now().share == pytest.approx(200 / 600)
+    assert (standings.now().cells, standings.now().of, standings.now().is_most) == (4, 6, False)
+    standings.done(6)
+    assert (told[-1].share, told[-1].cells, told[-1].of) == (1.0, 6, 6)
+
+
+def test_later_answers_take_as_long_as_those_whose_time_is_known():
+    standings = Standings({"capitals": "Capitals"}, lambda standing: None, clock=lambda: 0.0)
+    standings.begin([unit(1, 0, 10, 3.0), unit(2, 10, 100, 1.0)], cells=4, later=200)
+    assert standings.saved(unit(1, 0, 10, 3.0)).share == pytest.approx(3 / 8)

@@ -59,7 +59,7 @@ def test_a_run_says_what_was_expected_and_what_it_took(study, tmp_path):
 def test_explain_prints_what_a_study_will_cost(study):
     done = CliRunner().invoke(app, ["explain", str(study), "--limit", "2", "--memory", "1GiB"])
     assert done.exit_code == 0, done.output
-    assert "5 plans, 2 items" in done.stdout
+    assert ": 5 plans, 2 items" in done.stdout
     for line in (
         "plans as a tree",
         "common tokens read once",
@@ -82,3 +82,17 @@ def test_mistakes_are_answered(words, message):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_explain_tells_entries_from_distinct_plans_and_how_many_items_there_can_be(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        "model: demo\ntasks: [{name: capitals, limit: {within: 2%, at_most: 3}}, "
+        '{name: arithmetic, limit: 2}]\nplans: [freeze: {k: [2, 2]}, "0-1 freeze 2-11", "0-11"]\n'
+    )
+    done = CliRunner().invoke(app, ["explain", str(path)])
+    assert "small: 4 plans (2 distinct), at most 5 items" in done.stdout
+    found = Study.from_yaml(path).estimate()
+    assert (found.entries, found.plans, found.items) == (4, 2, 5)
+    plain = Study.from_yaml(path).estimate(limit=2)
+    assert (plain.items, plain.is_most) == (4, True)

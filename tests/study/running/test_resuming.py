@@ -1,6 +1,7 @@
 """A study that ends early keeps what it had saved, asks the rest, and ends with the same table."""
 
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from impasto.study.database import opening
 from impasto.study.folder.lock import only_writer
 from impasto.study.following.status import status
 from impasto.study.running import answering, place
+from older_form import FORM, form_of, made_older
 
 TEXT = """\
 model: m
@@ -145,6 +147,9 @@ def test_a_viewer_reads_while_a_study_runs(study, model, tmp_path):
     [found] = seen
     assert (found.state, found.cells, found.of) == ("running", 3 * PLANS, CELLS)
     assert found.tasks == {"capitals": (24, 32), "arithmetic-2": (0, 32)}
+    [of_model] = found.models
+    assert (of_model.entries, of_model.plans) == (PLANS, PLANS)
+    assert next(found.lines()) == f"study    mine, model fake, {PLANS} plans"
 
 
 def test_a_full_disk_is_told_and_what_was_saved_is_intact(study, model, tmp_path, monkeypatch):
@@ -193,6 +198,26 @@ def test_a_database_that_is_none_of_ours_is_refused_and_left_alone(
             use()
     assert path.read_bytes() == before
     assert model.calls == []
+
+
+def test_a_database_of_an_older_form_is_brought_up_to_date_and_keeps_its_answers(
+    study, model, tmp_path
+):
+    whole = study(model, tmp_path / "new")
+    old = tmp_path / "old"
+    shutil.copytree(tmp_path / "new", old)
+    made_older(old)
+    assert same(Results.read(old), whole)
+    assert form_of(old) == FORM
+    idle = After(model, 1, crash)
+    assert same(study(idle, old), whole)
+    assert idle.asked == []
+    assert form_of(old) > FORM
+    database = sqlite3.connect(old / "results.sqlite")
+    assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    database.execute("PRAGMA foreign_keys = ON")
+    database.execute("DELETE FROM shards")  # its cells still go with it
+    assert database.execute("SELECT count(*) FROM cells").fetchone() == (0,)
 
 
 def test_fresh_throws_away_what_was_there(study, model, tmp_path):

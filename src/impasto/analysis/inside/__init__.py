@@ -1,6 +1,6 @@
 """What a model is like inside: numbers from its states and its attention, over many texts.
 
-`texts` reads files, `states` a model's states of them. `similarity` compares depths with each
+`states` reads a model's states of texts from a file. `similarity` compares depths with each
 other, and `groups` finds beginning, middle and end in that; `entropy` says how widely heads look,
 `probes` what can be read off the states. Texts are folded in one by one; no torch here.
 """
@@ -10,7 +10,7 @@ from impasto.analysis.inside.groups import Groups, layer_groups
 from impasto.analysis.inside.probes import Probed, last_states, probe
 from impasto.analysis.inside.similarity import MEASURES, Measure, Similarity, similarities
 from impasto.analysis.inside.states import TextStates, read_states
-from impasto.analysis.inside.texts import read_labelled, read_texts
+from impasto.tasks.text_files import read_labelled, read_texts
 
 __all__ = [
     "MEASURES",

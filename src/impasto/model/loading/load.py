@@ -108,6 +108,33 @@ def load_hf(
     return LoadedCheckpoint(hf.eval(), tokenizer, plan)
 
 
+class Outline(NamedTuple):
+    """What a model's configuration says: how many layers it has (None: nothing), and its kind."""
+
+    layers: int | None
+    is_encoder: bool
+
+
+@naming_the_model
+def outline(name: str | os.PathLike[str], **options: Any) -> Outline:
+    """Return what is known of the model that `load_hf` would return before its weights are read.
+
+    Raises:
+        ModelError: when there is no such model, or its configuration cannot be read.
+    """
+    place = place_of(name, options.get("subfolder"))
+    where = {key: options[key] for key in LOCATING if key in options}
+    given: dict[str, Any] = {"trust_remote_code": options.get("trust_remote_code", False)}
+    adapter = find_adapter(place, where)
+    if adapter is not None:
+        place, where = adapter.base, adapter.base_where
+    planned = _planned(place, where)
+    config = _config(place, given, where) if planned is None else planned.config
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    kind = _kind(place, given | {"config": config}, where)
+    return Outline(layers, kind is not AutoModelForCausalLM)
+
+
 @naming_the_model
 def load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer that `load_hf` returns, without the model; None where there is none.

@@ -97,6 +97,7 @@ def fitting_groups(
     requests: Sequence[TokenRequest],
     memory: int | None,
     merge: bool = True,
+    finished: int = 0,
 ) -> "Queue[BatchGroup]":
     """Return the batch groups of some requests, each small enough for an amount of memory.
 
@@ -106,6 +107,7 @@ def fitting_groups(
         requests: The requests.
         memory: Bytes; None for half of the free ones.
         merge: Whether requests may share rows.
+        finished: How many final states of each row wait until they are read.
 
     Raises:
         UserError: when a single prefix tree does not fit.
@@ -113,6 +115,7 @@ def fitting_groups(
     memory = allowed_bytes(memory, model.device)
     longest = max((len(request.ids) for request in requests), default=1)
     row_bytes = bytes_per_row(model, tree, 2 * longest)
+    row_bytes += finished * model.hidden * model.hf.dtype.itemsize
     groups = list(batch_groups(model, requests, max(memory // row_bytes, 1), merge))
     for group in groups:
         if len(group.prefix_trees) == 1 and group.rows * row_bytes > memory:

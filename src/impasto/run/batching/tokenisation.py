@@ -74,21 +74,23 @@ AS_GIVEN = TextOptions()  # as the model and its tokenizer decide
 
 
 @contextmanager
-def naming_request(number: int) -> Iterator[None]:
+def naming_request(number: int, what: str = "request") -> Iterator[None]:
     """Return a context in which a user's mistake says in which request it was made."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"request {number}: {error}") from None
+        raise UserError(f"{what} {number}: {error}") from None
 
 
-def appended_tokens(tokenizer: Any, add_bos_token: bool | None = None) -> tuple[int, ...]:
-    """Return the special tokens that a tokenizer puts behind every text.
+def added_tokens(
+    tokenizer: Any, add_bos_token: bool | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the special tokens that a tokenizer puts before every text, and those behind it.
 
     They are found by reading a probe text with and without special tokens.
     """
     if tokenizer is None or add_bos_token is False:
-        return ()
+        return (), ()
     for probe in _probes(tokenizer):
         plain = tokenizer.encode(probe, add_special_tokens=False)
         if not plain:  # the tokenizer knows nothing of this probe
@@ -96,8 +98,8 @@ def appended_tokens(tokenizer: Any, add_bos_token: bool | None = None) -> tuple[
         whole = tokenizer.encode(probe)
         for start in range(len(whole) - len(plain) + 1):
             if whole[start : start + len(plain)] == plain:
-                return tuple(whole[start + len(plain) :])
-    return ()
+                return tuple(whole[:start]), tuple(whole[start + len(plain) :])
+    return (), ()
 
 
 LEFT_OUT = "prompts and contexts are read without it, since they go on"
@@ -247,7 +249,12 @@ class Reader:
         """The special tokens that the tokenizer puts behind every text, where they are left out."""
         if self.keeps_appended:
             return ()
-        return appended_tokens(self.tokenizer, self.add_bos_token)
+        return added_tokens(self.tokenizer, self.add_bos_token)[1]
+
+    @cached_property
+    def prepended(self) -> tuple[int, ...]:
+        """The special tokens that the tokenizer puts before every text: BOS, mostly, or none."""
+        return added_tokens(self.tokenizer, self.add_bos_token)[0]
 
     def warn_of_appended(self, prompts: Sequence[Prompt]) -> bool:
         """Warn of special tokens that the tokenizer appends, if any prompt is a text.

@@ -23,6 +23,36 @@ class Stopping:
         return len(written) >= self.max_new_tokens or self.is_finished(written)
 
 
+@dataclass(frozen=True, slots=True)
+class TextEnds:
+    """What ends a text: some tokens, and some texts.
+
+    Attributes:
+        tokens: The tokens that end it.
+        stops: The texts that end it; they are no part of it.
+        text_of: Returns the text of new tokens.
+    """
+
+    tokens: set[int]
+    stops: Sequence[str]
+    text_of: Callable[[list[int]], str]
+
+    def are_reached(self, written: list[int]) -> bool:
+        """Whether new tokens have come to an end."""
+        if written[-1] in self.tokens or not self.stops:
+            return written[-1] in self.tokens
+        return self._first_stop(self.text_of(written)) is not None
+
+    def cut(self, written: list[int]) -> str:
+        """Return the text of new tokens up to the first stop."""
+        text = self.text_of(written)
+        return text[: self._first_stop(text)]
+
+    def _first_stop(self, text: str) -> int | None:
+        """Return at which character the first of the stops begins; None without any."""
+        return min((at for at in map(text.find, self.stops) if at >= 0), default=None)
+
+
 @dataclass(slots=True)
 class GeneratedText:
     """What one plan writes behind one prompt.

@@ -85,6 +85,7 @@ def cost(
     requests: Sequence[TokenRequest],
     memory: int | None = None,
     new_tokens: int = 0,
+    finished: int = 0,
 ) -> Cost:
     """Return what it costs to score requests under plans, or to continue them.
 
@@ -94,11 +95,12 @@ def cost(
         requests: What is read.
         memory: The bytes that a batch may take; None for half of the free ones.
         new_tokens: How many tokens each plan writes after each request, at the most.
+        finished: How many final states of each row wait until they are read.
     """
     share = shares(model)
     programs = [lower(plan).instructions for plan in plans]
     tree = plant(programs)
-    queue = fitting_groups(model, tree, requests, memory, merge=not new_tokens)
+    queue = fitting_groups(model, tree, requests, memory, not new_tokens, finished)
     groups = list(queue)
     singly = [plant([program]) for program in programs]
     new = sum(len(request.ids) for request in requests)

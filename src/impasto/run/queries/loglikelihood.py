@@ -82,7 +82,7 @@ class Continuations:
         self, model: OpenedModel, states: Float[Tensor, "predictions hidden"]
     ) -> Iterator[Score]:
         """Yield, per request, the sum of log p and whether every token was the likeliest."""
-        order, rows, tokens = self._by_prediction
+        order, rows, tokens = self.by_prediction
         log_p, greedy = token_scores(model, states, rows, tokens)
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
@@ -92,7 +92,7 @@ class Continuations:
             yield part.sum().item(), bool(is_likeliest.all())
 
     @cached_property
-    def _by_prediction(
+    def by_prediction(
         self,
     ) -> tuple[Int[Tensor, "tokens"], Int[Tensor, "tokens"], Int[Tensor, "tokens"]]:
         """All tokens by ascending prediction: their order, their predictions, and they."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impasto.error import ImpastoError, UserError
+from impasto.plan import count_of_plans
 from impasto.study.cluster.joining import Order, Pool, RemoteModel, other_model, other_version
 from impasto.study.cluster.pool import Event
 from impasto.study.cluster.schedule import Patience, Schedule, TooManyTriesError
@@ -53,7 +54,7 @@ class Crew:
     ) -> None:
         self._pool, self._order, self._patience = pool, order, patience
         self._say, self._clock = say, clock
-        self._wanted = count
+        self._most = self._wanted = count  # workers that there may be, and that are wanted now
         self._members: dict[int, _Member] = {}
         self._reasons: list[str] = []  # why workers were refused
         self._failed = 0  # starts in a row
@@ -91,7 +92,7 @@ class Crew:
     @property
     def workers(self) -> int:
         """How many workers there are to be."""
-        return self._wanted
+        return self._most
 
     @property
     def free(self) -> int:
@@ -111,10 +112,10 @@ class Crew:
     def expected(
         self, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
     ) -> dict[str, float | None]:
-        """Return how many seconds each task takes one worker under its plans."""
+        """Return how many seconds each task takes one worker, asked all that it may be."""
         names = [needed.task.name for needed in tasks]
         works = [
-            self._work(-1, asked[needed.task.name], needed.plans, slice(None)).packed()
+            self._work(-1, asked[needed.task.name], needed.plans, slice(needed.most)).packed()
             for needed in tasks
         ]
         while True:
@@ -144,7 +145,7 @@ class Crew:
     ) -> Iterator[Answered]:
         """Yield what is said to each unit, in any order; see `Executor.run`."""
         self._schedule, self._told = Schedule(units, self._patience), told
-        self._wanted = min(self._wanted, len(units))
+        self._wanted = min(self._most, len(units))
         while not self._schedule.is_done:
             stopping = stop()
             if stopping and self._schedule.is_idle:
@@ -283,6 +284,7 @@ class Crew:
         """Go on without a worker that can never take part."""
         place = self._members.pop(number).place
         self._pool.kill(number)
+        self._most -= 1
         self._wanted -= 1
         self._reasons.append(f"the worker on {place} is refused: {reason}")
         if self._members:
@@ -299,10 +301,10 @@ class Crew:
         try:
             unit = self._schedule.gone(number)
         except TooManyTriesError as error:
-            unit = error.unit
+            unit, plans = error.unit, count_of_plans(len(error.unit.plans))
             raise UserError(
                 f"{error.tries} workers in a row ended at {unit.task} {unit.start + 1} to "
-                f"{unit.stop} under {len(unit.plans)} plans ({reason}); all that was saved is "
+                f"{unit.stop} under {plans} ({reason}); all that was saved is "
                 "there. Let a batch take less (--memory), or give a worker more"
             ) from None
         again = "" if unit is None else f"; {unit.task} {unit.start + 1} to {unit.stop} runs again"

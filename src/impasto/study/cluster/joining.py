@@ -6,6 +6,7 @@ ready, both to the digest: then it does not matter who answers what.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from impasto.study.cluster.pool import Event
@@ -55,10 +56,19 @@ class RemoteModel:
     @property
     def appended(self) -> tuple[int, ...]:
         """The special tokens that the tokenizer puts behind every text."""
-        from impasto.run.batching.tokenisation import appended_tokens
+        return self._reader.appended
+
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's token ids as the workers read it."""
+        return self._reader.prompt(text)
+
+    @cached_property
+    def _reader(self) -> Any:
+        from impasto.run.batching.tokenisation import Reader
 
         bos = self.identity.get("add_bos_token")
-        return appended_tokens(self.tokenizer, None if bos is None else bos == str(True))
+        given = None if bos is None else bos == str(True)
+        return Reader(self.tokenizer, len(self.tokenizer or ()), None, given)
 
 
 def other_version(hello: Reply) -> str | None:

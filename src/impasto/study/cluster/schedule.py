@@ -105,9 +105,12 @@ class Schedule:
             run.share, run.moved = share, now
 
     def answered(self, worker: int, now: float) -> Unit | None:
-        """Take a worker's answer and return its unit; None where another was faster."""
-        run = self._runs.pop(worker)
-        if run.unit.id not in self._open:
+        """Take a worker's answer and return its unit; None where another was faster.
+
+        And where the worker was still at a copy of a unit of the round before.
+        """
+        run = self._runs.pop(worker, None)
+        if run is None or run.unit.id not in self._open:
             return None
         self._open.remove(run.unit.id)
         self._waiting = [unit for unit in self._waiting if unit.id != run.unit.id]

@@ -14,10 +14,10 @@ from impasto.plan import Plan
 from impasto.study.database.records import plain, responses_of
 from impasto.study.work.units import Answered
 from impasto.tasks import Request
-from impasto.tasks.request import Generation, LogLikelihood, RollingLogLikelihood
+from impasto.tasks.request import Fidelity, Generation, LogLikelihood, RollingLogLikelihood
 
 KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (LogLikelihood, RollingLogLikelihood, Generation)
+    kind.__name__: kind for kind in (LogLikelihood, RollingLogLikelihood, Generation, Fidelity)
 }
 
 

@@ -45,11 +45,12 @@ def open_to_write(path: Path | None) -> sqlite3.Connection:
         try:
             if _check(connection, path):
                 _check_engines(connection, path)
-            connection.execute("PRAGMA foreign_keys = ON")
             if path is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
             _migrate(connection)
+            # only now: a migration may put a table in another's place, whose rows must not go
+            connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             connection.close()
             raise
@@ -59,7 +60,8 @@ def open_to_write(path: Path | None) -> sqlite3.Connection:
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Return a connection that writes nothing, also while another process runs the study.
 
-    Raises UserError where there is no such file, or it cannot be read.
+    One of an older form is read from a copy in memory that is brought up to date. Raises UserError
+    where there is no such file, or it cannot be read.
     """
     if not path.is_file():
         raise UserError(_nothing(path))
@@ -78,15 +80,26 @@ def _connected_to_read(path: Path, how: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None)
     try:
         version = _check(connection, path)
-        if version < len(migrations()):
-            raise UserError(
-                f"{path} was written by an older impasto; run its study again to bring it up to "
-                "date, which keeps all its results"
-            )
+        if version == 0:
+            raise UserError(f"{path} is an empty database: no study ran in {path.parent} yet")
+        return connection if version == len(migrations()) else _updated_copy(connection)
     except BaseException:
         connection.close()
         raise
-    return connection
+
+
+def _updated_copy(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy of a database in memory, brought up to date, and close the database."""
+    copy = sqlite3.connect(IN_MEMORY, isolation_level=None)
+    try:
+        copy.execute("PRAGMA trusted_schema = OFF")  # it may come from anywhere
+        connection.backup(copy)
+        _migrate(copy)
+    except BaseException:
+        copy.close()
+        raise
+    connection.close()
+    return copy
 
 
 def _check(connection: sqlite3.Connection, path: Path | None) -> int:

@@ -172,7 +172,7 @@ class RecordedAnswers(Sequence[Mapping[str, Any]]):
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A study as the database knows it."""
+    """A study of one model as the database knows it."""
 
     id: int
     name: str
@@ -186,18 +186,16 @@ class StudyRow:
     engine: str
 
 
-def study_row(connection: sqlite3.Connection, digest: str | None = None) -> StudyRow | None:
-    """Return the study of this digest, or the one that ran last; None where there is none."""
+def study_row(connection: sqlite3.Connection, study: int | str) -> StudyRow | None:
+    """Return a study of one model by its row's id or its digest; None where there is none."""
     row = connection.execute(
-        """
+        f"""
         SELECT studies.id, studies.name, file, finished, memory, model_name, layers,
                models.digest, models.parts, engines.digest
         FROM studies JOIN models ON models.id = model JOIN engines ON engines.id = engine
-        WHERE ? IS NULL OR studies.digest = ?
-        ORDER BY (SELECT max(began) FROM runs WHERE study = studies.id) DESC, studies.id DESC
-        LIMIT 1
+        WHERE studies.{"id" if isinstance(study, int) else "digest"} = ?
         """,
-        [digest, digest],
+        [study],
     ).fetchone()
     if row is None:
         return None
@@ -231,13 +229,13 @@ def study_tasks(connection: sqlite3.Connection, study: int) -> dict[str, tuple[s
     return {name: (digest, json.loads(parts)) for name, digest, parts in rows}
 
 
-def last_run(connection: sqlite3.Connection, study: int | None = None) -> dict[str, Any] | None:
-    """Return the last run of a study, or of any: command, versions, host, pid and times."""
+def last_run(connection: sqlite3.Connection, studies: Sequence[int]) -> dict[str, Any] | None:
+    """Return the last run of some studies: command, versions, host, pid and times."""
     names = ("study", "command", "versions", "host", "pid", "began", "ended", "outcome")
     row = connection.execute(
-        f"SELECT {', '.join(names)} FROM runs WHERE ? IS NULL OR study = ? "
+        f"SELECT {', '.join(names)} FROM runs WHERE study IN (SELECT value FROM json_each(?)) "
         "ORDER BY id DESC LIMIT 1",
-        [study, study],
+        [json.dumps(list(studies))],
     ).fetchone()
     if row is None:
         return None
@@ -256,10 +254,13 @@ def known_weights(connection: sqlite3.Connection, stamp: str) -> str | None:
     return None if row is None else row[0]
 
 
-def last_basis(connection: sqlite3.Connection, task: str) -> dict[str, Mapping[str, str]] | None:
-    """Return what the last finished cells of a task of this name depended on: their parts.
+def last_basis(
+    connection: sqlite3.Connection, task: str, model: str
+) -> dict[str, Mapping[str, str]] | None:
+    """Return what the last finished cells of a task on a model depended on: their parts.
 
-    By `task`, `model` and `engine`; None where no such task was ever finished.
+    Both by what they are called. By `task`, `model` and `engine`; None where no such task was ever
+    finished on such a model.
     """
     row = connection.execute(
         """
@@ -268,9 +269,10 @@ def last_basis(connection: sqlite3.Connection, task: str) -> dict[str, Mapping[s
         JOIN models ON models.id = shards.model JOIN units ON units.id = cells.unit
         JOIN engines ON engines.id = units.engine
         WHERE tasks.name = ? AND cells.finished IS NOT NULL
+              AND models.id IN (SELECT model FROM studies WHERE model_name = ?)
         ORDER BY cells.finished DESC LIMIT 1
         """,
-        [task],
+        [task, model],
     ).fetchone()
     if row is None:
         return None

@@ -25,11 +25,16 @@ class _Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class NeededTask:
-    """A task of the study: what it is, and the plans that run on it, each once."""
+    """A task of the study: what it is, and the plans that run on it, each once.
+
+    `asked` is how many of its items are asked by now, in their order, and `most` how many may be.
+    """
 
     task: Task
     identity: Identity
     plans: Sequence[Plan]
+    asked: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Need:
         tasks: The tasks with their plans.
         seconds: About how long a unit of work may take.
         workers: How many there are to answer units.
-        expected: Tells how long each task will take; only asked where something is to be run.
+        expected: Tells how long each task takes if it is asked all that it may be; only asked where
+            something is to be run.
         memory: The bytes that a batch may take; None where nobody knows.
     """
 
@@ -151,23 +157,40 @@ class _Register:
         return found
 
     def _shards(self, needed: NeededTask, task: int) -> list[_Shard]:
-        """Return the task's shards as they were first made for this model, or make them."""
-        query = "SELECT id, start, stop FROM shards WHERE task = ? AND model = ? ORDER BY start"
-        found = self._sql.execute(query, [task, self._model]).fetchall()
-        if not found:
-            count = len(needed.task.items)
-            starts = [0]  # a head is fitted once for all that it is asked
-            if not isinstance(needed.task, Fitted):
-                starts = shard_starts(count, self._expected(needed), self._each())
-            self._sql.executemany(
-                "INSERT INTO shards (task, model, start, stop) VALUES (?, ?, ?, ?)",
-                [
-                    (task, self._model, start, stop)
-                    for start, stop in zip(starts, [*starts[1:], count], strict=True)
-                ],
-            )
-            found = self._sql.execute(query, [task, self._model]).fetchall()
-        return [_Shard(*row) for row in found]
+        """Return the shards of what is asked as they were first made for this model, or make them.
+
+        A shard that was made before is asked whole, if no more is asked than may be.
+        """
+        query = (
+            "SELECT id, start, stop FROM shards WHERE task = ? AND model = ? AND start = ? "
+            "AND stop <= ? ORDER BY stop DESC LIMIT 1"
+        )
+        found: list[_Shard] = []
+        while (reached := found[-1].stop if found else 0) < needed.asked:
+            values = [task, self._model, reached, needed.most]
+            row = self._sql.execute(query, values).fetchone()
+            if row is None:
+                self._divide(needed, task, reached)
+                row = self._sql.execute(query, values).fetchone()
+            found.append(_Shard(*row))
+        return found
+
+    def _divide(self, needed: NeededTask, task: int, start: int) -> None:
+        """Make shards of the items from `start` on that are asked."""
+        count = needed.asked - start
+        starts = [0]  # a head is fitted once for all that it is asked
+        if not isinstance(needed.task, Fitted):
+            seconds = self._expected(needed)
+            if seconds is not None:
+                seconds *= count / needed.most
+            starts = shard_starts(count, seconds, self._each())
+        self._sql.executemany(
+            "INSERT INTO shards (task, model, start, stop) VALUES (?, ?, ?, ?)",
+            [
+                (task, self._model, start + a, start + b)
+                for a, b in zip(starts, [*starts[1:], count], strict=True)
+            ],
+        )
 
     def _cells(self, needed: NeededTask, shard: _Shard) -> tuple[list[int], int]:
         """Return the cells of a shard, by plan, and how many of them are new."""
@@ -195,7 +218,7 @@ class _Register:
         units = dict(planned)
         seconds = self._expected(needed) if loose else None
         if seconds is not None:  # for all its plans and items
-            share = (shard.stop - shard.start) / len(needed.task.items)
+            share = (shard.stop - shard.start) / needed.most
             seconds *= share * len(loose) / len(plan_of)
         cell_of = {plan_of[cell]: cell for cell in loose}
         for plans in plan_groups(list(cell_of), seconds, self._each()) if loose else ():
@@ -235,7 +258,10 @@ class _Register:
         return Unit(unit, needed.task.name, shard.start, shard.stop, tuple(plans), expected)
 
     def _expected(self, needed: NeededTask) -> float | None:
-        """Return how many seconds a task takes in all, counted when it is first asked for."""
+        """Return how many seconds a task takes if it is asked all that it may be.
+
+        That is counted when it is first asked for.
+        """
         return self._all_expected().get(needed.task.name)
 
     def _all_expected(self) -> Mapping[str, float | None]:
@@ -245,7 +271,11 @@ class _Register:
 
     def _each(self) -> float:
         """Return how many seconds a unit that is divided now is to take."""
-        expected = [self._all_expected().get(needed.task.name) for needed in self._need.tasks]
+        expected = [
+            seconds and seconds * needed.asked / needed.most
+            for needed in self._need.tasks
+            for seconds in [self._all_expected().get(needed.task.name)]
+        ]
         return unit_seconds(self._need.seconds, expected, self._need.workers)
 
     def _row(self, table: str, digest: str, **columns: object) -> int:

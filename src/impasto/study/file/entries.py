@@ -14,7 +14,14 @@ from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.study.file.document import StudyError
 from impasto.study.file.schema import near
-from impasto.tasks import Suite, check_entry, load_suite
+from impasto.tasks import (
+    Precision,
+    Suite,
+    check_entry,
+    check_to_precision,
+    load_suite,
+    load_to_precision,
+)
 
 BASELINE = "baseline"
 WRITTEN = "plan"  # the strategy's name of a plan line
@@ -35,19 +42,43 @@ class TaskEntry:
     def check(self) -> str:
         """Return its name in results; raises StudyError for what no data can make right."""
         with at(self.where):
+            if self.precision is not None:
+                return check_to_precision(self._whole)
             return check_entry(dict(self.options))
 
     def load(self) -> Suite:
         """Return its tasks; raises StudyError with the place for what they cannot be."""
         with at(self.where):
+            precision = self.precision
+            if precision is not None:
+                return load_to_precision(self._whole, precision)
             return load_suite(dict(self.options))
+
+    @property
+    def precision(self) -> Precision | None:
+        """How precisely it is to be known, where its limit says that and not how many to ask.
+
+        Raises UserError where the limit cannot be read.
+        """
+        limit = self.options.get("limit")
+        return Precision.read(limit) if isinstance(limit, Mapping) else None
+
+    @property
+    def _whole(self) -> dict[str, Any]:
+        return {key: value for key, value in self.options.items() if key != "limit"}
 
     def limited(self, limit: int | None) -> "TaskEntry":
         """Return the entry with at most `limit` questions, fewer if it says so itself."""
-        own = self.options.get("limit")
-        if limit is None or (own is not None and own <= limit):
+        own: Any = self.options.get("limit")
+        with at(self.where):
+            precision = self.precision
+        if limit is None:
             return self
-        return replace(self, options={**self.options, "limit": limit})
+        if precision is not None:
+            limited: Any = {**own, "at_most": precision.bounded(limit).at_most}
+        else:
+            limited = limit if own is None else min(own, limit)
+        return replace(self, options={**self.options, "limit": limited})
 
     def written(self) -> str | dict[str, Any]:
         """Return the entry as a study file has it."""

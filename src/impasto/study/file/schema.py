@@ -1,7 +1,7 @@
 """What a study file may say: its keys, and one clear error for each thing that cannot be.
 
-This module knows the form (`model`, `tasks`, `plans`, `name`, `load`), not what a task or a plan
-means.
+This module knows the form (`model` or `models`, `tasks`, `plans`, `name`, `load`), not what a task
+or a plan means.
 """
 
 from collections.abc import Iterable
@@ -28,6 +28,7 @@ FORMS = {
     "plans": 'plans: [baseline, freeze: {k: all}, "0-7 freeze 8-11"]',
     "name": "name: attend_first",
     "load": "load: {dtype: float16, device_map: auto}",
+    "models": "models: [demo, EleutherAI/pythia-70m]  # in place of model",
 }
 LOADING = {
     "dtype": "one of auto (the checkpoint's own), float32, float16, bfloat16",
@@ -64,6 +65,9 @@ def _plan(entry: object) -> str | dict[str, Any]:
     return {strategy: choices or {}}
 
 
+Name = Annotated[StrictStr, Field(min_length=1)]
+
+
 class Loading(BaseModel):
     """How a model is loaded; what is not given is as Hugging Face has it, the dtype `auto`."""
 
@@ -83,11 +87,17 @@ class StudyFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Annotated[StrictStr, Field(min_length=1)]
+    model: Name | None = None
+    models: Annotated[list[Name], Field(min_length=1)] | None = None
     tasks: Annotated[list[Annotated[dict[str, Any], BeforeValidator(_task)]], Field(min_length=1)]
     plans: Annotated[list[Annotated[Any, BeforeValidator(_plan)]], Field(min_length=1)]
     name: Annotated[StrictStr, Field(pattern=r"^[\w][\w.-]*$", max_length=100)] | None = None
     load: Loading = Loading()
+
+    @property
+    def all_models(self) -> tuple[str, ...]:
+        """The names of the models, one or several."""
+        return tuple(self.models or [str(self.model)])
 
 
 def read_study_file(document: YamlDocument) -> StudyFile:
@@ -95,16 +105,38 @@ def read_study_file(document: YamlDocument) -> StudyFile:
     if not isinstance(document.data, dict):
         raise StudyError(
             f"{document.source}: a study has the keys {', '.join(FORMS)}; for example\n"
-            + "\n".join(f"  {form}" for form in FORMS.values())
+            + "\n".join(f"  {form}" for key, form in FORMS.items() if key != "models")
         )
     try:
-        return StudyFile.model_validate(document.data)
+        written = StudyFile.model_validate(document.data)
     except ValidationError as error:
         faults = error.errors(include_url=False)
         # a slip in a key is an unknown key and a missing one: the unknown one says more
         order = {"extra_forbidden": 0, "missing": 2}
         first = min(faults, key=lambda f: (order.get(f["type"], 1), document.line_of(f["loc"])))
         raise StudyError(f"{document.where(first['loc'])}: {_explain(first)}") from None
+    _check_models(written, document)
+    return written
+
+
+def _check_models(written: StudyFile, document: YamlDocument) -> None:
+    """Raise StudyError unless a file has one of `model` and `models`, and each name once."""
+    models = written.models or []
+    if written.model is None and not models:
+        raise StudyError(
+            f"{document.where(())}: the key 'model' is missing; for example\n  {FORMS['model']}\n"
+            f"or, for several,\n  {FORMS['models']}"
+        )
+    if written.model is not None and models:
+        later = max("model", "models", key=lambda key: document.line_of((key,)))
+        raise StudyError(
+            f"{document.where((later,))}: a study has model (one) or models (several), not both"
+        )
+    seen: set[str] = set()
+    for at, name in enumerate(models):
+        if name in seen:
+            raise StudyError(f"{document.where(('models', at))}: the model {name!r} is here twice")
+        seen.add(name)
 
 
 def near(word: str, allowed: Iterable[str]) -> str:
@@ -124,6 +156,8 @@ def _explain(fault: Any) -> str:
         return f"the key {key!r} is missing; for example\n  {FORMS[key]}"
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
+    if key == "model" and isinstance(fault["input"], list):
+        return f"several models have a key of their own; for example\n  {FORMS['models']}"
     if fault["type"] == "string_pattern_mismatch":
         return "a study's name is made of letters, digits, '_', '-' and '.'"
     return f"{key!r} cannot be {fault['input']!r}; for example\n  {FORMS[key]}"

@@ -1,4 +1,4 @@
-"""`WrittenStudy`: what a study file says, a model, some tasks and many plans, as a value.
+"""`WrittenStudy`: what a study file says, models, some tasks and many plans, as a value.
 
 Reading checks all that can be checked without the model. `impasto.study.running.study` runs it.
 """
@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import yaml
 
+from impasto.error import shown
 from impasto.paths import path_of
 from impasto.study.file.document import StudyError, read_document
 from impasto.study.file.entries import (
@@ -26,18 +27,24 @@ from impasto.tasks import Suite
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WrittenStudy:
-    """A model's name, the tasks and the plans to run on it; `name` labels the results.
+    """The names of models, the tasks and the plans to run on each; `name` labels the results.
 
-    `load` is how the model is loaded, options of `impasto.load`: dtype, max_length, and so on. Two
-    that say the same are equal, wherever they were written (`source`).
+    `load` is how the models are loaded, options of `impasto.load`: dtype, max_length, and so on.
+    Two that say the same are equal, wherever they were written (`source`).
     """
 
     name: str
-    model: str
+    models: tuple[str, ...]
     tasks: tuple[TaskEntry, ...]
     plans: tuple[PlanEntry, ...]
     load: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise StudyError unless the models are names, one at least."""
+        names = self.models
+        if not (isinstance(names, tuple) and names and all(isinstance(n, str) for n in names)):
+            raise StudyError(f"models is a tuple of names, one at least, not {shown(names)}")
 
     @classmethod
     def from_yaml(cls, path: str | Path, *, checked: bool = False) -> Self:
@@ -68,7 +75,7 @@ class WrittenStudy:
         written = read_study_file(document)
         study = cls(
             name=written.name or name,
-            model=written.model,
+            models=written.all_models,
             tasks=tuple(
                 TaskEntry(options, document.where(("tasks", i)))
                 for i, options in enumerate(written.tasks)
@@ -84,15 +91,27 @@ class WrittenStudy:
             study.check_tasks()
         return study
 
-    def as_run(self, model: str | None = None, limit: int | None = None) -> Self:
-        """Return the study with another model, or with at most `limit` questions for each task.
+    @property
+    def model(self) -> str:
+        """The name of its one model; raises StudyError where it has several."""
+        if len(self.models) != 1:
+            raise StudyError(
+                f"the study {self.name} has several models: {', '.join(self.models)}; say which "
+                "one is meant (--model, or model= in Python)"
+            )
+        [name] = self.models
+        return name
 
-        Another model is loaded as the study's own would be, but for the revision.
+    def as_run(self, model: str | None = None, limit: int | None = None) -> Self:
+        """Return the study with one model, or with at most `limit` questions for each task.
+
+        A model that is none of its own is loaded as those would be, but for the revision.
         """
         tasks = tuple(entry.limited(limit) for entry in self.tasks)
-        other = model is not None and model != self.model
+        other = model is not None and model not in self.models
         load = {key: value for key, value in self.load.items() if key != "revision" or not other}
-        return replace(self, model=model or self.model, tasks=tasks, load=load)
+        models = self.models if model is None else (model,)
+        return replace(self, models=models, tasks=tasks, load=load)
 
     def check_tasks(self) -> None:
         """Raise StudyError, with the line, for a task that cannot be or is here twice."""
@@ -100,14 +119,15 @@ class WrittenStudy:
 
     def load_suite(self) -> Suite:
         """Return the tasks and groups; raises StudyError where one cannot be or is here twice."""
-        loaded = [(entry.load(), entry) for entry in self.tasks]
+        return joined([suite for _, suite in self.load_entries()])
+
+    def load_entries(self) -> list[tuple[TaskEntry, Suite]]:
+        """Return each entry of the tasks with what it names; raises as `load_suite`."""
+        loaded = [(entry, entry.load()) for entry in self.tasks]
         self._check_names(
-            [(t.name, entry) for suite, entry in loaded for t in (*suite.tasks, *suite.groups)]
+            [(t.name, entry) for entry, suite in loaded for t in (*suite.tasks, *suite.groups)]
         )
-        return Suite(
-            tuple(task for suite, _ in loaded for task in suite.tasks),
-            tuple(group for suite, _ in loaded for group in suite.groups),
-        )
+        return loaded
 
     def labelled_plans(self, layers: int) -> list[LabelledPlan]:
         """Return every plan for a model of so many layers, the baseline first.
@@ -132,7 +152,7 @@ class WrittenStudy:
         if not isinstance(other, WrittenStudy):
             return NotImplemented
         ours, theirs = (
-            (study.name, study.model, study.tasks, study.plans, study.load)
+            (study.name, study.models, study.tasks, study.plans, study.load)
             for study in (self, other)
         )
         return ours == theirs
@@ -141,12 +161,21 @@ class WrittenStudy:
         """Return the study as a file that reads as an equal study."""
         content: Mapping[str, Any] = {
             "name": self.name,
-            "model": self.model,
+            **({"models": [*self.models]} if len(self.models) > 1 else {"model": self.model}),
             "tasks": [entry.written() for entry in self.tasks],
             "plans": [entry.written() for entry in self.plans],
             **({"load": dict(self.load)} if self.load else {}),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def joined(suites: Sequence[Suite]) -> Suite:
+    """Return the tasks and groups of several suites as one."""
+    return Suite(
+        tuple(task for suite in suites for task in suite.tasks),
+        tuple(group for suite in suites for group in suite.groups),
+        {name: wanted for suite in suites for name, wanted in suite.precisions.items()},
+    )
 
 
 def _missing(path: Path) -> str:

@@ -12,13 +12,16 @@ class Standing:
     """How far a run is.
 
     Attributes:
-        share: The finished share of what it has to do, 0 to 1.
+        share: The finished share of what it has to do at the most, 0 to 1.
         doing: What it is at: a task.
         detail: Which items of it, and under which plans.
         cells: How many of the study's cells are finished, those of earlier runs among them.
         of: How many it has.
         pace: Items answered per second, each plan's counted; None before anything was.
         running: How many units are being answered at once.
+        model: Which of a study's models is being run: `model 2 of 3, demo`; empty where it has one.
+            All else is said of this model.
+        is_most: Whether it may have less to do than that, and end sooner; then more cells may come.
     """
 
     share: float
@@ -28,29 +31,41 @@ class Standing:
     of: int = 0
     pace: float | None = None
     running: int = 0
+    model: str = ""
+    is_most: bool = False
 
 
 Progress = Callable[[Standing], None]
 
 
 class Standings:
-    """Makes a run's standings of what it is told; the clock begins with the first unit."""
+    """Makes a run's standings of what it is told; the clock begins with the first units.
+
+    Of a run that asks in rounds, those to come count as if all that may be asked were asked.
+    """
 
     def __init__(
         self,
-        units: Sequence[Unit],
         titles: Mapping[str, str],
-        cells: int,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._progress, self._titles, self._clock = progress, titles, clock
-        self._of = cells
-        self._cells = cells - sum(len(unit.plans) for unit in units)
-        self._weights = _weights(units)
+        self._cells = self._of = self._later = 0
+        self._units: list[Unit] = []
+        self._weights: dict[int, float] = {}
         self._items = self._finished = 0.0
+        self._saved: list[int] = []
         self._running: dict[int, tuple[Unit, float]] = {}  # units with their finished shares
         self._began = clock()
+
+    def begin(self, units: Sequence[Unit], cells: int, later: int = 0) -> None:
+        """Hear what is run now, of so many cells, and how many answers may follow at the most."""
+        self._of, self._later = cells, later
+        self._cells = cells - sum(len(unit.plans) for unit in units)
+        self._units += units
+        self._weights = _weights(self._units, later)
+        self._finished = sum(self._weights[unit] for unit in self._saved)
 
     def told(self, unit: Unit, share: float) -> None:
         """Show that a share of a unit is finished; several may be running at once."""
@@ -63,11 +78,12 @@ class Standings:
         self._items += _answers(unit)
         self._cells += len(unit.plans)
         self._finished += self._weights[unit.id]
+        self._saved.append(unit.id)
         return self._show(self._titles[unit.task], _detail(unit))
 
-    def done(self) -> None:
-        """Show that nothing is left."""
-        self._finished = 1.0
+    def done(self, cells: int) -> None:
+        """Show that nothing is left, all cells being finished."""
+        self._finished, self._cells, self._of, self._later = 1.0, cells, cells, 0
         self._running.clear()
         self._show("done")
 
@@ -91,6 +107,7 @@ class Standings:
             self._of,
             self._pace(self._items + sum(part * _answers(unit) for unit, part in running)),
             len(running),
+            is_most=self._later > 0,
         )
 
     def _pace(self, items: float) -> float | None:
@@ -98,11 +115,15 @@ class Standings:
         return items / lasted if items and lasted > 0 else None
 
 
-def _weights(units: Sequence[Unit]) -> dict[int, float]:
-    """Return each unit's share of the work: by time where it is known of all, else by answers."""
+def _weights(units: Sequence[Unit], later: int) -> dict[int, float]:
+    """Return each unit's share of the work: by time where it is known of all, else by answers.
+
+    So many later answers take as long as these units' do.
+    """
     known = [unit.expected for unit in units if unit.expected]
-    sizes = known if len(known) == len(units) else [_answers(unit) for unit in units]
-    total = sum(sizes)
+    answers = [_answers(unit) for unit in units]
+    sizes = known if len(known) == len(units) else answers
+    total = sum(sizes) * (1 + later / sum(answers))
     return {unit.id: size / total for unit, size in zip(units, sizes, strict=True)}
 
 

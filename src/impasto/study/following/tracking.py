@@ -39,10 +39,10 @@ class Tracker(Protocol):
 class TensorBoard:
     """Writes event files for `tensorboard --logdir`; curves over depth have k as their step."""
 
-    def __init__(self, name: str, about: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, about: Mapping[str, str], folder: Path, part: str) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer = SummaryWriter(str(folder / "tensorboard" / part))
         self._writer.add_text(name, "\n\n".join(f"{key}: {value}" for key, value in about.items()))
 
     def numbers(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -65,10 +65,10 @@ class TensorBoard:
 class Wandb:
     """Tells Weights & Biases."""
 
-    def __init__(self, name: str, about: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, about: Mapping[str, str], folder: Path, part: str) -> None:
         self._wandb: Any = import_module("wandb")
         self._run = self._wandb.init(
-            project=PROJECT, name=name, config=dict(about), dir=str(folder)
+            project=PROJECT, name=_named(name, part), config=dict(about), dir=str(folder)
         )
 
     def numbers(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -88,10 +88,10 @@ class Wandb:
 class MLflow:
     """Tells MLflow, at the tracking server that its own settings name."""
 
-    def __init__(self, name: str, about: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, about: Mapping[str, str], folder: Path, part: str) -> None:
         self._mlflow: Any = import_module("mlflow")
         self._mlflow.set_experiment(PROJECT)
-        self._mlflow.start_run(run_name=name)
+        self._mlflow.start_run(run_name=_named(name, part))
         self._mlflow.log_params(dict(about))
 
     def numbers(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -107,7 +107,7 @@ class MLflow:
         self._mlflow.end_run()
 
 
-TRACKERS: dict[str, Callable[[str, Mapping[str, str], Path], Tracker]] = {
+TRACKERS: dict[str, Callable[[str, Mapping[str, str], Path, str], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": Wandb,
     "mlflow": MLflow,
@@ -165,12 +165,16 @@ def tracked(
     about: Mapping[str, str],
     folder: Path,
     say: Callable[[str], None],
+    part: str = "",
 ) -> Iterator[Telling]:
-    """Give what tells a tracker of a run in the block; nobody is told where `tracker` is None."""
+    """Give what tells a tracker of a run in the block; nobody is told where `tracker` is None.
+
+    `part` tells the runs of a study's models apart.
+    """
     made = None
     if tracker is not None:
         try:
-            made = TRACKERS[tracker](name, about, folder)
+            made = TRACKERS[tracker](name, about, folder, part)
         except Exception as error:
             raise UserError(
                 f"{tracker} cannot be told of the run: {type(error).__name__}: {error}"
@@ -180,6 +184,10 @@ def tracked(
         yield telling
     finally:
         telling.close()
+
+
+def _named(name: str, part: str) -> str:
+    return f"{name} {part}".rstrip()
 
 
 def _curve(row: Mapping[Any, Any]) -> str:

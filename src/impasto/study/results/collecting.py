@@ -9,7 +9,7 @@ from impasto.plan import Plan
 from impasto.study.database.reading import Cells
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.work.identity import digest_of
-from impasto.study.work.scoring import Judged, estimates, group_chance, judged
+from impasto.study.work.scoring import estimates, group_chance, judged
 from impasto.tasks import Estimate, Group, Injectable, Suite, Task
 
 OWN_COLUMNS = ("k", "seed")  # parameters that are columns; the others are JSON in one
@@ -87,22 +87,12 @@ class Collection:
     def _sum_up(self, plan: Plan) -> Found:
         """Return one plan's estimates on every task that it runs on, and on the groups of those."""
         found = {
-            task.name: self._estimates(task, plan.digest, self._metrics(task, plan))
+            task.name: self._estimates(task, plan.digest, saved_metrics(self._cells, task, plan))
             for task in self._suite.tasks
             if (task.name, plan.digest) in self._cells.finished
         }
         groups = {group.name: dict(group.aggregate(found)) for group in self._suite.groups}
         return found | groups
-
-    def _metrics(self, task: Task, plan: Plan) -> Iterable[Mapping[str, Any]]:
-        """Return each item's metrics; judged anew where they could not be saved to the last bit."""
-        if self._cells.is_exact(task.name, plan.digest):
-            return self._cells.metrics(task.name, plan.digest)
-        return (record.metrics for record in self._judged(task, plan.digest, bool(plan.injections)))
-
-    def _judged(self, task: Task, digest: str, injected: bool) -> list[Judged]:
-        items = [task.items[position] for position in self._cells.positions(task.name, digest)]
-        return judged(task, items, self._cells.responses(task.name, digest), injected)
 
     def _estimates(
         self, task: Task, digest: str, metrics: Iterable[Mapping[str, Any]]
@@ -117,10 +107,29 @@ class Collection:
         there = self._cells.finished
         for task in self._suite.tasks:
             if isinstance(task, Injectable) and (task.name, baseline.digest) in there:
-                records = self._judged(task, baseline.digest, injected=True)
-                metrics = [record.metrics for record in records]
+                metrics = injected_metrics(self._cells, task, baseline)
                 found[task.name] = self._estimates(task, baseline.digest, metrics)
         return found
+
+
+def saved_metrics(cells: Cells, task: Task, plan: Plan) -> list[Mapping[str, Any]]:
+    """Return each item's metrics; judged anew where they could not be saved to the last bit."""
+    if cells.is_exact(task.name, plan.digest):
+        return list(cells.metrics(task.name, plan.digest))
+    return _judged_metrics(cells, task, plan.digest, bool(plan.injections))
+
+
+def injected_metrics(cells: Cells, task: Task, plan: Plan) -> list[Mapping[str, Any]]:
+    """Return each item's metrics judged by the donor's answers, whatever the plan injected."""
+    return _judged_metrics(cells, task, plan.digest, injected=True)
+
+
+def _judged_metrics(
+    cells: Cells, task: Task, digest: str, injected: bool
+) -> list[Mapping[str, Any]]:
+    items = [task.items[position] for position in cells.positions(task.name, digest)]
+    records = judged(task, items, cells.responses(task.name, digest), injected)
+    return [record.metrics for record in records]
 
 
 def _is_below(task: Task, group: Group, suite: Suite) -> bool:

@@ -4,6 +4,7 @@ Every row says what it can be traced by: plan, weights, data, engine, versions a
 """
 
 import io
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -14,9 +15,9 @@ SHOWN = ("task", "strategy", "k", "seed", "plan", "metric", "value", "stderr", "
 DIGITS = ".4f"
 
 
-def written(results: Results, form: str) -> bytes:
-    """Return the table in one of the formats."""
-    return as_bytes(results.traced(), form)
+def written(each: Sequence[Results], form: str) -> bytes:
+    """Return the tables of a study's models as one, in one of the formats."""
+    return as_bytes(pd.concat([results.traced() for results in each], ignore_index=True), form)
 
 
 def as_bytes(frame: pd.DataFrame, form: str) -> bytes:

@@ -2,25 +2,29 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from impasto.study.database.asked import listed, names_in, study_names
 from impasto.study.database.reading import last_basis
 from impasto.study.database.register import Need
 from impasto.study.results.table import Results
 from impasto.study.work.asking import Asking
-from impasto.tasks import Generation, LogLikelihood, RollingLogLikelihood
+from impasto.study.work.identity import WAY
+from impasto.tasks import Fidelity, Generation, LogLikelihood, RollingLogLikelihood
 
 
 def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]) -> Iterator[str]:
     """Yield, for every task with new cells that ran here before, how many there are and why.
 
-    `fresh` counts the new cells by task. Nothing is said of what this folder never held.
+    `fresh` counts the new cells by task. Nothing is said of a task or a model that this folder
+    never held.
     """
     for needed in need.tasks:
         name = needed.task.name
-        basis = last_basis(connection, name)
+        basis = last_basis(connection, name, need.model_name)
         if not fresh.get(name) or basis is None:
             continue
         reasons = [
@@ -33,8 +37,26 @@ def why_new(connection: sqlite3.Connection, need: Need, fresh: Mapping[str, int]
             f"{part} changed from {before.get(part, 'none')} to {now.get(part, 'none')}"
             for part in need.engine.changes(before)
         ]
-        why = ", ".join(reasons) or "its plans were not run here before"
+        known = "asked these questions" if WAY in needed.identity.parts else "run"
+        why = ", ".join(reasons) or f"its plans were not {known} here before"
         yield f"{name}: {fresh[name]} new cells: {why}"
+
+
+def which_study(out: Path, study: str | None) -> Iterator[str]:
+    """Yield which study of a folder is meant, where it has several and none was named."""
+    names = names_in(out)
+    if study is None and len(names) > 1:
+        yield (
+            f"this is {names[0]}, which ran last; {out} also holds {listed(sorted(names[1:]))}: "
+            "--study NAME shows another"
+        )
+
+
+def about_others(out: Path | None, connection: sqlite3.Connection, study: str) -> Iterator[str]:
+    """Yield that a folder that a study is run in also holds others, if so."""
+    others = sorted(set(study_names(connection)) - {study})
+    if others:
+        yield f"{out} also holds {listed(others)}; --study NAME says which is to be read"
 
 
 def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
@@ -49,9 +71,9 @@ def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
 
     requests = [request for asking in asked for some in asking.requests for request in some]
     theirs = [
-        isinstance(request, RollingLogLikelihood) or request.as_lm_eval
+        isinstance(request, RollingLogLikelihood) or getattr(request, "as_lm_eval", False)
         for request in requests
-        if isinstance(request, LogLikelihood | RollingLogLikelihood | Generation)
+        if isinstance(request, LogLikelihood | RollingLogLikelihood | Generation | Fidelity)
     ]
     rules = ([LEFT_OUT] if not all(theirs) else []) + ([AS_LM_EVAL] if any(theirs) else [])
     if hasattr(model, "appending_is_known"):
@@ -61,12 +83,19 @@ def about_texts(model: Any, asked: Iterable[Asking]) -> Iterator[str]:
 
 def still_missing(results: Results) -> Iterator[str]:
     """Yield, for a study that is not finished, that it is not, and what its table lacks."""
-    if not results.gaps:
+    undone = [reached for reached in results.precisions if not reached.is_done]
+    if not results.gaps and not undone:
         return
     yield "not finished: each row is over the n items that its plan was asked so far. Missing:"
     yield from (f"  {gap}" for gap in results.gaps)
+    yield from (f"  {reached.name}: as many more as its precision takes" for reached in undone)
     if results.run.get("command"):
         yield f"to go on:  {results.run['command']}"
+
+
+def about_precisions(results: Results) -> Iterator[str]:
+    """Yield how precisely changes are known, of each task and group whose limit is about that."""
+    yield from map(str, results.precisions)
 
 
 def about_items(frame: pd.DataFrame) -> Iterator[str]:

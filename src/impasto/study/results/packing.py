@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from impasto.error import UserError
+from impasto.study.database.asked import asked_file, study_names
 from impasto.study.database.opening import (
     DATABASE,
     migrations,
@@ -17,8 +18,10 @@ from impasto.study.database.opening import (
     plainly,
 )
 from impasto.study.database.reading import study_row
+from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import check_folder, make_folder
 from impasto.study.folder.lock import only_writer
+from impasto.study.results.several import of_all
 from impasto.study.results.table import Results
 
 
@@ -72,8 +75,7 @@ def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
     loose = packed.execute("PRAGMA foreign_key_check").fetchone()
     if sound != "ok" or loose is not None:
         raise UserError(f"{file} is damaged ({sound if sound != 'ok' else 'rows are missing'})")
-    study = study_row(packed)
-    if study is None:
+    if not study_names(packed):
         raise UserError(f"{file} holds no study")
 
 
@@ -88,6 +90,10 @@ def _copy(packed: sqlite3.Connection, out: Path) -> None:
         part.replace(out / DATABASE)
     finally:
         part.unlink(missing_ok=True)
-    study = study_row(packed)
-    if study is not None and study.finished is not None:
-        Results.read(out).write(out)
+    asked = asked_file(packed, out)
+    rows = [
+        None if model.study is None else study_row(packed, model.study) for model in asked.models
+    ]
+    if all(row is not None and row.finished is not None for row in rows):
+        study = WrittenStudy.from_text(asked.file, name=asked.name, source=DATABASE, checked=True)
+        of_all(study, Results.read_all(out)).write(out)

@@ -6,7 +6,8 @@ label keeps its row: freezing at the last depth is a point of the freeze curve, 
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,15 @@ import pandas as pd
 
 from impasto.error import UserError
 from impasto.paths import path_of
+from impasto.study.database.asked import AskedFile, asked_file
 from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
+from impasto.study.database.precisions import precisions
 from impasto.study.database.reading import (
     Cells,
     RecordedAnswers,
     StudyRow,
+    counts,
     last_run,
     study_row,
     table_rows,
@@ -30,6 +34,7 @@ from impasto.study.database.reading import (
 from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import RESULTS, STUDY, write_files
 from impasto.study.results.unfinished import Gap, gaps, rows_so_far
+from impasto.study.work.precision import Reached
 from impasto.table import Table
 
 COLUMNS: dict[Any, Any] = {
@@ -94,9 +99,15 @@ class Results:
     command, versions, host and times. `gaps` says what is missing, where the study is not finished:
     then a row is over the items that its plan was asked.
 
+    `precisions` says how precisely plans' changes are known, of each task, or group as a whole,
+    whose limit is about that.
+
     `costs` has one row per plan and length that was timed (`impasto run --bench`); none where
     nothing was. Times are seconds, improvements shares of the baseline's time, errors halves of
     95 % intervals.
+
+    Of a study of several models they are those of all of them, told apart by `model`, and `models`
+    has the results of each (`parts`).
     """
 
     study: WrittenStudy
@@ -106,6 +117,8 @@ class Results:
     seconds: "Seconds | None" = field(default=None, compare=False)
     gaps: Sequence[Gap] = ()
     costs: pd.DataFrame = field(default_factory=lambda: _frame([], COSTS), compare=False)
+    parts: "Sequence[Results]" = ()
+    precisions: Sequence[Reached] = ()
 
     def frame(self) -> pd.DataFrame:
         """Return the table: one row per plan, task and metric; shares are from 0 to 1."""
@@ -113,6 +126,8 @@ class Results:
 
     def traced(self) -> pd.DataFrame:
         """Return the table with the versions and the command behind it in columns of their own."""
+        if self.parts:
+            return pd.concat([part.traced() for part in self.parts], ignore_index=True)
         versions = json.dumps(self.run.get("versions", {}), sort_keys=True)
         return self.frame().assign(versions=versions, command=self.run.get("command", ""))
 
@@ -126,20 +141,62 @@ class Results:
             },
         )
 
+    @property
+    def models(self) -> "Mapping[str, Results]":
+        """The results of each model by its name, in the study's order."""
+        return {part.study.model: part for part in self.parts or (self,)}
+
     @classmethod
-    def read(cls, out: str | Path) -> "Results":
+    def read(cls, out: str | Path, *, study: str | None = None) -> "Results":
         """Return the results that a folder holds, of the study that ran there last.
 
-        Where that is not finished they are what it has come to so far, and `gaps` says what is
-        missing. Raises UserError where there is nothing yet.
+        `study` names another one. Where it is not finished they are what it has come to so far, and
+        `gaps` says what is missing. Raises UserError where there is nothing yet, and for a study of
+        several models, which `read_all` reads.
         """
-        path = path_of(out, "a study's folder") / DATABASE
-        connection = open_to_read(path)
+        with _reading(out, study) as (connection, asked, connect):
+            names = [model.name for model in asked.models]
+            if len(names) > 1:
+                raise UserError(
+                    f"the study {asked.name} has the models {', '.join(names)}: Results.read_all "
+                    "returns the results of each"
+                )
+            [model] = asked.models
+            found = None if model.study is None else study_row(connection, model.study)
+            assert found is not None
+            return read_results(connection, found, connect)
+
+    @classmethod
+    def read_all(cls, out: str | Path, *, study: str | None = None) -> "list[Results]":
+        """Return the results that a folder holds of each model of a study, in the study's order.
+
+        It is the study that ran there last, or the one that `study` names. A model of which nothing
+        is there yet is not among them. Raises UserError where that is so of all of them.
+        """
+        with _reading(out, study) as (connection, asked, connect):
+            rows = [study_row(connection, m.study) for m in asked.models if m.study is not None]
+            found = [
+                read_results(connection, row, connect)
+                for row in rows
+                if row is not None and (row.finished is not None or counts(connection, row.id)[0])
+            ]
+            if not found:
+                raise UserError(f"no cell of the study {asked.name} is finished yet")
+            return found
+
+
+@contextmanager
+def _reading(
+    out: str | Path, name: str | None
+) -> Iterator[tuple[sqlite3.Connection, AskedFile, Connect]]:
+    """Give a connection to a folder's database, the study that is meant, and how to connect."""
+    path = path_of(out, "a study's folder") / DATABASE
+    connection = open_to_read(path)
+    try:
         with plainly(path):
-            found = study_row(connection)
-            if found is None:
-                raise UserError(f"{out} holds no results yet")
-            return read_results(connection, found, partial(open_to_read, path))
+            yield connection, asked_file(connection, path.parent, name), partial(open_to_read, path)
+    finally:
+        connection.close()
 
 
 def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Connect) -> Results:
@@ -154,7 +211,7 @@ def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Conne
         if not cells.finished:
             raise UserError(f"no cell of the study {found.name} is finished yet")
         rows = [traces(found) | row for row in rows_so_far(connection, study, found, cells)]
-    run = last_run(connection, found.id) or {}
+    run = last_run(connection, [found.id]) or {}
     return Results(
         study,
         _frame(rows, COLUMNS),
@@ -162,6 +219,7 @@ def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Conne
         run,
         gaps=missing,
         costs=_frame(cost_rows(connection, found.id), COSTS),
+        precisions=precisions(connection, found.id),
     )
 
 

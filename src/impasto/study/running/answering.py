@@ -4,13 +4,19 @@ A run needs to know of them which model they have, how fast they are and what me
 it needs an `Executor`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from impasto.error import UserError
 from impasto.study.database.register import NeededTask
+from impasto.study.file.study import WrittenStudy
+from impasto.study.following.standing import Standing
 from impasto.study.running.estimate import expected_seconds
+from impasto.study.running.models import load_model
+from impasto.study.running.options import Running
 from impasto.study.work.asking import Asking, Here, KnownModel, StudiedModel
 from impasto.study.work.units import UnitRunner
 
@@ -40,7 +46,10 @@ class Answering(Protocol):
     def expected(
         self, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
     ) -> Mapping[str, float | None]:
-        """Return how many seconds each task takes under its plans; None where nobody knows."""
+        """Return how many seconds each task takes under its plans, asked all that it may be.
+
+        None where nobody knows.
+        """
         ...
 
     def executor(self, asked: Mapping[str, Asking]) -> UnitRunner:
@@ -85,3 +94,32 @@ class InProcess:
     def executor(self, asked: Mapping[str, Asking]) -> Here:
         """Return what has units answered."""
         return Here(self.model, asked)
+
+
+@contextmanager
+def answering_for(
+    study: WrittenStudy,
+    loaded: StudiedModel | None,
+    running: Running,
+    log: logging.Logger,
+    say: Callable[[str], None],
+) -> Iterator[Answering]:
+    """Give who answers a study of one model: that model in this process, or workers that have it.
+
+    `loaded` is the model where it is there already; `say` is called with what a user should know.
+    """
+    if loaded is not None:
+        if running.cluster is not None:
+            raise UserError("a cluster's workers load the model themselves: give its name")
+        yield InProcess(loaded)
+    elif running.cluster is None:
+        running.progress(Standing(0.0, f"loading {study.model}"))
+        yield InProcess(load_model(study.model, study.load, running.memory))
+    else:
+        from impasto.study.cluster.hiring import hired
+
+        def doing(what: str) -> None:
+            running.progress(Standing(0.0, what))
+
+        with hired(running.cluster, study.model, study.load, log, say, doing) as crew:
+            yield crew

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from impasto.plan import count_of_plans
 from impasto.study.database.saving import save_unit
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.running.stopping import Stopped
@@ -49,9 +50,9 @@ def drive(
         standing = watch.standings.saved(unit)
         watch.saved(standing)
         watch.log.info(
-            "saved unit %d: %s %d-%d under %d plans in %.1f s on %s (cells %d of %d)",
-            unit.id, unit.task, unit.start, unit.stop - 1, len(unit.plans), answered.seconds,
-            answered.host, standing.cells, standing.of,
+            "saved unit %d: %s %d-%d under %s in %.1f s on %s (cells %d of %d)",
+            unit.id, unit.task, unit.start, unit.stop - 1, count_of_plans(len(unit.plans)),
+            answered.seconds, answered.host, standing.cells, standing.of,
         )  # fmt: skip
     if by_id:
         assert watch.stop(), f"{len(by_id)} units were not answered"

@@ -5,13 +5,16 @@ batches.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from impasto.plan import Plan
 from impasto.run import Cost, Encoder, Model
 from impasto.study.database.register import NeededTask
+from impasto.study.file.study import WrittenStudy
+from impasto.study.running.models import check_donors, load_model, parts_of
 from impasto.study.work.asking import Asking, StudiedModel, naming
 from impasto.study.work.counting import cost_of
+from impasto.study.work.precision import most_asked
 from impasto.study.work.scoring import takes
 from impasto.tasks import Suite
 
@@ -24,15 +27,21 @@ class StudyCost:
         cost: Layer-rows, with and without each kind of sharing, and the peak memory of a batch.
         seconds_per_layer_row: As measured on this machine.
         weight_bytes: The memory of the model's weights.
-        plans: How many different plans run.
-        items: How many items the tasks have.
+        entries: How many plans the study lists, each label once.
+        plans: How many different ones that is, which run.
+        items: How many items are asked at the most.
+        is_most: Whether fewer may be, where changes are to be known to a precision.
+        notices: What of the study is left out for this model.
     """
 
     cost: Cost
     seconds_per_layer_row: float
     weight_bytes: int
+    entries: int
     plans: int
     items: int
+    is_most: bool = False
+    notices: Sequence[str] = ()
 
     @property
     def seconds(self) -> float:
@@ -40,11 +49,25 @@ class StudyCost:
         return self.cost.rows * self.seconds_per_layer_row
 
 
+def estimate_study(
+    study: WrittenStudy, model: str | None, limit: int | None, memory: int | None
+) -> StudyCost:
+    """Estimate a study; see `Study.estimate`, which this is the body of."""
+    asked = study.as_run(model, limit)
+    [part] = parts_of(asked.as_run(asked.model), several=len(study.models) > 1)
+    loaded = load_model(asked.model, asked.load, memory)
+    plans = part.study.labelled_plans(loaded.num_layers)
+    check_donors(part.suite, plans)
+    found = estimate(loaded, part.suite.read_by(loaded), [labelled.plan for labelled in plans])
+    return replace(found, notices=tuple(part.notices()))
+
+
 def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> StudyCost:
     """Count what asking a model all tasks of a suite under all plans costs."""
     unique = list({plan.digest: plan for plan in plans}.values())
+    most = most_asked(suite)
     costs = (
-        _cost(model, Asking.of(task, model.tokenizer, taken), taken)
+        _cost(model, Asking.of(task, model.tokenizer, taken), taken, most[task.name])
         for task in suite.tasks
         for taken in [[plan for plan in unique if takes(task, plan)]]
     )
@@ -52,28 +75,37 @@ def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Stu
         sum(costs, Cost()),
         model.seconds_per_layer_row,
         sum(weight.nbytes for weight in model.hf.parameters()),
+        len(plans),
         len(unique),
-        sum(len(task.items) for task in suite.tasks),
+        sum(most.values()),
+        bool(suite.precisions),
     )
 
 
 def expected_seconds(
     model: StudiedModel, tasks: Sequence[NeededTask], asked: Mapping[str, Asking]
 ) -> dict[str, float | None]:
-    """Return how long each task takes under its plans; None for a model that cannot say."""
+    """Return how long each task takes under its plans, asked all that it may be.
+
+    Nothing for a model that cannot say.
+    """
     if not isinstance(model, Model | Encoder):
         return {}
     each = model.seconds_per_layer_row
     return {
-        needed.task.name: each * _cost(model, asked[needed.task.name], needed.plans).rows
+        needed.task.name: each
+        * _cost(model, asked[needed.task.name], needed.plans, needed.most).rows
         for needed in tasks
     }
 
 
-def _cost(model: Model | Encoder, asking: Asking, plans: Sequence[Plan]) -> Cost:
+def _cost(model: Model | Encoder, asking: Asking, plans: Sequence[Plan], most: int) -> Cost:
+    """Count what the first so many of a task's items cost."""
+    requests = asking.requests[:most]
     if isinstance(model, Encoder):
         from impasto.heads.cost import cost
 
-        return cost(model, plans, [request for item in asking.requests for request in item])
-    with naming(asking.task.name, asking.names()):
-        return cost_of(model, plans, asking.requests, asking.donors)
+        return cost(model, plans, [request for item in requests for request in item])
+    with naming(asking.task.name, asking.names(slice(most))):
+        donors = None if asking.donors is None else asking.donors[:most]
+        return cost_of(model, plans, requests, donors)

@@ -8,21 +8,22 @@ import logging
 import os
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
 from impasto.error import UserError, shown
-from impasto.plan import Plan
+from impasto.plan import Plan, count_of_plans
+from impasto.study.database.asked import begin_file, end_file
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
+from impasto.study.database.precisions import save_precisions
 from impasto.study.database.reading import Cells, study_row
 from impasto.study.database.register import Need, NeededTask, Registered, register
 from impasto.study.database.saving import begin_run, end_run, save_table
-from impasto.study.file.document import StudyError
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import check_folder, heads_folder
@@ -30,24 +31,36 @@ from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
 from impasto.study.results.collecting import Collection
-from impasto.study.results.notices import about_items, about_texts, why_new
+from impasto.study.results.notices import (
+    about_items,
+    about_others,
+    about_precisions,
+    about_texts,
+    why_new,
+)
+from impasto.study.results.several import of_all
 from impasto.study.results.table import Results, Seconds, read_results
-from impasto.study.running.answering import Answering, InProcess
+from impasto.study.running.answering import Answering, answering_for
 from impasto.study.running.budget import budget
 from impasto.study.running.costing import check_model, measure
 from impasto.study.running.driving import Watch, drive
-from impasto.study.running.estimate import StudyCost, estimate
+from impasto.study.running.models import (
+    Turn,
+    check_donors,
+    check_kinds,
+    parts_of,
+    release,
+)
 from impasto.study.running.options import Running
 from impasto.study.running.place import Place, opened
 from impasto.study.running.recognising import recognised
-from impasto.study.running.stopping import stoppable
+from impasto.study.running.rounds import Rounds
+from impasto.study.running.stopping import Stopped, stoppable
 from impasto.study.work.asking import Asking, StudiedModel
 from impasto.study.work.identity import engine_identity, task_identity, versions
+from impasto.study.work.precision import measured
 from impasto.study.work.scoring import takes
-from impasto.tasks import Suite, Task
-
-if TYPE_CHECKING:
-    from impasto.run import Encoder, Model
+from impasto.tasks import Task
 
 
 def run_study(
@@ -62,49 +75,56 @@ def run_study(
         )
     if not (model is None or isinstance(model, str) or hasattr(model, "num_layers")):
         raise UserError(f"model is a name or what impasto.load returns, not {shown(model)}")
+    loaded = None if model is None or isinstance(model, str) else model
     name = model if isinstance(model, str) or model is None else model.name
-    study = study.as_run(name, running.limit)
-    if not (model is None or isinstance(model, str)):
-        study = replace(study, load={})  # it is loaded already, whatever the study would do
+    asked = study.as_run(name, running.limit)
+    if loaded is not None:
+        asked = replace(asked, load={})  # it is loaded already, whatever the study would do
+    log, began = unwritten(), time.time()
     with ExitStack() as stack, plainly(None if out is None else out / DATABASE):
-        place, log = None, unwritten()
+
+        @cache
+        def place() -> Place:
+            found = stack.enter_context(opened(out, log, running.fresh))
+            stack.callback(_end, found.connection, asked)
+            for notice in about_others(out, found.connection, asked.name):
+                _say(log, running, notice)
+            return found
+
         if out is not None:
             check_folder(out)
             if out.exists():  # so that a folder that cannot be used is told before a model loads
-                place = stack.enter_context(opened(out, log, running.fresh))
-        suite = study.load_suite()
-        answering = stack.enter_context(_answering(study, model, running, log))
+                place()
+        parts = parts_of(asked, several=len(study.models) > 1, loaded=loaded)
+        check_kinds(parts, running)
+        for notice in (notice for part in parts for notice in part.notices()):
+            _say(log, running, notice)
+        results: list[Results] = []
+        for number, part in enumerate(parts, 1):
+            turn = Turn(asked, part, number, began, tuple(results))
+            with turn.stopping():
+                results.append(_run_model(turn, loaded, place, log, turn.running(running)))
+            if not turn.is_last:
+                release()
+        return of_all(asked, results)
+
+
+def _run_model(
+    turn: Turn,
+    loaded: StudiedModel | None,
+    place: Callable[[], Place],
+    log: logging.Logger,
+    running: Running,
+) -> Results:
+    """Run what one model of a study takes of it; nothing keeps the model afterwards."""
+    study = turn.part.study
+    with answering_for(study, loaded, running, log, partial(_say, log, running)) as answering:
+        turn = turn.read_by(answering.model)
         plans = study.labelled_plans(answering.model.num_layers)
-        _check_donors(suite, plans)
+        check_donors(turn.part.suite, plans)
         if running.bench is not None:
             check_model(answering.model)
-        if place is None:
-            place = stack.enter_context(opened(out, log, fresh=False))
-        loaded_here = model is None or isinstance(model, str)
-        return _Run(study, suite, plans, answering, place, log, running, loaded_here).results()
-
-
-@contextmanager
-def _answering(
-    study: WrittenStudy, model: str | StudiedModel | None, running: Running, log: logging.Logger
-) -> Iterator[Answering]:
-    """Give who answers the study: a model in this process, or workers that have one each."""
-    if not (model is None or isinstance(model, str)):
-        if running.cluster is not None:
-            raise UserError("a cluster's workers load the model themselves: give its name")
-        yield InProcess(model)
-    elif running.cluster is None:
-        running.progress(Standing(0.0, f"loading {study.model}"))
-        yield InProcess(_loaded(study.model, study.load, running.memory))
-    else:
-        from impasto.study.cluster.hiring import hired
-
-        def doing(what: str) -> None:
-            running.progress(Standing(0.0, what))
-
-        say = partial(_say, log, running)
-        with hired(running.cluster, study.model, study.load, log, say, doing) as crew:
-            yield crew
+        return _Run(turn, plans, answering, place(), log, running, loaded is None).results()
 
 
 def _say(log: logging.Logger, running: Running, notice: str) -> None:
@@ -113,12 +133,11 @@ def _say(log: logging.Logger, running: Running, notice: str) -> None:
 
 
 class _Run:
-    """One run of a study."""
+    """One run of a study on one model."""
 
     def __init__(
         self,
-        study: WrittenStudy,
-        suite: Suite,
+        turn: Turn,
         plans: Sequence[LabelledPlan],
         answering: Answering,
         place: Place,
@@ -126,7 +145,8 @@ class _Run:
         running: Running,
         loaded_here: bool,
     ) -> None:
-        self._study, self._suite, self._plans = study, suite, plans
+        study, suite = turn.part.study, turn.part.suite
+        self._turn, self._study, self._suite, self._plans = turn, study, suite, plans
         self._answering, self._place = answering, place
         self._log, self._running = log, running
         self._say = partial(_say, log, running)
@@ -136,6 +156,9 @@ class _Run:
         self._asked = {
             task.name: Asking.of(task, model.tokenizer, taken[task.name]) for task in suite.tasks
         }
+        in_rounds = {task.name for one in measured(suite) for task in one.tasks}
+        tasks = [self._needed(t, taken[t.name], t.name in in_rounds) for t in suite.tasks]
+        self._rounds = Rounds(suite, unique, tasks)
         self._need = Need(
             name=study.name,
             file=study.to_yaml(),
@@ -143,10 +166,10 @@ class _Run:
             layers=model.num_layers,
             model=recognised(model, place.connection, study.load if loaded_here else None),
             engine=engine_identity(),
-            tasks=[self._needed(task, taken[task.name]) for task in suite.tasks],
+            tasks=self._rounds.needed,
             seconds=running.save_every,
             workers=answering.workers,
-            expected=lambda: answering.expected(self._need.tasks, self._asked),
+            expected=cache(lambda: answering.expected(self._need.tasks, self._asked)),
             memory=None,
         )
         if place.out is not None:
@@ -154,8 +177,9 @@ class _Run:
             keep = heads_folder(place.out, need.model.digest, need.engine.digest)
             self._asked = {name: replace(one, keep=keep) for name, one in self._asked.items()}
 
-    def _needed(self, task: Task, plans: Sequence[Plan]) -> NeededTask:
-        return NeededTask(task, task_identity(task, self._asked[task.name].requests), plans)
+    def _needed(self, task: Task, plans: Sequence[Plan], in_rounds: bool) -> NeededTask:
+        identity = task_identity(task, self._asked[task.name].requests, in_rounds)
+        return NeededTask(task, identity, plans, len(task.items), len(task.items))
 
     def results(self) -> Results:
         """Run what is not there yet, and return what the study comes to."""
@@ -168,8 +192,11 @@ class _Run:
         )
         if notice:
             self._say(notice)
+        self._need = replace(self._need, memory=memory)
         with self._answering.allowed(memory):
-            registered = self._registered(memory)
+            registered = self._registered()
+            turn, connection = self._turn, self._place.connection
+            begin_file(connection, turn.study, turn.began, self._study.model, registered.study)
             run = begin_run(
                 self._place.connection,
                 registered.study,
@@ -185,6 +212,7 @@ class _Run:
                     self._measured(registered.study)
                     results = self._collected(registered.study)
                     telling.table(results.table)
+                self._check_stop()
                 outcome = "finished"
             except KeyboardInterrupt:
                 outcome = "stopped"
@@ -199,29 +227,47 @@ class _Run:
         """Return what tells the tracker, if there is one."""
         about = {"study": self._study.name, "model": self._study.model, **self._need.model.parts}
         folder = self._place.out or Path()
-        return tracked(self._running.track, self._study.name, about, folder, self._say)
+        part = self._turn.slug
+        return tracked(self._running.track, self._study.name, about, folder, self._say, part)
 
-    def _registered(self, memory: int | None) -> Registered:
-        connection, need = self._place.connection, replace(self._need, memory=memory)
-        with transaction(connection):
-            registered = register(connection, need)
+    def _registered(self) -> Registered:
+        """Write down what the study needs, as far as that is known before it runs, and say so."""
+        registered, fresh = self._next_round()
         left = sum(len(unit.plans) for unit in registered.units)
+        plans = count_of_plans(len(self._plans), len({p.plan.digest for p in self._plans}))
         self._log.info(
-            "%s: %d cells, %d of them to run, in %d units; model %s; %s",
-            need.name, registered.cells, left, len(registered.units), need.model.digest[:12],
-            self._running.command,
+            "%s: %s, %d cells, %d of them to run, in %d units; model %s; %s",
+            self._need.name, plans, registered.cells, left, len(registered.units),
+            self._need.model.digest[:12], self._running.command,
         )  # fmt: skip
-        for notice in why_new(connection, need, registered.fresh):
+        for notice in why_new(self._place.connection, self._need, fresh):
             self._say(notice)
         if registered.cells - left > 0:
             self._say(f"{registered.cells - left} of {registered.cells} cells are there already")
         return registered
 
+    def _next_round(self) -> tuple[Registered, Mapping[str, int]]:
+        """Write down what is asked now: what is not answered yet, else the next round.
+
+        It has no units where nothing more is to be asked. Also returns how many cells of each task
+        were new in what was written down first.
+        """
+        connection = self._place.connection
+        fresh: Mapping[str, int] | None = None
+        with transaction(connection):
+            while True:
+                registered = register(connection, replace(self._need, tasks=self._rounds.needed))
+                fresh = registered.fresh if fresh is None else fresh
+                cells = Cells(connection, registered.study)
+                if registered.units or not self._rounds.grow(cells):
+                    save_precisions(connection, registered.study, self._rounds.reached)
+                    return registered, fresh
+
     def _driven(self, registered: Registered, telling: Telling) -> Seconds:
         """Have all units answered; return how long that was to take, and took."""
-        units, begin = registered.units, perf_counter()
+        begin, expected = perf_counter(), []
         titles = {task.name: task.title for task in self._suite.tasks}
-        standings = Standings(units, titles, registered.cells, self._running.progress)
+        standings = Standings(titles, self._running.progress)
         told = "stopping after what is running, which is saved; again: at once"
         with ExitStack() as stack:
             stop: Callable[[], bool] = lambda: False  # noqa: E731
@@ -229,11 +275,21 @@ class _Run:
                 stop = stack.enter_context(stoppable(partial(self._say, told)))
             watch = Watch(standings, stop, telling.standing, self._log)
             executor = self._answering.executor(self._asked)
-            drive(self._place.connection, units, executor, self._asked, watch)
-        standings.done()
-        expected = [unit.expected for unit in units]
+            while registered.units:
+                expected += [unit.expected for unit in registered.units]
+                later = sum(reached.later for reached in self._rounds.reached)
+                standings.begin(registered.units, registered.cells, later)
+                drive(self._place.connection, registered.units, executor, self._asked, watch)
+                registered, _ = self._next_round()
+            self._was_stopped = stop()
+        standings.done(registered.cells)
         known = None if None in expected else sum(e for e in expected if e is not None)
         return Seconds(known, perf_counter() - begin)
+
+    def _check_stop(self) -> None:
+        """Raise Stopped where somebody asked to stop and other models are still to come."""
+        if self._was_stopped and not self._turn.is_last:
+            raise Stopped("finished and saved; the models after it are still to come")
 
     def _measured(self, study: int) -> None:
         """Time every plan and keep what it costs, where that was asked for."""
@@ -261,38 +317,15 @@ class _Run:
         if out is not None:
             connect = partial(open_to_read, out / DATABASE)
         results = read_results(connection, row, connect)
-        if out is not None:
-            results.write(out)
-        for notice in about_items(results.table):
+        whole = self._turn.whole(results)
+        if out is not None and whole is not None:
+            whole.write(out)
+        for notice in (*about_precisions(results), *about_items(results.table)):
             self._say(notice)
         return results
 
 
-def _loaded(name: str, options: Mapping[str, Any], memory: int | None) -> "Model | Encoder":
-    from impasto.run import load
-
-    model = load(name, **options)
-    model.memory = memory
-    return model
-
-
-def estimate_study(
-    study: WrittenStudy, model: str | None, limit: int | None, memory: int | None
-) -> StudyCost:
-    """Estimate a study; see `Study.estimate`, which this is the body of."""
-    study = study.as_run(model, limit)
-    suite = study.load_suite()
-    loaded = _loaded(study.model, study.load, memory)
-    plans = study.labelled_plans(loaded.num_layers)
-    _check_donors(suite, plans)
-    return estimate(loaded, suite, [labelled.plan for labelled in plans])
-
-
-def _check_donors(suite: Suite, plans: Sequence[LabelledPlan]) -> None:
-    """Raise StudyError for a plan that injects where no task has donors to inject from."""
-    for labelled in plans:
-        if not any(takes(task, labelled.plan) for task in suite.tasks):
-            raise StudyError(
-                f"{labelled.plan} injects, and none of the study's tasks names donors; "
-                "capitals and arithmetic do"
-            )
+def _end(connection: sqlite3.Connection, asked: WrittenStudy) -> None:
+    """Write down that the run of a study is over."""
+    with suppress(sqlite3.Error):  # what went wrong is told already
+        end_file(connection, asked)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Study(WrittenStudy):
-    """A model's name, the tasks and the plans to run on it; `from_yaml` reads one from a file."""
+    """Models by name, the tasks and plans to run on each; `from_yaml` reads one from a file."""
 
     __slots__ = ()
 
@@ -29,9 +29,10 @@ class Study(WrittenStudy):
     ) -> "StudyCost":
         """Return what running the study costs on this machine, running none of it.
 
-        `memory` is the bytes that a batch may take. Raises UserError as `run` does.
+        `model` stands in for the study's own, and says which of several is meant. `memory` is the
+        bytes that a batch may take. Raises UserError as `run` does.
         """
-        from impasto.study.running.runner import estimate_study
+        from impasto.study.running.estimate import estimate_study
 
         return estimate_study(self, model, limit, memory)
 

@@ -44,8 +44,12 @@ class KnownModel(Protocol):
         """The Hugging Face tokenizer."""
         ...
 
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's token ids, with the special tokens that the tokenizer adds."""
+        ...
 
-class StudiedModel(KnownModel, AskedModel, Protocol):
+
+class StudiedModel(AskedModel, KnownModel, Protocol):
     """A model that can be asked, too; `impasto.load` returns one."""
 
 

@@ -54,3 +54,15 @@ class Counting:
         """Count; every answer is empty."""
         self.total += self._model.generating_cost(plans, prompts, max_new_tokens, donors)
         return [["" if isinstance(prompt, str) else [] for prompt in prompts] for _ in plans]
+
+    def fidelity(
+        self,
+        plans: Sequence[Any],
+        texts: Sequence[Any],
+        *,
+        length: int | None = None,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> list[list[tuple[int, float, float, int]]]:
+        """Count; every answer is of no tokens."""
+        self.total += self._model.fidelity_cost(plans, texts, length=length)
+        return [[(0, 0.0, 0.0, 0)] * len(texts) for _ in plans]

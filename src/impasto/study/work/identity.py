@@ -20,6 +20,7 @@ from impasto import engine_version
 from impasto.engine_version import ENGINE
 from impasto.tasks import Request, Task
 
+WAY = "way of asking"  # a part of a task that is asked to a precision
 CODE_DIGITS = 16  # of the digest of impasto's code, where people read it
 LIBRARIES = ("torch", "transformers", "tokenizers")
 UNTOLD = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")  # no content
@@ -51,16 +52,20 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def task_identity(task: Task, requests: Sequence[Sequence[Request]]) -> Identity:
+def task_identity(
+    task: Task, requests: Sequence[Sequence[Request]], in_rounds: bool = False
+) -> Identity:
     """Tell a task: how it is asked and judged, and what its items ask, examples and chat and all.
 
     The requests are those that the model will be put, so a few-shot example that is drawn from
-    another file is another question.
+    another file is another question. A task that is asked in rounds is told from one that is asked
+    whole, which is divided otherwise.
     """
     asked = hashlib.sha256()
     for item, some in zip(task.items, requests, strict=True):
         asked.update(repr((item.id, some)).encode())
-    return Identity({"questions": asked.hexdigest(), "definition": task.digest})
+    parts = {"questions": asked.hexdigest(), "definition": task.digest}
+    return Identity(parts | ({WAY: "in rounds"} if in_rounds else {}))
 
 
 def model_identity(model: Any, weights: str | None = None) -> Identity:

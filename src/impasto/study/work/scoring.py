@@ -10,7 +10,8 @@ from math import nan
 from typing import Any
 
 from impasto.plan import Plan
-from impasto.tasks import Estimate, Group, Injectable, Response, Task
+from impasto.tasks import Estimate, Fitted, Group, Injectable, Response, Task
+from impasto.tasks.masked_text import MaskedTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class Judged:
 def takes(task: Task, plan: Plan) -> bool:
     """Say whether a plan can run on a task: one that injects needs a task that names donors."""
     return not plan.injections or isinstance(task, Injectable)
+
+
+def is_for_encoders(task: Task) -> bool:
+    """Say whether a task is put to encoders; all others are put to decoders."""
+    return isinstance(task, Fitted | MaskedTexts)
 
 
 def judged(

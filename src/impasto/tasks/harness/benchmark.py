@@ -146,9 +146,13 @@ class Benchmark:
             iterations = min(iterations, 100)  # as lm-eval does
         error = stderr_for_metric(function, iterations)
         with quiet(), sampling_here(iterations):
-            value = float(function(values))
             stderr = float(error(values)) if error is not None and len(values) > 1 else nan
-        return Estimate(value, stderr, len(values))
+        return Estimate(self.value(metric, values), stderr, len(values))
+
+    def value(self, metric: str, values: Sequence[Value]) -> float:
+        """Return what lm-eval makes of all documents' values, without the standard error."""
+        with quiet():
+            return float(self._aggregation(metric)(values))
 
     def chance(self, metric: str) -> float:
         """Return what guessing scores.

@@ -106,7 +106,10 @@ def _is_files(value: Any) -> bool:
 _FLAG: Check = (lambda value: isinstance(value, bool), "true or false")
 _CHECKS: dict[str, Check] = {
     "num_fewshot": (_is_count, "a whole number from 0 on"),
-    "limit": (lambda value: _is_count(value) and value > 0, "a whole number from 1 on"),
+    "limit": (
+        lambda value: value is None or (_is_count(value) and value > 0),
+        "a whole number from 1 on",
+    ),
     "data": (_is_files, "a file for each split, such as {test: arc.jsonl}"),
     "subset_column": (_is_text, "the name of a column"),
     "apply_chat_template": _FLAG,

@@ -1,7 +1,8 @@
-"""Texts from a file, one at a time, so that a file of any size takes no memory.
+"""Texts from a file or the hub, one at a time, so that a file of any size takes no memory.
 
 A `.txt` file is cut at its blank lines where it has some between its lines, else every line is a
-text. JSONL, JSON, CSV and Parquet files have a column of texts.
+text. JSONL, JSON, CSV and Parquet files, and data sets on the hub, have a column of texts. Rows
+without a word in it are passed over, as blank lines are: WikiText's have many.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,9 +12,9 @@ from typing import Any
 
 from impasto.error import UserError
 from impasto.paths import path_of
-from impasto.tasks.data import Row, stream_rows, text
+from impasto.tasks.data import HubSplit, Numbered, Row, hub_rows, stream_rows, text
 
-COLUMN = "text"
+COLUMN, PLAIN = "text", ".txt"
 
 
 def read_texts(path: str | Path, column: str = COLUMN) -> Iterator[str]:
@@ -22,15 +23,27 @@ def read_texts(path: str | Path, column: str = COLUMN) -> Iterator[str]:
     Raises UserError, with file, row and column, for what cannot be read, and where there are none.
     """
     path = path_of(path, "a file of texts")
-    return _some(_plain_texts(path) if path.suffix == ".txt" else _column(path, column), path)
+    if path.suffix == PLAIN:
+        return _some(_plain_texts(path), path)
+    return _some(_column(_rows(stream_rows(path, PLAIN), path), column), path)
+
+
+def hub_texts(split: HubSplit, column: str = COLUMN) -> Iterator[str]:
+    """Yield the texts of a split on the hub, or of the copy of it on this machine.
+
+    Raises UserError where it cannot be had, with row and column for what cannot be read.
+    """
+    rows = hub_rows(split, "or give a file of texts: file: FILE.jsonl")
+    return _some(_column(_rows(rows, split), column), split)
 
 
 def read_labelled(path: str | Path, column: str, label: str) -> Iterator[tuple[str, str]]:
     """Yield the texts of a file with columns, each with its label; raises UserError as above."""
     path = path_of(path, "a file of texts")
-    if path.suffix == ".txt":
+    if path.suffix == PLAIN:
         raise UserError(f"{path} has no labels: give a file with columns, such as JSONL")
-    pairs = ((_text(row, column, at), str(_value(row, label, at))) for at, row in _rows(path))
+    rows = _rows(stream_rows(path), path)
+    pairs = ((_text(row, column, at), str(_value(row, label, at))) for at, row in rows)
     return _some(pairs, path)
 
 
@@ -69,14 +82,16 @@ def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
             yield "".join(block).strip()
 
 
-def _column(path: Path, column: str) -> Iterator[str]:
-    for at, row in _rows(path):
-        yield _text(row, column, at)
+def _column(rows: Iterator[tuple[str, Row]], column: str) -> Iterator[str]:
+    for at, row in rows:
+        value = _value(row, column, at)
+        if not isinstance(value, str) or value.strip():
+            yield _text(row, column, at)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Row]]:
-    for number, row in stream_rows(path):
-        where = f"{path}, row {number}"
+def _rows(numbered: Iterator[Numbered], source: Path | HubSplit) -> Iterator[tuple[str, Row]]:
+    for number, row in numbered:
+        where = f"{source}, row {number}"
         if not isinstance(row, dict):
             raise UserError(f"{where} is not a mapping of columns to values")
         yield where, row
@@ -96,11 +111,11 @@ def _value(row: Row, column: str, where: str) -> Any:
     return row[column]
 
 
-def _some(found: Iterator[Any], path: Path) -> Iterator[Any]:
+def _some(found: Iterator[Any], source: Path | HubSplit) -> Iterator[Any]:
     """Yield what was found; raises UserError where that is nothing."""
     empty = True
     for value in found:
         empty = False
         yield value
     if empty:
-        raise UserError(f"{path} has no texts")
+        raise UserError(f"{source} has no texts")
