@@ -233,6 +233,19 @@ def test_of_a_perplexity_it_is_said_how_much_more_it_is():
     assert f"the baseline's perplexity {rows[0]['value']:.4g}) loses 108." in skip
 
 
+def test_a_loss_that_may_be_anything_is_not_told():
+    rows, kept = [], []
+    for strategy, n in (("baseline", None), ("skip", 1), ("skip", 2)):
+        digest = f"{strategy}{n}"
+        values = [-2.0 - (n or 0), -2.0 - 9 * (n or 0)]
+        kept += records("texts", digest, perplexity=values)
+        rows.append({"strategy": strategy, "digest": digest, "value": np.exp(-np.mean(values))})
+        rows[-1] |= {"parameters": json.dumps({"n": n} if n else {})}
+    own = {"task": "texts", "metric": "perplexity", "chance": np.nan, "baseline": np.exp(2), "n": 2}
+    sentence = findings(table(*(row | own for row in rows)), item_scores(kept))[-1]
+    assert "what every one of 2 costs cannot be told from so few questions" in sentence
+
+
 def test_several_tasks_are_averaged_first_and_then_told_one_by_one():
     made = Made()
     made.add("skip", 0.5, parameters='{"n": 1}')

@@ -253,12 +253,13 @@ def _sentence(same: Sequence[Best]) -> str:
 
 def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
     """Yield for each loss the plan to take, with the command that makes a model of it, in lines."""
-    for best in found:
+    for place, best in enumerate(found):
         plan = best.plan
+        if place:
+            yield ""
         yield f"within   {_told(best.loss)} {_over(best)}"
         if plan is None:
             yield "plan     none cheaper than the baseline was measured to lose that little"
-            yield ""
             continue
         yield f"plan     {plan.plan}"
         yield f"cost     {cost_of(plan)}"
@@ -267,7 +268,6 @@ def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
             yield f"         a greater loss is not excluded{_more(best)}"
         command = ["impasto", "export", "--model", model, "--plan", plan.plan, "FOLDER"]
         yield f"make it  {shlex.join(command)}"
-        yield ""
 
 
 def _loses(best: Best) -> str:

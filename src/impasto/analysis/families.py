@@ -23,6 +23,7 @@ from impasto.tasks.metrics import Metric, metric_name, metric_of
 
 WRITTEN = "plan"
 MOST_NAMES = 4
+MOST_TOLD = 10.0  # ten times more of a perplexity: who loses "at most" that may lose anything
 
 
 @dataclass
@@ -102,6 +103,8 @@ def _told(family: Family, lost: Losses, kind: Metric) -> str:
             who = "any other" if told and len(told) == len(there) - 1 else _who(family, at)
         if breaks[at[0]]:
             told.append(f"{who} costs {points_of(lost.low[at].min(), kind)} or more")
+        elif not lost.high[at].max() <= MOST_TOLD:
+            told.append(f"what {who} costs cannot be told from so few questions")
         else:
             told.append(f"{who} costs at most {points_of(lost.high[at].max(), kind)}")
     return "; ".join(told)
