@@ -1,16 +1,14 @@
-"""Costs, the Pareto front, the best plans within a loss, and series over a parameter."""
+"""Costs, the Pareto front, and series over a parameter."""
 
 import json
-from math import isnan, nan
+from math import nan
 from statistics import median
 
 import numpy as np
 import pandas as pd
 import pytest
-from tables import records, table
+from tables import table
 
-from impasto.analysis.best import best_findings, best_plans
-from impasto.analysis.confidence import wilson_interval
 from impasto.analysis.costs import (
     Priced,
     Timing,
@@ -20,7 +18,6 @@ from impasto.analysis.costs import (
     timings_of,
     trade_off,
 )
-from impasto.analysis.items import item_scores
 from impasto.analysis.series import summed_series, task_series
 from impasto.plan import Plan
 from impasto.study.results.table import COSTS
@@ -101,62 +98,6 @@ def test_no_plan_of_the_front_is_beaten_and_every_other_is():
 
     for plan in priced:
         assert (plan in front) == (not any(beats(other, plan) for other in priced))
-
-
-def answers(values=PLANS, n=100, task="capitals"):
-    return [
-        record
-        for plan, value in values.items()
-        for record in records(
-            task, Plan.parse(plan).digest, exact_match=[i < round(value * n) for i in range(n)]
-        )
-    ]
-
-
-def test_the_best_plan_is_the_cheapest_within_the_loss_with_its_paired_interval():
-    found = best_plans(table(*rows()), item_scores(answers()))
-    assert [(best.loss, best.plan.plan) for best in found] == [
-        (0.01, "0-1 2.attn 3"),
-        (0.05, "0-2"),
-        (0.10, "0-2"),
-    ]
-    assert found[1].change == pytest.approx(-0.02)
-    assert found[1].low < -0.02 < found[1].high
-    sentences = list(best_findings(found))
-    assert len(sentences) == 3
-    assert "no more than 1 point on average over the tasks is 0-1 2.attn 3" in sentences[0]
-    assert "no more than 5 or 10 points on average" in sentences[1]
-    assert "runs 75.0 %" in sentences[1]
-    assert "changes the average by −2.0 points (95 % interval" in sentences[1]
-    assert "flattered by chance" in sentences[-1]
-
-
-def test_without_items_the_interval_is_that_of_two_scores_apart_and_wider():
-    [_, best, _] = best_plans(table(*rows()), {})
-    [_, paired, _] = best_plans(table(*rows()), item_scores(answers()))
-    assert best.change == paired.change
-    assert best.high - best.low > paired.high - paired.low > 0
-    assert isnan(best_plans(table(*rows()).assign(value=0.123, stderr=float("nan")), {})[1].low)
-
-
-def test_a_plan_that_keeps_to_several_losses_is_told_once():
-    found = best_plans(table(*rows(values={"0-3": 0.9, "0-2": 0.9})), {})
-    [sentence, _] = best_findings(found)
-    assert "loses no more than 1, 5 or 10 points" in sentence
-    assert "no more than 1 point on" in next(best_findings(found[:1]))
-
-
-def test_a_plan_that_changes_no_answer_is_still_not_sure_to_change_none():
-    same = {"0-3": 0.9, "0-2": 0.9}
-    [best, *_] = best_plans(table(*rows(values=same)), item_scores(answers(same)))
-    assert (best.plan.plan, best.change) == ("0-2", 0)
-    assert best.high == -best.low == pytest.approx(wilson_interval(0, 100)[1])
-
-
-def test_without_a_cheap_plan_there_is_none():
-    poor = {"0-3": 0.9, "0-2": 0.1}
-    assert best_plans(table(*rows(values=poor)), {}) == []
-    assert list(best_findings([])) == []
 
 
 def families(tasks):

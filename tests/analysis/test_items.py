@@ -1,18 +1,13 @@
-"""From a study's table and records: every plan against the baseline, and critical depths."""
+"""From a study's table and records: every plan against the baseline, item by item."""
 
+import time
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from analysis.tables import records, table
-from impasto.analysis import (
-    compare,
-    comparisons,
-    critical_depth_interval,
-    critical_depths,
-    item_scores,
-)
+from impasto.analysis import compare, comparisons, item_scores
 
 RNG = np.random.default_rng(3)
 N = 200
@@ -32,6 +27,12 @@ def test_scores_are_arrays_by_task_plan_and_metric():
     }
 
 
+def test_log_p_of_so_many_words_are_pairs():
+    scores = item_scores(records("t", "b", word_perplexity=[(-30.0, 10), [-20.0, 5]]))
+    assert scores["t", "b", "word_perplexity"].tolist() == [[-30, 10], [-20, 5]]
+    assert item_scores(records("t", "b", f1=[(1, 0), (0, 1)])) == {}
+
+
 def test_plans_that_were_put_to_other_items_are_not_paired():
     other = records("t", "p", acc=[1, 0, 1])
     with pytest.raises(ValueError, match="other items"):
@@ -49,7 +50,8 @@ def test_every_plan_is_compared_with_the_baseline_on_every_metric():
     right, words = comparisons(frame, kept).to_dict(orient="records")
     assert right["test"] == "mcnemar"
     assert asdict(compare(RIGHT, WORSE)).items() <= right.items()
-    assert words["test"] == "bootstrap"
+    assert words["test"] == "t"
+    assert asdict(compare(values, values / 2, reach=1)).items() <= words.items()
     assert words["mean"] == pytest.approx(words["baseline_mean"] / 2)
     assert words["low"] < words["difference"] < words["high"] < 0
 
@@ -88,51 +90,15 @@ def test_a_table_without_a_baseline_has_nothing_to_compare_with():
         comparisons(table({}), [])
 
 
-def curve_items():
-    """Return items of a curve that returns to the baseline between depth 2 and 3."""
-    spared = RNG.random(N)
-    return {k: RIGHT & (spared < share) for k, share in enumerate((0.1, 0.5, 0.93, 0.99, 1.0))}
-
-
-def test_the_critical_depths_interval_holds_it_and_narrows_with_clear_curves():
-    items = curve_items()
-    low, high = critical_depth_interval(items, RIGHT)
-    assert low is not None
-    assert high is not None
-    assert 2 <= low <= high <= 3
-    clear = {0: RIGHT & False, 1: RIGHT, 2: RIGHT}
-    assert critical_depth_interval(clear, RIGHT) == (1, 1)
-    assert critical_depth_interval({0: WORSE & False}, RIGHT) == (None, None)
-
-
-def test_a_resample_without_a_critical_depth_counts_as_deeper_than_any():
-    almost = RIGHT & (np.arange(N) % 20 > 0)  # about five points below
-    low, high = critical_depth_interval({4: almost, 5: almost}, RIGHT)
-    assert (low, high) == (4, None)
-
-
-def test_items_are_drawn_alike_at_all_depths():
-    hard = RNG.random(N) < 0.5  # accuracy varies a lot between resamples, the difference not
-    assert critical_depth_interval({0: hard, 1: hard}, hard, tolerance=0.0) == (0, 0)
-
-
-def test_other_numbers_of_items_are_refused():
-    with pytest.raises(ValueError, match="as many items"):
-        critical_depth_interval({0: [1, 0]}, [1, 0, 1])
-
-
-def test_the_tables_critical_depths_have_intervals_and_seeds_are_averaged():
-    items = curve_items()
-    kept, rows = records("capitals", "b", exact_match=RIGHT.tolist()), [base()]
-    for k, values in items.items():
-        for seed in (0, 1):
-            digest = f"g{k}{seed}"
-            drawn = values if seed == 0 else RIGHT & (RNG.random(N) < values.mean() / RIGHT.mean())
-            kept += records("capitals", digest, exact_match=drawn.tolist())
-            own = {"strategy": "gaussian", "k": k, "seed": seed, "digest": digest}
-            rows.append(own | {"value": drawn.mean(), "baseline": RIGHT.mean()})
+def test_a_thousand_plans_on_a_thousand_items_take_seconds():
+    answers = {f"p{i}": RIGHT & (RNG.random(N) < 0.97) for i in range(1000)} | {"b": RIGHT}
+    scores = {
+        ("capitals", d, "exact_match"): np.resize(right, 1000) * 1.0 for d, right in answers.items()
+    }
+    rows = [base(), *({"digest": f"p{i}", "value": 0.5} for i in range(1000))]
     frame = table(*rows)
-    [found] = critical_depths(frame, kept).to_dict(orient="records")
-    assert (found["strategy"], found["n"]) == ("gaussian", N)
-    assert found["low"] <= found["critical"] <= found["high"]
-    assert critical_depths(frame.assign(baseline=3.5), kept).empty  # a perplexity is no mean
+    start = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("impasto.analysis.items.item_scores", lambda records: scores)
+        assert len(comparisons(frame, [])) == 1000
+    assert time.perf_counter() - start < 5

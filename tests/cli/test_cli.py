@@ -77,7 +77,7 @@ def test_a_run_ends_with_its_figures_and_findings(cli, tmp_path):
         assert f"runs/study/figures/{name}" in done.stdout
     assert "freezing earlier tokens stops mattering at depth 2 of 4" in done.stdout
     assert "injecting another subject" in done.stdout
-    assert "0-1 [2-3] has accuracy 100 %" in done.stdout
+    assert "0-1 [2-3] (Arithmetic, 2 terms, the baseline's accuracy 100 %) loses 0" in done.stdout
     assert (tmp_path / "runs" / "study" / "results.csv").is_file()
 
 
@@ -88,11 +88,29 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr(cli):
     assert "%  done" not in done.stdout
 
 
-def test_quiet_shows_no_progress(cli):
+def test_quiet_prints_where_the_results_are_and_nothing_else(cli, tmp_path):
     done = cli("run", "study.yaml", "--quiet")
     assert done.exit_code == 0
     assert done.stderr == ""
-    assert "stops mattering" in done.stdout
+    assert done.stdout == "results  runs/study/results.csv\n"
+    assert (tmp_path / "runs" / "study" / "report.html").exists()
+
+
+def test_ten_sentences_are_printed_and_the_others_are_in_the_report(cli, tmp_path):
+    written = "".join(f'  - "0-1 {i} 3"\n' for i in range(3))
+    tasks = "[{name: arithmetic, terms: 2}, {name: arithmetic, terms: 3, limit: 50}, capitals]"
+    study = STUDY.replace("[{name: arithmetic, terms: 2}]", tasks) + written
+    more = "  - drop_attention_from: {k: all}\n  - gaussian: {k: all, seed: 0}\n"
+    (tmp_path / "many.yaml").write_text(study + more)
+    done = cli("run", "many.yaml")
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stdout.splitlines() if line.startswith("- ")]
+    assert len(told) == 10
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("… and ")
+    assert last.endswith(" more in the report")
+    page = (tmp_path / "runs" / "many" / "report.html").read_text()
+    assert f"<summary>{last.split()[2]} more</summary>" in page
 
 
 def test_a_limit_and_a_folder_are_taken_from_the_command_line(cli, tmp_path):

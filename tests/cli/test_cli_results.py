@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from characters import Characters
 from impasto.cli import app
 from impasto.study import Results, Study
+from impasto.tasks import capitals
 
 TEXT = 'model: m\ntasks: [{name: capitals, limit: 4}]\nplans: [freeze: {k: [1, 2]}, "0-1 [2|3]"]\n'
 
@@ -177,6 +178,78 @@ def test_quality_and_cost_are_one_row_for_each_plan(out, tmp_path):
     refused = cli("results", out, "--costs", "--pack", tmp_path / "p")
     assert refused.exit_code == 2
     assert "are three things; give one" in " ".join(refused.output.split())
+
+
+class Knowing(Model):
+    """Knows every answer as long as layer 0 runs first."""
+
+    def generate(self, plans, prompts, *given, **more):
+        return [
+            [f" {ANSWERS[prompt]}" if 0 in plan.layers else " ?" for prompt in self.texts(prompts)]
+            for plan in plans
+        ]
+
+
+ANSWERS = {item.prompt: item.answer for item in capitals().items}
+
+
+@pytest.fixture
+def known(tmp_path):
+    """Return the folder of a study with a plan that is cheaper and as good."""
+    model: Any = Knowing()
+    text = 'model: m\ntasks: [capitals]\nplans: ["0 2-3", "1-3", "0-2.mlp 3"]\n'
+    Study.from_text(text, name="known").run(tmp_path / "known", model=model)
+    return tmp_path / "known"
+
+
+def test_the_plan_to_take_is_printed_with_its_cost_its_loss_and_how_to_make_it(known):
+    done = cli("results", known, "--within", "10%,1pt")
+    assert done.exit_code == 0, done.output
+    taken, open_ = done.stdout.strip().split("\n\n")
+    assert taken.splitlines() == [
+        "within   10 % of the baseline's accuracy, 100 % (Capitals)",
+        "plan     0-2.mlp 3",
+        "cost     runs 62.5 % of the full model's attention parts and MLPs",
+        "loss     0 points (95 % interval 0 to 2.9, corrected for 3 plans)",
+        "make it  impasto export --model m --plan '0-2.mlp 3' FOLDER",
+    ]
+    assert "within   1 point of the baseline's accuracy" in open_
+    assert "a greater loss is not excluded; to tell, about 2.9 times as many questions" in open_
+
+
+def test_by_a_model_at_chance_no_plan_is_recommended(out):
+    done = cli("results", out, "--within", "3%")
+    assert done.exit_code == 0
+    [line] = done.stdout.splitlines()
+    assert line.startswith("Capitals: the baseline's 0 % (0 to 49 %) is not above chance, 25 %:")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--within", "3"), "a loss is a percentage of the baseline's score, as 3%"),
+        (("--within", "3%", "--costs"), "it goes with no table and no packing"),
+        (("--within", "3%", "--format", "csv"), "it goes with no table and no packing"),
+    ],
+)
+def test_a_wrong_loss_is_one_message(words, message, out):
+    done = cli("results", out, *words)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
+
+
+def test_a_report_is_of_several_folders_and_of_losses(out, known, tmp_path):
+    page = tmp_path / "both"
+    done = cli("report", out, known, "--out", page, "--within", "3%")
+    assert done.exit_code == 0, done.output
+    text = (page / "report.html").read_text()
+    assert "<h3>mine, m</h3>" in text
+    assert "<h3>known, m</h3>" in text
+    assert "loses no more than 3 % of the baseline" in text
+    assert not (known / "report.html").exists()
+    assert cli("report", known).exit_code == 0
+    assert "<h3>" not in (known / "report.html").read_text().split("Explore")[0]
+    assert cli("report", known, "--within", "three").exit_code == 2
 
 
 def test_sequences_are_for_a_bench(tmp_path):

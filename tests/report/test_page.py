@@ -1,13 +1,16 @@
 """The page in a real browser: it opens alone, answers, and shows what comes from data as text."""
 
 import json
+from math import exp, nan
 from typing import Any
 
 import pytest
 from browser import Opened, chromium, launched
 
+from analysis.tables import ROW, table
 from characters import Characters
 from impasto.figures import Found
+from impasto.plan import Plan
 from impasto.report import write_report
 from impasto.study import Results, Study
 from impasto.tasks import arithmetic, capitals
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ANSWERS = {item.prompt: item.answer for task in (capitals(), arithmetic(2)) for item in task.items}
+LAST = "0-3 [4-5]*2 6-7 (Arithmetic, 2 terms"
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&<b>"
 TEXT = """
 name: page
@@ -54,7 +58,7 @@ def report(tmp_path_factory):
     results.table["title"] = results.table["title"] + f" {EVIL}"
     results.table["model"] = f"m {EVIL}"
     results.run["command"] = f"impasto run {EVIL}"  # type: ignore[index]
-    return write_report(Found(folder, results, {}), folder)
+    return write_report([Found(folder, results, {})], folder)
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +92,17 @@ def test_it_opens_alone_and_texts_of_data_are_texts(opened, report):
 
 def test_findings_come_in_words(opened):
     told = opened.page.locator(".findings").inner_text()
-    assert "The cheapest plan that loses no more than 10 points" in told
+    assert "No plan can be said to lose no more than 10 %" in told
     assert "95 % interval" in told
-    assert "critical depth" in told
-    assert "has accuracy 100 %, the baseline" not in told  # folded away
+    assert "no longer matters cannot be told from 12 questions" in told
+    assert LAST not in told  # folded away
     opened.page.click(".findings summary")
-    assert "has accuracy 100 %, the baseline" in opened.page.locator(".findings").inner_text()
+    assert LAST in opened.page.locator(".findings").inner_text()
 
 
 def test_the_average_has_the_interval_of_independent_tasks(opened):
     page = opened.page
-    first = json.loads(page.locator("#first").text_content())
+    first = json.loads(page.locator("#first-0").text_content())
     tasks = [ofTask[1] for ofTask in first["scores"]]
     mean = sum(score[0] for score in tasks) / len(tasks)
     low, high = (
@@ -172,7 +176,10 @@ def test_a_point_opens_its_plan_with_diagram_command_and_changed_answers(opened,
     assert "impasto run plan.yaml --out runs/plan" in detail.inner_text()
     assert '- "0-1 7"' in detail.inner_text()
     assert "5 lost, 0 gained of 12" in detail.inner_text()
-    assert Results.read(report.parent).answers[0]["item"] in detail.inner_text()
+    [item, *_] = [q for q in capitals(limit=12).items if q.id in detail.inner_text()]
+    assert " ".join(item.prompt.split()) in detail.inner_text()  # what was asked
+    assert f"right answer\n{item.answer}" in detail.inner_text()
+    assert f"baseline\n{item.answer}" in detail.inner_text()
     assert EVIL[:60] in detail.inner_text()  # what the model said
     assert page.evaluate("document.activeElement.id") == "detail"
 
@@ -230,7 +237,7 @@ def test_it_prints_everything_in_dark_on_light(opened, tmp_path):
     assert not page.locator("#families input").first.is_visible()
     assert "Looped parallel" in page.locator("#families").inner_text()  # the key of the chart
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert "has accuracy 100 %, the baseline" in page.locator(".findings").inner_text()
+    assert LAST in page.locator(".findings").inner_text()
     assert page.locator("#chart").is_visible()
     page.pdf(path=tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").stat().st_size > 10_000
@@ -252,11 +259,104 @@ def test_without_javascript_the_findings_can_be_read(browser, report):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())
-    assert "cheapest plan" in page.locator(".findings").inner_text()
+    assert "plan cheaper than the baseline" in page.locator(".findings").inner_text()
     context.close()
 
 
 def test_the_embedded_values_are_json(report):
     text = report.read_text(encoding="utf-8")
-    inside = text.split('id="first">')[1].split("</script>")[0]
+    inside = text.split('id="first-0">')[1].split("</script>")[0]
     assert EVIL in json.loads(inside)["tasks"][0]["title"]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Return the page of two models: one that knows something, and one that is at chance."""
+    folder = tmp_path_factory.mktemp("several")
+    known: Any = Model()
+    one = Study.from_text(TEXT.replace("page", "one")).run(folder / "one", model=known)
+    two = perplexing(folder / "two")
+    return write_report([Found(folder, one, {}), two], folder)
+
+
+def perplexing(folder):
+    """Return a study of texts, on which less is better, and of a task at chance."""
+    log_p = {"0-7": -2.0, "0-6": -2.1, "0-5": -4.0}
+    rows, records = [], []
+    for line, mean in log_p.items():
+        plan = Plan.parse(line)
+        own = ROW | {"strategy": "baseline" if line == "0-7" else "plan", "layers": 8}
+        own |= {"plan": line, "digest": plan.digest, "stderr": nan, "n": 4, "model": "small"}
+        values = [mean - i / 10 for i in range(4)]
+        perplexity = exp(-sum(values) / 4)
+        rows.append(own | {"task": "texts", "title": "Texts", "metric": "perplexity"})
+        rows[-1] |= {"value": perplexity, "baseline": exp(2.15), "chance": nan}
+        rows.append(own | {"task": "low", "title": "Low", "value": 0.25, "baseline": 0.25})
+        rows[-1] |= {"chance": 0.25, "n": 100, "stderr": 0.04}
+        metrics = [{"perplexity": value} for value in values]
+        records += [
+            {"task": "texts", "digest": plan.digest, "plan": line, "item": f"{i}"}
+            | {"responses": [[-9.0, False]], "metrics": one}
+            for i, one in enumerate(metrics)
+        ]
+    results = Results(Study("two", ("small",), (), ()), table(*rows), records)
+    return Found(folder, results, {})
+
+
+def test_several_models_have_a_block_each_and_one_is_shown_at_a_time(browser, several):
+    opened = Opened(browser, several)
+    page = opened.page
+    told = page.locator(".findings").inner_text()
+    assert "one, m" in told
+    assert "two, small" in told
+    assert "Low: the baseline's 25 % (17.5 to 34.3 %) is not above chance, 25 %" in told
+    everything = rows(page)
+    page.locator("#rows button").first.click()
+    page.wait_for_selector("#detail svg")
+    page.select_option("#model", "1")
+    assert rows(page) == 3 < everything
+    assert page.locator("#detail svg").count() == 0
+    page.locator("#rows button").first.click()
+    page.wait_for_selector("#detail svg")
+    assert page.locator("#detail code").inner_text() == "0-7"
+    page.select_option("#model", "0")
+    assert rows(page) == everything
+    assert opened.complaints == []
+    page.context.close()
+
+
+def test_less_perplexity_is_better_on_top_and_first(browser, several):
+    opened = Opened(browser, several)
+    page = opened.page
+    page.select_option("#model", "1")
+    page.select_option("#task", label="Texts (perplexity)")
+    assert "less is better" in page.locator("#y-label").text_content()
+    assert page.locator("#rows td:nth-child(3)").all_inner_texts() == ["0-7", "0-6", "0-5"]
+    change = page.locator("#rows td:nth-child(7)").all_inner_texts()
+    assert change[1:] == ["+10.5 %", "+638.9 %"]
+    assert page.locator("#rows td:nth-child(6)").nth(1).inner_text() != ""  # of its texts
+    heights = [
+        page.locator(f"#chart .point[data-plan='{i}']").bounding_box()["y"] for i in range(3)
+    ]
+    assert heights == sorted(heights)  # the best is on top
+    page.locator("#rows button", has_text="0-5").click()
+    page.wait_for_selector("#detail svg")
+    assert "4 lost, 0 gained of 4" in page.locator("#detail").inner_text()
+    assert "log p -4.000" in page.locator("#detail").inner_text()
+    assert page.locator("#warning").is_hidden()
+    page.context.close()
+
+
+def test_by_a_task_at_chance_no_front_is_drawn_and_a_line_says_why(browser, several):
+    opened = Opened(browser, several)
+    page = opened.page
+    page.select_option("#across", "cost")
+    assert page.locator("#chart .front").count() == 1
+    assert page.locator("#chart .bars").count() > 0
+    page.select_option("#model", "1")
+    page.select_option("#task", label="Low (accuracy)")
+    assert page.locator("#chart .front").count() == 0
+    warning = page.locator("#warning").inner_text()
+    assert "Low: the baseline's 25.0 % is not above chance, 25.0 %." in warning
+    assert "no front is drawn" in warning
+    page.context.close()

@@ -11,7 +11,7 @@ from browser import Opened, chromium, launched
 from impasto import strategies
 from impasto.figures import Found
 from impasto.report import write_report
-from impasto.report.flips import MOST, find_flips, said
+from impasto.report.flips import MOST, Cell, find_flips, said
 from impasto.study import Results, Study
 
 LAYERS = 32
@@ -24,7 +24,7 @@ def big(plans=1000, tasks=10, items=60):
     labelled = [("baseline", {}, strategies.baseline(LAYERS))]
     for name in families:
         labelled += [(name, *found) for found in strategies.expand(name, LAYERS)]
-    seeds = {"k": "all", "seed": list(range(40))}
+    seeds = {"k": "all", "seed": list(range(max(40, plans // LAYERS)))}
     labelled += [("gaussian", *found) for found in strategies.expand("gaussian", LAYERS, **seeds)]
     labelled = labelled[:plans]
     rows, records = [], []
@@ -56,10 +56,13 @@ def big(plans=1000, tasks=10, items=60):
 
 @pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="the page is tested in Chromium")
-def test_a_thousand_plans_on_ten_tasks_open_within_two_seconds(tmp_path):
-    results = big()
-    assert len(set(results.frame()["plan"])) > 900
-    path = write_report(Found(tmp_path, results, {}), tmp_path)
+@pytest.mark.parametrize(
+    ("plans", "tasks", "items", "seconds"), [(1000, 10, 60, 2), (10_000, 1, 20, 4)]
+)
+def test_thousands_of_plans_open_within_seconds(plans, tasks, items, seconds, tmp_path):
+    results = big(plans, tasks, items)
+    assert len(set(results.frame()["plan"])) > 0.9 * plans
+    path = write_report([Found(tmp_path, results, {})], tmp_path)
     assert path.stat().st_size < 15e6
     with launched() as browser:
         taken = []
@@ -71,7 +74,7 @@ def test_a_thousand_plans_on_ten_tasks_open_within_two_seconds(tmp_path):
             assert opened.complaints == []
             opened.page.context.close()
     print(f"{path.stat().st_size / 1e6:.2f} MB, opened in {sorted(taken)[1]:.2f} s")
-    assert sorted(taken)[1] < 2
+    assert sorted(taken)[1] < seconds
 
 
 def records(answers, digest, task="t"):
@@ -87,10 +90,10 @@ def test_flips_are_counted_whole_and_kept_in_part():
     found = find_flips(
         records(baseline, "b") + records(plan, "p"), {"t": "exact_match"}, "b", MOST // 7
     )
-    lost, gained, some_lost, some_gained = found.cells["t"]["p"]
-    assert (lost, gained, found.shown) == (80, 20, 7)
-    assert some_lost == [(i, f"said {i}") for i in range(7)]
-    assert some_gained == [(80 + i, f"said {80 + i}") for i in range(7)]
+    cell = found.cells["t"]["p"]
+    assert (cell.lost, cell.gained, found.shown) == (80, 20, 7)
+    assert cell.some_lost == [(i, f"said {i}") for i in range(7)]
+    assert cell.some_gained == [(80 + i, f"said {80 + i}") for i in range(7)]
 
 
 def test_glues_answers_are_right_or_wrong_though_its_score_is_of_many():
@@ -103,7 +106,7 @@ def test_glues_answers_are_right_or_wrong_though_its_score_is_of_many():
 
     metrics = {"cola": "score"}
     found = find_flips(answered([1, 1, 0], "b") + answered([1, 0, 1], "p"), metrics, "b", 2)
-    assert found.cells["cola"]["p"] == (1, 1, [(1, "0")], [(2, "1")])
+    assert found.cells["cola"]["p"] == Cell(1, 1, [(1, "0")], [(2, "1")])
     without = {"matthews": None, "pearson": [0.5, 1]}
     correlated = answered([1, 1], "b", **without) + answered([0, 0], "p", **without)
     assert find_flips(correlated, metrics, "b", 2).cells == {}
@@ -112,7 +115,7 @@ def test_glues_answers_are_right_or_wrong_though_its_score_is_of_many():
 def test_an_injection_is_compared_by_the_original_answer():
     injected = [r | {"metrics": {"answers_original": False}} for r in records([1, 1], "i")]
     found = find_flips(records([True, True], "b") + injected, {"t": "exact_match"}, "b", 2)
-    assert found.cells["t"]["i"][:2] == (2, 0)
+    assert found.cells["t"]["i"].lost == 2
 
 
 @pytest.mark.parametrize(
@@ -139,5 +142,5 @@ def test_a_study_whose_scores_are_partly_no_numbers_has_its_page(metric, share, 
     results.table["value"] = results.table["value"].where(known)
     results.table["baseline"] = results.table["baseline"].where(known | (share > 0))
     results.table["metric"] = metric
-    path = write_report(Found(tmp_path, results, {}), tmp_path)
+    path = write_report([Found(tmp_path, results, {})], tmp_path)
     assert path.stat().st_size > 20_000

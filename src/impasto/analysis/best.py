@@ -1,141 +1,306 @@
-"""The cheapest plan that loses no more than so much: what an engineer asks of a study."""
+"""The cheapest plan that loses no more than so much: what an engineer asks of a study.
 
+The best of many plans is flattered by chance: of a hundred that all lose 5 points some measure
+less. So a plan is said to lose no more than x only where the interval of its loss does, at a level
+that is corrected for all plans that were looked at.
+"""
+
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from impasto.analysis.confidence import wilson_interval
+from impasto.analysis.changes import Changes, Losses
+from impasto.analysis.confidence import corrected
 from impasto.analysis.costs import COUNTED, Priced, priced_plans
-from impasto.analysis.curves import BASELINE, Row, table_rows
-from impasto.analysis.items import Key, pooled_scores
-from impasto.analysis.paired import compare
-from impasto.analysis.scores import main_rows, signed
-from impasto.strategies import STRATEGIES
+from impasto.analysis.curves import BASELINE
+from impasto.analysis.items import Key
+from impasto.analysis.scores import main_rows, mean_of, tasks_above_chance
+from impasto.analysis.series import TaskSet, task_sets
+from impasto.analysis.words import ends_of, listed, points_of, share_of
+from impasto.error import UserError, shown
+from impasto.plan import Plan
+from impasto.tasks.metrics import Metric, metric_of
 
-LOSSES = (0.01, 0.05, 0.10)
+SPELLED = re.compile(r"(\d{1,3}(?:\.\d+)?) ?(%|pt)", re.ASCII)
+ROUNDING = 1e-9
+MOST = 1000  # times as many questions: more are as good as none
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss that one can live with: 0.03 is 3 percent of the baseline's score, or 3 points."""
+
+    amount: float
+    unit: Literal["%", "pt"] = "%"
+
+    @classmethod
+    def parse(cls, text: str) -> "Loss":
+        """Read `3%` (of the baseline's score) or `3pt` (points); raises UserError else."""
+        found = SPELLED.fullmatch(text.strip())
+        if found is None:
+            raise UserError(
+                f"a loss is a percentage of the baseline's score, as 3%, or points, as 2pt; not "
+                f"{shown(text)}"
+            )
+        return cls(float(found[1]) / 100, "%" if found[2] == "%" else "pt")
+
+    def __str__(self) -> str:
+        return f"{100 * self.amount:g}{self.unit}"
+
+    def within(self, baseline: float, kind: Metric) -> float:
+        """Return the loss in the unit of `Losses`; raises UserError for points of a perplexity."""
+        if kind.is_bounded:
+            return self.amount if self.unit == "pt" else self.amount * abs(baseline)
+        if self.unit == "pt":
+            raise UserError(
+                f"{kind.title} has no points: say a loss in percent, as {100 * self.amount:g}%"
+            )
+        return self.amount
+
+
+LOSSES = (Loss(0.01), Loss(0.05), Loss(0.10))
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The cheapest plan within a loss: the change of its average over tasks, with its interval.
+    """The plan to take where so much may be lost, and how sure that is.
 
-    `change`, `low` and `high` are shares; `low` and `high` are not numbers where no error is known.
+    Attributes:
+        loss: What may be lost.
+        plan: The cheapest plan whose interval stays within it. Where there is none, the one with
+            the least loss among those that were measured within it; None where there is none.
+        holds: Whether the interval stays within it, so that it can be said to lose no more.
+        lost, low, high: What it loses, as `Losses` says, and the ends of the 95 % interval,
+            corrected for `plans` plans; not numbers without a plan.
+        plans: How many plans cheaper than the baseline were looked at.
+        times: About how many times as many questions it takes to say that the plan loses no more,
+            should it lose what was measured; None where that is not to be had.
+        metric, baseline: The tasks' metric, and what the baseline comes to on average.
+        tasks, left_out: Titles of the tasks, and of those where the baseline is not above chance.
     """
 
-    loss: float
-    plan: Priced
-    change: float
+    loss: Loss
+    plan: Priced | None
+    holds: bool
+    lost: float
     low: float
     high: float
+    plans: int
+    times: float | None
+    metric: Metric
+    baseline: float
+    tasks: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def best_plans(
     frame: pd.DataFrame,
     scores: Mapping[Key, np.ndarray],
     measured: "tuple[str, Mapping[str, float]] | None" = None,
-    losses: Sequence[float] = LOSSES,
+    losses: Sequence[Loss] = LOSSES,
 ) -> list[Best]:
-    """Return, for each loss that a plan cheaper than the baseline keeps to, the cheapest such plan.
+    """Return the plan to take for each loss and each set of tasks that can be summed up.
 
-    A loss is of the average over tasks, in shares: 0.01 is a point. Of equally cheap plans the one
-    with the highest average is taken. `scores` are those of `item_scores`.
+    `scores` are those of `item_scores`; `measured` is what plans cost, as in `priced_plans`. Plans
+    that add noise or inject are none to take. A set whose tasks are all at chance has none.
     """
+    if BASELINE not in set(frame["strategy"]):
+        return []
+    changes = Changes(frame, scores)
+    return [b for tasks in task_sets(frame) for b in best_of(changes, tasks, measured, losses)]
+
+
+def best_of(
+    changes: Changes,
+    tasks_together: TaskSet,
+    measured: "tuple[str, Mapping[str, float]] | None" = None,
+    losses: Sequence[Loss] = LOSSES,
+) -> Iterator[Best]:
+    """Yield the plan to take for each loss, by the average over one set of tasks."""
+    frame = tasks_together.frame
+    rows = [row for row in main_rows(frame, {}) if row.strategy == BASELINE]
+    above = tasks_above_chance(rows)
+    judged = [row for row in rows if above[row.task]]
+    if not judged:
+        return
+    kind, tasks = metric_of(judged[0].metric), {row.task: row.metric for row in judged}
+    baseline = mean_of(judged[0].metric, (row.value for row in judged))
+    here = pd.DataFrame(frame[frame["task"].isin(list(tasks))])
+    candidates = _candidates(here, measured)
+    if not candidates or not baseline > 0:
+        return
+    members, level = [(plan.digest,) for plan in candidates], corrected(len(candidates))
+    found = changes.average(tasks, members, level).within(kind, baseline)
+    for loss in losses:
+        within = loss.within(baseline, kind)
+        at, holds = _chosen(candidates, found, within)
+        times = None
+        if at is not None and not holds:
+            times = _times(changes, tasks, members[at], level, within)
+        yield Best(
+            loss,
+            None if at is None else candidates[at],
+            holds,
+            *(float(ends[at]) if at is not None else float("nan") for ends in _columns(found)),
+            plans=len(candidates),
+            times=times,
+            metric=kind,
+            baseline=baseline,
+            tasks=tuple(row.title for row in judged),
+            left_out=tuple(row.title for row in rows if not above[row.task]),
+        )
+
+
+def _columns(found: Losses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return found.lost, found.low, found.high
+
+
+def _candidates(
+    frame: pd.DataFrame, measured: "tuple[str, Mapping[str, float]] | None"
+) -> list[Priced]:
+    """Return the plans that are cheaper than the baseline, the cheapest first."""
     priced = priced_plans(frame, measured)
     baseline = next((plan for plan in priced if plan.family == BASELINE), None)
     if baseline is None:
         return []
-    cheaper = [plan for plan in priced if plan.cost < baseline.cost - 1e-9]
-    cheaper.sort(key=lambda plan: (plan.cost, -plan.average))
-    found = []
-    for loss in losses:
-        kept = (p for p in cheaper if p.average >= baseline.average - loss - 1e-9)
-        if plan := next(kept, None):
-            low, high = _interval(frame, scores, plan, baseline)
-            found.append(Best(loss, plan, plan.average - baseline.average, low, high))
-    return found
+    cheaper = [plan for plan in priced if plan.cost < baseline.cost - ROUNDING]
+    return sorted(filter(_can_be_used, cheaper), key=lambda plan: plan.cost)
 
 
-def _interval(
-    frame: pd.DataFrame, scores: Mapping[Key, np.ndarray], plan: Priced, baseline: Priced
-) -> tuple[float, float]:
-    """Return the 95 % interval of a change of the average: tasks vary apart from each other."""
-    pooled = pooled_scores(frame, scores)
-    rows = main_rows(frame, {})
-    ours, theirs = (
-        {row.task: row for row in rows if row.digest == digest}
-        for digest in (plan.digest, baseline.digest)
-    )
-    halves = [
-        _halves(*(pooled.get((row.task, row.digest, row.metric)) for row in pair)) or _apart(*pair)
-        for pair in ((theirs[task], ours[task]) for task in ours)
-    ]
-    below, above = (
-        float(np.sqrt(np.square(side).sum())) / len(halves) for side in zip(*halves, strict=True)
-    )
-    change = plan.average - baseline.average
-    return change - float(below), change + float(above)
+def _can_be_used(plan: Priced) -> bool:
+    """Say whether a plan is one to run a model by: noise and donors only find out things."""
+    parsed = Plan.parse(plan.plan)
+    return not parsed.injections and "noise(" not in plan.plan
 
 
-def _halves(theirs: np.ndarray | None, ours: np.ndarray | None) -> tuple[float, float] | None:
-    """Return how far the paired interval of a task's change reaches down and up, or None.
+def _chosen(candidates: Sequence[Priced], found: Losses, within: float) -> tuple[int | None, bool]:
+    """Return which plan to take for a loss, and whether it is sure to lose no more."""
+    sure = np.flatnonzero(found.high <= within + ROUNDING).tolist()
+    if sure:
+        least = candidates[sure[0]].cost + ROUNDING
+        return min(
+            (i for i in sure if candidates[i].cost <= least), key=lambda i: found.lost[i]
+        ), True
+    as_measured = np.flatnonzero(found.lost <= within + ROUNDING).tolist()
+    if not as_measured:
+        return None, False
+    return min(as_measured, key=lambda i: (round(found.lost[i], 9), candidates[i].cost)), False
 
-    Where both have the same scores no resample differs from another; then it is Wilson's interval
-    for none of n.
-    """
-    if theirs is None or ours is None:
+
+def _times(
+    changes: Changes, tasks: Mapping[str, str], member: tuple[str, ...], level: float, within: float
+) -> float | None:
+    """Return how many times as many questions it takes for an interval to stay within a loss."""
+    low, high = 1.0, float(MOST)
+    if not _is_within(changes, tasks, member, level, high, within):
         return None
-    compared = compare(theirs, ours)
-    if compared.low == compared.high:
-        unseen = wilson_interval(0, len(ours))[1]
-        return unseen, unseen
-    return compared.difference - compared.low, compared.high - compared.difference
+    while high / low > 1.05:
+        middle = (low * high) ** 0.5
+        if _is_within(changes, tasks, member, level, middle, within):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
-def _apart(theirs: Row, ours: Row) -> tuple[float, float]:
-    """Return the same for two scores that cannot be compared item by item, and so are less sure."""
-    (low, high), (least, most) = ours.interval, theirs.interval
-    half = float(np.hypot((high - low) / 2, (most - least) / 2))
-    return half, half
+def _is_within(
+    changes: Changes,
+    tasks: Mapping[str, str],
+    member: tuple[str, ...],
+    level: float,
+    times: float,
+    within: float,
+) -> bool:
+    return bool(changes.average(tasks, [member], level, times).high[0] <= within + ROUNDING)
 
 
 def best_findings(found: Sequence[Best]) -> Iterator[str]:
-    """Yield a sentence for each of the best plans, with all losses that it keeps to."""
-    for digest in dict.fromkeys(best.plan.digest for best in found):
-        same = [best for best in found if best.plan.digest == digest]
-        best, losses = same[0], [f"{100 * one.loss:g}" for one in same]
-        points = " or ".join(filter(None, (", ".join(losses[:-1]), losses[-1])))
-        points += " point" if losses == ["1"] else " points"
-        unit = "of the full model's attention parts and MLPs"
-        cost = (
-            f"runs {best.plan.cost:.1f} % {unit}"
-            if best.plan.unit == COUNTED
-            else f"costs {best.plan.cost:.3g} ({best.plan.unit})"
-        )
-        low, high = signed(100 * best.low), signed(100 * best.high)
-        interval = f" (95 % interval {low} to {high})" if best.low == best.low else ""
-        yield (
-            f"The cheapest plan that loses no more than {points} on average over the tasks is "
-            f"{best.plan.plan}: it {cost} and changes the average by {signed(100 * best.change)} "
-            f"points{interval}."
-        )
-    if found:
-        yield (
-            "The best of many plans is flattered by chance: before you rely on one, run it again "
-            "on other items."
-        )
+    """Yield a sentence for each plan to take, with all losses that it is taken for."""
+    groups: dict[tuple[object, ...], list[Best]] = {}
+    for best in found:
+        digest = best.plan.digest if best.plan else ""
+        groups.setdefault((best.tasks, digest, best.holds), []).append(best)
+    for same in groups.values():
+        yield _sentence(same)
 
 
-def critical_findings(frame: pd.DataFrame, critical: pd.DataFrame) -> Iterator[str]:
-    """Yield a sentence with the interval of each critical depth; see `items.critical_depths`."""
-    layers = next((row.layers for row in table_rows(frame)), 0)
-    for row in critical.to_dict(orient="records"):
-        if row["critical"] is pd.NA or row["metric"] == "answers_injected":
+def _sentence(same: Sequence[Best]) -> str:
+    """Say which plan to take for some losses, and how sure it is to keep them."""
+    best, plan = same[0], same[0].plan
+    allowed = listed([_told(one.loss) for one in same], "or")
+    over = _over(best)
+    if plan is None:
+        return (
+            f"No plan cheaper than the baseline was measured to lose {_told(same[-1].loss)} "
+            f"or less {over}."
+        )
+    if best.holds:
+        return (
+            f"The cheapest plan that loses no more than {allowed} {over} is {plan.plan}: it "
+            f"{cost_of(plan)} and loses {_loses(best)}."
+        )
+    return (
+        f"No plan can be said to lose no more than {allowed} {over}: {plan.plan}, which "
+        f"{cost_of(plan)}, loses {_loses(best)}, so that a greater loss is not "
+        f"excluded{_more(best)}."
+    )
+
+
+def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
+    """Yield for each loss the plan to take, with the command that makes a model of it, in lines."""
+    for place, best in enumerate(found):
+        plan = best.plan
+        if place:
+            yield ""
+        yield f"within   {_told(best.loss)} {_over(best)}"
+        if plan is None:
+            yield "plan     none cheaper than the baseline was measured to lose that little"
             continue
-        low, high = (("none" if row[end] is pd.NA else row[end]) for end in ("low", "high"))
-        strategy = STRATEGIES[row["strategy"]].title if row["strategy"] in STRATEGIES else "Plans"
-        yield (
-            f"{row['title']}, {strategy.lower()}: critical depth {row['critical']} of {layers} "
-            f"(95 % interval {low} to {high}, {row['n']} questions)."
-        )
+        yield f"plan     {plan.plan}"
+        yield f"cost     {cost_of(plan)}"
+        yield f"loss     {_loses(best)}"
+        if not best.holds:
+            yield f"         a greater loss is not excluded{_more(best)}"
+        command = ["impasto", "export", "--model", model, "--plan", plan.plan, "FOLDER"]
+        yield f"make it  {shlex.join(command)}"
+
+
+def _loses(best: Best) -> str:
+    """Return what a plan loses, with its interval."""
+    correction = f", corrected for {best.plans:,} plans" if best.plans > 1 else ""
+    interval = f"95 % interval {ends_of(best.low, best.high)}{correction}"
+    return f"{points_of(best.lost, best.metric)} ({interval})"
+
+
+def _more(best: Best) -> str:
+    """Say how many questions it takes to tell, where that can be said."""
+    if best.times is None:
+        return ""
+    return f"; to tell, about {best.times:.2g} times as many questions are needed"
+
+
+def _over(best: Best) -> str:
+    """Say of what score a loss is, and of which tasks."""
+    of = share_of(best.baseline, best.metric)
+    where = best.tasks[0] if len(best.tasks) == 1 else f"average over {len(best.tasks)} tasks"
+    without = f"; left out, at chance: {listed(best.left_out)}" if best.left_out else ""
+    return f"of the baseline's {best.metric.title}, {of} ({where}{without})"
+
+
+def _told(loss: Loss) -> str:
+    """Return a loss that is allowed as a sentence has it."""
+    if loss.unit == "pt":
+        return f"{100 * loss.amount:g} point{'s' if loss.amount != 0.01 else ''}"
+    return f"{100 * loss.amount:g} %"
+
+
+def cost_of(plan: Priced) -> str:
+    """Say what a plan costs, as the predicate of a sentence."""
+    if plan.unit == COUNTED:
+        return f"runs {plan.cost:.1f} % of the full model's attention parts and MLPs"
+    return f"costs {plan.cost:.3g} ({plan.unit})"

@@ -77,16 +77,13 @@ class DepthCurve:
 
     def critical_depth(self, tolerance: float = TOLERANCE) -> int | None:
         """Return the depth from which the mean stays within `tolerance` of the baseline."""
-        return critical_depth(self.mean, self.baseline, tolerance)
+        return critical_depth(self.mean, self.baseline, tolerance, metric_of(self.metric))
 
 
 def table_rows(frame: pd.DataFrame) -> list[Row]:
     """Return the rows of a study's table, in its order."""
-    names = [field.name for field in fields(Row)]
-    return [
-        Row(**{name: _plain(record[name]) for name in names})
-        for record in frame.to_dict(orient="records")
-    ]
+    columns = [map(_plain, frame[field.name].tolist()) for field in fields(Row)]
+    return [Row(*values) for values in zip(*columns, strict=True)]
 
 
 def frame_of(

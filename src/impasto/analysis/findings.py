@@ -1,133 +1,136 @@
-"""What a study shows, in sentences: one per task and manipulation, numbers included.
+"""What a study shows, in sentences, the most important first, each carried by its own interval.
 
-They speak of each task's main metric, and of the two that injection has.
+First the tasks by which nothing can be said, since their baseline is not above chance: no other
+sentence speaks of them. Then the plan to take for each loss; then, task by task, from which depth
+on a manipulation no longer matters; then where families hold and where they break, on average over
+the tasks, and at last on each of them. They speak of each task's main metric, and of the two that
+injection has.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
 
+import numpy as np
 import pandas as pd
 
-from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves, table_rows
-from impasto.analysis.depth import TOLERANCE, winning_depth
-from impasto.strategies import STRATEGIES
-from impasto.tasks.metrics import main_metric, metric_name, metric_of
+from impasto.analysis.best import LOSSES, Best, Loss, best_findings, best_of, best_plans
+from impasto.analysis.changes import Changes
+from impasto.analysis.costs import measured_costs, timings_of
+from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves
+from impasto.analysis.depth_findings import LACKS, depth_finding, injection_finding
+from impasto.analysis.families import family_findings
+from impasto.analysis.items import Key, Record, item_scores
+from impasto.analysis.scores import main_rows, mean_of, tasks_above_chance
+from impasto.analysis.series import TaskSet, task_sets
+from impasto.analysis.words import listed, percent
 
-POINTS = f"{100 * TOLERANCE:g} points"
 INJECTION = ("answers_injected", "answers_original")
 
 
-LACKS = "some scores are no finite numbers, so that there is no value"
+def findings(
+    frame: pd.DataFrame,
+    scores: Mapping[Key, np.ndarray] | None = None,
+    measured: "tuple[str, Mapping[str, float]] | None" = None,
+    losses: Sequence[Loss] = LOSSES,
+) -> list[str]:
+    """Return what a study's table shows, the most important first.
 
-
-def findings(frame: pd.DataFrame) -> list[str]:
-    """Return what a study's table shows, task by task, in the order of the study."""
-    curves = depth_curves(frame)
-    rows = [row for row in table_rows(frame) if not row.part_of]
-    sentences: list[str] = []
-    for task in dict.fromkeys(row.task for row in rows):
-        here = [curve for curve in curves if curve.task == task]
-        main = main_metric(dict.fromkeys(row.metric for row in rows if row.task == task))
-        sentences += [_depth_finding(c) for c in here if c.metric == main]
-        originals = {c.parameters: c for c in here if c.metric == INJECTION[1]}
-        sentences += [
-            _injection_finding(curve, originals[curve.parameters])
-            for curve in here
-            if curve.metric == INJECTION[0]
-        ]
-        sentences += _other_findings([row for row in rows if row.task == task], main)
-    return sentences
-
-
-def percent(share: float) -> str:
-    """Return a share as a reader wants it: `99.5 %`, and `100 %` where nothing follows."""
-    return f"{100 * share:.1f}".removesuffix(".0") + " %"
-
-
-def _depth_finding(curve: DepthCurve) -> str:
-    """Say from which depth on a manipulation no longer matters: its critical depth."""
-    strategy = STRATEGIES.get(curve.strategy)
-    about = f"{curve.title}: {strategy.doing if strategy else curve.strategy}"
-    what = metric_name(curve.metric)
-    within = f"{what} stays within {POINTS} of the baseline's {percent(curve.baseline)}"
-    seeds = f" (mean of {curve.seeds} seeds)" if curve.seeds > 1 else ""
-    if _lacks_values(curve):
-        return f"{about} cannot be judged: {LACKS}."
-    critical = curve.critical_depth()
-    if _is_at_chance(curve):
-        return f"{about} cannot be judged: {_hardly(curve)}."
-    if critical is None:
-        last = max(curve.mean)
-        return (
-            f"{about} matters at every depth that was run: from depth {last} of {curve.layers} on "
-            f"{what} is {percent(curve.mean[last])}{seeds}, the baseline's "
-            f"{percent(curve.baseline)}."
-        )
-    if critical == min(curve.mean):
-        return f"{about} never matters: from depth {critical} of {curve.layers} on {within}{seeds}."
-    if critical == curve.layers:
-        when = f"matters up to the last layer: only at depth {critical}, where none is left,"
-    else:
-        when = f"stops mattering at depth {critical} of {curve.layers}: from there"
-    before = max(depth for depth in curve.mean if depth < critical)
-    earlier = f"at depth {before} it is {percent(curve.mean[before])}{seeds}"
-    return f"{about} {when} {within}; {earlier}."
-
-
-def _injection_finding(injected: DepthCurve, original: DepthCurve) -> str:
-    """Say up to which depth the injected answer wins and from which the original is untouched."""
-    about = f"{injected.title}: {STRATEGIES['inject'].doing}"
-    if _lacks_values(injected) or _lacks_values(original):
-        return f"{about} cannot be judged: {LACKS}."
-    if _is_at_chance(original):
-        return f"{about} cannot be judged: {_hardly(original)}."
-    wins, untouched = winning_depth(injected.mean, original.mean), original.critical_depth()
-    if wins is None:
-        first = "never brings out the injected answer more often than the original"
-    else:
-        where = "only at" if wins == min(injected.mean) else "up to"
-        first = (
-            f"brings out the injected answer more often than the original {where} depth {wins} of "
-            f"{injected.layers} (at most {percent(max(injected.mean.values()))})"
-        )
-    if untouched is None:
-        second = "the original answer is disturbed at every depth that was run"
-    else:
-        within = f"within {POINTS} of the baseline's {percent(original.baseline)}"
-        second = f"from depth {untouched} on the original answer is untouched ({within})"
-    return f"{about} {first}; {second}."
-
-
-def _other_findings(rows: Sequence[Row], main: str | None) -> Iterator[str]:
-    """Say how plans without a depth do: one sentence per strategy, one per written plan.
-
-    A task without a main metric, such as one that only measures perplexity, tells its first.
+    `scores` are those of `item_scores`: without them plans cannot be paired with the baseline, and
+    the intervals are wider. `measured` is what plans cost, and `losses` are those that a plan is
+    recommended for, as in `best_plans`.
     """
-    told = (main or rows[0].metric, *INJECTION)
-    say = percent if metric_of(told[0]).is_bounded else "{:.4g}".format
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row.k is None and row.strategy != BASELINE and row.metric in told:
-            name = row.plan if row.strategy == "plan" else STRATEGIES[row.strategy].title.lower()
-            groups.setdefault((name, row.metric), []).append(row)
-    for (name, metric), group in groups.items():
-        if any(isnan(row.value) for row in group):
-            yield f"{group[0].title}: {name} cannot be judged: {LACKS}."
+    if BASELINE not in set(frame["strategy"]):
+        return []
+    scores = scores or {}
+    changes, sets = Changes(frame, scores), task_sets(frame)
+    found = list(_at_chance(sets))
+    best = (one for tasks in sets for one in best_of(changes, tasks, measured, losses))
+    found += best_findings(list(best))
+    found += _depth_findings(frame, changes)
+    found += [sentence for tasks in sets for sentence in _summed(changes, tasks)]
+    found += [sentence for tasks in sets for sentence in _one_by_one(changes, tasks)]
+    return found
+
+
+def recommended(
+    frame: pd.DataFrame,
+    records: Iterable[Record],
+    costs: pd.DataFrame,
+    losses: Sequence[Loss] = LOSSES,
+) -> tuple[list[Best], list[str]]:
+    """Return the plans to take, and why nothing is said by tasks at chance, from `Results`."""
+    best = best_plans(frame, item_scores(records), measured_costs(timings_of(costs)), losses)
+    return best, list(_at_chance(task_sets(frame)))
+
+
+def _at_chance(sets: Sequence[TaskSet]) -> Iterator[str]:
+    """Yield a sentence for each task by which nothing can be said of plans."""
+    rows = [row for tasks in sets for row in main_rows(tasks.frame, {})]
+    above = tasks_above_chance(rows)
+    for row in {row.task: row for row in rows if row.strategy == BASELINE}.values():
+        if above[row.task]:
             continue
-        low, high = (say(f(row.value for row in group)) for f in (min, max))
-        scores = low if low == high else f"{low} to {high}"
-        first, what = group[0], metric_name(metric)
-        yield f"{first.title}: {name} has {what} {scores}, the baseline {say(first.baseline)}."
+        if isnan(row.value):
+            yield f"{row.title} cannot be judged: {LACKS} of the baseline."
+            continue
+        low, high = row.interval
+        ends = "" if isnan(low) else f" ({percent(low).removesuffix(' %')} to {percent(high)})"
+        chance = "0: it is at nothing" if isnan(row.chance) else f"chance, {percent(row.chance)}"
+        yield (
+            f"{row.title}: the baseline's {percent(row.value)}{ends} is not above {chance}: "
+            "nothing can be said of plans by this task."
+        )
 
 
-def _lacks_values(curve: DepthCurve) -> bool:
-    return any(map(isnan, (curve.baseline, *curve.mean.values())))
+def _judged(tasks: TaskSet) -> tuple[list[Row], list[str], list[Row]]:
+    """Return the baseline's rows where it is above chance, the other tasks' titles, and all rows
+    of the former tasks.
+    """
+    rows = main_rows(tasks.frame, {})
+    above = tasks_above_chance(rows)
+    base = [row for row in rows if row.strategy == BASELINE]
+    there = [row for row in base if above[row.task]]
+    without = [row.title for row in base if not above[row.task]]
+    return there, without, [row for row in rows if above.get(row.task)]
 
 
-def _is_at_chance(curve: DepthCurve) -> bool:
-    """Say whether the baseline is too low to lose much; without a chance level, 0 stands for it."""
-    return curve.baseline - TOLERANCE <= (0 if isnan(curve.chance) else curve.chance)
+def _depth_findings(frame: pd.DataFrame, changes: Changes) -> Iterator[str]:
+    """Yield a sentence for each curve over depth, task by task."""
+    alone = frame[frame["part_of"] == ""]
+    main = main_rows(pd.DataFrame(alone), {})
+    above, metrics = tasks_above_chance(main), {row.task: row.metric for row in main}
+    curves = depth_curves(frame)
+    for task in dict.fromkeys(curve.task for curve in curves):
+        if not above.get(task):
+            continue
+        here = [curve for curve in curves if curve.task == task]
+        yield from (depth_finding(changes, c) for c in here if c.metric == metrics[task])
+        originals: dict[str, DepthCurve] = {
+            c.parameters: c for c in here if c.metric == INJECTION[1]
+        }
+        for curve in here:
+            if curve.metric == INJECTION[0]:
+                yield injection_finding(changes, curve, originals[curve.parameters])
 
 
-def _hardly(curve: DepthCurve) -> str:
-    return f"the baseline's {percent(curve.baseline)} is hardly above chance"
+def _summed(changes: Changes, tasks: TaskSet) -> Iterator[str]:
+    """Yield a sentence for each family, on average over the tasks that can be judged."""
+    base, without, rows = _judged(tasks)
+    if not base:
+        return
+    left_out = f" without {listed(without)}" if without else ""
+    about = base[0].title
+    if len(base) > 1:
+        about = f"{tasks.title or 'average'} over {len(base)} tasks{left_out}"
+    level = mean_of(base[0].metric, (row.value for row in base))
+    yield from family_findings(changes, rows, {row.task: row.metric for row in base}, about, level)
+
+
+def _one_by_one(changes: Changes, tasks: TaskSet) -> Iterator[str]:
+    """Yield a sentence for each family on each of several tasks."""
+    base, _, rows = _judged(tasks)
+    if len(base) < 2:
+        return
+    for one in base:
+        here = [row for row in rows if row.task == one.task]
+        yield from family_findings(changes, here, {one.task: one.metric}, one.title, one.value)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import ModelOption, load_model
+from impasto.cli.options import ModelOption, StudyOption, WithinOption, load_model, losses_of
 from impasto.error import UserError
 
 TextsOption = Annotated[
@@ -65,13 +65,28 @@ def figures(
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of studies, such as runs/attend_first; a block for each model."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the page goes.  [default: the first folder]")
+    ] = None,
+    study: StudyOption = None,
+    within: WithinOption = None,
 ) -> None:
-    """Write one page about a study that opens anywhere: findings, charts, plans, answers."""
+    """Write one page about studies that opens anywhere: findings, charts, plans, answers."""
+    losses = losses_of(within)
     from impasto.figures import Found
     from impasto.report import write_report
+    from impasto.study import check_writable
 
-    path = write_report(Found.read(out), out)
+    place = folders[0] if out is None else out
+    check_writable(place)
+    founds = [found for folder in folders for found in Found.read_all(folder, study)]
+    path = write_report(founds, place, losses)
     typer.echo(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -9,6 +9,7 @@ import typer
 from impasto.error import UserError
 
 if TYPE_CHECKING:
+    from impasto.analysis import Loss
     from impasto.run import Encoder, Model
 
 ModelOption = Annotated[
@@ -17,6 +18,15 @@ ModelOption = Annotated[
 MemoryOption = Annotated[
     str | None,
     typer.Option("--memory", help="What a batch may take: 8GiB.  [default: half of what is free]"),
+]
+WithinOption = Annotated[
+    str | None,
+    typer.Option(
+        "--within",
+        metavar="LOSS",
+        help="Which plan loses no more: 3% (of the baseline's score) or 2pt (points); several with "
+        "commas.  [default: 1%,5%,10%]",
+    ),
 ]
 StudyOption = Annotated[
     str | None,
@@ -32,6 +42,13 @@ def bytes_of(text: str | None) -> int | None:
     from impasto.run.batching.memory import parse_bytes
 
     return parse_bytes(text)
+
+
+def losses_of(text: str | None) -> "Sequence[Loss]":
+    """Read losses that one can live with; those that are usual where none are given."""
+    from impasto.analysis.best import LOSSES, Loss
+
+    return LOSSES if text is None else [Loss.parse(word) for word in words_of(text)]
 
 
 def tell_study(out: Path, study: str | None) -> None:

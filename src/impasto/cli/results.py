@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import StudyOption, tell_study
+from impasto.cli.options import StudyOption, WithinOption, losses_of, tell_study
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def results(
     costs: Annotated[
         bool, typer.Option("--costs", help="The table of quality and cost: one row for each plan.")
     ] = False,
+    within: WithinOption = None,
     pack: Annotated[
         Path | None, typer.Option("--pack", help="Write all results of the folder to one file.")
     ] = None,
@@ -46,15 +47,15 @@ def results(
     study: StudyOption = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""
+    if within is not None:
+        _recommend(out, within, study, (costs or None, form, to, pack, unpack))
+        return
     wants_table = costs or form is not None or to is not None
     if wants_table + (pack is not None) + (unpack is not None) > 1:
         raise UserError(
             "a table (--format, --to, --costs), --pack and --unpack are three things; give one"
         )
-    if form is not None and form not in FORMS:
-        raise UserError(f"there is no format {form!r}; the formats are {', '.join(FORMS)}")
-    if form == "parquet" and to is None:
-        raise UserError("parquet is not for the screen; name a file with --to FILE")
+    _check_form(form, to)
     if pack is not None or unpack is not None:
         if study is not None:
             raise UserError("--pack and --unpack take all studies of a folder; leave out --study")
@@ -155,6 +156,36 @@ def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFram
     shown = table[[name for name in SHOWN_COSTS if name in table]]
     marked = shown.assign(front=["*" if on else "" for on in table["front"]])
     return marked.rename(columns={"cost": table["unit"].iloc[0]})
+
+
+def _recommend(out: Path, within: str, study: str | None, others: "Sequence[object]") -> None:
+    """Print the plan to take for each loss, and the command that makes a model of it.
+
+    Raises UserError for what is no loss, and where there are other options.
+    """
+    if any(option is not None for option in others):
+        raise UserError("--within names plans to take; it goes with no table and no packing")
+    losses = losses_of(within)
+    from impasto.analysis.best import best_lines
+    from impasto.analysis.findings import recommended
+    from impasto.study import Results
+
+    read = Results.read_all(out, study=study)
+    tell_study(out, study)
+    for of_model in read:
+        if len(read) > 1:
+            _title(of_model, is_first=of_model is read[0])
+        best, reasons = recommended(of_model.frame(), of_model.answers, of_model.costs, losses)
+        for line in (*reasons, *best_lines(best, of_model.study.model)):
+            typer.echo(line)
+
+
+def _check_form(form: str | None, to: Path | None) -> None:
+    """Raise UserError for a format that there is not, or that is not for the screen."""
+    if form is not None and form not in FORMS:
+        raise UserError(f"there is no format {form!r}; the formats are {', '.join(FORMS)}")
+    if form == "parquet" and to is None:
+        raise UserError("parquet is not for the screen; name a file with --to FILE")
 
 
 def _form_of(file: Path) -> str:

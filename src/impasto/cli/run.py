@@ -1,6 +1,7 @@
 """Studies: running one, and going on with one that was stopped."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from impasto.error import UserError
 
 if TYPE_CHECKING:
     from impasto.study import Cluster, Results
+
+SENTENCES = 10  # on the terminal; the report has all
 
 
 class _Run(TyperCommand):
@@ -89,7 +92,10 @@ def run(
         bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="Print where the results are, and nothing else but errors."),
+    ] = False,
 ) -> None:
     """Run a study: every plan on every task, then figures and findings.
 
@@ -138,27 +144,42 @@ def run(
             typer.echo(f"to go on:  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"results  {folder / 'results.csv'}")
-    several = len(results.models) > 1
-    for number, (name, of_model) in enumerate(results.models.items(), 1):
-        if several:
-            typer.echo(f"model    {name}")
-        _show(of_model, folder / f"{number}-{Path(name).name}" if several else folder)
+    _show(results, folder, quiet)
 
 
-def _show(results: "Results", folder: Path) -> None:
-    """Draw what one model came to, and say it in sentences."""
-    from impasto.analysis import findings
+def _show(results: "Results", folder: Path, quiet: bool) -> None:
+    """Draw what each model came to, write one page of them all, and say what they show."""
     from impasto.figures import Found, draw
-    from impasto.report import write_report
+    from impasto.report import content_of, write_page
 
-    for path in draw(results, folder / "figures"):
+    several = len(results.models) > 1
+    drawn, contents = [], []
+    for number, (name, of_model) in enumerate(results.models.items(), 1):
+        place = folder / f"{number}-{Path(name).name}" if several else folder
+        drawn.append(draw(of_model, place / "figures"))
+        contents.append(content_of(Found.of(of_model, folder)))
+    page = write_page(contents, folder)
+    if quiet:
+        return
+    typer.echo(f"report   {page}")
+    shown = zip(results.models.items(), drawn, contents, strict=True)
+    for (name, of_model), paths, content in shown:
+        _say(of_model, name if several else "", paths, content.sentences)
+
+
+def _say(of_model: "Results", name: str, drawn: list[Path], sentences: Sequence[str]) -> None:
+    """Say what one model came to, by its figures and in a few sentences."""
+    if name:
+        typer.echo(f"model    {name}")
+    for path in drawn:
         typer.echo(f"figure   {path}")
-    typer.echo(f"report   {write_report(Found.of(results, folder), folder)}")
-    if results.seconds is not None and results.seconds.expected:
-        taken, expected = results.seconds.taken, results.seconds.expected
+    if of_model.seconds is not None and of_model.seconds.expected:
+        taken, expected = of_model.seconds.taken, of_model.seconds.expected
         typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")
-    for sentence in findings(results.frame()):
+    for sentence in sentences[:SENTENCES]:
         typer.echo(f"- {sentence}")
+    if len(sentences) > SENTENCES:
+        typer.echo(f"… and {len(sentences) - SENTENCES} more in the report")
 
 
 def _cluster(

@@ -6,49 +6,53 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from impasto.analysis import critical_depths, findings, item_scores, main_metric, metric_name
-from impasto.analysis.best import best_findings, best_plans, critical_findings
+from impasto.analysis import Changes, Loss, findings, item_scores, main_metric, metric_name
+from impasto.analysis.best import LOSSES
 from impasto.analysis.costs import COUNTED, counted_cost, family_of
 from impasto.analysis.curves import BASELINE, Row, table_rows
+from impasto.analysis.scores import tasks_above_chance
 from impasto.analysis.series import parameters_of, task_sets
 from impasto.figures.found import Found
 from impasto.figures.style import look_of
 from impasto.plan import Plan, in_words, picture
-from impasto.report.flips import MOST_RECORDS, Flips, find_flips
+from impasto.report.flips import MOST_RECORDS, Cell, Flips, find_flips
+from impasto.report.questions import Asked, asked_of, shortened
+from impasto.tasks.metrics import metric_of
 
 INJECTED = "answers_original"  # a plan that injects is shown by how often the answer survives
 PLACE = "PLAN-GOES-HERE"
+RIGHT = 90  # characters of a right answer
 AXES = {"k": "depth k", "n": "n", "count": "layers dropped", "loops": "loops"}
 
 
 @dataclass(frozen=True)
 class Content:
-    """The page's values: `first` is needed to open it, `later` once a plan is opened.
+    """The page's values of one model: `first` is needed to show it, `later` once a plan is opened.
 
-    `told` are the findings, in sentences, and `more` those that are folded away below them; `title`
-    and `about` head the page.
+    `sentences` are the findings, the most important first; `title` and `about` head the page.
     """
 
     title: str
     about: Sequence[str]
-    told: Sequence[str]
-    more: Sequence[str]
+    sentences: Sequence[str]
     first: Mapping[str, Any]
     later: Mapping[str, Any]
 
 
-def content_of(found: Found) -> Content:
-    """Return what the page of a study shows."""
+def content_of(found: Found, losses: Sequence[Loss] = LOSSES) -> Content:
+    """Return what the page of a study shows; `losses` are those that a plan is recommended for."""
     results, frame = found.results, found.frame
     assert results is not None
     rows = [row for tasks in task_sets(frame) for row in table_rows(tasks.frame)]
     tasks = _tasks(rows)
     labels = list(dict.fromkeys(map(_label, rows)))
     baseline = next((row.digest for row in rows if row.strategy == BASELINE), "")
-    scores, flips = _items(found, tasks, baseline, len(labels))
+    few = 0 < len(results.answers) <= MOST_RECORDS
+    asked = asked_of(results) if few else Asked()
+    scores = item_scores(results.answers) if few else {}
+    flips = _flips(results.answers, tasks, baseline, len(labels), asked) if few else None
     first = {
         "model": results.study.model,
         "layers": rows[0].layers if rows else 0,
@@ -57,18 +61,17 @@ def content_of(found: Found) -> Content:
         "cost": found.costs[0] if found.costs else COUNTED,
         "families": _families(rows),
         "plans": [_plan(label, rows[0].layers, found) for label in labels],
-        "scores": _scores(rows, tasks, labels),
+        "scores": _scores(rows, tasks, labels, Changes(frame, scores) if baseline else None),
         "changed": _changed(flips, tasks, labels),
         "study": _study_text(found),
+        "lacking": list(asked.lacking),
     }
-    told, more = _told(frame, results.answers, scores, found)
     return Content(
         title=results.study.name,
         about=list(_about(found, tasks, labels)),
-        told=told,
-        more=more,
+        sentences=findings(frame, scores, found.costs, losses),
         first=first,
-        later=_later(flips, tasks, labels),
+        later=_later(flips, tasks, labels, asked),
     )
 
 
@@ -81,14 +84,13 @@ def _label(row: Row) -> Label:
 
 
 def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the tasks, each with what it is measured by."""
+    """Return the tasks, each with what it is measured by, and whether it is above chance."""
     found = []
     for name in dict.fromkeys(row.task for row in rows):
         here = [row for row in rows if row.task == name]
         metric = main_metric(dict.fromkeys(row.metric for row in here)) or here[0].metric
         measured = [row for row in here if row.metric == metric]
-        known = [row.value for row in measured if row.value == row.value]
-        first, largest = measured[0], max(known, default=0.0)
+        first, kind = measured[0], metric_of(metric)
         found.append(
             {
                 "name": name,
@@ -98,7 +100,9 @@ def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "n": first.n,
                 "chance": _number(first.chance),
                 "baseline": _number(first.baseline),
-                "share": max(largest, _number(first.baseline) or 0.0) <= 1,
+                "share": kind.is_bounded,
+                "lower": kind.lower_is_better,
+                "above": tasks_above_chance(measured).get(name, False),
             }
         )
     return found
@@ -127,7 +131,10 @@ def _plan(label: Label, layers: int, found: Found) -> dict[str, Any]:
 
 
 def _scores(
-    rows: Sequence[Row], tasks: Sequence[Mapping[str, Any]], labels: Sequence[Label]
+    rows: Sequence[Row],
+    tasks: Sequence[Mapping[str, Any]],
+    labels: Sequence[Label],
+    changes: Changes | None,
 ) -> list[list[Any]]:
     """Return, by task and plan, [value, low, high], or null where there is none."""
     metric = {task["name"]: task["metric"] for task in tasks}
@@ -139,22 +146,16 @@ def _scores(
             continue
         injects = row.metric == INJECTED and wanted == "exact_match"
         if (row.metric == wanted or injects) and row.value == row.value:
-            low, high = row.interval
+            low, high = changes.interval_of(row) if changes else row.interval
             values[row.task][place[_label(row)]] = [*map(_number, (row.value, low, high))]
     return list(values.values())
 
 
-def _items(
-    found: Found, tasks: Sequence[Mapping[str, Any]], baseline: str, plans: int
-) -> tuple[Mapping[Any, Any], Flips | None]:
-    """Return the items' scores, and on which plans differ; nothing where there are too many."""
-    assert found.results is not None
-    answers = found.results.answers
-    if not 0 < len(answers) <= MOST_RECORDS:
-        return {}, None
+def _flips(
+    answers: Any, tasks: Sequence[Mapping[str, Any]], baseline: str, plans: int, asked: Asked
+) -> Flips:
     metrics = {task["name"]: task["metric"] for task in tasks}
-    flips = find_flips(answers, metrics, baseline, plans * max(len(tasks), 1))
-    return item_scores(answers), flips
+    return find_flips(answers, metrics, baseline, plans * max(len(tasks), 1), asked)
 
 
 def _changed(
@@ -170,40 +171,45 @@ def _changed(
             changed.append([None] * len(labels))
             continue
         cells = flips.cells.get(name, {})
-        changed.append([list(cells[d][:2]) if d in cells else [0, 0] for *_, d in labels])
+        nothing = Cell()
+        counts = [cells.get(digest, nothing) for *_, digest in labels]
+        changed.append([[cell.lost, cell.gained] for cell in counts])
     return changed
 
 
 def _later(
-    flips: Flips | None, tasks: Sequence[Mapping[str, Any]], labels: Sequence[Label]
+    flips: Flips | None,
+    tasks: Sequence[Mapping[str, Any]],
+    labels: Sequence[Label],
+    asked: Asked,
 ) -> dict[str, Any]:
     """Return plans' pictures and words by digest, and some of the items that changed."""
     plans = {digest: Plan.parse(plan) for _, _, plan, digest in labels}
-    names = [task["name"] for task in tasks]
+    names, flips = [task["name"] for task in tasks], flips or Flips()
     return {
         "pictures": {digest: picture(plan) for digest, plan in plans.items()},
         "words": {digest: in_words(plan)[:40] for digest, plan in plans.items()},
-        "shown": flips.shown if flips else 0,
-        "items": [flips.items.get(name, []) if flips else [] for name in names],
-        "said": [flips.said.get(name, []) if flips else [] for name in names],
+        "shown": flips.shown,
+        "items": [flips.items.get(name, []) for name in names],
+        "said": [flips.said.get(name, []) for name in names],
+        "asked": [_asked(flips, name, asked) for name in names],
         "cells": [
-            {d: [lost, gained] for d, (_, _, lost, gained) in flips.cells.get(name, {}).items()}
-            if flips
-            else {}
+            {d: [cell.some_lost, cell.some_gained] for d, cell in flips.cells.get(name, {}).items()}
             for name in names
         ],
     }
 
 
-def _told(
-    frame: pd.DataFrame, answers: Any, scores: Mapping[Any, Any], found: Found
-) -> tuple[list[str], list[str]]:
-    """Return what the study shows, in sentences: what matters most, and the rest."""
-    told = list(best_findings(best_plans(frame, scores, found.costs)))
-    if scores and bool(frame["k"].notna().any()):
-        told += critical_findings(frame, critical_depths(frame, answers))
-    more = findings(frame)
-    return (told, more) if told else (more, [])
+def _asked(flips: Flips, task: str, asked: Asked) -> dict[int, list[str]]:
+    """Return the question and the right answer of the items that are shown, by their numbers."""
+    cells, items = flips.cells.get(task, {}).values(), asked.items.get(task, {})
+    places = {place for cell in cells for place, _ in (*cell.some_lost, *cell.some_gained)}
+    names = {place: flips.items[task][place] for place in sorted(places)}
+    return {
+        place: [shortened(items[name]["question"]), shortened(items[name]["right"], RIGHT)]
+        for place, name in names.items()
+        if name in items
+    }
 
 
 def _about(

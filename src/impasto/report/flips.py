@@ -5,18 +5,36 @@ and says how many there are.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from impasto.analysis.items import AS_BASELINE
 from impasto.analysis.series import GLUE_METRIC
+from impasto.report.questions import Asked, Shown, shortened
+from impasto.tasks.metrics import metric_of
 
 MOST_PER_CELL = 50  # of one plan on one task
 MOST = 120_000  # in all
 MOST_RECORDS = 3_000_000  # read for a page; beyond that items are left out
 CHARACTERS = 90  # of a response
 ACCURACIES = ("acc", "acc_mismatched", "matthews")
+PER = {"word_perplexity": "word", "byte_perplexity": "byte", "bits_per_byte": "byte"}
+LOG_P = ("perplexity", *PER, "pseudo_perplexity")  # items of these are log p: more is better
+
+NOTHING = Asked()
+
+Kept = list[tuple[int, str]]  # an item's number, and what was said to it
+
+
+@dataclass
+class Cell:
+    """How many items a plan lost and gained on a task, and some of them."""
+
+    lost: int = 0
+    gained: int = 0
+    some_lost: Kept = field(default_factory=list)
+    some_gained: Kept = field(default_factory=list)
 
 
 @dataclass
@@ -25,63 +43,75 @@ class Flips:
 
     Attributes:
         items: By task, the items' names.
-        cells: By task and plan's digest: how many were lost and gained, and some of them, each as
-            (item, what was said), lost ones first.
+        cells: By task and plan's digest, what changed.
         said: By task, what the baseline said to each item.
         shown: At most so many per plan and task.
     """
 
     items: dict[str, list[str]] = field(default_factory=dict)
-    cells: dict[str, dict[str, tuple[int, int, list[tuple[int, str]], list[tuple[int, str]]]]] = (
-        field(default_factory=dict)
-    )
+    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
     said: dict[str, list[str]] = field(default_factory=dict)
     shown: int = MOST_PER_CELL
 
 
 def find_flips(
-    records: Iterable[Mapping[str, Any]], metrics: Mapping[str, str], baseline: str, cells: int
+    records: Iterable[Mapping[str, Any]],
+    metrics: Mapping[str, str],
+    baseline: str,
+    cells: int,
+    asked: Asked = NOTHING,
 ) -> Flips:
     """Return the items on which plans differ from the baseline by each task's metric.
 
     `records` come task by task and plan by plan, the baseline's first; `metrics` are the tasks'
-    main metrics; `cells` is how many plans on tasks there are.
+    main metrics; `cells` is how many plans on tasks there are; `asked` is what choices say.
     """
     found = Flips(shown=max(3, min(MOST_PER_CELL, MOST // max(cells, 1))))
     values: dict[str, list[float]] = {}
     places: dict[tuple[str, str], int] = {}
     for record in records:
-        task, digest = record["task"], record["digest"]
+        task, digest, item = record["task"], record["digest"], str(record["item"])
         metric = metrics.get(task)
         value = _value(record["metrics"], metric)
         if metric is None or value is None:
             continue
+        shown = asked.items.get(task, {}).get(item)
         if digest == baseline:
             values.setdefault(task, []).append(value)
-            found.items.setdefault(task, []).append(str(record["item"]))
-            found.said.setdefault(task, []).append(said(record["responses"]))
+            found.items.setdefault(task, []).append(item)
+            found.said.setdefault(task, []).append(_said(record, metric, shown, value))
             continue
         place = places.get((task, digest), 0)
         places[task, digest] = place + 1
         theirs = values.get(task, [])
         if place >= len(theirs) or value == theirs[place]:
             continue
-        cell = found.cells.setdefault(task, {}).setdefault(digest, (0, 0, [], []))
-        worse = value < theirs[place]
-        kept = cell[2] if worse else cell[3]
+        cell = found.cells.setdefault(task, {}).setdefault(digest, Cell())
+        worse = (value < theirs[place]) != _less_is_better(metric)
+        kept = cell.some_lost if worse else cell.some_gained
         if len(kept) < found.shown:
-            kept.append((place, said(record["responses"])))
-        found.cells[task][digest] = (cell[0] + worse, cell[1] + (not worse), cell[2], cell[3])
+            kept.append((place, _said(record, metric, shown, value)))
+        cell.lost, cell.gained = cell.lost + worse, cell.gained + (not worse)
     return found
 
 
-def said(responses: Any) -> str:
-    """Return what a model said to an item, as a line: its text, or which choice it took."""
+def _said(record: Mapping[str, Any], metric: str, shown: Shown | None, value: float) -> str:
+    plain = metric.split(",")[0]
+    if plain in LOG_P and plain in record["metrics"]:
+        unit = PER.get(plain, "token")
+        return f"log p {value:.3f}" + (f" per {unit}" if _pair(record["metrics"][plain]) else "")
+    return said(record["responses"], metric, shown)
+
+
+def said(responses: Any, metric: str = "acc", shown: Shown | None = None) -> str:
+    """Return what a model said to an item, as a line: its text, or the choice that it took.
+
+    That is the choice that the metric judges, told by its text where that is known.
+    """
     if not isinstance(responses, list | tuple) or not responses:
         return ""
     if all(isinstance(response, str) for response in responses):
-        text = " | ".join(response.strip() for response in responses)
-        text = " ".join(text.split())
+        text = " ".join(" | ".join(response.strip() for response in responses).split())
         return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
     if all(isinstance(response, int | float) for response in responses):
         return ", ".join(f"{response:g}" for response in responses)
@@ -90,14 +120,31 @@ def said(responses: Any) -> str:
         return ""
     if len(scores) == 1:
         return f"log p {scores[0]:.2f}"
+    return _choice(scores, metric, shown["choices"] if shown else ())
+
+
+def _choice(scores: Sequence[float], metric: str, choices: Sequence[str]) -> str:
+    """Return the choice that a metric judges: by log p, or by log p per character or byte."""
     known = [score if not math.isnan(score) else -math.inf for score in scores]
-    return f"choice {known.index(max(known)) + 1} of {len(scores)} by log p"
+    plain = metric.split(",")[0]
+    if plain in ("acc_norm", "acc_bytes"):
+        if not choices:
+            return "a choice by log p per character, not known without the task's data"
+        sizes = [len(c.encode() if plain == "acc_bytes" else c) or 1 for c in choices]
+        known = [score / size for score, size in zip(known, sizes, strict=False)]
+    elif choices:
+        known = known[: len(choices)]  # behind them is what is subtracted for mutual information
+    at = known.index(max(known))
+    if choices:
+        return f"{at + 1}: {shortened(choices[at], CHARACTERS)}"
+    return f"choice {at + 1} of {len(scores)} by log p"
 
 
 def _value(metrics: Mapping[str, Any], metric: str | None) -> float | None:
     """Return an item's value; a plan that injects is judged by the original answer.
 
-    GLUE's score is that of many items; what is right of one is its accuracy.
+    GLUE's score is that of many items; what is right of one is its accuracy. Of log p and how many
+    tokens it is log p per token.
     """
     if metric is None:
         return None
@@ -106,6 +153,20 @@ def _value(metrics: Mapping[str, Any], metric: str | None) -> float | None:
         value = metrics.get(name)
         if name == "matthews" and isinstance(value, list | tuple):
             return float(value[0] == value[1])  # what was said, and what is right
+        if name in LOG_P and (pair := _pair(value)):
+            return pair[0] / pair[1]
         if isinstance(value, bool | int | float):
             return float(value)
     return None
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """Return log p and of how many tokens, where a value is that."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    is_pair = all(isinstance(number, int | float) for number in value) and value[1] > 0
+    return (float(value[0]), float(value[1])) if is_pair else None
+
+
+def _less_is_better(metric: str) -> bool:
+    return metric_of(metric).lower_is_better and metric.split(",")[0] not in LOG_P

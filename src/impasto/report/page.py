@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from impasto.analysis import Loss
+from impasto.analysis.best import LOSSES
 from impasto.error import UserError, shown
 from impasto.figures.found import Found
 from impasto.paths import path_of
@@ -17,40 +19,72 @@ from impasto.report.content import Content, content_of
 from impasto.study.folder.files import write_files
 
 REPORT = "report.html"
+FIRST = 10  # sentences of a model; the others are folded away
 
 
-def write_report(found: Found, out: Path) -> Path:
-    """Write the page of a study into a folder and return its path.
+def write_report(founds: Sequence[Found], out: Path, losses: Sequence[Loss] = LOSSES) -> Path:
+    """Write the page of a study's models, one or several, into a folder and return its path.
 
-    Raises UserError where there is no study or the file cannot be written.
+    `losses` are those that a plan is recommended for. Raises UserError where there is no study or
+    the file cannot be written.
     """
-    if not isinstance(found, Found):
-        raise UserError(f"a report is about what Found.of or Found.read return, not {shown(found)}")
+    given = founds if isinstance(founds, list | tuple) else [founds]
+    for found in given:
+        if not isinstance(found, Found):
+            raise UserError(
+                f"a report is about what Found.of and Found.read return, not {shown(found)}"
+            )
+    return write_page([content_of(found, losses) for found in founds], out)
+
+
+def write_page(contents: Sequence[Content], out: Path) -> Path:
+    """Write the page with some contents, one at least, into a folder and return its path."""
     out = path_of(out, "the report's folder")
-    write_files(out, {REPORT: page(content_of(found))})
+    write_files(out, {REPORT: page(contents)})
     return out / REPORT
 
 
-def page(content: Content) -> str:
-    """Return the page as one HTML document."""
+def page(contents: Sequence[Content]) -> str:
+    """Return the page as one HTML document: a block of findings for each model, one to explore."""
     script, style = _asset("page.js"), _asset("page.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    titles = dict.fromkeys(content.title for content in contents)
     filled = {
-        "TITLE": html.escape(content.title),
-        "ABOUT": _listed(content.about),
-        "FINDINGS": _listed(content.told),
-        "MORE": f"<details><summary>{len(content.more)} more, by task and strategy</summary>"
-        f"<ul>{_listed(content.more)}</ul></details>"
-        if content.more
-        else "",
+        "TITLE": html.escape(", ".join(titles)),
+        "ABOUT": _listed([line for content in contents for line in content.about]),
+        "FINDINGS": "".join(_block(content, len(contents) > 1) for content in contents),
         "HASH": digest,
         "STYLE": style,
         "SCRIPT": script,
-        "FIRST": within_script(content.first),
-        "LATER": base64.b64encode(zlib.compress(_json(content.later).encode(), 6)).decode(),
+        "DATA": "\n".join(_data(number, content) for number, content in enumerate(contents)),
     }
     parts = _asset("page.html").split("@@")  # text, name, text, name, …, text
     return "".join(filled[part] if i % 2 else part for i, part in enumerate(parts))
+
+
+def _block(content: Content, is_named: bool) -> str:
+    """Return the findings of one model, those behind the first few folded away."""
+    first, more = content.sentences[:FIRST], content.sentences[FIRST:]
+    name = f"<h3>{html.escape(named(content))}</h3>" if is_named else ""
+    fold = f"<details><summary>{len(more)} more</summary><ul>{_listed(more)}</ul></details>"
+    nothing = "" if first else "<p>There is nothing that these numbers show.</p>"
+    return f"{name}<ul>{_listed(first)}</ul>{nothing}{fold if more else ''}"
+
+
+def named(content: Content) -> str:
+    """Return what tells a model's block from the others."""
+    return f"{content.title}, {content.first['model']}"
+
+
+def _data(number: int, content: Content) -> str:
+    """Return the elements with one model's values, read when they are asked for."""
+    first, name = within_script(content.first), html.escape(named(content), quote=True)
+    later = base64.b64encode(zlib.compress(_json(content.later).encode(), 6)).decode()
+    kind = f'type="application/json" data-named="{name}"'
+    return (
+        f'<script {kind} id="first-{number}">{first}</script>\n'
+        f'<script type="application/octet-stream" id="later-{number}">{later}</script>'
+    )
 
 
 def _listed(lines: Sequence[str]) -> str:

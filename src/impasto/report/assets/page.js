@@ -3,11 +3,11 @@
 // where it was made. Places of plans in the lists are their numbers everywhere.
 (() => {
 const $ = (id) => document.getElementById(id);
-const data = JSON.parse($("first").textContent);
 const ROWS = 100, PAD = { left: 58, right: 16, top: 16, bottom: 50 };
-const AVERAGE = data.tasks.length;  // the number of the task that stands for all
-const hasAverage = data.tasks.length > 1 && data.tasks.every((task) => task.share);
-const state = { task: hasAverage ? AVERAGE : 0, across: "", hidden: new Set(), search: "", sort: "score", up: false, rows: ROWS, at: -1, open: -1 };
+const AVERAGE = -1;  // the number of the task that stands for all
+const blocks = [...document.querySelectorAll("script[id^=first-]")].map(() => null);  // by model, once read
+const state = { model: -1, task: 0, across: "", hidden: new Set(), search: "", sort: "score", up: false, rows: ROWS, at: -1, open: -1 };
+let data, judged, averages, baselinePlan;  // of the model that is shown
 
 const make = (tag, attributes = {}, ...children) => {
   const element = document.createElement(tag);
@@ -16,33 +16,37 @@ const make = (tag, attributes = {}, ...children) => {
   return element;
 };
 const task = () => data.tasks[state.task];
-const isShare = () => (task() ? task().share : data.tasks.every((t) => t.share));
+const isShare = () => !task() || task().share;
+const isLower = () => Boolean(task() && task().lower);
 const show = (value, digits = 1) => value == null ? "" : isShare() ? `${(100 * value).toFixed(digits)} %` : value.toPrecision(4);
-const unit = () => (task() ? `${task().title}: ${task().unit}` : `average score of ${data.tasks.length} tasks`) + (isShare() ? " (%)" : "");
-const scale = () => (isShare() ? 100 : 1);
+const unit = () => (task() ? `${task().title}: ${task().unit}` : `average score of ${judged.length} tasks`) + (isShare() ? " (%)" : "") + (isLower() ? ", less is better" : "");
 
 // ---- what each plan scores
 
-const averages = data.plans.map((_, plan) => {
-  const found = data.scores.map((ofTask) => ofTask[plan]);
-  if (!found.length || found.some((score) => score == null)) return null;
-  const mean = found.reduce((sum, score) => sum + score[0], 0) / found.length;
-  if (found.some((score) => score[1] == null)) return [mean, null, null];
-  // tasks vary apart from each other, so that their distances add up by squares
-  const far = (end) => Math.hypot(...found.map((score) => score[end] - score[0])) / found.length;
-  return [mean, mean - far(1), mean + far(2)];
-});
+function averaged() {
+  return data.plans.map((_, plan) => {
+    const found = judged.map((one) => data.scores[one][plan]);
+    if (!found.length || found.some((score) => score == null)) return null;
+    const mean = found.reduce((sum, score) => sum + score[0], 0) / found.length;
+    if (found.some((score) => score[1] == null)) return [mean, null, null];
+    // tasks vary apart from each other, so that their distances add up by squares
+    const far = (end) => Math.hypot(...found.map((score) => score[end] - score[0])) / found.length;
+    return [mean, mean - far(1), mean + far(2)];
+  });
+}
 const scores = () => (task() ? data.scores[state.task] : averages);
-const baselinePlan = data.plans.findIndex((plan) => plan.family === "baseline");
 const level = () => (task() ? task().baseline : averages[baselinePlan] && averages[baselinePlan][0]);
 const guessed = () => {
   if (task()) return task().chance;
-  return data.tasks.some((one) => one.chance == null) ? null : data.tasks.reduce((sum, one) => sum + one.chance, 0) / data.tasks.length;
+  const chances = judged.map((one) => data.tasks[one].chance);
+  return chances.includes(null) ? null : chances.reduce((sum, one) => sum + one, 0) / chances.length;
 };
+const canJudge = () => (task() ? task().above : judged.length > 0);
+const better = (one, other) => (isLower() ? one < other : one > other);
 const changed = (plan) => {
   if (!data.changed) return [null, null];
   if (task()) return data.changed[state.task][plan] || [null, null];
-  const found = data.changed.map((ofTask) => ofTask[plan]).filter((one) => one != null);
+  const found = judged.map((one) => data.changed[one][plan]).filter((one) => one != null);
   return !found.length ? [null, null] : [0, 1].map((i) => found.reduce((sum, one) => sum + one[i], 0));
 };
 const told = (plan) => Object.entries(plan.with).map(([name, value]) => `${name} ${value}`).join(", ");
@@ -51,7 +55,12 @@ const place = (plan) => (state.across === "cost" ? plan.cost : plan.with[state.a
 const matches = (plan) => !state.hidden.has(plan.family) && (!state.search || `${plan.plan} ${title(plan)} ${told(plan)}`.toLowerCase().includes(state.search));
 const shown = () => data.plans.map((_, i) => i).filter((i) => matches(data.plans[i]));
 const drawn = () => shown().filter((i) => scores()[i] != null && place(data.plans[i]) != null)
-  .sort((a, b) => place(data.plans[a]) - place(data.plans[b]) || scores()[b][0] - scores()[a][0]);
+  .sort((a, b) => place(data.plans[a]) - place(data.plans[b]) || (better(scores()[a][0], scores()[b][0]) ? -1 : 1));
+const front = (plans) => {  // those that no other beats; `plans` are sorted by what they cost
+  const found = [];
+  for (const i of plans) if (!found.length || better(scores()[i][0], scores()[found.at(-1)][0])) found.push(i);
+  return found;
+};
 
 // ---- the chart
 
@@ -84,29 +93,52 @@ function ticks(low, high, whole) {
   for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) found.push(+at.toFixed(6));
   return found;
 }
+const onAxis = (value) => (isShare() ? 100 * value : Math.log10(value));
+function marks(low, high) {  // where the vertical axis is named, in its unit
+  if (isShare()) return ticks(low, high).map((y) => [y, y]);
+  const [least, most] = [10 ** low, 10 ** high];
+  let found = ticks(least, most);
+  if (most / least > 8) {
+    const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, i) => Math.floor(low) + i);
+    const steps = powers.length > 12 ? [1] : powers.length > 4 ? [1, 3] : [1, 2, 5];
+    found = powers.flatMap((power) => steps.map((step) => step * 10 ** power));
+    if (powers.length > 12) found = found.filter((_, i) => i % Math.ceil(powers.length / 10) === 0);
+  }
+  return found.filter((y) => y > 0 && y >= least && y <= most).map((y) => [Math.log10(y), y < 1e5 ? +y.toPrecision(3) : y.toExponential(0)]);
+}
 function drawChart() {
-  const plans = drawn(), known = scores(), times = scale(), base = level();
+  const known = scores(), base = level(), plans = drawn().filter((i) => isShare() || known[i][0] > 0);
   const xs = plans.map((i) => place(data.plans[i]));
-  const ys = plans.flatMap((i) => known[i].filter((v) => v != null).map((v) => times * v));
-  if (base != null) ys.push(times * base);
+  const seen = plans.flatMap((i) => known[i].filter((v) => v != null));
+  if (base != null) seen.push(base);
+  const ys = seen.filter((v) => isShare() || v > 0).map(onAxis);
   if (isShare()) ys.push(0, 100);
   const [x0, x1] = limits(xs.length ? xs : [0, 1], 0.03), [y0, y1] = limits(ys.length ? ys : [0, 1], 0.04);
   const X = (v) => PAD.left + (v - x0) / (x1 - x0) * (WIDTH - PAD.left - PAD.right);
-  const Y = (v) => HEIGHT - PAD.bottom - (v - y0) / (y1 - y0) * (HEIGHT - PAD.top - PAD.bottom);
-  const n = (v) => v.toFixed(1), out = [];
-  for (const y of ticks(y0, y1)) out.push(`<path class="grid" d="M${PAD.left} ${n(Y(y))}H${WIDTH - PAD.right}"/><text class="soft" x="${PAD.left - 8}" y="${n(Y(y) + 4)}" text-anchor="end">${y}</text>`);
+  const up = (v) => { const share = (v - y0) / (y1 - y0); return isLower() ? 1 - share : share; };  // the best is on top
+  const T = (v) => HEIGHT - PAD.bottom - up(v) * (HEIGHT - PAD.top - PAD.bottom);
+  const Y = (v) => T(isShare() || v > 0 ? onAxis(v) : y0);
+  const n = (v) => v.toFixed(1), out = [], at = (i) => n(X(place(data.plans[i])));
+  for (const [y, name] of marks(y0, y1)) out.push(`<path class="grid" d="M${PAD.left} ${n(T(y))}H${WIDTH - PAD.right}"/><text class="soft" x="${PAD.left - 8}" y="${n(T(y) + 4)}" text-anchor="end">${name}</text>`);
   for (const x of ticks(x0, x1, state.across !== "cost")) out.push(`<text class="soft" x="${n(X(x))}" y="${HEIGHT - PAD.bottom + 18}" text-anchor="middle">${x}</text>`);
-  const line = (value, name, css) => value == null ? "" : `<path class="${css}" d="M${PAD.left} ${n(Y(times * value))}H${WIDTH - PAD.right}"/><text class="soft" x="${WIDTH - PAD.right}" y="${n(Y(times * value) - 5)}" text-anchor="end">${name}</text>`;
+  const line = (value, name, css) => value == null ? "" : `<path class="${css}" d="M${PAD.left} ${n(Y(value))}H${WIDTH - PAD.right}"/><text class="soft" x="${WIDTH - PAD.right}" y="${n(Y(value) - 5)}" text-anchor="end">${name}</text>`;
   out.push(line(base, "baseline", "level"), line(guessed(), "chance", "guess"));
-  if (plans.length <= 150) for (const i of plans) if (known[i][1] != null) out.push(`<path d="M${n(X(place(data.plans[i])))} ${n(Y(times * known[i][1]))}V${n(Y(times * known[i][2]))}" stroke="${colour(data.plans[i].family)}" stroke-width="2" stroke-opacity=".45"/>`);
-  if (state.across !== "cost") out.push(lines(plans, X, (i) => Y(times * known[i][0])));
-  for (const i of plans) out.push(`<path class="point" data-plan="${i}" transform="translate(${n(X(place(data.plans[i])))} ${n(Y(times * known[i][0]))})" d="${MARKERS[data.families[data.plans[i].family].marker] || MARKERS.o}" fill="${colour(data.plans[i].family)}"/>`);
+  const bars = new Map();
+  for (const i of plans) if (known[i][1] != null) {
+    const family = data.plans[i].family;
+    bars.set(family, `${bars.get(family) || ""}M${at(i)} ${n(Y(known[i][1]))}V${n(Y(known[i][2]))}`);
+  }
+  const opacity = plans.length <= 150 ? 0.45 : plans.length <= 1000 ? 0.15 : 0.05;
+  for (const [family, d] of bars) out.push(`<path class="bars" d="${d}" stroke="${colour(family)}" stroke-width="2" stroke-opacity="${opacity}"/>`);
+  if (state.across !== "cost") out.push(lines(plans, X, (i) => Y(known[i][0])));
+  else if (canJudge()) out.push(`<path class="front" d="${front(plans).map((i, first) => `${first ? "H" : "M"}${at(i)}${first ? "V" : " "}${n(Y(known[i][0]))}`).join("")}"/>`);
+  for (const i of plans) out.push(`<path class="point" data-plan="${i}" transform="translate(${at(i)} ${n(Y(known[i][0]))})" d="${MARKERS[data.families[data.plans[i].family].marker] || MARKERS.o}" fill="${colour(data.plans[i].family)}"/>`);
   const label = state.across === "cost" ? data.cost : data.axes[state.across] || state.across;
   out.push(`<text x="${(WIDTH + PAD.left) / 2}" y="${HEIGHT - 10}" text-anchor="middle" id="x-label"></text><text transform="translate(14 ${HEIGHT / 2}) rotate(-90)" text-anchor="middle" id="y-label"></text><circle id="ring" class="chosen" r="9" visibility="hidden"/>`);
   $("chart").innerHTML = `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" aria-hidden="true">${out.join("")}</svg>`;
   $("x-label").textContent = label;
   $("y-label").textContent = unit();
-  axes = { plans, x: (i) => X(place(data.plans[i])), y: (i) => Y(times * known[i][0]) };
+  axes = { plans, x: (i) => X(place(data.plans[i])), y: (i) => Y(known[i][0]) };
   ring(state.at >= 0 && plans.includes(state.at) ? state.at : -1);
 }
 function lines(plans, X, y) {
@@ -117,6 +149,14 @@ function lines(plans, X, y) {
     runs.set(key, [...(runs.get(key) || []), i]);
   }
   return [...runs.values()].filter((run) => run.length > 1).map((run) => `<path fill="none" stroke="${colour(data.plans[run[0]].family)}" stroke-width="1.4" stroke-opacity=".7" d="M${run.map((i) => `${X(place(data.plans[i])).toFixed(1)} ${y(i).toFixed(1)}`).join("L")}"/>`).join("");
+}
+function warn() {  // of what cannot be said by a task, and what is therefore not drawn
+  const out = data.tasks.filter((one) => one.share && !one.above).map((one) => one.title);
+  let text = "";
+  if (task() && !task().above) text = `${task().title}: the baseline's ${show(task().baseline)} is not above chance${task().chance == null ? "" : `, ${show(task().chance)}`}. Nothing can be said of plans by this task, and no front is drawn.`;
+  else if (!task() && out.length) text = `Left out of the average, since the baseline is not above chance there: ${out.join(", ")}.`;
+  $("warning").textContent = text;
+  $("warning").hidden = !text;
 }
 function ring(i) {
   const mark = $("ring");
@@ -157,20 +197,21 @@ function step(by) {
 
 // ---- the plan that was opened
 
-let later = null;
+const later = new Map();  // by model
 function details() {
-  later ??= (async () => {
-    const bytes = Uint8Array.from(atob($("later").textContent), (c) => c.charCodeAt(0));
+  const number = state.model;
+  if (!later.has(number)) later.set(number, (async () => {
+    const bytes = Uint8Array.from(atob($(`later-${number}`).textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return JSON.parse(await new Response(stream).text());
-  })();
-  return later;
+  })());
+  return later.get(number);
 }
 async function open(i, focus = true) {
   state.open = i;
-  const plan = data.plans[i], box = $("detail");
+  const plan = data.plans[i], box = $("detail"), model = state.model;
   const more = await details();
-  if (state.open !== i) return;
+  if (state.open !== i || state.model !== model) return;
   const drawing = new DOMParser().parseFromString(more.pictures[plan.digest], "image/svg+xml").documentElement;
   const words = make("ol");
   for (const sentence of more.words[plan.digest]) words.append(make("li", {}, sentence));
@@ -183,7 +224,7 @@ async function open(i, focus = true) {
 function scoreTable(i) {
   const body = make("tbody");
   data.tasks.forEach((one, t) => {
-    const score = data.scores[t][i], times = one.share ? 100 : 1, say = (v) => v == null ? "" : (times * v).toFixed(one.share ? 1 : 3);
+    const score = data.scores[t][i], times = one.share ? 100 : 1, say = (v) => v == null ? "" : one.share ? (times * v).toFixed(1) : v.toPrecision(5);
     body.append(make("tr", {}, make("th", { scope: "row" }, one.title, make("small", {}, one.unit + (one.share ? ", %" : ""))), make("td", { class: "number" }, score ? say(score[0]) : "–"),
       make("td", {}, score && score[1] != null ? `${say(score[1])} to ${say(score[2])}` : ""), make("td", { class: "number" }, say(one.baseline))));
   });
@@ -199,19 +240,20 @@ function answers(i, more) {
   if (!data.changed) return [make("p", { class: "hint" }, "There are too many answers to compare them on this page.")];
   const found = [];
   data.tasks.forEach((one, t) => {
-    if (task() && t !== state.task) return;
+    if (task() ? t !== state.task : !judged.includes(t)) return;
     const counts = data.changed[t][i];
     if (!counts) return;
-    found.push(make("h3", {}, `${one.title}: ${counts[0]} lost, ${counts[1]} gained of ${one.n}`));
+    found.push(make("h3", {}, `${one.title}, by ${one.unit}: ${counts[0]} lost, ${counts[1]} gained of ${one.n}`));
     const cell = more.cells[t][data.plans[i].digest];
     if (!cell) return;
     cell.forEach((items, gained) => {
       if (!items.length) return;
       const list = make("ul");
       for (const [item, says] of items) {
-        const name = make("strong", {}, more.items[t][item]);
-        const was = more.said[t][item];
-        list.append(make("li", {}, name, says || was ? `: ${says || "nothing"} (baseline: ${was || "nothing"})` : ""));
+        const [question, right] = more.asked[t][item] || ["", ""], entry = make("dl", {});
+        const told = [["question", question], ["right answer", right], ["this plan", says || "nothing"], ["baseline", more.said[t][item] || "nothing"]];
+        for (const [name, text] of told) if (text) entry.append(make("dt", {}, name), make("dd", {}, text));
+        list.append(make("li", {}, make("strong", {}, more.items[t][item]), entry));
       }
       const bounded = items.length < counts[gained] ? `, ${items.length} of ${counts[gained]} shown` : "";
       const summary = make("summary", {}, `${gained ? "gained" : "lost"}${bounded}`);
@@ -220,7 +262,8 @@ function answers(i, more) {
       found.push(fold);
     });
   });
-  return found.length ? [make("h3", {}, "Answers that changed"), ...found] : [];
+  const lacking = data.lacking.map((line) => make("p", { class: "hint" }, line));
+  return found.length ? [make("h3", {}, "Answers that changed"), ...lacking, ...found] : [];
 }
 
 // ---- the table
@@ -229,7 +272,10 @@ const columns = [
   ["family", "strategy", (i) => title(data.plans[i])], ["with", "with", (i) => told(data.plans[i])],
   ["plan", "plan", (i) => data.plans[i].plan], ["cost", "cost", (i) => data.plans[i].cost],
   ["score", "score", (i) => scores()[i] && scores()[i][0]], ["interval", "95 % interval", (i) => scores()[i] && scores()[i][1]],
-  ["change", "change", (i) => scores()[i] && level() != null ? scores()[i][0] - level() : null],
+  ["change", "change", (i) => {
+    if (!scores()[i] || level() == null) return null;
+    return isShare() ? scores()[i][0] - level() : level() ? scores()[i][0] / level() - 1 : null;
+  }],
   ["lost", "lost", (i) => changed(i)[0]], ["gained", "gained", (i) => changed(i)[1]],
 ];
 const NUMBERS = new Set(["cost", "score", "interval", "change", "lost", "gained"]);
@@ -254,7 +300,7 @@ function drawTable() {
     const plan = data.plans[i], score = scores()[i], [lost, gained] = changed(i), moved = change(i);
     const cell = (text, css = "") => make("td", css ? { class: css } : {}, text == null ? "" : `${text}`);
     const opener = make("button", { type: "button", "data-plan": i }, plan.plan);
-    const points = moved == null ? "" : `${moved < 0 ? "−" : "+"}${Math.abs(scale() * moved).toFixed(isShare() ? 1 : 3)}`;
+    const points = moved == null ? "" : `${moved < 0 ? "−" : "+"}${Math.abs(100 * moved).toFixed(1)}${isShare() ? "" : " %"}`;
     return make("tr", {}, cell(title(plan)), cell(told(plan)), make("td", {}, opener), cell(plan.cost == null ? "" : plan.cost.toPrecision(3), "number"),
       cell(score ? show(score[0]) : "–", "number"), cell(score && score[1] != null ? `${show(score[1])} – ${show(score[2])}` : "", "number"),
       cell(points, "number"), cell(lost, "number"), cell(gained, "number"));
@@ -265,23 +311,31 @@ function drawTable() {
 function draw() {
   drawChart();
   drawTable();
+  warn();
   const plans = shown().length;
   $("count").textContent = `${plans} of ${data.plans.length} plans, ${axes.plans.length} of them in the chart`;
 }
 
 // ---- controls
 
-function setUp() {
-  const option = (value, text) => make("option", { value }, text);
-  data.tasks.forEach((one, t) => $("task").append(option(t, `${one.title} (${one.unit})`)));
-  if (hasAverage) $("task").append(option(AVERAGE, `Average of ${data.tasks.length} tasks`));
+const option = (value, text) => make("option", { value }, text);
+function use(model) {  // show a model's block
+  blocks[model] ??= JSON.parse($(`first-${model}`).textContent);
+  data = blocks[model];
+  judged = data.tasks.map((_, t) => t).filter((t) => data.tasks[t].share && data.tasks[t].above);
+  averages = averaged();
+  baselinePlan = data.plans.findIndex((plan) => plan.family === "baseline");
+  Object.assign(state, { model, task: judged.length > 1 ? AVERAGE : 0, hidden: new Set(), rows: ROWS, at: -1, open: -1, sort: "score" });
+  $("task").replaceChildren(...data.tasks.map((one, t) => option(t, `${one.title} (${one.unit})`)));
+  if (judged.length > 1) $("task").append(option(AVERAGE, `Average of ${judged.length} tasks`));
   $("task").value = state.task;
+  state.up = isLower();
   const names = Object.keys(data.axes).filter((name) => data.plans.some((plan) => typeof plan.with[name] === "number"));
   const often = (name) => data.plans.filter((plan) => name in plan.with).length;
   names.sort((a, b) => often(b) - often(a));
-  for (const name of names) $("across").append(option(name, data.axes[name]));
-  $("across").append(option("cost", "cost"));
+  $("across").replaceChildren(...names.map((name) => option(name, data.axes[name])), option("cost", "cost"));
   state.across = names[0] || "cost";
+  $("families").replaceChildren();
   for (const [key, family] of Object.entries(data.families)) {
     const box = make("input", { type: "checkbox", value: key });
     box.checked = true;
@@ -295,20 +349,26 @@ function setUp() {
     swatch.append(shape);
     $("families").append(make("label", {}, box, swatch, family.title));
   }
-  drawHead();
+  draw();
 }
 const setTheme = (theme) => {
   document.documentElement.dataset.theme = theme;
   $("theme").textContent = theme === "dark" ? "Light" : "Dark";
   $("theme").setAttribute("aria-label", `Use ${theme === "dark" ? "light" : "dark"} colours`);
 };
-setUp();
+const hint = $("detail").firstElementChild;
 fit();
 setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-draw();
+drawHead();
+use(0);
+if (blocks.length > 1) {
+  $("models").hidden = false;
+  blocks.forEach((_, i) => $("model").append(option(i, $(`first-${i}`).dataset.named)));
+  $("model").addEventListener("change", () => { use(+$("model").value); $("detail").replaceChildren(hint); });
+}
 $("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 $("controls").addEventListener("submit", (event) => event.preventDefault());
-$("task").addEventListener("change", () => { state.task = +$("task").value; draw(); if (state.open >= 0) open(state.open, false); });
+$("task").addEventListener("change", () => { state.task = +$("task").value; if (["score", "interval"].includes(state.sort)) state.up = isLower(); draw(); if (state.open >= 0) open(state.open, false); });
 $("across").addEventListener("change", () => { state.across = $("across").value; draw(); });
 $("search").addEventListener("input", () => { state.search = $("search").value.trim().toLowerCase(); state.rows = ROWS; draw(); });
 $("families").addEventListener("change", (event) => {
@@ -318,7 +378,8 @@ $("families").addEventListener("change", (event) => {
 $("head").addEventListener("click", (event) => {
   const key = event.target.dataset.sort;
   if (!key) return;
-  state.up = key === state.sort ? !state.up : !NUMBERS.has(key) || key === "cost";
+  const best = key === "cost" || (isLower() && ["score", "interval", "change"].includes(key));
+  state.up = key === state.sort ? !state.up : !NUMBERS.has(key) || best;
   state.sort = key;
   drawTable();
 });

@@ -118,6 +118,12 @@ class RecordedAnswers(Sequence[Mapping[str, Any]]):
         found = Cells(self._sql, self._study).finished
         return [cell for cells in found.values() for cell in cells]
 
+    @property
+    def definitions(self) -> dict[str, str]:
+        """The digests that the study's tasks had when they were asked, by name."""
+        tasks = study_tasks(self._sql, self._study)
+        return {name: parts["definition"] for name, (_, parts) in tasks.items()}
+
     def __len__(self) -> int:
         return sum(cell.stop - cell.start for cell in self._finished)
 

@@ -115,6 +115,28 @@ class Benchmark:
                     judged[_joined(metric, filtering)] = value
         return judged
 
+    def told(self, item: Document) -> dict[str, Any]:
+        """Return what a reader is told of a document: `question`, `choices`, the `right` answer.
+
+        The choices are the texts that lm-eval tells apart, and measures for `acc_norm`.
+        """
+        task, doc = self._task, item.doc
+        with quiet():
+            question, right = task.doc_to_text(doc), task.doc_to_target(doc)
+            choices: list[Any] = []
+            if task.get_config("doc_to_choice") is not None:
+                choices = list(task.doc_to_choice(doc))
+        if isinstance(question, int):  # several contexts for one continuation
+            question, right = right, question
+        right = right[0] if isinstance(right, list) and right else right
+        if choices and isinstance(right, int):
+            right = choices[right] if right < len(choices) else ""
+        return {
+            "question": str(question) or str(right),
+            "choices": tuple(map(str, choices)),
+            "right": str(right) if question else "",
+        }
+
     def aggregate(self, metric: str, values: Sequence[Value]) -> Estimate:
         """Return what lm-eval makes of all documents' values, with its standard error."""
         from lm_eval.api.metrics import stderr_for_metric

@@ -1,0 +1,47 @@
+"""How numbers stand in sentences: shares in percent, losses in points, lists of names."""
+
+from collections.abc import Sequence
+from math import isinf
+
+from impasto.table import MINUS
+from impasto.tasks.metrics import Metric
+
+
+def percent(share: float) -> str:
+    """Return a share as a reader wants it: `99.5 %`, and `100 %` where nothing follows."""
+    return f"{100 * share:.1f}".removesuffix(".0").replace("-", MINUS) + " %"
+
+
+def share_of(value: float, kind: Metric) -> str:
+    """Return a value: in percent where its metric has a range, else with four digits."""
+    return percent(value) if kind.is_bounded else f"{value:.4g}"
+
+
+def number_of(loss: float) -> str:
+    """Return a loss times a hundred with one digit, none where it is 0."""
+    if isinf(loss):
+        return "any amount"
+    text = f"{100 * loss + 0.0:.1f}".removesuffix(".0")
+    return "0" if text in ("0", "-0") else text.replace("-", MINUS)
+
+
+def points_of(loss: float, kind: Metric) -> str:
+    """Return a loss with its unit: points of a score, percent of a perplexity."""
+    if not kind.is_bounded:
+        return f"{number_of(loss)} %"
+    number = number_of(loss)
+    return f"{number} point" if number == "1" else f"{number} points"
+
+
+def ends_of(low: float, high: float) -> str:
+    """Return the ends of a loss's interval, which below 0 is a gain: `−0.3 to 1.9`."""
+    if isinf(low) and isinf(high):
+        return "not known"
+    return f"{number_of(low)} to {number_of(high)}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Return words as a sentence lists them: `a, b and c`."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
