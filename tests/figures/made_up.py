@@ -124,8 +124,11 @@ def perplexities(layers=12, tasks=("wikitext",), metric="perplexity", error=0.05
     frame = study_frame(plans, named, layers)
     runs = [Plan.parse(plan).occurrences for plan in frame["plan"]]
     edited = [abs(2 * layers - run.attention - run.mlp) / 2 for run in runs]
+    n = [json.loads(text).get("n", 0) for text in frame["parameters"]]
+    looped = frame["strategy"] == "looped_parallel"
+    edited = np.where(looped, layers - 2 * np.array(n) - 1, edited)
     depth = frame["k"].fillna(layers).astype(float)
-    worse = np.array(edited) + (layers - depth.to_numpy())
+    worse = edited + (layers - depth.to_numpy())
     loops = [json.loads(text).get("loops", 3) for text in frame["parameters"]]
     value = 5 * np.exp(0.3 * worse + 0.2 * np.abs(np.array(loops) - 3))
     value = np.where(frame["strategy"] == "baseline", 5.0, value)

@@ -7,7 +7,7 @@ That says nothing of rows: a frozen token's row need not run on. The operations 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 
 import numpy as np
@@ -270,10 +270,7 @@ def relative(priced: Sequence[Priced]) -> list[Priced]:
     if isnan(full) or not full:
         return []
     return [
-        Priced(
-            **asdict(plan)
-            | {"cost": 100 * plan.cost / full, "cost_error": 100 * plan.cost_error / full}
-        )
+        replace(plan, cost=100 * plan.cost / full, cost_error=100 * plan.cost_error / full)
         for plan in priced
     ]
 

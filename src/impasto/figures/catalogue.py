@@ -39,7 +39,7 @@ class Entry:
         assert self.alone is not None
         lacking, drawn = [], []
         for found in founds:
-            ending = "" if len(founds) == 1 else f"-{file_name(found.model)}"
+            ending = "" if len(founds) == 1 else f"-{file_name(found.model).strip('-')}"
             try:
                 for picture in self.alone(found):
                     drawn.append(replace(picture, name=picture.name + ending))
@@ -56,7 +56,7 @@ def ending_of(founds: Sequence[Found]) -> str:
     """Return what the names of several models' pictures end in; nothing for one."""
     if len(founds) == 1:
         return ""
-    models = file_name("-vs-".join(found.model for found in told_apart(founds)))
+    models = "-vs-".join(file_name(found.model).strip("-") for found in told_apart(founds))
     if len(models) > LONGEST:
         models = f"{models[:LONGEST]}-{sha256(models.encode()).hexdigest()[:8]}"
     return f"-{models}"

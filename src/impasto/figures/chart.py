@@ -146,7 +146,8 @@ class Charts:
         FigureCanvasAgg(figure)
         below: list[Any] = [figure]
         if len(self.charts) > 1:
-            below = list(figure.subfigures(len(self.charts), 1, height_ratios=heights))
+            parts: Any = figure.subfigures(len(self.charts), 1, height_ratios=heights)
+            below = list(parts)
         for chart, head, part in zip(self.charts, heads, below, strict=True):
             shown = chart.part if len(self.charts) > 1 and not style.titles else ""
             _draw(chart, head, part, style, shown)

@@ -96,7 +96,8 @@ def _stack(
     there = [height for height in heights if height]
     parts: list[Any] = [figure]
     if len(there) > 1:
-        parts = list(figure.subfigures(len(there), 1, height_ratios=there))
+        below_each_other: Any = figure.subfigures(len(there), 1, height_ratios=there)
+        parts = list(below_each_other)
     every = []
     for front, head, below in zip(fronts, heads, lists, strict=True):
         every.append(_draw(front, head, parts.pop(0), style))

@@ -6,6 +6,7 @@ which have three counts, a figure shows all.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 
@@ -140,6 +141,7 @@ def _scale(tasks: TaskSet) -> Scale:
 
 def _dropped(series: Series, full: float, scale: Scale, divisor: int) -> Line:
     """Return a part's line, which begins at the full model: there nothing is dropped."""
-    points = {0.0: (full, full, full)}
+    known = all(at.low == at.low for at in series.points.values())
+    points = {0.0: (full, full if known else nan, full if known else nan)}
     points |= {place / divisor: (at.value, at.low, at.high) for place, at in series.points.items()}
     return Line.of(look_of(f"drop_last {series.parameters['part']}"), points, scale.factor)

@@ -20,6 +20,7 @@ FAR_BELOW = 40.0  # of 100 %: an axis up to there would leave lines flat
 ENOUGH_TICKS = 3
 STEPS = ((1, 2, 5), (1, 3), (1,))
 MOST_TICKS = 9
+CLOSE = 4  # times as high as the lowest: beside 0 a logarithm shows no more of that
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -96,6 +97,8 @@ def _by_ratios(axes: Axes, there: Sequence[float]) -> tuple[float, float]:
     """Set a logarithmic axis and return its limits; one with zeros is linear close to them."""
     above = [value for value in there if value > 0] or [1.0]
     low, high = min(above), max(above)
+    if len(above) < len(there) and high < CLOSE * low:
+        return _limits(there)
     room = (high / low) ** 0.08 if high > low else 1.1
     first, last = low / room, high * room
     ticks = ratio_ticks(first, last)
@@ -113,6 +116,7 @@ def _by_ratios(axes: Axes, there: Sequence[float]) -> tuple[float, float]:
 def ratio_ticks(low: float, high: float) -> list[float]:
     """Return round numbers from low to high, above 0, that stand well on a logarithmic axis."""
     powers = range(floor(log10(low)) - 1, floor(log10(high)) + 2)
+    ticks: list[float] = []
     for steps in STEPS:
         ticks = [step * 10.0**power for power in powers for step in steps]
         ticks = [tick for tick in ticks if low <= tick <= high]

@@ -14,7 +14,7 @@ from impasto.look import DASHED, GREY, INK, ORANGE, SKY, SOLID, Look
 from impasto.strategies import STRATEGIES
 
 Kind: TypeAlias = Literal["paper", "slide"]
-KINDS = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 DPI = 200
 BAND_OPACITY = 0.18
 INCHES = {"cm": 1 / 2.54, "mm": 1 / 25.4, "in": 1.0}
@@ -110,9 +110,10 @@ def style_of(kind: str = "paper", width: str | None = None, titles: bool = True)
 
     Raises UserError for another kind, and for what is no width that a picture can have.
     """
-    if kind not in KINDS:
-        raise UserError(f"a style is {' or '.join(KINDS)}, not {shown(kind)}")
-    return Style(kind, None if width is None else _inches(width), titles)
+    for known in KINDS:
+        if kind == known:
+            return Style(known, None if width is None else _inches(width), titles)
+    raise UserError(f"a style is {' or '.join(KINDS)}, not {shown(kind)}")
 
 
 def _inches(text: str) -> float:

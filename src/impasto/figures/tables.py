@@ -129,7 +129,8 @@ def _quality_rows(
     changes = task_changes(found.frame, answers, digests)
     for count in counts:
         label = _dropped_of(count, found.layers)
-        cells, numbers = [label], [label]
+        cells: list[str] = [label]
+        numbers: list[object] = [label]
         for kind in kinds:
             rows = [by_count[count].get(task) for task in kind.tasks]
             there = [row for row in rows if row is not None]
