@@ -33,6 +33,8 @@ LATEX = {
     "·": r"$\cdot$",
     "–": "--",
     "…": r"\ldots{}",
+    **{sign: rf"$^{{{at}}}$" for at, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    "⁻": r"$^{-}$",
 }
 
 

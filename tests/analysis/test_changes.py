@@ -32,7 +32,7 @@ def test_items_make_a_change_surer_than_two_scores_do():
     assert paired.value == pytest.approx(-0.1)
     assert apart.value == pytest.approx(-0.1)
     assert apart.low < paired.low < -0.1 < paired.high < 0
-    assert apart.high > 0
+    assert paired.high < apart.high
 
 
 def test_items_of_another_study_are_not_used():

@@ -88,7 +88,9 @@ def test_tables_say_by_which_share_a_perplexity_grows():
         assert float(row["change of perplexity low"]) < change
         assert change < float(row["change of perplexity high"])
     assert "%" not in table.rows[0][1]
-    assert table.rows[-1][2].startswith(f"+{100 * float(rows[-1]['change of perplexity']):.1f} %")
+    first, last = (float(row["change of perplexity"]) for row in (rows[1], rows[-1]))
+    assert table.rows[1][2].startswith(f"+{100 * first:.1f} % (+")
+    assert table.rows[-1][2].startswith(f"×{1 + last:.3g} (×")
 
 
 def test_shares_and_perplexities_are_drawn_below_each_other():

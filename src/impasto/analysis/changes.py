@@ -4,7 +4,7 @@ Where the plans' items are known they are compared item by item; else the two sc
 an interval of its own, which is wider. Values of a metric without a range change by a share.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, log, nan
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from impasto.analysis.confidence import wilson_interval
 from impasto.analysis.curves import BASELINE, Row
 from impasto.analysis.depth import ROUNDING
 from impasto.analysis.items import comparisons
@@ -44,7 +45,9 @@ def task_changes(
     rows = main_rows(frame, {})
     full = {row.task: row for row in rows if row.strategy == BASELINE}
     every = {row.digest for row in full.values()} | wanted
-    paired = _paired(frame[frame["digest"].isin(every)], records, every)
+    digests_of: Any = frame["digest"]
+    some: Any = frame[digests_of.isin(list(every))]
+    paired = _paired(some, records, every)
     found = {}
     for row in rows:
         if row.digest not in wanted or row.task not in full:
@@ -65,12 +68,23 @@ def _paired(
     some = [record for record in records if record["digest"] in digests]
     table = comparisons(frame, some, resamples=RESAMPLES) if some else pd.DataFrame()
     return {
-        (str(row["digest"]), str(row["task"]), str(row["metric"])): Change(
-            float(row["difference"]), float(row["low"]), float(row["high"]), is_paired=True
-        )
+        (str(row["digest"]), str(row["task"]), str(row["metric"])): _of_items(row)
         for row in table.to_dict(orient="records")
         if metric_of(str(row["metric"])).is_bounded
     }
+
+
+def _of_items(row: Mapping[Hashable, Any]) -> Change:
+    """Return the change that a comparison found.
+
+    Where both have the same scores no resample differs from another; then it is Wilson's interval
+    for none of n.
+    """
+    value, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    if low == high:
+        unseen = wilson_interval(0, int(row["n"]))[1]
+        low, high = value - unseen, value + unseen
+    return Change(value, low, high, is_paired=True)
 
 
 def _apart(full: Row, row: Row) -> Change:
@@ -113,4 +127,5 @@ def average_change(changes: Sequence[Change], by_ratio: bool) -> Change:
 def _from_logs(value: float, below: float, above: float) -> Change:
     if isnan(value):
         return Change(nan, nan, nan)
-    return Change(*(float(np.expm1(end)) for end in (value, value - below, value + above)))
+    value, low, high = (float(np.expm1(end)) for end in (value, value - below, value + above))
+    return Change(value, low, high)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -159,7 +160,8 @@ def operations(frame: pd.DataFrame, costs: pd.DataFrame) -> tuple[str, Mapping[s
     """
     baseline = {row.digest for row in main_rows(frame, {}) if row.strategy == BASELINE}
     if not costs.empty:
-        tokens = int(costs["tokens"].max())
+        lengths: Any = costs["tokens"]
+        tokens = int(lengths.max())
         longest = costs[costs["tokens"] == tokens]
         flops = dict(zip(longest["digest"], longest["flops"], strict=True))
         full = next((flops[digest] for digest in baseline if digest in flops), nan)
@@ -248,11 +250,12 @@ def trade_offs(
         rows = main_rows(tasks.frame, {})
         above, titles = tasks_above_chance(rows), {row.task: row.title for row in rows}
         left_out = tuple(title for task, title in titles.items() if not above.get(task))
-        judged = tasks.frame[~tasks.frame["task"].isin([t for t in titles if not above.get(t)])]
+        of_task: Any = tasks.frame["task"]
+        judged: Any = tasks.frame[of_task.isin([task for task in titles if above.get(task)])]
         studying = {row.plan for row in rows if _only_studies(row.plan)}
         priced = []
         if not judged.empty:
-            in_use = judged[~judged["plan"].isin(studying)]
+            in_use = judged[~judged["plan"].isin(list(studying))]
             priced = priced_plans(in_use, measured, errors)
         studied = dict.fromkeys(row.strategy for row in rows if row.plan in studying)
         entered = TaskSet(tasks.title, judged, tasks.summary)

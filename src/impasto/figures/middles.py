@@ -73,7 +73,12 @@ def middle(name: str, founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 4, 5, 6, 7, 8 or 9: one family, each task and what they come to."""
     strategy = MIDDLES[name]
     sets, notes = sets_of(founds)
-    charts = [chart for of_set in sets if (chart := _middle_chart(of_set, strategy))]
+    charts = []
+    for of_set in sets:
+        drawn = _summed(of_set, {strategy.name})
+        if drawn:
+            charts.append(_middle_chart(drawn, strategy))
+            notes += _undrawn(of_set, drawn)
     if not charts:
         raise lacking(founds, {strategy.name: strategy.entry})
     yield Picture(name, Charts(charts), notes)
@@ -90,6 +95,7 @@ def all_families(founds: Sequence[Found]) -> Iterator[Picture]:
             lines = [[series_line(one, _scale_of(drawn)) for one in series] for *_, series in drawn]
             chart = _over_n(drawn, "All ways to run the middle layers", lines)
             charts.append(replace(chart, told=[*chart.told, *loops]))
+            notes += _undrawn(of_set, drawn)
     if not charts:
         raise lacking(founds, ENTRIES)
     yield Picture("B11", Charts(charts), notes)
@@ -110,11 +116,18 @@ def _scale_of(drawn: Drawn) -> Scale:
     return set_scale(drawn[0][1])
 
 
-def _middle_chart(of_set: OfSet, strategy: Strategy) -> Chart | None:
-    """Return a family's chart for one set of tasks; None where no study has it."""
-    drawn = _summed(of_set, {strategy.name})
-    if not drawn:
-        return None
+def _undrawn(of_set: OfSet, drawn: Drawn) -> list[str]:
+    """Say which models have a set of tasks but no line."""
+    there = [found.model for found, *_ in drawn]
+    return [
+        f"{found.model} is not drawn: it has no such plans on tasks above chance"
+        for found, _ in of_set
+        if found.model not in there
+    ]
+
+
+def _middle_chart(drawn: Drawn, strategy: Strategy) -> Chart:
+    """Return a family's chart for one set of tasks."""
     one = drawn[0][2][0]
     title = f"{strategy.title}: the middle layers {strategy.doing}"
     if len(drawn) > 1:

@@ -67,7 +67,13 @@ def _fronts(founds: Sequence[Found], costs: _Costs) -> tuple[list[Front], list[s
             groups.setdefault(trade.tasks.title, []).append((found, trade))
     notes, fronts = [], []
     for group in groups.values():
-        if len(group) > 1:
+        judged = [(f, trade) for f, trade in group if not trade.tasks.frame.empty]
+        for found, trade in group:
+            if judged and trade.tasks.frame.empty:
+                titles = ", ".join(trade.left_out)
+                notes.append(f"{found.model} is not above chance on {titles}: it has no front")
+        group = judged or group
+        if len(group) > 1 and judged:
             tasks, said = common({f.model: _names(trade) for f, trade in group})
             notes += said
             group = [(f, t) for f, t in group if set(_names(t)) >= set(tasks)]

@@ -45,7 +45,7 @@ class Scale:
     def say(self, value: float) -> str:
         """Return a value as a level says it."""
         if self.form == "ratio" and self.number:
-            return spelled(float(f"{value:.3g}"))
+            return short(value, 3)
         return self.number.format(self.factor * value)
 
     def lay_out(self, axes: Axes, values: Iterable[float]) -> None:
@@ -127,6 +127,11 @@ def ratio_ticks(low: float, high: float) -> list[float]:
         close = MaxNLocator(4).tick_values(low, high)
         ticks = [float(tick) for tick in close if low <= tick <= high and tick > 0]
     return [float(np.format_float_scientific(tick, precision=12)) for tick in ticks]
+
+
+def short(value: float, digits: int = 4) -> str:
+    """Return a number of any size with so many digits."""
+    return spelled(float(f"{value:.{digits}g}")) if isfinite(value) else ""
 
 
 def spelled(value: float) -> str:

@@ -19,6 +19,7 @@ from impasto.analysis.series import parameters_of
 from impasto.figures.found import Found, MissingError
 from impasto.figures.models import common
 from impasto.figures.picture import Picture
+from impasto.figures.scale import short
 from impasto.strategies import STRATEGIES
 from impasto.table import Table
 from impasto.tasks.metrics import metric_of
@@ -161,7 +162,7 @@ def _note(kinds: Sequence[_Kind], first: Mapping[str, Row]) -> str:
     if any(kind.by_ratio for kind in kinds):
         said.append(
             "What has no range, such as a perplexity, is averaged by the geometric mean; there the "
-            "change is in percent of the full model's, and less is better."
+            "change is in percent of the full model's, or how many times as much; less is better."
         )
     metrics = (
         f"{row.title} {metric_name(row.metric)}, n = {row.n:,}"
@@ -262,13 +263,19 @@ def _with_interval(value: float, low: float, high: float, by_ratio: bool) -> str
     if value != value:
         return ""
     if by_ratio:
-        return f"{value:.4g}" + (f" ± {(high - low) / 2:.2g}" if high == high else "")
+        half = f" ± {short((high - low) / 2, 2)}" if high == high else ""
+        return short(value) + half
     return f"{100 * value:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")
 
 
 def _change(change: Change, by_ratio: bool) -> str:
     if change.value != change.value:
         return ""
-    unit = " %" if by_ratio else ""
-    ends = f" ({signed(100 * change.low)} to {signed(100 * change.high)})"
-    return signed(100 * change.value) + unit + (ends if change.low == change.low else "")
+    say = by_share if by_ratio else lambda share: signed(100 * share)
+    ends = f" ({say(change.low)} to {say(change.high)})" if change.low == change.low else ""
+    return say(change.value) + ends
+
+
+def by_share(change: float) -> str:
+    """Return by which share a value grew: in percent, or from twice as much on how many times."""
+    return f"{signed(100 * change)} %" if change < 1 else f"×{short(1 + change, 3)}"

@@ -10,7 +10,8 @@ from impasto.analysis.curves import BASELINE
 from impasto.analysis.scores import main_rows, signed
 from impasto.figures.found import Found, MissingError
 from impasto.figures.picture import Picture
-from impasto.figures.tables import BENCH
+from impasto.figures.scale import short
+from impasto.figures.tables import BENCH, by_share
 from impasto.table import Table
 from impasto.tasks.metrics import Metric, metric_of
 
@@ -96,8 +97,8 @@ def _cells(row: Mapping[Hashable, Any], metric: Metric) -> list[str]:
         said = f"{100 * average:.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
         moved = signed(100 * change)
     else:
-        said = f"{average:.4g}" + (f" ± {half:.2g}" if half == half else "")
-        moved = f"{signed(100 * change / (average - change))} %"
+        said = short(average) + (f" ± {short(half, 2)}" if half == half else "")
+        moved = by_share(change / (average - change))
     return [
         row["plan"],
         row["family"],
