@@ -18,7 +18,7 @@ from made_up import (
 from matplotlib.figure import Figure
 from test_figures import sweep_frame
 
-from impasto.figures import ENTRIES, MissingError
+from impasto.figures import ENTRIES, Found, MissingError
 from impasto.figures.style import LOOKS
 
 SMALL, LARGE = "org/small", "org/large"
@@ -160,6 +160,12 @@ def test_costs_of_several_models_are_relative():
         full = chart_lines(axes)["Baseline"]
         assert list(full.get_xdata()) == [100]
     assert_legible(figure)
+
+
+def test_a_study_beside_what_is_inside_a_model_is_drawn_as_if_alone():
+    inside = Found(None, None, {}, label="inside")
+    names = {name for name in all_drawn(found(sweep_frame()), inside) if name.startswith("A")}
+    assert names == {"A2-capitals-demo-vs-inside", "A5-capitals-demo-vs-inside"}
 
 
 def test_a_study_beside_one_without_data_for_a_figure_says_so():

@@ -230,7 +230,7 @@ def average_interval(rows: Sequence[Row]) -> tuple[float, float]:
         below, above = (
             np.sqrt(np.square(side).sum()) / len(rows) for side in (value - low, high - value)
         )
-    found = value.mean() - below, value.mean() + above
+        found = value.mean() - below, value.mean() + above
     low_end, high_end = (float(np.exp(end)) if by_ratio else float(end) for end in found)
     return low_end, high_end
 

@@ -104,12 +104,12 @@ def _manipulated(
     founds: Sequence[Found], pattern: re.Pattern[str], name: str, wanted: Sequence[str]
 ) -> Iterator[Picture]:
     """Draw, for each matching task, its metrics under each manipulation."""
+    founds = [found for found in founds if found.tasks]
     if not any(pattern.fullmatch(task) for found in founds for task in found.tasks):
         raise MissingError(wanted, [] if _sweeps(founds) else list(MANIPULATIONS.values()))
     having = {
         found.model: [c for c in depth_curves(found.frame) if c.strategy in MANIPULATIONS]
         for found in founds
-        if found.tasks
     }
     matching = {m: [c for c in cs if pattern.fullmatch(c.task)] for m, cs in having.items()}
     if not any(matching.values()):

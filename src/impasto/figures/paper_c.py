@@ -136,7 +136,8 @@ def _series(tasks: TaskSet, keep_last: bool) -> list[Series]:
 def _scale(tasks: TaskSet) -> Scale:
     row = next(iter(main_rows(tasks.frame, {})))
     scale = scale_of(row.metric)
-    return replace(scale, label="average score (%)") if tasks.summary == "average" else scale
+    several = tasks.summary == "average" and tasks.frame["task"].nunique() > 1
+    return replace(scale, label="average score (%)") if several else scale
 
 
 def _dropped(series: Series, full: float, scale: Scale, divisor: int) -> Line:

@@ -146,7 +146,7 @@ def _quality_rows(
             cells += [_with_interval(*each, kind.by_ratio) for each in ends]
             if not kind.by_ratio or len(rows) > 1:
                 cells.append(_with_interval(*average, kind.by_ratio))
-            cells.append(_change(change, kind.by_ratio))
+            cells.append(change_said(change, kind.by_ratio))
             numbers += [end for each in (*ends, average) for end in each]
             numbers += [change.value, change.low, change.high]
         yield cells, numbers
@@ -175,7 +175,8 @@ def _note(kinds: Sequence[_Kind], first: Mapping[str, Row]) -> str:
 def times(name: str, founds: Sequence[Found]) -> Iterator[Picture]:
     """Make one of Tables 7 to 10; raises MissingError unless every plan of it was timed."""
     tokens, keep_last = TIMES[name]
-    if not any(found.tasks for found in founds):
+    founds = [found for found in founds if found.tasks]
+    if not founds:
         raise MissingError(TASKS, [ENTRY], BENCH)
     made, missing = [], []
     for found in founds:
@@ -268,7 +269,8 @@ def _with_interval(value: float, low: float, high: float, by_ratio: bool) -> str
     return f"{100 * value:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")
 
 
-def _change(change: Change, by_ratio: bool) -> str:
+def change_said(change: Change, by_ratio: bool) -> str:
+    """Return a change with its interval, in points or by which share; nothing if not known."""
     if change.value != change.value:
         return ""
     say = by_share if by_ratio else lambda share: signed(100 * share)

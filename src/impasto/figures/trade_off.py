@@ -5,17 +5,19 @@ from typing import Any
 
 import pandas as pd
 
+from impasto.analysis.changes import Change, average_change, task_changes
 from impasto.analysis.costs import trade_off
 from impasto.analysis.curves import BASELINE
 from impasto.analysis.scores import main_rows, signed
 from impasto.figures.found import Found, MissingError
 from impasto.figures.picture import Picture
 from impasto.figures.scale import short
-from impasto.figures.tables import BENCH, by_share
+from impasto.figures.tables import BENCH, NO_CHANGE, change_said
 from impasto.table import Table
 from impasto.tasks.metrics import Metric, metric_of
 
 ON_FRONT = "yes"
+MOST_PAIRED = 60  # plans whose items are compared one by one
 
 
 def quality_and_cost(founds: Sequence[Found]) -> Iterator[Picture]:
@@ -28,9 +30,11 @@ def quality_and_cost(founds: Sequence[Found]) -> Iterator[Picture]:
     notes: list[str] = []
     for found, table in made:
         metric = _metric(found)
-        rows += [_cells(row, metric) for row in table.to_dict(orient="records")]
-        values = table.itertuples(index=False, name=None)
-        numbers += [[found.model, *value] for value in values]
+        changes = _changes(found, table, metric)
+        for row in table.to_dict(orient="records"):
+            change = changes.get(str(row["digest"]), NO_CHANGE)
+            rows.append(_cells(row, metric, change))
+            numbers.append([found.model, *row.values(), change.low, change.high])
         notes.append(f"Times of {found.model} were taken on {table['machine'].iloc[0]}.")
     first, table = made[0]
     units = dict.fromkeys(str(table["unit"].iloc[0]) for _, table in made)
@@ -54,7 +58,7 @@ def quality_and_cost(founds: Sequence[Found]) -> Iterator[Picture]:
         rows=rows,
         numbers=numbers,
         note=_note(metric) + " ".join(notes),
-        number_columns=["model", *table.columns],
+        number_columns=["model", *table.columns, "change low", "change high"],
         blocks=[(found.named, len(table)) for found, table in made] if len(made) > 1 else (),
     )
     lacking = [
@@ -70,6 +74,21 @@ def _table(found: Found) -> pd.DataFrame | None:
     return None if costs is None or costs.empty else trade_off(found.frame, costs)
 
 
+def _changes(found: Found, table: pd.DataFrame, metric: Metric) -> dict[str, Change]:
+    """Return the change of each plan's average by digest, item by item where plans are not many."""
+    digests = [str(digest) for digest in table["digest"]]
+    answers = found.results.answers if found.results else ()
+    changes = task_changes(found.frame, answers if len(digests) <= MOST_PAIRED else (), digests)
+    kinds = {row.task: metric_of(row.metric) for row in main_rows(found.frame, {})}
+    averaged = [task for task, kind in kinds.items() if kind.is_bounded == metric.is_bounded]
+    of_plans = {digest: [changes.get((digest, task)) for task in averaged] for digest in digests}
+    return {
+        digest: average_change([one for one in known if one], not metric.is_bounded)
+        for digest, known in of_plans.items()
+        if all(known)
+    }
+
+
 def _metric(found: Found) -> Metric:
     """Return what the average is measured in: that of shares, where a study has any."""
     kinds = [metric_of(row.metric) for row in main_rows(found.frame, {})]
@@ -78,7 +97,10 @@ def _metric(found: Found) -> Metric:
 
 def _note(metric: Metric) -> str:
     if metric.is_bounded:
-        what = "Average over tasks in percent ± half of its 95 % interval, its change in points"
+        what = (
+            "Average over tasks in percent ± half of its 95 % interval, its change in points, in "
+            "brackets its interval"
+        )
     else:
         what = f"Geometric mean of {metric.title} over tasks, its change in percent; less is better"
     return (
@@ -88,22 +110,20 @@ def _note(metric: Metric) -> str:
     )
 
 
-def _cells(row: Mapping[Hashable, Any], metric: Metric) -> list[str]:
+def _cells(row: Mapping[Hashable, Any], metric: Metric, change: Change) -> list[str]:
     error, half = row["improvement_error"], (row["high"] - row["low"]) / 2
     faster = signed(100 * row["improvement"])
     faster += f" ± {100 * error:.1f} %" if error == error else " %"
-    average, change = row["average"], row["change"]
+    average = row["average"]
     if metric.is_bounded:
         said = f"{100 * average:.1f}" + (f" ± {100 * half:.1f}" if half == half else "")
-        moved = signed(100 * change)
     else:
         said = short(average) + (f" ± {short(half, 2)}" if half == half else "")
-        moved = by_share(change / (average - change))
     return [
         row["plan"],
         row["family"],
         said,
-        "" if row["family"] == BASELINE else moved,
+        "" if row["family"] == BASELINE else change_said(change, not metric.is_bounded),
         f"{row['cost']:.2f}",
         "" if row["family"] == BASELINE else faster,
         f"{row['kept_bytes']:,}",
