@@ -28,6 +28,7 @@ STYLES = {
     "slide": SLIDE,
     "untitled": style_of("paper", "12", False),
 }
+SLOW = pytest.mark.slow
 STUDIES = {
     "sweep": lambda: [found(sweep_frame())],
     "painters": lambda: [found(painters(6))],
@@ -39,7 +40,9 @@ STUDIES = {
 }
 
 
-@pytest.mark.parametrize("style", list(STYLES))
+@pytest.mark.parametrize(
+    "style", ["column", "slide", *(pytest.param(s, marks=SLOW) for s in ("page", "untitled"))]
+)
 @pytest.mark.parametrize("study", list(STUDIES))
 def test_no_text_is_cut_or_covered_at_any_width(study, style):
     pictures = all_drawn(*STUDIES[study](), style=STYLES[style])

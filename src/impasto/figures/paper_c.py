@@ -136,7 +136,7 @@ def _series(tasks: TaskSet, keep_last: bool) -> list[Series]:
 def _scale(tasks: TaskSet) -> Scale:
     row = next(iter(main_rows(tasks.frame, {})))
     scale = scale_of(row.metric)
-    several = tasks.summary == "average" and tasks.frame["task"].nunique() > 1
+    several = tasks.summary == "average" and len(set(tasks.frame["task"])) > 1
     return replace(scale, label="average score (%)") if several else scale
 
 
