@@ -33,6 +33,8 @@ LATEX = {
     "·": r"$\cdot$",
     "–": "--",
     "…": r"\ldots{}",
+    **{sign: rf"$^{{{at}}}$" for at, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    "⁻": r"$^{-}$",
 }
 
 
@@ -47,6 +49,8 @@ class Table:
             column says what a row is, the others are set to the right.
         note: What a reader needs to know, below the table.
         digits: How a number is written where people read it.
+        blocks: Where rows are of several models: each one's name and how many rows it has, in the
+            rows' order. In CSV and JSON a column says it.
     """
 
     columns: Sequence[str]
@@ -56,6 +60,7 @@ class Table:
     title: str = ""
     note: str = ""
     digits: str = ".4g"
+    blocks: Sequence[tuple[str, int]] = ()
 
     @classmethod
     def of_frame(cls, frame: "pd.DataFrame", digits: str = ".4g") -> "Table":
@@ -84,6 +89,13 @@ class Table:
     def values(self) -> list[Sequence[object]]:
         """Return the columns, then the rows to compute with."""
         return [self.number_columns or self.columns, *(self.numbers or self.rows)]
+
+    def parts(self) -> Iterator[tuple[str, list[list[str]]]]:
+        """Yield the blocks' names and rows as people read them; one without a name if none."""
+        texts, first = self.texts(), 0
+        for name, count in self.blocks or [("", len(texts))]:
+            yield name, texts[first : first + count]
+            first += count
 
     def _text(self, value: object) -> str:
         if value is None or value != value:  # not a number is not itself
@@ -136,25 +148,38 @@ def _markdown(table: Table) -> str:
     others = "---:" if table.title else "---"
     lines = [f"**{table.title}**", ""] if table.title else []
     lines += [line(table.columns), line(["---", *[others] * (len(table.columns) - 1)])]
-    lines += map(line, table.texts())
+    for name, rows in table.parts():
+        if name:
+            lines.append(line([f"**{name}**", *[""] * (len(table.columns) - 1)]))
+        lines += map(line, rows)
     return "\n".join([*lines, "", table.note] if table.note else lines) + "\n"
 
 
 def _latex(table: Table) -> str:
+    """Return the table as the package booktabs has it, a rule between its blocks."""
+
     def line(cells: Sequence[str]) -> str:
         return " & ".join(map(escaped, cells)) + r" \\"
 
     note = [rf"\\[2pt]{{\footnotesize {escaped(table.note)}}}"] if table.note else []
+    rows = []
+    for name, here in table.parts():
+        rows.append(r"\midrule")
+        if name:
+            rows.append(
+                rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped(name)}}}}} \\"
+            )
+        rows += map(line, here)
     lines = [
+        r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escaped(table.title)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
-        r"\hline",
+        r"\toprule",
         line(table.columns),
-        r"\hline",
-        *map(line, table.texts()),
-        r"\hline",
+        *rows,
+        r"\bottomrule",
         r"\end{tabular}",
         *note,
         r"\end{table}",

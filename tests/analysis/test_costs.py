@@ -12,11 +12,16 @@ from tables import table
 from impasto.analysis.costs import (
     Priced,
     Timing,
+    cost_errors,
     measured_costs,
+    operations,
     pareto_front,
     priced_plans,
+    relative,
+    rows_cost,
     timings_of,
     trade_off,
+    trade_offs,
 )
 from impasto.analysis.series import summed_series, task_series
 from impasto.plan import Plan
@@ -98,6 +103,80 @@ def test_no_plan_of_the_front_is_beaten_and_every_other_is():
 
     for plan in priced:
         assert (plan in front) == (not any(beats(other, plan) for other in priced))
+
+
+def test_a_freeze_saves_what_earlier_rows_need_not_run():
+    assert rows_cost("0-3", 4) == 100
+    assert rows_cost("0-2", 4) == 75
+    assert rows_cost("0-3.mlp", 4) == 50
+    assert rows_cost("0-1 freeze 2-3", 4) == pytest.approx(100 * (4 + 2 * 0.5) / 8)
+    assert rows_cost("0-1 freeze 2-3.mlp", 4) == 75  # the freeze does nothing: all rows run
+    assert rows_cost("0-1 noise(gaussian) 2-3", 4) == 100
+    costs = [rows_cost(f"{f'0-{k - 1} ' if k else ''}freeze {k}-3", 4) for k in range(4)]
+    assert costs == sorted(set(costs))
+
+
+def test_operations_are_counted_where_the_models_shape_is_known():
+    measured = costs(**{"0-3": 1.0, "0-2": 0.8})
+    measured["flops"] = [8.0, 6.0, 80.0, 64.0]
+    frame = table(*rows())
+    unit, found = operations(frame, measured)
+    assert unit == "operations of a prefill of 100 tokens (% of the full model's)"
+    assert found == {Plan.parse("0-3").digest: 100, Plan.parse("0-2").digest: 80}
+    unit, found = operations(frame, costs())
+    assert unit.startswith("rows through attention parts and MLPs in a prefill")
+    assert found[Plan.parse("0-2").digest] == 75
+
+
+def test_a_plans_average_has_an_interval_of_all_its_tasks():
+    one = {plan.plan: plan for plan in priced_plans(table(*rows()))}
+    both = table(*rows(), *rows("arithmetic-2"))
+    several = {plan.plan: plan for plan in priced_plans(both)}
+    for plan, alone in one.items():
+        assert alone.low < alone.average < alone.high
+        assert alone.low < several[plan].low < several[plan].high < alone.high
+
+
+def test_of_perplexities_the_lowest_is_on_the_front():
+    values = {"0-3": 5.0, "0-2": 6.0, "0 3": 50.0, "0-3.mlp": 40.0, "0-1 2.attn 3": 5.5}
+    frame = table(*rows(values=values, metric="perplexity", stderr=0.5))
+    priced = priced_plans(frame)
+    assert all(plan.lower_is_better for plan in priced)
+    assert [plan.plan for plan in pareto_front(priced)] == [
+        "0-3.mlp", "0-2", "0-1 2.attn 3", "0-3",
+    ]  # fmt: skip
+    [first, *_] = priced
+    assert first.low < 5 < first.high
+
+
+def test_only_tasks_above_chance_and_plans_that_could_be_used_enter():
+    poor = rows("poor", chance=0.95)
+    study = table(*rows(), *poor, *noisy())
+    measured = operations(study, costs())
+    [trade] = trade_offs(study, measured)
+    assert trade.left_out == ("Capitals",)  # the poor task has the same title
+    assert set(trade.tasks.frame["task"]) == {"capitals"}
+    assert trade.studied == ("gaussian",)
+    assert {plan.family for plan in trade.priced} == {"baseline", "plan"}
+    [none] = trade_offs(table(*poor), measured)
+    assert none.priced == []
+
+
+def noisy():
+    lines = {"0-1 noise(gaussian) 2-3": 0.4, "0-3 noise(gaussian)": 0.9}
+    return [row | {"strategy": "gaussian"} for row in rows(values={"0-3": 0.9} | lines)[1:]]
+
+
+def test_costs_relative_to_the_full_model_are_in_percent_of_it():
+    timings = [
+        Timing(Plan.parse(plan).digest, 50, seconds, 0.001, 0, 0)
+        for plan, seconds in (("0-3", 0.02), ("0-2", 0.015))
+    ]
+    priced = priced_plans(table(*rows()), measured_costs(timings), cost_errors(timings))
+    found = {plan.plan: (plan.cost, plan.cost_error) for plan in relative(priced)}
+    assert found["0-3"] == pytest.approx((100, 5))
+    assert found["0-2"] == pytest.approx((75, 5))
+    assert relative([plan for plan in priced if plan.plan == "0-2"]) == []
 
 
 def families(tasks):

@@ -5,14 +5,17 @@ from math import exp
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from impasto import strategies
 from impasto.figures import ENTRIES, Found, pictures
-from impasto.figures.style import SETTINGS
+from impasto.figures.style import USUAL_STYLE, Style
+from impasto.plan import Plan
 from impasto.study import Results, Study
+from impasto.table import Table
 
 SEEDED = {"shuffle", "gaussian", "random_order"}
 
@@ -108,24 +111,62 @@ def dropping(layers=12, count: Any = "all"):
     return study_frame([("drop_last", choices)], TASKS, layers, score)
 
 
-def found(frame, folder=None):
+def perplexities(layers=12, tasks=("wikitext",), metric="perplexity", error=0.05):
+    """Return a study of all three papers on texts: the more is edited, the higher it is, from 5."""
+    plans: list[Any] = [(name, {"n": "all"}) for name in ("skip_one", "switch", *MIDDLES)]
+    plans += [
+        ("looped_parallel", {"n": "all", "loops": [1, 3, 5]}),
+        ("drop_last", {"part": "all", "count": "all", "keep_last": "all"}),
+        ("freeze", {"k": "all"}),
+        ("gaussian", {"k": "all", "seed": [0, 1]}),
+    ]
+    named = {task: (task.title(), 10_000, float("nan"), 5.0, metric) for task in tasks}
+    frame = study_frame(plans, named, layers)
+    runs = [Plan.parse(plan).occurrences for plan in frame["plan"]]
+    edited = [abs(2 * layers - run.attention - run.mlp) / 2 for run in runs]
+    n = [json.loads(text).get("n", 0) for text in frame["parameters"]]
+    looped = frame["strategy"] == "looped_parallel"
+    edited = np.where(looped, layers - 2 * np.array(n) - 1, edited)
+    depth = frame["k"].fillna(layers).astype(float)
+    worse = edited + (layers - depth.to_numpy())
+    loops = [json.loads(text).get("loops", 3) for text in frame["parameters"]]
+    value = 5 * np.exp(0.3 * worse + 0.2 * np.abs(np.array(loops) - 3))
+    value = np.where(frame["strategy"] == "baseline", 5.0, value)
+    return frame.assign(value=value, stderr=error * value, baseline=5.0)
+
+
+def found(frame, folder=None, model="org/demo"):
     """Return what figures are drawn from, given a study's table."""
-    return Found(folder, Results(Study("study", ("org/demo",), (), ()), frame), {})
+    study = Study("study", (model,), (), ())
+    return Found(folder, Results(study, frame.assign(model=model)), {})
 
 
-def drawn(name, *founds) -> dict[str, Any]:
+def chart_lines(axes) -> dict[str, Any]:
+    """Return the lines that a chart names, by their names."""
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    return {label: line for label, line in lines.items() if not label.startswith("_")}
+
+
+def drawn(name, *founds, style: Style = USUAL_STYLE) -> dict[str, Any]:
     """Return the pictures of an entry by their names; raises what the entry raises."""
-    with mpl.rc_context(SETTINGS):
-        return {picture.name: picture.content for picture in ENTRIES[name].draw(founds)}
+    return {picture.name: shown(picture, style) for picture in ENTRIES[name].draw(founds)}
 
 
-def all_drawn(*founds) -> dict[str, Any]:
+def all_drawn(*founds, style: Style = USUAL_STYLE) -> dict[str, Any]:
     """Return every picture that there is data for."""
     return {
-        picture.name: picture.content
+        picture.name: shown(picture, style)
         for _, picture in pictures(founds, list(ENTRIES.values()))
         if not isinstance(picture, Exception)
     }
+
+
+def shown(picture, style: Style) -> Any:
+    """Return a picture's figure, or its table."""
+    if isinstance(picture.content, Table):
+        return picture.content
+    with mpl.rc_context(style.settings):
+        return picture.content.figure(style)
 
 
 def assert_legible(figure):

@@ -13,6 +13,7 @@ from made_up import (
     TASKS,
     all_drawn,
     assert_legible,
+    chart_lines,
     drawn,
     dropping,
     encoders,
@@ -61,10 +62,6 @@ def folder(tmp_path):
     for name, content in inside().files().items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     return tmp_path
-
-
-def chart_lines(axes) -> dict[str, Any]:
-    return {line.get_label(): line for line in axes.get_lines()}
 
 
 # ---------------------------------------------------------------------- legible
@@ -216,14 +213,19 @@ def test_a_table_has_the_papers_shares_with_average_and_change():
         "3 of 12 (25 %)",
         "4 of 12 (33 %)",
     ]
-    rows = list(csv.reader(io.StringIO(table.written("csv"))))
-    assert rows[0] == ["dropped", "ARC easy", "HellaSwag", "LAMBADA", "average", "change"]
+    [full, *_, last] = rows = list(csv.DictReader(io.StringIO(table.written("csv"))))
+    assert list(full)[:5] == ["model", "dropped", "ARC easy", "ARC easy low", "ARC easy high"]
     choice = json.dumps({"part": "attention", "count": 4, "keep_last": False})
     values = frame[frame["parameters"] == choice]["value"]
-    assert [float(cell) for cell in rows[-1][1:4]] == pytest.approx(list(values))
-    full = np.mean([0.75, 0.6, 0.7])
-    assert float(rows[-1][5]) == pytest.approx(values.mean() - full)
-    assert table.rows[-1][5] == f"−{100 * (full - values.mean()):.1f}"
+    titles = ("ARC easy", "HellaSwag", "LAMBADA")
+    assert [float(last[title]) for title in titles] == pytest.approx(list(values))
+    before = np.mean([0.75, 0.6, 0.7])
+    assert float(last["change"]) == pytest.approx(values.mean() - before)
+    for row in rows[1:]:
+        assert float(row["change low"]) < float(row["change"]) < float(row["change high"])
+    low, high = (f"{100 * float(last[f'change {end}']):+.1f}" for end in ("low", "high"))
+    shown = f"{100 * (values.mean() - before):+.1f} ({low} to {high})".replace("-", "−")
+    assert table.rows[-1][5] == shown
 
 
 def test_tables_differ_by_part_and_by_keeping_the_last_layer():
@@ -273,8 +275,9 @@ def test_tables_of_times_have_each_parts_time_and_improvement(tmp_path):
     [said, command] = untimed.value.told(Found(tmp_path, results, {}))
     assert said == "missing times to one token after 100: of 1 of 10 plans"
     assert command.endswith(f"impasto run {tmp_path}/study.yaml --out {tmp_path} --bench")
-    [figure] = drawn("pareto", Found(None, results, {}, timings)).values()
-    assert figure.axes[0].get_xlabel() == "time to one token after 100 (ms)"
+    pictures = drawn("pareto", Found(None, results, {}, timings))
+    assert pictures["pareto"].axes[0].get_xlabel() == "time to one token after 100 (ms)"
+    assert "in a prefill" in pictures["pareto-operations"].axes[0].get_xlabel()
 
 
 # ---------------------------------------------------------------------- what is missing
@@ -310,9 +313,22 @@ def test_a_folder_without_a_study_lacks_one(tmp_path):
 
 
 def test_a_study_whose_tasks_cannot_be_normalised_lacks_some_that_can(tmp_path):
-    missing = lacking("B4", found(painters().assign(metric="perplexity"), tmp_path))
+    missing = lacking("B4", found(at_chance(painters()), tmp_path))
     assert missing.tasks
     assert missing.plans == ()
+    [first, *_] = missing.told(found(painters(), tmp_path))
+    assert first.startswith("the full model is not above chance on ARC easy, HellaSwag, LAMBADA")
+
+
+def test_no_front_is_drawn_of_tasks_at_chance():
+    missing = lacking("pareto", found(at_chance(painters())))
+    assert "the full model is not above chance on ARC easy" in missing.reason
+
+
+def at_chance(frame):
+    """Return a study whose full model only guesses."""
+    guessed = frame.assign(chance=0.25, baseline=0.25)
+    return guessed.assign(value=guessed["value"].where(guessed["strategy"] != "baseline", 0.25))
 
 
 def test_a_study_with_tasks_lacks_only_plans_and_the_command_runs_it_again(tmp_path):

@@ -124,6 +124,20 @@ def task_sets(frame: pd.DataFrame) -> list[TaskSet]:
     return sets
 
 
+def averaged_sets(frame: pd.DataFrame) -> list[TaskSet]:
+    """Return the sets of tasks that paper C averages: shares, then each metric without a range.
+
+    A group, such as GLUE's, is one task of them.
+    """
+    alone: Any = frame[frame["part_of"] == ""]
+    main = {row.task: metric_of(row.metric) for row in main_rows(alone, {})}
+    kind = alone["task"].map(lambda task: main[task].title if not main[task].is_bounded else "")
+    return [
+        TaskSet(title, alone[kind == title], "geometric mean" if title else "average")
+        for title in sorted(set(kind), key=bool)
+    ]
+
+
 Family: TypeAlias = tuple[str, str]  # strategy, other parameters as JSON
 Points: TypeAlias = dict[Family, dict[str, dict[int, Point]]]  # then task, then the parameter
 
@@ -150,7 +164,8 @@ def summed_series(frame: pd.DataFrame, parameter: str, summary: Summary) -> list
 
     `median` is that of the normalised scores, over the tasks that have one; `average` is that of
     the scores, and `geometric mean` that of perplexities. The interval comes from 2,000 draws of
-    every task's mean from a normal distribution, on either side as wide as its own interval.
+    every task's mean from a normal distribution, on either side as wide as its own interval; it is
+    not a number where one of them is not known.
     """
     unit: Unit = "normalised" if summary == "median" else "value"
     titles = {row.task: row.title for row in main_rows(frame, {})}
@@ -178,13 +193,18 @@ def _summed(points: Sequence[Point], summary: Summary) -> Point:
         np.array([getattr(point, end) for point in points]) for end in ("value", "low", "high")
     )
     if summary == "geometric mean":
-        values, lows, highs = np.log(values), np.log(lows), np.log(highs)
-    below, above = np.nan_to_num(values - lows), np.nan_to_num(highs - values)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a divergence can be 0
+            values, lows, highs = np.log(values), np.log(lows), np.log(highs)
+    with np.errstate(invalid="ignore"):
+        sides = values - lows, highs - values
+    below, above = (np.where(np.isfinite(side), side, 0.0) for side in sides)
     drawn = np.random.default_rng(0).normal(0, 1 / Z_95, size=(DRAWS, len(values)))
     drawn = values + drawn * np.where(drawn < 0, below, above)
     middle = np.median if summary == "median" else np.mean
     low, high = percentile_interval(middle(drawn, axis=1))
     value = middle(values)
+    if np.isnan([*lows, *highs]).any():
+        low = high = nan
     if summary == "geometric mean":
         value, low, high = np.exp(value), float(np.exp(low)), float(np.exp(high))
     plans = dict.fromkeys(plan for point in points for plan in point.plans)

@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import ModelOption, StudyOption, WithinOption, load_model, losses_of
+from impasto.cli.options import (
+    ModelOption,
+    StudyOption,
+    WithinOption,
+    load_model,
+    losses_of,
+    tell_study,
+)
 from impasto.error import UserError
 
 TextsOption = Annotated[
@@ -25,11 +32,12 @@ LimitOption = Annotated[
 
 @app.command()
 def figures(
-    out: Annotated[
+    folders: Annotated[
         list[Path],
         typer.Argument(
-            help="The study's folder, such as runs/painters. Figures of paper B draw further "
-            "folders below it."
+            metavar="OUT...",
+            help="The study's folder, such as runs/painters. Several folders, or one of several "
+            "models, are drawn together.",
         ),
     ],
     only: Annotated[
@@ -38,20 +46,46 @@ def figures(
     formats: Annotated[
         str, typer.Option("--format", help="png, svg, pdf: one or several.")
     ] = "png,svg",
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where pictures go.  [default: figures/ in the first folder]"),
+    ] = None,
+    width: Annotated[
+        str | None,
+        typer.Option(
+            "--width",
+            help="How wide a picture is, in cm: 8.8, 17cm, 3.5in; letters keep their size.",
+        ),
+    ] = None,
+    no_title: Annotated[
+        bool, typer.Option("--no-title", help="No title; a caption will say it.")
+    ] = False,
+    style: Annotated[
+        str, typer.Option("--style", help="paper, or slide: larger letters and lines.")
+    ] = "paper",
+    study: StudyOption = None,
 ) -> None:
-    """Draw the papers' figures and tables that a study has data for, and say what others lack."""
+    """Draw the papers' figures and tables that studies have data for, and say what others lack."""
     chosen = _formats(formats)
-    from impasto.figures import Found, MissingError, entries_of, pictures, save
+    from impasto.figures import Found, MissingError, entries_of, save_all, style_of
 
-    entries = entries_of(only)
-    founds = [Found.read(folder) for folder in out]
-    lacking = []
-    for entry, picture in pictures(founds, entries):
+    entries, styled = entries_of(only), style_of(style, width, not no_title)
+    founds = [found for folder in folders for found in Found.read_all(folder, study)]
+    for folder in folders:
+        tell_study(folder, study)
+    lacking, said = [], set()
+    for entry, picture, paths in save_all(
+        founds, entries, to or folders[0] / "figures", chosen, styled
+    ):
         if isinstance(picture, MissingError):
             lacking.append((entry, picture))
             continue
-        for path in save(picture, out[0] / "figures", chosen):
+        for path in paths:
             typer.echo(f"{entry.name:9} {path}")
+        for note in picture.notes:
+            if note not in said:
+                said.add(note)
+                typer.echo(f"{entry.name}: {note}", err=True)
     if only is None and lacking:
         names = ", ".join(entry.name for entry, _ in lacking)
         typer.echo(f"without data: {names}; --only NAME says what one lacks", err=True)
@@ -86,6 +120,8 @@ def report(
     place = folders[0] if out is None else out
     check_writable(place)
     founds = [found for folder in folders for found in Found.read_all(folder, study)]
+    for folder in folders:
+        tell_study(folder, study)
     path = write_report(founds, place, losses)
     typer.echo(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
@@ -193,7 +229,7 @@ def _formats(text: str) -> list[str]:
 def _write(inside: object, out: Path, only: str) -> None:
     """Write what was found inside a model, with its figures."""
     from impasto.analysis.inside.saved import Inside, read_inside
-    from impasto.figures import USUAL, Found, Picture, entries_of, pictures, save
+    from impasto.figures import USUAL, Found, entries_of, save_all
     from impasto.study.folder.files import write_files
 
     assert isinstance(inside, Inside)
@@ -202,7 +238,6 @@ def _write(inside: object, out: Path, only: str) -> None:
     for name in files:
         typer.echo(f"numbers   {out / name}")
     found = Found(out, None, read_inside(out))
-    for _, picture in pictures([found], entries_of(only)):
-        if isinstance(picture, Picture):
-            for path in save(picture, out / "figures", USUAL):
-                typer.echo(f"figure    {path}")
+    for _, _, paths in save_all([found], entries_of(only), out / "figures", USUAL):
+        for path in paths:
+            typer.echo(f"figure    {path}")

@@ -153,26 +153,22 @@ def _show(results: "Results", folder: Path, quiet: bool) -> None:
     from impasto.report import content_of, write_page
 
     several = len(results.models) > 1
-    drawn, contents = [], []
-    for number, (name, of_model) in enumerate(results.models.items(), 1):
-        place = folder / f"{number}-{Path(name).name}" if several else folder
-        drawn.append(draw(of_model, place / "figures"))
-        contents.append(content_of(Found.of(of_model, folder)))
+    drawn = draw(results, folder / "figures")
+    contents = [content_of(Found.of(of_model, folder)) for of_model in results.models.values()]
     page = write_page(contents, folder)
     if quiet:
         return
-    typer.echo(f"report   {page}")
-    shown = zip(results.models.items(), drawn, contents, strict=True)
-    for (name, of_model), paths, content in shown:
-        _say(of_model, name if several else "", paths, content.sentences)
-
-
-def _say(of_model: "Results", name: str, drawn: list[Path], sentences: Sequence[str]) -> None:
-    """Say what one model came to, by its figures and in a few sentences."""
-    if name:
-        typer.echo(f"model    {name}")
     for path in drawn:
         typer.echo(f"figure   {path}")
+    typer.echo(f"report   {page}")
+    for (name, of_model), content in zip(results.models.items(), contents, strict=True):
+        _say(of_model, name if several else "", content.sentences)
+
+
+def _say(of_model: "Results", name: str, sentences: Sequence[str]) -> None:
+    """Say what one model came to, in a few sentences."""
+    if name:
+        typer.echo(f"model    {name}")
     if of_model.seconds is not None and of_model.seconds.expected:
         taken, expected = of_model.seconds.taken, of_model.seconds.expected
         typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")

@@ -1,61 +1,95 @@
 """Every figure and table by its name: paper, number, and what draws it.
 
-`impasto figures` draws those that have their data and says of the others what they lack.
+`impasto figures` draws those that have their data and says of the others what they lack. Of several
+models' studies most are one picture; those of a single model are drawn for each.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 
 from impasto.error import UserError
-from impasto.figures import extra, paper_a, paper_b, paper_c, trade_off
-from impasto.figures.found import Found
-from impasto.figures.picture import Picture
+from impasto.figures import extra, paper_a, paper_b, paper_c, pareto, tables, trade_off
+from impasto.figures.found import Found, MissingError
+from impasto.figures.models import told_apart
+from impasto.figures.picture import Picture, file_name
 from impasto.table import aligned
+
+LONGEST = 80  # characters of several models' names in a file's
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A figure or table. `draw` takes all studies that were given, the first one's folder first."""
+    """A figure or table; what draws it takes all studies, or each alone if it is of one model."""
 
     name: str
     about: str
-    draw: Callable[[Sequence[Found]], Iterator[Picture]]
+    together: Callable[[Sequence[Found]], Iterator[Picture]] | None = None
+    alone: Callable[[Found], Iterator[Picture]] | None = None
+
+    def draw(self, founds: Sequence[Found]) -> Iterator[Picture]:
+        """Yield the entry's pictures; raises MissingError where there is no data for any."""
+        founds = told_apart(founds)
+        if self.together is not None:
+            ending = ending_of(founds)
+            for picture in self.together(founds):
+                yield replace(picture, name=picture.name + ending)
+            return
+        assert self.alone is not None
+        lacking, drawn = [], []
+        for found in founds:
+            ending = "" if len(founds) == 1 else f"-{file_name(found.model).strip('-')}"
+            try:
+                for picture in self.alone(found):
+                    drawn.append(replace(picture, name=picture.name + ending))
+            except MissingError as missing:
+                lacking.append((found, missing))
+        if not drawn:
+            raise lacking[0][1]
+        notes = [f"{found.model} has no data for it" for found, _ in lacking]
+        yield replace(drawn[0], notes=[*drawn[0].notes, *notes])
+        yield from drawn[1:]
 
 
-def _each(draw: Callable[[Found], Iterator[Picture]]) -> Callable[..., Iterator[Picture]]:
-    """Return a function that draws a picture of the first study only."""
-    return lambda founds: draw(founds[0])
+def ending_of(founds: Sequence[Found]) -> str:
+    """Return what the names of several models' pictures end in; nothing for one."""
+    if len(founds) == 1:
+        return ""
+    models = "-vs-".join(file_name(found.model).strip("-") for found in told_apart(founds))
+    if len(models) > LONGEST:
+        models = f"{models[:LONGEST]}-{sha256(models.encode()).hexdigest()[:8]}"
+    return f"-{models}"
 
 
 def _entries() -> Iterator[Entry]:
-    yield Entry("A2", "Capitals, manipulated from depth k on", _each(paper_a.capitals))
-    yield Entry("A3", "math exercises, manipulated from depth k on", _each(paper_a.exercises))
-    yield Entry("A4", "SQuAD, manipulated from depth k on", _each(paper_a.squad))
-    yield Entry("A5", "another subject injected at depth k", _each(paper_a.injection))
-    yield Entry("A6", "CNN/DailyMail, manipulated from depth k on", _each(paper_a.summaries))
-    yield Entry("B2", "one layer skipped, or switched with the next", _each(paper_b.neighbours))
-    yield Entry("B3", "similarity of hidden states", _each(paper_b.similarity))
+    yield Entry("A2", "Capitals, manipulated from depth k on", paper_a.capitals)
+    yield Entry("A3", "math exercises, manipulated from depth k on", paper_a.exercises)
+    yield Entry("A4", "SQuAD, manipulated from depth k on", paper_a.squad)
+    yield Entry("A5", "another subject injected at depth k", paper_a.injection)
+    yield Entry("A6", "CNN/DailyMail, manipulated from depth k on", paper_a.summaries)
+    yield Entry("B2", "one layer skipped, or switched with the next", paper_b.neighbours)
+    yield Entry("B3", "similarity of hidden states", alone=paper_b.similarity)
     for name, strategy in paper_b.MIDDLES.items():
         about = f"middle layers: {strategy.title.lower()}"
         yield Entry(name, about, partial(paper_b.middle, name))
-    yield Entry("B10", "loops × layers, the best marked", _each(paper_b.loops))
+    yield Entry("B10", "loops × layers, the best marked", alone=paper_b.loops)
     yield Entry("B11", "all ways to run the middle layers", paper_b.all_families)
-    yield Entry("C1", "similarity with the previous layer", _each(paper_c.with_previous))
-    for name, (part, keep_last) in paper_c.TABLES.items():
+    yield Entry("C1", "similarity with the previous layer", paper_c.with_previous)
+    for name, (part, keep_last) in tables.TABLES.items():
         kept = ", the last layer kept" if keep_last else ""
-        about = f"quality: the last {paper_c.WHAT[part]} dropped{kept}"
-        yield Entry(name, about, _each(partial(paper_c.quality, name)))
-    for name, (tokens, keep_last) in paper_c.TIMES.items():
+        about = f"quality: the last {tables.WHAT[part]} dropped{kept}"
+        yield Entry(name, about, partial(tables.quality, name))
+    for name, (tokens, keep_last) in tables.TIMES.items():
         kept = ", the last layer kept" if keep_last else ""
         about = f"time to one token after {tokens}{kept}"
-        yield Entry(name, about, _each(partial(paper_c.times, name)))
-    yield Entry("depth", "other tasks, manipulated from depth k on", _each(paper_a.others))
-    yield Entry("drop_last", "quality by how many layers are dropped", _each(paper_c.dropping))
-    yield Entry("pareto", "quality against cost", _each(extra.pareto))
-    yield Entry("trade_off", "quality and cost as a table", _each(trade_off.quality_and_cost))
-    yield Entry("entropy", "entropy of attention by layer and head", _each(extra.entropy))
-    yield Entry("probes", "what linear probes read off at each depth", _each(extra.probes))
+        yield Entry(name, about, partial(tables.times, name))
+    yield Entry("depth", "other tasks, manipulated from depth k on", paper_a.others)
+    yield Entry("drop_last", "quality by how many layers are dropped", paper_c.dropping)
+    yield Entry("pareto", "quality against cost", pareto.pareto)
+    yield Entry("trade_off", "quality and cost as a table", trade_off.quality_and_cost)
+    yield Entry("entropy", "entropy of attention by layer and head", alone=extra.entropy)
+    yield Entry("probes", "what linear probes read off at each depth", extra.probes)
 
 
 ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in _entries()}

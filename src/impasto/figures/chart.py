@@ -1,36 +1,37 @@
 """Charts of lines: values against a depth, a layer, or how many layers are edited.
 
-A `Chart` is a value that says what one picture shows; most of the papers' figures are one, or
-several below each other. Numbers are in the unit of the axis (percent, for shares).
+A `Chart` is a value that says what one picture shows, in one panel or in several with the same
+axes; `Charts` are several below each other. Numbers are in the unit of the axis (percent, for
+shares).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.legend import Legend
 
-from impasto.figures.headline import write_headline
+from impasto.figures.axes import draw_line, draw_reference, frame
+from impasto.figures.headline import Headline
+from impasto.figures.key import draw_key, key_height
 from impasto.figures.placement import Named, name_lines
-from impasto.figures.style import BAND_OPACITY, SIZE, darker
-from impasto.look import FAINT, GREY, INK, Look
+from impasto.figures.scale import Scale
+from impasto.figures.style import Style
+from impasto.figures.text import cut, wrapped
+from impasto.look import Look
 
-TICK_STEPS = (1, 2, 4, 5, 8, 10, 16, 20)
-MOST_TICKS = 16
-FAR_BELOW = 40.0  # of 100 %: an axis up to there would leave lines flat
-LABEL_CHARACTERS = 30  # of a line's name; longer ones are cut, visibly
+PANEL = 23.0  # the least width of one of several panels, in letters' heights
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line: values at places, with a band from low to high where these are given.
 
-    `look` says how it is drawn and called; a `quiet` line is thin, behind the others.
+    `look` says how it is drawn and called; a `quiet` line is thin, behind the others. A line of one
+    of several `model`s in the same panel has that model's dash.
     """
 
     look: Look
@@ -39,181 +40,206 @@ class Line:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     quiet: bool = False
+    model: str = ""
 
     @classmethod
     def of(
-        cls, look: Look, points: Mapping[int, tuple[float, float, float]], scale: float
+        cls,
+        look: Look,
+        points: Mapping[Any, tuple[float, float, float]],
+        scale: float,
+        model: str = "",
     ) -> "Line":
         """Return the line through each place's value, low and high, all of them scaled."""
         value, low, high = ([scale * ends[at] for ends in points.values()] for at in range(3))
-        return cls(look, list(points), value, low, high)
+        return cls(look, list(points), value, low, high, model=model)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A level to compare with, such as the baseline's, drawn across."""
+    """A level to compare with, such as the baseline's, drawn across; of chance it is dotted."""
 
     label: str
     y: float
+    dash: Any = (0, (4, 3))
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether it is where guessing lies."""
+        return self.label.startswith("Chance")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The horizontal axis.
+
+    Attributes:
+        label: What it says.
+        whole: All whole numbers that it has, from first to last; None: it goes from 0 to all of
+            something, in percent.
+        above: A second axis for the same places: its label, and what it says at each place.
+        turned: Whether it falls from left to right.
+    """
+
+    label: str
+    whole: range | None = None
+    above: "tuple[str, Sequence[int]] | None" = None
+    turned: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The first and the last place."""
+        return (self.whole[0], self.whole[-1]) if self.whole is not None else (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Lines and levels in one pair of axes; `title` tells it from panels beside it."""
+
+    lines: Sequence[Line]
+    references: Sequence[Reference] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
     """What one chart shows, and in `told` what was run.
 
-    `places` are all whole numbers that the axis has, from first to last. `above` is a second axis
-    for the same places: its label, and what it says at each place.
+    `part` tells it from other charts of the picture where titles are left out. `intervals` says
+    what bands and error bars are, where there are any.
     """
 
     title: str
     told: Sequence[str]
-    x_label: str
-    y_label: str
-    lines: Sequence[Line]
-    places: range
-    references: Sequence[Reference] = ()
-    limits: tuple[float, float] | None = None
-    above: "tuple[str, Sequence[int]] | None" = None
+    x: Places
+    y: Scale
+    panels: Sequence[Panel]
+    part: str = ""
+    intervals: str = "95 % intervals"
+
+    @property
+    def heading(self) -> tuple[str, ...]:
+        """What is told below the title."""
+        ends = (end for panel in self.panels for line in panel.lines for end in line.low)
+        return (*self.told, *([self.intervals] if any(map(isfinite, ends)) else []))
+
+    @property
+    def values(self) -> Iterator[float]:
+        """All values, with bands and levels."""
+        for panel in self.panels:
+            yield from (reference.y for reference in panel.references)
+            for line in panel.lines:
+                yield from (*line.y, *line.low, *line.high)
 
 
-def references(
-    levels: Iterable[tuple[str, float]], scale: float = 100, number: str = "{:.1f} %"
-) -> list[Reference]:
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """Charts below each other, as one picture."""
+
+    charts: Sequence[Chart]
+
+    def figure(self, style: Style) -> Figure:
+        """Return the picture; use it within the style's settings."""
+        heads = [Headline.of(chart.title, chart.heading, style) for chart in self.charts]
+        heights = [_height(*pair, style) for pair in zip(self.charts, heads, strict=True)]
+        figure = Figure(figsize=(style.width, sum(heights)), layout="constrained")
+        FigureCanvasAgg(figure)
+        below: list[Any] = [figure]
+        if len(self.charts) > 1:
+            parts: Any = figure.subfigures(len(self.charts), 1, height_ratios=heights)
+            below = list(parts)
+        for chart, head, part in zip(self.charts, heads, below, strict=True):
+            shown = chart.part if len(self.charts) > 1 and not style.titles else ""
+            _draw(chart, head, part, style, shown)
+        return figure
+
+
+def references(levels: Iterable[tuple[str, float]], scale: Scale) -> list[Reference]:
     """Return the levels that are known, each named with its number."""
     return [
-        Reference(f"{name} {number.format(scale * level)}".strip(), scale * level)
+        Reference(f"{name} {scale.say(level)}".strip(), scale.factor * level)
         for name, level in levels
         if level == level
     ]
 
 
-def draw_charts(charts: Sequence[Chart]) -> Figure:
-    """Return a figure of charts below each other; use it within the settings of `style`."""
-    width, height = SIZE
-    taller = 0.45 * max(bool(chart.above) for chart in charts)
-    figure = Figure(figsize=(width, (height + taller) * len(charts)), layout="constrained")
-    FigureCanvasAgg(figure)
-    below: list[Any] = [figure] if len(charts) == 1 else [*figure.subfigures(len(charts), 1)]  # type: ignore[misc]
-    for chart, part in zip(charts, below, strict=True):
-        _draw(chart, part)
-    return figure
+def columns_of(panels: int, style: Style) -> int:
+    """Return how many panels stand beside each other."""
+    return max(1, min(panels, int(style.width / style.ems(PANEL)), 3))
 
 
-def _draw(chart: Chart, figure: Figure | SubFigure) -> None:
-    axes = figure.add_subplot()
-    _frame(axes, chart)
-    write_headline(figure, axes, chart.title, *chart.told)
-    named = [draw_reference(axes, level, chart.places) for level in chart.references]
-    loud = [_line(axes, line) for line in chart.lines if not line.quiet]
-    quiet = [_line(axes, line) for line in chart.lines if line.quiet]
-    lines = [*loud, *quiet]
-    if not name_lines(axes, [*named, *lines]):
-        key = _key(figure, axes, lines)
-        if not name_lines(axes, named, besides=lines):
-            key.remove()
-            _key(figure, axes, [*lines, *named])
+def panel_height(columns: int, style: Style) -> float:
+    """Return the height of a panel with its axes, in inches."""
+    return max(style.ems(22), min(0.56 * style.width, 0.78 * style.width / columns))
 
 
-def _frame(axes: Axes, chart: Chart) -> None:
-    """Set axes, ticks and grid."""
-    first, last = chart.places[0], chart.places[-1]
-    step = _step(last - first)
-    axes.set_xticks(range(first, last + 1, step))
-    room = 0.02 * max(1, last - first)
-    axes.set_xlim(first - room, last + room)
-    axes.set_ylim(*(chart.limits or _limits(chart)))
-    axes.set_xlabel(chart.x_label)
-    axes.set_ylabel(chart.y_label)
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    if chart.above:
-        label, says = chart.above
-        top = axes.secondary_xaxis("top")
-        ticks = range(first, last + 1, step)
-        top.set_xticks(ticks, [str(says[tick - first]) for tick in ticks])
-        top.set_xlabel(label, color=GREY)
-        top.tick_params(colors=GREY)
-        top.spines["top"].set_visible(False)
+def _height(chart: Chart, head: Headline, style: Style) -> float:
+    columns = columns_of(len(chart.panels), style)
+    height = ceil(len(chart.panels) / columns) * panel_height(columns, style) + head.height
+    lines = [line for panel in chart.panels for line in panel.lines]
+    labels = [cut(line.look.label) for line in lines] + [line.model for line in lines if line.model]
+    labels += [level.label for panel in chart.panels for level in panel.references]
+    beside = style.is_wide and len(chart.panels) == 1
+    key = key_height(list(dict.fromkeys(labels)), style, beside=beside)
+    return height + style.ems(3.2 * bool(chart.x.above)) + key
 
 
-def _step(extent: int) -> int:
-    return next((s for s in TICK_STEPS if extent / s <= MOST_TICKS), extent)
-
-
-def _limits(chart: Chart) -> tuple[float, float]:
-    """Return limits that hold all lines, bands and references, with a little room."""
-    levels = [reference.y for reference in chart.references]
-    for line in chart.lines:
-        levels += [*line.y, *line.low, *line.high]
-    levels = [level for level in levels if isfinite(level)]
-    low, high = (min(levels), max(levels)) if levels else (0.0, 1.0)
-    room = 0.08 * (high - low or 1)
-    return low - room, high + room
-
-
-def percent_limits(lines: Sequence[Line]) -> tuple[float, float]:
-    """Return the limits of an axis of shares in percent.
-
-    From 0 to 100, or to what there is where all lines stay far below; beyond where lines go.
-    """
-    found = [value for line in lines for value in (*line.y, *line.low, *line.high)]
-    found = [value for value in found if isfinite(value)]
-    low, high = min([0.0, *found]), max(found, default=100.0)
-    high = max(high, 1.0) if high < FAR_BELOW else max(high, 100.0)
-    return low - 0.03 * (high - low), high + 0.09 * (high - low)
-
-
-def draw_reference(axes: Axes, reference: Reference, places: Sequence[float]) -> Named:
-    """Draw a level across the axes and return it as a line to be named at these places."""
-    chance = reference.label.startswith("Chance")
-    colour, dash = (GREY, (0, (1, 2))) if chance else (INK, (0, (4, 3)))
-    axes.axhline(
-        reference.y, color=colour, linestyle=dash, linewidth=1, label=reference.label, zorder=1.5
-    )
-    return Named(reference.label, colour, places, [reference.y] * len(places), clear=0.8)
-
-
-def _line(axes: Axes, line: Line) -> Named:
-    """Draw one line, with its band where it has one."""
-    x, y = np.asarray(line.x, float), np.asarray(line.y, float)
-    look, label = line.look, cut(line.look.label)
-    if len(line.low):
-        axes.fill_between(
-            x, line.low, line.high, color=look.colour, alpha=BAND_OPACITY, linewidth=0
+def _draw(
+    chart: Chart, head: Headline, figure: Figure | SubFigure, style: Style, shown: str
+) -> None:
+    columns = columns_of(len(chart.panels), style)
+    rows = ceil(len(chart.panels) / columns)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    every: list[Axes] = list(grid.ravel())
+    room, wide = 72 * panel_height(columns, style), 72 * style.width / columns - 8 * style.font
+    for at, (axes, panel) in enumerate(zip(every, chart.panels, strict=False)):
+        frame(axes, chart.x, wide, style, is_bottom=at + columns >= len(chart.panels))
+        if at % columns == 0:
+            label = wrapped(chart.y.label, room - 6 * style.font, style.font)
+            axes.set_ylabel("\n".join(label))
+        if title := panel.title or (shown if at == 0 else ""):
+            axes.set_title("\n".join(wrapped(title, 72 * style.width / columns - 60, style.font)))
+    for axes in every[len(chart.panels) :]:
+        axes.set_visible(False)
+    chart.y.lay_out(every[0], chart.values)
+    head.write(figure, every[0])
+    named: list[list[Named]] = []
+    drawn: list[list[Named]] = []
+    for axes, panel in zip(every, chart.panels, strict=False):
+        named.append(
+            [draw_reference(axes, level, chart.x.ends, style) for level in panel.references]
         )
-    axes.plot(
-        x,
-        y,
-        color=look.colour,
-        linestyle=look.dash,
-        marker=look.marker,
-        markersize=2.6 if line.quiet else 3.6,
-        linewidth=0.9 if line.quiet else 1.9,
-        alpha=0.75 if line.quiet else 1,
-        label=label,
-        zorder=2.5 if line.quiet else 3,
-        clip_on=False,
-    )
-    there = np.isfinite(y)
-    known = np.flatnonzero(there)
-    whole = np.interp(np.arange(len(y)), known, y[there]) if len(known) else np.zeros(len(y))
-    edges = (line.low, line.high) if len(line.low) else ()
-    return Named(label, darker(look.colour), line.x, whole.tolist(), edges)
+        loud = [draw_line(axes, line, style) for line in panel.lines if not line.quiet]
+        drawn.append([*loud, *(draw_line(axes, line, style) for line in panel.lines if line.quiet)])
+    _name(chart, figure, every, named, drawn, style)
 
 
-def cut(label: str) -> str:
-    """Return a name that a figure has room for."""
-    return label if len(label) <= LABEL_CHARACTERS else label[: LABEL_CHARACTERS - 1] + "…"
+def _name(
+    chart: Chart,
+    figure: Figure | SubFigure,
+    every: Sequence[Axes],
+    named: Sequence[Sequence[Named]],
+    drawn: Sequence[Sequence[Named]],
+    style: Style,
+) -> None:
+    """Write every line's name beside it, or in a key where there is no room for that."""
+    panels = list(zip(every, named, drawn, strict=False))
+    several = len(panels) > 1 or any(line.model for line in chart.panels[0].lines)
+    axes, levels, lines = panels[0]
+    if not several and style.is_wide and name_lines(axes, [*levels, *lines]):
+        return
+    key = draw_key(figure, every[: len(panels)], chart_lines(chart), [], style)
+    if all(name_lines(axes, levels, besides=lines) for axes, levels, lines in panels):
+        return
+    key.remove()
+    for axes, levels, _ in panels:
+        for text in [text for text in axes.texts if text.get_text() in {n.label for n in levels}]:
+            text.remove()
+    every_level = [level for panel in chart.panels for level in panel.references]
+    draw_key(figure, every[: len(panels)], chart_lines(chart), every_level, style)
 
 
-def _key(figure: Figure | SubFigure, axes: Axes, lines: Sequence[Named]) -> Legend:
-    """Draw a key of these lines beside the axes."""
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    return figure.legend(
-        [handles[line.label] for line in lines],
-        [line.label for line in lines],
-        loc="outside right center",
-        frameon=False,
-        handlelength=3.2,
-        labelspacing=0.8,
-    )
+def chart_lines(chart: Chart) -> list[Line]:
+    """Return the lines of all panels, loud ones first."""
+    lines = [line for panel in chart.panels for line in panel.lines]
+    return sorted(lines, key=lambda line: line.quiet)

@@ -22,13 +22,15 @@ from impasto.study.database.opening import DATABASE
 class Found:
     """One folder's finished study (None: it has none), and what it knows of the model inside.
 
-    `timings` are measured times of the study's plans, where there are any.
+    `timings` are measured times of the study's plans, where there are any. `label` is what the
+    model is called beside others, where its name alone does not tell it.
     """
 
     folder: Path | None
     results: Results | None
     inside: Mapping[str, Inside]
     timings: Sequence[Timing] = ()
+    label: str = ""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Found":
@@ -75,6 +77,11 @@ class Found:
                 f"figures are drawn from what Study.run or Results.read return, not from "
                 f"{shown(results)}"
             )
+        if len(results.models) > 1:
+            raise UserError(
+                f"these are the results of {len(results.models)} models, {', '.join(results.models)}: "
+                "give those of one: results.models[NAME]"
+            )
         return cls(folder, results, inside or {}, timings_of(results.costs))
 
     @cached_property
@@ -86,9 +93,27 @@ class Found:
 
     @property
     def model(self) -> str:
-        """The model's name, without the folder that it lies in."""
-        name = self.results.study.model if self.results else next(iter(self.inside.values())).model
-        return short_name(name)
+        """The model's name, without the folder that it lies in, or its label."""
+        return self.label or short_name(self.model_name)
+
+    @property
+    def model_name(self) -> str:
+        """The model's whole name; empty where the folder holds nothing."""
+        if self.results is not None:
+            return self.results.study.model
+        return next((inside.model for inside in self.inside.values()), "")
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        if self.results is None:
+            return next((inside.layers for inside in self.inside.values()), 0)
+        return int(self.frame["layers"].iloc[0])
+
+    @property
+    def named(self) -> str:
+        """The model and how many layers it has."""
+        return f"{self.model}, {self.layers} layers"
 
     @property
     def costs(self) -> "tuple[str, Mapping[str, float]] | None":
@@ -118,6 +143,7 @@ class MissingError(ImpastoError):
         tasks, plans: What to write under `tasks` and `plans` of the study file.
         command: What makes the data, in place of running the study again.
         what: What the command makes, where that has a name.
+        reason: Why what there is does not do, in a sentence.
     """
 
     def __init__(
@@ -126,28 +152,26 @@ class MissingError(ImpastoError):
         plans: Sequence[str] = (),
         command: str = "",
         what: Sequence[str] = (),
+        reason: str = "",
     ) -> None:
-        super().__init__(", ".join([*tasks, *plans, *what, command]))
+        super().__init__(", ".join(filter(None, [reason, *tasks, *plans, *what, command])))
         self.tasks, self.plans, self.command = tuple(tasks), tuple(plans), command
-        self.what = tuple(what)
+        self.what, self.reason = tuple(what), reason
 
     def told(self, found: Found) -> list[str]:
         """Return what is missing and the command that would make it, in lines."""
         folder = found.folder or Path("OUT")
-        lines = [f"missing {what}" for what in self.what]
+        lines = [self.reason] if self.reason else []
+        lines += [f"missing {what}" for what in self.what]
         for what, entries in (("tasks", self.tasks), ("plans", self.plans)):
             if entries:
                 lines.append(f"missing {what}, as a study file has them:")
                 lines += [f"  - {entry}" for entry in entries]
         study = "STUDY.yaml" if found.results is None else folder / "study.yaml"
         command = self.command or "impasto run {study} --out {out}"
-        command = command.format(study=study, out=folder, model=self._model(found))
+        model = found.model_name or "MODEL"
+        command = command.format(study=study, out=folder, model=model)
         if not (self.tasks or self.plans):
-            return [*lines, f"make it by:  {command}"]
+            return [*lines, f"make it by:  {command}"] if self.command else lines
         first = "write a study file of them" if found.results is None else f"add to {study}"
         return [*lines, f"{first}, then:  {command}"]
-
-    def _model(self, found: Found) -> str:
-        if found.results is not None:
-            return found.results.study.model
-        return next((inside.model for inside in found.inside.values()), "MODEL")

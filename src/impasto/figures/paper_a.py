@@ -1,146 +1,200 @@
 """Figures of paper A (*Attend First, Consolidate Later*): what a model answers, by depth.
 
 2 Capitals, 3 math exercises, 4 SQuAD, 6 CNN/DailyMail under freeze, noise and skipped attention;
-5 which answer an injection brings out. Any other task's sweep over depth looks the same.
+5 which answer an injection brings out. Any other task's sweep over depth looks the same. Several
+models are drawn on the tasks that they have in common.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from impasto.analysis import DepthCurve, depth_curves, main_metric, metric_name
-from impasto.figures.chart import Chart, Line, draw_charts, percent_limits, references
-from impasto.figures.found import Found, MissingError, short_name
+from impasto.figures.chart import Chart, Charts, Line, Places, references
+from impasto.figures.found import Found, MissingError
+from impasto.figures.models import asked, common, is_relative, named, panels
 from impasto.figures.picture import Picture, file_name
+from impasto.figures.scale import SHARES, Scale, scale_of
 from impasto.figures.style import look_of
-from impasto.look import Look
 from impasto.strategies import STRATEGIES
 
 INJECTION = ("answers_injected", "answers_original")
-SHOWN = {"exact_match": ("exact_match", "f1"), "rougeL": ("rouge1", "rougeL")}  # by main metric
+SHOWN = {  # by main metric
+    "exact_match": ("exact_match", "f1"),
+    "rougeL": ("rouge1", "rougeL"),
+    "perplexity": ("perplexity", "kl", "agreement"),
+}
 MANIPULATIONS = {s.name: s.entry for s in STRATEGIES.values() if s.figure == "A2"}
 MATH = re.compile(r"arithmetic\b.*")
 OWN = re.compile(r"capitals\b.*|squad\b.*|cnn_dailymail\b.*|arithmetic\b.*")
+BY_DEPTH, BY_SHARE = "depth k", "depth k as a share of the layers"
+
+Curves = Sequence[tuple[Found, DepthCurve]]
 
 
-def capitals(found: Found) -> Iterator[Picture]:
+def capitals(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 2."""
-    return _manipulated(found, re.compile(r"capitals\b.*"), "A2", ["capitals"])
+    return _manipulated(founds, re.compile(r"capitals\b.*"), "A2", ["capitals"])
 
 
-def exercises(found: Found) -> Iterator[Picture]:
+def exercises(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 3, a picture for each number of terms."""
     wanted = [f"{{name: arithmetic, terms: {terms}}}" for terms in (2, 3)]
-    return _manipulated(found, MATH, "A3", wanted)
+    return _manipulated(founds, MATH, "A3", wanted)
 
 
-def squad(found: Found) -> Iterator[Picture]:
+def squad(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 4: exact match and F1."""
     return _manipulated(
-        found, re.compile(r"squad\b.*"), "A4", ["{name: squad, limit: 1000, shots: 1}"]
+        founds, re.compile(r"squad\b.*"), "A4", ["{name: squad, limit: 1000, shots: 1}"]
     )
 
 
-def summaries(found: Found) -> Iterator[Picture]:
+def summaries(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 6: ROUGE-1 and ROUGE-L."""
     wanted = ["{name: cnn_dailymail, limit: 100}"]
-    return _manipulated(found, re.compile(r"cnn_dailymail\b.*"), "A6", wanted)
+    return _manipulated(founds, re.compile(r"cnn_dailymail\b.*"), "A6", wanted)
 
 
-def others(found: Found) -> Iterator[Picture]:
+def others(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw the sweep over depths of every task that the paper does not have."""
-    names = [task for task in found.tasks if not OWN.fullmatch(task)]
+    names = [task for found in founds for task in found.tasks if not OWN.fullmatch(task)]
     if not names:
-        raise MissingError(tasks=["arc_easy"], plans=list(MANIPULATIONS.values()))
-    return _manipulated(found, re.compile("|".join(map(re.escape, names))), "depth", [])
+        plans = [] if _sweeps(founds) else list(MANIPULATIONS.values())
+        raise MissingError(tasks=["arc_easy"], plans=plans)
+    return _manipulated(founds, re.compile("|".join(map(re.escape, names))), "depth", [])
 
 
-def injection(found: Found) -> Iterator[Picture]:
+def injection(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 5: which answer comes out when another subject's states are injected."""
-    curves = [c for c in depth_curves(found.frame) if c.metric in INJECTION] if found.tasks else []
-    if not curves:
-        tasks = [] if {"capitals", "arithmetic-2"} & set(found.tasks) else ["capitals"]
+    having = {
+        found.model: [c for c in depth_curves(found.frame) if c.metric in INJECTION]
+        for found in founds
+        if found.tasks
+    }
+    if not any(having.values()):
+        every = {task for found in founds for task in found.tasks}
+        tasks = [] if {"capitals", "arithmetic-2"} & every else ["capitals"]
         raise MissingError(tasks, plans=[STRATEGIES["inject"].entry])
-    for task in dict.fromkeys(curve.task for curve in curves):
-        here = [c for metric in INJECTION for c in curves if (c.task, c.metric) == (task, metric)]
-        # that of the original answer; the injected one comes out of nothing by chance only
-        chart = _chart(here, max(curve.baseline for curve in here), "injected at depth k")
-        chart = replace(
-            chart,
-            title=f"{here[0].title}: another subject injected",
-            y_label="share of answers (%)",
-            lines=_lines(here, [curve.metric for curve in here]),
-        )
-        yield Picture(f"A5-{file_name(task)}", draw_charts([chart]))
+    tasks, notes = common(_tasks(having))
+    for task in tasks:
+        here = [
+            (found, [c for m in INJECTION for c in having[found.model] if _is(c, task, m)])
+            for found in founds
+            if any(curve.task == task for curve in having.get(found.model, ()))
+        ]
+        chart = _chart(here, SHARES, "another subject injected at depth k", "injected at ")
+        yield Picture(f"A5-{file_name(task)}", Charts([chart]), notes)
+
+
+def _is(curve: DepthCurve, task: str, metric: str) -> bool:
+    return (curve.task, curve.metric) == (task, metric)
+
+
+def _tasks(having: Mapping[str, Sequence[DepthCurve]]) -> dict[str, list[str]]:
+    """Return every model's tasks, in their order."""
+    return {model: list(dict.fromkeys(c.task for c in curves)) for model, curves in having.items()}
+
+
+def _sweeps(founds: Sequence[Found]) -> bool:
+    return any(found.strategies & MANIPULATIONS.keys() for found in founds)
 
 
 def _manipulated(
-    found: Found, tasks: re.Pattern[str], name: str, wanted: Sequence[str]
+    founds: Sequence[Found], pattern: re.Pattern[str], name: str, wanted: Sequence[str]
 ) -> Iterator[Picture]:
     """Draw, for each matching task, its metrics under each manipulation."""
-    there = [task for task in found.tasks if tasks.fullmatch(task)]
-    if not there:
-        lacking = [] if found.strategies & MANIPULATIONS.keys() else list(MANIPULATIONS.values())
-        raise MissingError(wanted, lacking)
-    curves = [c for c in depth_curves(found.frame) if c.strategy in MANIPULATIONS]
-    drawn = [task for task in there if any(curve.task == task for curve in curves)]
-    if not drawn:
+    founds = [found for found in founds if found.tasks]
+    if not any(pattern.fullmatch(task) for found in founds for task in found.tasks):
+        raise MissingError(wanted, [] if _sweeps(founds) else list(MANIPULATIONS.values()))
+    having = {
+        found.model: [c for c in depth_curves(found.frame) if c.strategy in MANIPULATIONS]
+        for found in founds
+    }
+    matching = {m: [c for c in cs if pattern.fullmatch(c.task)] for m, cs in having.items()}
+    if not any(matching.values()):
         raise MissingError(plans=list(MANIPULATIONS.values()))
-    for task in drawn:
-        here = [curve for curve in curves if curve.task == task]
-        main = main_metric(curve.metric for curve in here) or here[0].metric
-        metrics = [m for m in SHOWN.get(main, ()) if any(c.metric == m for c in here)] or [main]
-        charts = []
-        for metric in metrics:
-            of_metric = [curve for curve in here if curve.metric == metric]
-            lines = _lines(of_metric, [curve.strategy for curve in of_metric])
-            chart = _chart(of_metric, of_metric[0].baseline, "manipulated from depth k on")
-            charts.append(replace(chart, lines=lines))
-        yield Picture(f"{name}-{file_name(task)}", draw_charts(charts))
+    if len(founds) > 1 and sum(map(bool, matching.values())) < 2:
+        common({found.model: found.tasks for found in founds})  # which says what each has, if so
+        [model] = [model for model, curves in matching.items() if curves]
+        raise MissingError(reason=f"only {model} has a task and plans of this figure")
+    tasks, notes = common(_tasks(matching))
+    for task in tasks:
+        of_task = [
+            (found, [c for c in matching.get(found.model, ()) if c.task == task])
+            for found in founds
+        ]
+        charts = [
+            _chart(
+                [(f, [c for c in cs if c.metric == metric]) for f, cs in of_task],
+                None,
+                "manipulated from depth k on",
+                "manipulated from ",
+            )
+            for metric in _metrics(of_task)
+        ]
+        yield Picture(f"{name}-{file_name(task)}", Charts(charts), notes)
 
 
-def _chart(curves: Sequence[DepthCurve], baseline: float, x_label: str) -> Chart:
-    """Return the chart of a task's curves, all of one metric, yet without its lines."""
-    first = curves[0]
-    scale = _scale(first)
-    levels = [("Baseline", baseline), ("Chance", first.chance)]
-    unit = " %" if scale == 100 else ""
+def _metrics(of_task: Sequence[tuple[Found, Sequence[DepthCurve]]]) -> list[str]:
+    """Return the metrics of a task that are shown: the main one, or those beside it."""
+    there = list(dict.fromkeys(curve.metric for _, curves in of_task for curve in curves))
+    main = main_metric(there) or there[0]
+    return [metric for metric in SHOWN.get(main, ()) if metric in there] or [main]
+
+
+def _chart(
+    of_task: Sequence[tuple[Found, Sequence[DepthCurve]]], scale: Scale | None, how: str, at: str
+) -> Chart:
+    """Return the chart of a task's curves of one metric; of injection where a scale is given."""
+    of_task = [(found, curves) for found, curves in of_task if curves]
+    founds = [found for found, _ in of_task]
+    every = [curve for _, curves in of_task for curve in curves]
+    first, injects = every[0], scale is not None
+    if scale is None:
+        scale = scale_of(first.metric, (v for c in every for v in (c.baseline, *c.mean.values())))
+    relative = is_relative(founds)
+    lines = [
+        (
+            found,
+            _lines(curves, injects, scale, curves[0].layers if relative else 1),
+            # of injection that of the original answer; the injected one comes out by chance only
+            references(
+                [("Baseline", max(c.baseline for c in curves)), ("Chance", curves[0].chance)], scale
+            ),
+        )
+        for found, curves in of_task
+    ]
+    metric = "which answer comes out" if injects else metric_name(first.metric)
+    label = at + (
+        f"{BY_SHARE} (k / T)" if relative else f"{BY_DEPTH} on" if not injects else BY_DEPTH
+    )
     return Chart(
-        title=first.title,
-        told=_told(curves),
-        x_label=x_label,
-        y_label=f"{metric_name(first.metric)}{' (%)' if unit else ''}",
-        lines=(),
-        places=range(first.layers + 1),
-        references=references(levels, scale, "{:.1f}" + unit),
-        limits=percent_limits(_lines(curves, [""] * len(curves))) if unit else None,
+        title=f"{first.title}: {how}",
+        told=[named(founds), metric, asked([(f, c[0].n) for f, c in of_task])],
+        x=Places(label, None if relative else range(first.layers + 1)),
+        y=scale,
+        panels=panels(lines),
+        part=metric,
+        intervals=_intervals(every),
     )
 
 
-def _told(curves: Sequence[DepthCurve]) -> list[str]:
-    """Say what was run: the model, how many questions, what the bands are."""
-    first = curves[0]
+def _intervals(curves: Sequence[DepthCurve]) -> str:
     seeds = max(curve.seeds for curve in curves)
-    bands = "bands: 95 % intervals" + (f", widest of {seeds} seeds" if seeds > 1 else "")
-    return [f"{short_name(first.model)}, {first.layers} layers", f"{first.n:,} questions", bands]
+    return "95 % intervals" + (f", widest of {seeds} seeds" if seeds > 1 else "")
 
 
-def _scale(curve: DepthCurve) -> int:
-    """Return 100 for shares, which are shown in percent, and 1 for what can exceed 1."""
-    return 100 if max([curve.baseline, *curve.mean.values()]) <= 1 else 1
-
-
-def _lines(curves: Sequence[DepthCurve], keys: Sequence[str]) -> list[Line]:
+def _lines(curves: Sequence[DepthCurve], injects: bool, scale: Scale, divisor: int) -> list[Line]:
     """Return the curves as lines; variants of one strategy are told apart by name."""
+    keys = [curve.metric if injects else curve.strategy for curve in curves]
     lines = []
     for curve, key in zip(curves, keys, strict=True):
         look = look_of(key)
-        if list(keys).count(key) > 1:
+        if keys.count(key) > 1:
             look = replace(look, label=f"{look.label} {curve.parameters}")
-        lines.append(_line(curve, look, _scale(curves[0])))
+        points = {
+            k / divisor: (curve.mean[k], curve.low[k], curve.high[k]) for k in sorted(curve.mean)
+        }
+        lines.append(Line.of(look, points, scale.factor))
     return lines
-
-
-def _line(curve: DepthCurve, look: Look, scale: int) -> Line:
-    points = {k: (curve.mean[k], curve.low[k], curve.high[k]) for k in sorted(curve.mean)}
-    return Line.of(look, points, scale)

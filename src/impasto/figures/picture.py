@@ -1,14 +1,16 @@
-"""A drawn figure or a table with its file's name, and writing it down."""
+"""A picture or a table with its file's name, and writing it down."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from impasto.error import UserError
-from impasto.figures.style import DPI
+from impasto.figures.style import DPI, USUAL_STYLE, Style
 from impasto.table import Table
 
 FORMATS = ("png", "svg", "pdf")
@@ -22,14 +24,29 @@ METADATA = {
 }
 
 
+class Drawing(Protocol):
+    """What a picture shows, as a value."""
+
+    def figure(self, style: Style) -> Figure:
+        """Return the picture; used within the style's settings."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure or a table; `name` is that of its files, without their endings."""
+    """A drawing or a table.
+
+    Attributes:
+        name: That of its files, without their endings.
+        content: What it shows.
+        notes: What of the studies it leaves out, in sentences.
+    """
 
     name: str
-    content: Figure | Table
+    content: Drawing | Table
+    notes: Sequence[str] = ()
 
-    def save(self, out: Path, formats: Sequence[str]) -> list[Path]:
+    def save(self, out: Path, formats: Sequence[str], style: Style = USUAL_STYLE) -> list[Path]:
         """Write the picture in the formats, or a table in all of its own; return the files.
 
         Raises UserError where that cannot be.
@@ -39,7 +56,8 @@ class Picture:
             out.mkdir(parents=True, exist_ok=True)
             if isinstance(self.content, Table):
                 return list(_save_table(self.content, out, self.name))
-            return list(_save_figure(self.content, out, self.name, formats))
+            with mpl.rc_context(style.settings):
+                return list(_save_figure(self.content.figure(style), out, self.name, formats))
         except OSError as error:
             raise UserError(f"figures cannot be written to {out}: {error.strerror}") from None
 

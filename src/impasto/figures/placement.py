@@ -89,10 +89,9 @@ def _places(axes: Axes, line: Named) -> Iterator[_Place]:
     probe.remove()
     width, height = extent.width, extent.height
     gap = GAP * _pixels_per_point(axes)
-    known = np.arange(len(line.x))
-    at = np.linspace(0, len(line.x) - 1, max(2, 4 * len(line.x) - 3))
-    for x, y in zip(np.interp(at, known, line.x), np.interp(at, known, line.y), strict=True):
-        pixel_x, pixel_y = axes.transData.transform((x, y))
+    along = _along(axes, line.x, line.y, max(2, 4 * len(line.x) - 3))
+    places = axes.transData.inverted().transform(along)
+    for (x, y), (pixel_x, pixel_y) in zip(places, along, strict=True):
         for right, up in SIDES:
             left = pixel_x + right * gap + {1: 0.0, 0: -width / 2, -1: -width}[right]
             low = pixel_y + (gap if up > 0 else -gap - height)
@@ -116,11 +115,15 @@ def _write(axes: Axes, line: Named, x: float, y: float, right: int, up: int) -> 
 
 def _trace(axes: Axes, line: Named) -> np.ndarray:
     """Return many points of the line and of its band's edges, in pixels."""
-    known = np.arange(len(line.x))
-    at = np.linspace(0, len(line.x) - 1, SAMPLES * len(line.x))
-    along = np.interp(at, known, line.x)
-    parts = [np.column_stack([along, np.interp(at, known, y)]) for y in (line.y, *line.edges)]
-    return np.asarray(axes.transData.transform(np.concatenate(parts)))
+    count = SAMPLES * len(line.x)
+    return np.concatenate([_along(axes, line.x, y, count) for y in (line.y, *line.edges)])
+
+
+def _along(axes: Axes, x: Sequence[float], y: Sequence[float], count: int) -> np.ndarray:
+    """Return so many points along a line, in pixels: between its own it is straight there."""
+    own = axes.transData.transform(np.column_stack([x, y]))
+    at, known = np.linspace(0, len(own) - 1, count), np.arange(len(own))
+    return np.column_stack([np.interp(at, known, own[:, axis]) for axis in (0, 1)])
 
 
 def _is_free(box: Bbox, inside: Bbox, taken: list[Bbox], gap: float) -> bool:
