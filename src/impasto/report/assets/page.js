@@ -104,7 +104,7 @@ function marks(low, high) {  // where the vertical axis is named, in its unit
     found = powers.flatMap((power) => steps.map((step) => step * 10 ** power));
     if (powers.length > 12) found = found.filter((_, i) => i % Math.ceil(powers.length / 10) === 0);
   }
-  return found.filter((y) => y > 0 && y >= least && y <= most).map((y) => [Math.log10(y), y < 1e5 ? +y.toPrecision(3) : y.toExponential(0)]);
+  return found.filter((y) => y > 0 && y >= least && y <= most).map((y) => [Math.log10(y), y < 1e5 ? +y.toPrecision(3) : y.toExponential(1).replace(".0e", "e")]);
 }
 function drawChart() {
   const known = scores(), base = level(), plans = drawn().filter((i) => isShare() || known[i][0] > 0);
