@@ -47,7 +47,10 @@ def average_changes(
     ends = (found.lost, found.low, found.high)
     if not kind.lower_is_better:
         ends = (-found.lost, -found.high, -found.low)
-    return {
-        digest: Change(value, *(end if isfinite(end) else nan for end in (low, high)))
-        for digest, value, low, high in zip(wanted, *(each.tolist() for each in ends), strict=True)
-    }
+    changes = zip(wanted, *(each.tolist() for each in ends), strict=True)
+    return {digest: Change(value, *_known(low, high)) for digest, value, low, high in changes}
+
+
+def _known(low: float, high: float) -> tuple[float, float]:
+    """Return an interval's ends, if both are known."""
+    return (low, high) if isfinite(low) and isfinite(high) else (nan, nan)

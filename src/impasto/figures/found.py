@@ -78,9 +78,9 @@ class Found:
                 f"{shown(results)}"
             )
         if len(results.models) > 1:
+            names = ", ".join(results.models)
             raise UserError(
-                f"these are the results of {len(results.models)} models, {', '.join(results.models)}: "
-                "give those of one: results.models[NAME]"
+                f"these are results of {names}: give those of one, results.models[NAME]"
             )
         return cls(folder, results, inside or {}, timings_of(results.costs))
 
