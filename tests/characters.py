@@ -5,6 +5,7 @@ class Characters:
     """What a made-up model takes for tokens."""
 
     max_positions = 100_000
+    tokenizer = None
 
     def tokens(self, text, as_lm_eval=False):
         return [ord(character) for character in text]

@@ -1,6 +1,7 @@
 """Sentences from tables: each states the numbers of its table, and no more than they carry."""
 
 import json
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,22 @@ def test_by_a_task_at_chance_nothing_is_said_but_that():
         "arc_easy: the baseline's 13.3 % (6.9 to 24.2 %) is not above chance, 16.7 %: nothing can "
         "be said of plans by this task."
     ]
+
+
+def test_of_texts_that_a_model_guesses_nothing_is_said_but_that():
+    poor = {"metric": "perplexity", "baseline": 322_216.0, "stderr": 9_000.0}
+    made = [
+        {"strategy": "baseline", "value": 322_216.0, "k": None, "digest": "b"},
+        {"strategy": "freeze", "value": 400_000.0, "k": 0, "digest": "p"},
+        {"strategy": "plan", "value": 300_000.0, "plan": "0-2", "digest": "q"},
+    ]
+    told = findings(table(*(row | poor | {"chance": 1536.0} for row in made)))
+    assert told == [
+        "Capitals: the baseline's perplexity of 322,200 (304,600 to 339,900) is no better than a "
+        "guess among all tokens, 1536: nothing can be said of plans by this task."
+    ]
+    unknown = findings(table(*(row | poor | {"chance": nan} for row in made)))
+    assert not any("guess" in sentence for sentence in unknown)
 
 
 @pytest.mark.parametrize("strategy", ["freeze", "skip_one"])

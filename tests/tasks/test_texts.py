@@ -32,7 +32,7 @@ def loaded(**options) -> Texts:
 
 
 def read(**options) -> Texts:
-    return loaded(**options).read_by(Characters().tokens)
+    return loaded(**options).read_by(Characters().tokens, 128)
 
 
 def texts_of(task):
@@ -97,7 +97,7 @@ def test_a_split_of_the_hub_is_read_and_its_empty_rows_are_passed_over(monkeypat
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     task = loaded(dataset="someone/wiki", config="raw", split="validation")
     assert task.name == "texts-wiki"
-    assert texts_of(task.read_by(Characters().tokens)) == [" = A title = \n", "Words.\n"]
+    assert texts_of(task.read_by(Characters().tokens, 128)) == [" = A title = \n", "Words.\n"]
     assert asked[0] == (("someone/wiki", "raw"), {"split": "validation"})
 
     def unreachable(*args, **options):
@@ -130,7 +130,7 @@ def test_the_digest_and_the_requests_say_all_that_changes_a_result(file):
         read(file=file, length=64),
         read(file=file, tokens=9),
         read(file=file, label="x"),
-        loaded(file=file).read_by(lambda text: [1, *map(ord, text)]),
+        loaded(file=file).read_by(lambda text: [1, *map(ord, text)], 128),
     ]
     told = [(task.digest, repr(task.requests())) for task in (base, *others)]
     assert len(set(told)) == len(told)
@@ -157,7 +157,7 @@ def test_metrics_are_means_over_all_tokens_with_errors_over_texts(file):
     assert found["kl"].value == pytest.approx(3.5 / 58)
     assert found["agreement"].value == pytest.approx(47 / 58)
     assert {each.n for each in found.values()} == {4}
-    assert math.isnan(task.chance("kl"))
+    assert math.math.isnan(task.chance("kl"))
 
 
 def test_the_standard_error_of_a_ratio_is_the_spread_over_other_texts():
@@ -189,7 +189,7 @@ def test_what_cannot_be_known_is_no_number():
 
 def test_requests_are_answered_by_the_model_each_as_if_alone(file):
     model, plans = impasto.load("demo"), [Plan.identity(12), Plan.parse("0-5 freeze 6-11")]
-    task = loaded(file=file, length=8, tokens=40).read_by(model.tokens)
+    task = loaded(file=file, length=8, tokens=40).read_by(model.tokens, 128)
     items = [*task.requests(), [Fidelity(tuple(task.items[0].ids), 4)]]
     together = answer(model, plans, items).responses
     for plan, row in zip(plans, together, strict=True):
@@ -248,12 +248,19 @@ def test_what_cannot_be_read_is_told_before_a_model_is_loaded(tmp_path, file):
 
 def test_a_model_of_fewer_positions_or_of_another_kind_says_what_would_be_right(file):
     demo = impasto.load("demo")
-    task = loaded(file=file).read_by(demo.tokens)
+    task = loaded(file=file).read_by(demo.tokens, 1536)
     plans = [Plan.identity(12)]
-    whole = loaded(file=file, length=256).read_by(demo.tokens)
+    whole = loaded(file=file, length=256).read_by(demo.tokens, 1536)
     said = answer(demo, plans, task.requests()).responses
     assert said == answer(demo, plans, whole.requests()).responses
     with pytest.raises(UserError, match="length is at most 256"):
-        answer(demo, plans, loaded(file=file, length=512).read_by(demo.tokens).requests())
+        answer(demo, plans, loaded(file=file, length=512).read_by(demo.tokens, 1536).requests())
     with pytest.raises((UserError, ModelError), match="injects, and texts have no token"):
         answer(demo, [Plan.parse("0 inject(donor) 1-11")], task.requests())
+
+
+def test_a_guess_among_all_tokens_has_a_perplexity_and_the_other_metrics_no_chance(file):
+    task = loaded(file=file).read_by(Characters().tokens, 128)
+    assert task.chance("perplexity") == 128
+    assert math.isnan(task.chance("kl"))
+    assert math.isnan(loaded(file=file).chance("perplexity"))

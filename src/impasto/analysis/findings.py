@@ -22,7 +22,8 @@ from impasto.analysis.families import family_findings
 from impasto.analysis.items import Key, Record, item_scores
 from impasto.analysis.scores import main_rows, mean_of, tasks_above_chance
 from impasto.analysis.series import TaskSet, task_sets
-from impasto.analysis.words import listed, percent
+from impasto.analysis.words import listed, percent, share_of
+from impasto.tasks.metrics import metric_name, metric_of
 
 INJECTION = ("answers_injected", "answers_original")
 
@@ -73,13 +74,22 @@ def _at_chance(sets: Sequence[TaskSet]) -> Iterator[str]:
         if isnan(row.value):
             yield f"{row.title} cannot be judged: {LACKS} of the baseline."
             continue
-        low, high = row.interval
-        ends = "" if isnan(low) else f" ({percent(low).removesuffix(' %')} to {percent(high)})"
-        chance = "0: it is at nothing" if isnan(row.chance) else f"chance, {percent(row.chance)}"
-        yield (
-            f"{row.title}: the baseline's {percent(row.value)}{ends} is not above {chance}: "
-            "nothing can be said of plans by this task."
+        yield f"{row.title}: {_poor(row)}: nothing can be said of plans by this task."
+
+
+def _poor(row: Row) -> str:
+    """Say that a baseline's value shows no more than chance."""
+    (low, high), kind = row.interval, metric_of(row.metric)
+    if not kind.is_bounded:
+        value, chance = share_of(row.value, kind), share_of(row.chance, kind)
+        ends = "" if isnan(low) else f" ({share_of(low, kind)} to {share_of(high, kind)})"
+        return (
+            f"the baseline's {metric_name(row.metric)} of {value}{ends} is no better than a guess "
+            f"among all tokens, {chance}"
         )
+    ends = "" if isnan(low) else f" ({percent(low).removesuffix(' %')} to {percent(high)})"
+    chance = "0: it is at nothing" if isnan(row.chance) else f"chance, {percent(row.chance)}"
+    return f"the baseline's {percent(row.value)}{ends} is not above {chance}"
 
 
 def _judged(tasks: TaskSet) -> tuple[list[Row], list[str], list[Row]]:

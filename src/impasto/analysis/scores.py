@@ -104,13 +104,14 @@ def is_above_chance(row: Row) -> bool:
     """Say whether a baseline's row shows more than chance: its 95 % interval lies above it.
 
     A plan can only lose what the full model has: where this fails, nothing can be said of any plan
-    by this task. Where a task has no chance level 0 stands for it; a metric without range has none
-    to be above.
+    by this task. Where a share has no chance level 0 stands for it; a perplexity's interval has to
+    lie below that of a guess, where one is known.
     """
-    if not metric_of(row.metric).is_bounded:
-        return not isnan(row.value)
-    low, _ = row.interval
-    return (row.value if isnan(low) else low) > (0.0 if isnan(row.chance) else row.chance)
+    kind, (low, high) = metric_of(row.metric), row.interval
+    if kind.is_bounded:
+        return (row.value if isnan(low) else low) > (0.0 if isnan(row.chance) else row.chance)
+    worst = row.value if isnan(high) else high
+    return not isnan(row.value) and (isnan(row.chance) or worst < row.chance)
 
 
 def tasks_above_chance(rows: Iterable[Row]) -> dict[str, bool]:

@@ -90,6 +90,8 @@ class TaskSet:
         """Return where the full model or guessing lies on the scale of the summary."""
         if self.summary == "median":
             return 1.0 if level == "baseline" else 0.0
+        if self.summary == "geometric mean" and level == "chance":
+            return nan
         tasks = {row.task: row for row in main_rows(self.frame, {})}
         [metric, *_] = [row.metric for row in tasks.values()]
         return mean_of(metric, (getattr(row, level) for row in tasks.values()))

@@ -6,6 +6,8 @@ from math import isinf
 from impasto.table import MINUS
 from impasto.tasks.metrics import Metric
 
+MOST_WHOLE = 1e9  # below it a number is written in full: 322,200
+
 
 def percent(share: float) -> str:
     """Return a share as a reader wants it: `99.5 %`, and `100 %` where nothing follows."""
@@ -14,7 +16,10 @@ def percent(share: float) -> str:
 
 def share_of(value: float, kind: Metric) -> str:
     """Return a value: in percent where its metric has a range, else with four digits."""
-    return percent(value) if kind.is_bounded else f"{value:.4g}"
+    if kind.is_bounded:
+        return percent(value)
+    text = f"{value:.4g}"
+    return f"{float(text):,.0f}" if "e+" in text and value < MOST_WHOLE else text
 
 
 def number_of(loss: float) -> str:

@@ -155,11 +155,14 @@ class Charts:
 
 
 def references(levels: Iterable[tuple[str, float]], scale: Scale) -> list[Reference]:
-    """Return the levels that are known, each named with its number."""
+    """Return the levels that are known, each named with its number.
+
+    That of a guess is left out where it is no share: it is far from all that is worth looking at.
+    """
     return [
         Reference(f"{name} {scale.say(level)}".strip(), scale.factor * level)
         for name, level in levels
-        if level == level
+        if level == level and not (scale.form == "ratio" and name.startswith("Chance"))
     ]
 
 

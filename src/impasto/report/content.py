@@ -91,6 +91,9 @@ def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
         metric = main_metric(dict.fromkeys(row.metric for row in here)) or here[0].metric
         measured = [row for row in here if row.metric == metric]
         first, kind = measured[0], metric_of(metric)
+        above = tasks_above_chance(measured).get(name, False)
+        # of a perplexity a guess is far off, and only told where the model is no better
+        chance = first.chance if kind.is_bounded or not above else None
         found.append(
             {
                 "name": name,
@@ -98,11 +101,11 @@ def _tasks(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "metric": metric,
                 "unit": metric_name(metric),
                 "n": first.n,
-                "chance": _number(first.chance),
+                "chance": _number(chance),
                 "baseline": _number(first.baseline),
                 "share": kind.is_bounded,
                 "lower": kind.lower_is_better,
-                "above": tasks_above_chance(measured).get(name, False),
+                "above": above,
             }
         )
     return found

@@ -123,13 +123,21 @@ class ReadByTokenizer(Protocol):
     It has none until it is read.
     """
 
-    def read_by(self, tokens: Callable[[str], Sequence[int]]) -> Task:
-        """Return the task with its items, given what returns the token ids of a text."""
+    def read_by(self, tokens: Callable[[str], Sequence[int]], vocabulary: int) -> Task:
+        """Return the task with its items, given what returns the token ids of a text.
+
+        `vocabulary` is how many tokens there are, among which a guess would be made.
+        """
         ...
 
 
 class ReadsTexts(Protocol):
     """What reads texts as a model does: the model itself, or what stands in for it."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        ...
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's token ids, with the special tokens that the tokenizer adds."""
@@ -174,8 +182,9 @@ class Suite:
 
     def read_by(self, model: ReadsTexts) -> "Suite":
         """Return the suite with the items of those tasks that depend on how texts are read."""
+        count = len(model.tokenizer or ())
         tasks = (
-            task.read_by(model.tokens) if isinstance(task, ReadByTokenizer) else task
+            task.read_by(model.tokens, count) if isinstance(task, ReadByTokenizer) else task
             for task in self.tasks
         )
         return replace(self, tasks=tuple(tasks))

@@ -61,6 +61,7 @@ class Texts:
             where these are fewer.
         limit: How many texts are read at the most; None for as many as the tokens take.
         read: The texts that were read; None where none were yet.
+        vocabulary: How many tokens there are, once that is known.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Texts:
     length: int | None = None
     limit: int | None = None
     read: tuple[ReadText, ...] | None = None
+    vocabulary: int = 0
     part_of: str = ""
 
     @property
@@ -82,7 +84,7 @@ class Texts:
         """Return a sha256 over what can change a result beside what is asked: the token ids."""
         return hashlib.sha256(json.dumps([NAME, self.name, self.length]).encode()).hexdigest()
 
-    def read_by(self, tokens: Callable[[str], Sequence[int]]) -> "Texts":
+    def read_by(self, tokens: Callable[[str], Sequence[int]], vocabulary: int) -> "Texts":
         """Return the task with as many texts as its tokens take, the last one cut to fit.
 
         Raises UserError for a text that cannot be read, and where none has two tokens.
@@ -99,7 +101,7 @@ class Texts:
                 f"{self.name}: no text of {self.source.place} has two tokens, so there is none to "
                 "predict; give longer texts"
             )
-        return replace(self, read=tuple(read))
+        return replace(self, read=tuple(read), vocabulary=vocabulary)
 
     def requests(self, tokenizer: object = None) -> Sequence[Sequence[Request]]:
         """Return what each text asks of a model."""
@@ -116,8 +118,8 @@ class Texts:
         return perplexity(values) if metric == PERPLEXITY else ratio(values)
 
     def chance(self, metric: str) -> float:
-        """Return that guessing has no meaning."""
-        return nan
+        """Return the perplexity of a guess in which all tokens are as likely; nan of the others."""
+        return float(self.vocabulary or nan) if metric == PERPLEXITY else nan
 
 
 def texts(

@@ -153,7 +153,7 @@ function lines(plans, X, y) {
 function warn() {  // of what cannot be said by a task, and what is therefore not drawn
   const out = data.tasks.filter((one) => one.share && !one.above).map((one) => one.title);
   let text = "";
-  if (task() && !task().above) text = `${task().title}: the baseline's ${show(task().baseline)} is not above chance${task().chance == null ? "" : `, ${show(task().chance)}`}. Nothing can be said of plans by this task, and no front is drawn.`;
+  if (task() && !task().above) text = `${task().title}: the baseline's ${show(task().baseline)} is ${task().lower ? "no better than a guess" : "not above chance"}${task().chance == null ? "" : `, ${show(task().chance)}`}. Nothing can be said of plans by this task, and no front is drawn.`;
   else if (!task() && out.length) text = `Left out of the average, since the baseline is not above chance there: ${out.join(", ")}.`;
   $("warning").textContent = text;
   $("warning").hidden = !text;
