@@ -157,7 +157,7 @@ def test_metrics_are_means_over_all_tokens_with_errors_over_texts(file):
     assert found["kl"].value == pytest.approx(3.5 / 58)
     assert found["agreement"].value == pytest.approx(47 / 58)
     assert {each.n for each in found.values()} == {4}
-    assert math.math.isnan(task.chance("kl"))
+    assert math.isnan(task.chance("kl"))
 
 
 def test_the_standard_error_of_a_ratio_is_the_spread_over_other_texts():
