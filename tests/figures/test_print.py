@@ -13,6 +13,7 @@ from made_up import (
     painters,
     perplexities,
 )
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -171,6 +172,21 @@ def test_a_front_names_its_plans_and_leaves_out_those_that_only_study():
     families = {line.get_label() for line in figure.axes[0].get_lines()}
     assert "Gaussian noise" not in families
     assert np.isfinite(figure.axes[0].get_xlim()).all()
+
+
+@pytest.mark.parametrize("style", [COLUMN, PAGE, SLIDE])
+@pytest.mark.parametrize("study", ["dropping", "perplexities", "models"])
+def test_a_letter_stands_at_its_plans_point_or_a_line_leads_there(study, style):
+    [figure] = drawn("pareto", *STUDIES[study](), style=style).values()
+    figure.draw_without_rendering()
+    near = 1.5 * style.font * figure.dpi / 72
+    for axes in figure.findobj(Axes):
+        lines = {text.xy for text in axes.texts if not text.get_text()}
+        for letter in (text for text in axes.texts if len(text.get_text()) == 1):
+            x, y = axes.transData.transform(letter.xy)
+            box = letter.get_window_extent()
+            distance = np.hypot(max(box.x0 - x, x - box.x1, 0), max(box.y0 - y, y - box.y1, 0))
+            assert distance <= near or letter.xy in lines, letter.get_text()
 
 
 def sweep_frame_with_plans():

@@ -71,8 +71,10 @@ def figures(
 
     entries, styled = entries_of(only), style_of(style, width, not no_title)
     founds = [found for folder in folders for found in Found.read_all(folder, study)]
+    with_study = {found.folder for found in founds if found.results is not None}
     for folder in folders:
-        tell_study(folder, study)
+        if folder in with_study or study is not None:
+            tell_study(folder, study)
     lacking, said = [], set()
     for entry, picture, paths in save_all(
         founds, entries, to or folders[0] / "figures", chosen, styled

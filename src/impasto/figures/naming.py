@@ -1,10 +1,10 @@
 """Names of the plans on a front: beside their points where there is room, else letters and a list.
 
 Nothing may cover another text; a name covers no point and no line either, a letter stands at some
-distance from its point where it must.
+distance from its point where it must, and a thin line leads there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
@@ -24,10 +24,13 @@ from impasto.look import INK
 if TYPE_CHECKING:
     from impasto.figures.front import Cloud, Front
 
+WIDEST = "m"  # of the letters
 SMALL = 0.85  # the size of names, in that of other letters
 ALONG = 60  # points along a line at which it is looked at
 NEAR, FARTHER = (1.0,), (1.0, 2.5, 4.0, 6.0, 9.0)  # how far from its point a name, a letter stands
+MARKER = 2.0  # points around one that a text leaves free
 SIDES = ((-1, 1), (1, -1), (1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
+SLANTS = ((-1, 1), (1, -1), (1, 1), (-1, -1))
 HORIZONTAL = {1: "left", 0: "center", -1: "right"}
 VERTICAL = {1: "bottom", 0: "center", -1: "top"}
 
@@ -38,33 +41,33 @@ Names = dict[str, tuple[str, Side]]  # by digest: what stands at a point, and on
 def names_of(front: "Front", every: Sequence[Axes], style: Style) -> list[Names]:
     """Return what stands at the points of each cloud's front: names, or letters in their order."""
     letters = iter(ascii_lowercase)
+    alone = len(front.clouds) == 1
     found = []
     for cloud, axes in zip(front.clouds, every, strict=False):
         plans = [plan for plan in cloud.front if plan.family != BASELINE]
         points = _drawn_points(axes, cloud, front.y)
-        taken: list[Bbox] = []
+        short = {plan.digest for plan in plans if not alone or cut(plan.plan) != plan.plan}
+        while True:
+            place = _Placing(axes, front.y, style, points)
+            sides = place.all_of(plans, short)
+            nameless = {plan.digest for plan in plans} - set(sides) - short
+            if not nameless:
+                break
+            short |= nameless
         names: Names = {}
-        for plan in reversed(plans):  # the best first
-            if len(front.clouds) == 1 and (cut(plan.plan) == plan.plan):
-                side = _side(axes, plan, front.y, plan.plan, points, taken, style)
-                if side is not None:
-                    names[plan.digest] = (plan.plan, side)
         for plan in plans:
-            if plan.digest not in names and (letter := next(letters, "")):
-                side = _side(axes, plan, front.y, letter, points, taken, style, must=True)
-                if side is not None:
-                    names[plan.digest] = (letter, side)
+            text = next(letters, "") if plan.digest in short else plan.plan
+            if text and plan.digest in sides:
+                names[plan.digest] = (text, sides[plan.digest])
         found.append(names)
     return found
 
 
 def _drawn_points(axes: Axes, cloud: "Cloud", scale: Scale) -> np.ndarray:
     """Return the points, and some along the front's steps and the levels, in pixels."""
-    own = [(plan.cost, scale.factor * plan.average) for plan in cloud.priced]
+    own = [_point(plan, scale) for plan in cloud.priced]
     points = [axes.transData.transform(own)]
-    steps = axes.transData.transform(
-        [(plan.cost, scale.factor * plan.average) for plan in cloud.front]
-    )
+    steps = axes.transData.transform([_point(plan, scale) for plan in cloud.front])
     for (x, y), (next_x, next_y) in pairwise(steps):
         points.append(np.column_stack([np.linspace(x, next_x, ALONG), np.full(ALONG, y)]))
         points.append(np.column_stack([np.full(ALONG, next_x), np.linspace(y, next_y, ALONG)]))
@@ -75,49 +78,111 @@ def _drawn_points(axes: Axes, cloud: "Cloud", scale: Scale) -> np.ndarray:
     return np.concatenate(points)
 
 
-def _side(
-    axes: Axes,
-    plan: Priced,
-    scale: Scale,
-    text: str,
-    points: np.ndarray,
-    taken: list[Bbox],
-    style: Style,
-    must: bool = False,
-) -> Side | None:
-    """Return the side of a point where a text covers nothing; of one that must stand, no text."""
-    inside = axes.get_window_extent()
-    fallback = None
-    for far in FARTHER if must else NEAR:
-        for right, up in SIDES:
-            written = write_name(axes, plan, scale, text, (right, up, far), style)
-            box = written.get_window_extent().padded(1.5)
-            written.remove()
-            within = inside.x0 <= box.x0 and box.x1 <= inside.x1
-            within = within and inside.y0 <= box.y0 and box.y1 <= inside.y1
-            if not within or any(box.overlaps(other) for other in taken):
-                continue
-            covered = ((box.min <= points) & (points <= box.max)).all(axis=1).any()
-            if not covered:
-                taken.append(box)
-                return right, up, far
-            fallback = fallback or (right, up, far, box)
-    if must and fallback is not None:
-        taken.append(fallback[3])
-        return fallback[:3]
-    return None
+class _Placing:
+    """Finds sides of points for texts one by one; `points` is (x, y) of all that is drawn."""
+
+    def __init__(self, axes: Axes, scale: Scale, style: Style, points: np.ndarray) -> None:
+        self.axes, self.scale, self.style, self.points = axes, scale, style, points
+        self.taken: list[Bbox] = []
+
+    def all_of(self, plans: Sequence[Priced], short: Collection[str]) -> dict[str, Side]:
+        """Return by digest the sides of a front's plans, of those whose names have room.
+
+        Plans in `short` have a letter in place of a name, which always has room and comes first.
+        """
+        letters = [plan for plan in plans if plan.digest in short]
+        named = [plan for plan in reversed(plans) if plan.digest not in short]  # the best first
+        sides = {plan.digest: self._side(plan, WIDEST, must=True) for plan in letters}
+        sides |= {plan.digest: self._side(plan, plan.plan, must=False) for plan in named}
+        return {digest: side for digest, side in sides.items() if side is not None}
+
+    def _side(self, plan: Priced, text: str, must: bool) -> Side | None:
+        """Return the side where a text covers nothing; of one that must stand, at least no text."""
+        inside = self.axes.get_window_extent()
+        fallback: tuple[Side, Bbox] | None = None
+        room = MARKER * self.style.line * _pixels_per_point(self.axes)
+        for far in FARTHER if must else NEAR:
+            for right, up in SIDES if far in NEAR else SLANTS:
+                side = (right, up, far)
+                written = _write(self.axes, plan, self.scale, text, side, self.style)
+                box = written.get_window_extent()
+                written.remove()
+                within = inside.x0 <= box.x0 and box.x1 <= inside.x1
+                within = within and inside.y0 <= box.y0 and box.y1 <= inside.y1
+                led = _led(self.axes, plan, self.scale, side, self.style)
+                if not within or any(
+                    box.padded(3).overlaps(other) or _covers(other, led) for other in self.taken
+                ):
+                    continue
+                if not _covers(box.padded(room), self.points):
+                    return self._take(side, box, led)
+                fallback = fallback or (side, box)
+        if must and fallback is not None:
+            return self._take(*fallback, np.empty((0, 2)))
+        return None
+
+    def _take(self, side: Side, box: Bbox, led: np.ndarray) -> Side:
+        self.taken.append(box)
+        self.points = np.concatenate([self.points, led])
+        return side
 
 
-def write_name(
-    axes: Axes, plan: Priced, scale: Scale, text: str, side: Side, style: Style
-) -> Annotation:
-    """Write a text on a side of a plan's point and return it."""
+def _covers(box: Bbox, points: np.ndarray) -> bool:
+    return bool(((box.min <= points) & (points <= box.max)).all(axis=1).any())
+
+
+def _led(axes: Axes, plan: Priced, scale: Scale, side: Side, style: Style) -> np.ndarray:
+    """Return points along the line from a plan's point to its text, in pixels; none where close."""
+    if side[2] <= NEAR[0]:
+        return np.empty((0, 2))
+    along = np.linspace(0.1, 1, ALONG)[:, None] * np.array(_offset(side, style))
+    return axes.transData.transform(_point(plan, scale)) + along * _pixels_per_point(axes)
+
+
+def _pixels_per_point(axes: Axes) -> float:
+    return axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+
+
+def write_name(axes: Axes, plan: Priced, scale: Scale, text: str, side: Side, style: Style) -> None:
+    """Write a text on a side of a plan's point, with a line to it where it stands away from it."""
+    _write(axes, plan, scale, text, side, style)
+    if side[2] > NEAR[0]:
+        axes.annotate(
+            "",
+            _point(plan, scale),
+            xytext=_offset(side, style),
+            textcoords="offset points",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": INK,
+                "linewidth": 0.5 * style.line,
+                "shrinkA": 0,
+                "shrinkB": 2 * style.line,
+            },
+            in_layout=False,
+            annotation_clip=False,
+        )
+
+
+def _point(plan: Priced, scale: Scale) -> tuple[float, float]:
+    return plan.cost, scale.factor * plan.average
+
+
+def _offset(side: Side, style: Style) -> tuple[float, float]:
+    """Return how far a text stands to the right of its point and above it, in points."""
     right, up, far = side
     gap = 0.4 * style.font * far
+    return right * gap, up * gap
+
+
+def _write(
+    axes: Axes, plan: Priced, scale: Scale, text: str, side: Side, style: Style
+) -> Annotation:
+    right, up, _ = side
     return axes.annotate(
         text,
-        (plan.cost, scale.factor * plan.average),
-        xytext=(right * gap, up * gap),
+        _point(plan, scale),
+        xytext=_offset(side, style),
         textcoords="offset points",
         ha=HORIZONTAL[right],
         va=VERTICAL[up],
