@@ -1,5 +1,7 @@
 """Pictures for print and screen: their width, their letters, error bars, and what a pdf holds."""
 
+import re
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -187,6 +189,14 @@ def test_a_letter_stands_at_its_plans_point_or_a_line_leads_there(study, style):
             box = letter.get_window_extent()
             distance = np.hypot(max(box.x0 - x, x - box.x1, 0), max(box.y0 - y, y - box.y1, 0))
             assert distance <= near or letter.xy in lines, letter.get_text()
+
+
+def test_the_letters_of_a_list_stand_apart_in_an_svg_too(tmp_path):
+    [figure] = drawn("pareto", found(dropping()), style=COLUMN).values()
+    figure.savefig(tmp_path / "pareto.svg")
+    shown = re.sub(r"[ \n]+", " ", (tmp_path / "pareto.svg").read_text(encoding="utf-8"))
+    spaces = [len(gap) for gap in re.findall("(\u00a0+)[a-z]\u00a0+[0-9]", shown)]
+    assert min(spaces, default=0) >= 4
 
 
 def sweep_frame_with_plans():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from impasto.figures.front import Cloud, Front
 
 WIDEST = "m"  # of the letters
+SPACE = "\u00a0"  # an SVG shows several others as one
 SMALL = 0.85  # the size of names, in that of other letters
 ALONG = 60  # points along a line at which it is looked at
 NEAR, FARTHER = (1.0,), (1.0, 2.5, 4.0, 6.0, 9.0)  # how far from its point a name, a letter stands
@@ -199,7 +200,7 @@ def listed(front: "Front", names: Sequence[Names], style: Style) -> list[str]:
     lines: list[str] = []
     for cloud, own in zip(front.clouds, names, strict=True):
         entries = [
-            f"{own[plan.digest][0]}  {plan.plan}"
+            f"{own[plan.digest][0]}{2 * SPACE}{plan.plan}"
             for plan in cloud.front
             if plan.digest in own and own[plan.digest][0] != plan.plan
         ]
@@ -207,7 +208,7 @@ def listed(front: "Front", names: Sequence[Names], style: Style) -> list[str]:
             lines.append(cloud.title)
         line = ""
         for entry in entries:
-            longer = f"{line}     {entry}" if line else entry
+            longer = f"{line}{5 * SPACE}{entry}" if line else entry
             if line and width_of(longer, size) > room:
                 lines += _fitted(line, room, size)
                 line = entry
