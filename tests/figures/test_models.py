@@ -16,6 +16,7 @@ from made_up import (
     perplexities,
 )
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from test_figures import sweep_frame
 from test_papers import inside
 
@@ -160,6 +161,8 @@ def test_costs_of_several_models_are_relative():
     for axes in figure.axes:
         full = chart_lines(axes)["Baseline"]
         assert list(full.get_xdata()) == [100]
+    told = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "58 plans of small, 24 plans of large" in told
     assert_legible(figure)
 
 

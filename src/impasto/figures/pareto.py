@@ -23,7 +23,7 @@ from impasto.figures.chart import Reference, references
 from impasto.figures.found import Found, MissingError
 from impasto.figures.front import Cloud, Front, Fronts
 from impasto.figures.middles import WANTED
-from impasto.figures.models import common, named
+from impasto.figures.models import asked, common, named
 from impasto.figures.picture import Picture
 from impasto.figures.scale import Scale, scale_of
 from impasto.strategies import STRATEGIES
@@ -121,10 +121,9 @@ def _front(group: Sequence[tuple[Found, TradeOff]]) -> Front | None:
         unit = f"{unit.removesuffix(' (ms)')} (% of the full model's)"
     titles = ", ".join(row.title for row in rows.values())
     kind = {"geometric mean": "geometric mean"}.get(tasks.summary, "average")
-    counts = ", ".join(dict.fromkeys(f"{len(priced):,}" for *_, priced in clouds))
     told = [
         named(founds),
-        f"{counts} plans",
+        asked([(found, len(priced)) for found, _, priced in clouds], "plans"),
         f"{kind} of {len(rows)} tasks" if len(rows) > 2 else titles,
         *_intervals([plan for *_, priced in clouds for plan in priced]),
         *_left_out([trade for _, trade, _ in clouds]),
