@@ -260,7 +260,7 @@ def test_a_loss_that_may_be_anything_is_not_told():
         rows[-1] |= {"parameters": json.dumps({"n": n} if n else {})}
     own = {"task": "texts", "metric": "perplexity", "chance": np.nan, "baseline": np.exp(2), "n": 2}
     sentence = findings(table(*(row | own for row in rows)), item_scores(kept))[-1]
-    assert "what every one of 2 costs cannot be told from so few questions" in sentence
+    assert "what every one of 2 costs cannot be told from so few texts" in sentence
 
 
 def test_several_tasks_are_averaged_first_and_then_told_one_by_one():

@@ -281,7 +281,7 @@ def _more(best: Best) -> str:
     """Say how many questions it takes to tell, where that can be said."""
     if best.times is None:
         return ""
-    return f"; to tell, about {best.times:.2g} times as many questions are needed"
+    return f"; to tell, about {best.times:.2g} times as many {best.metric.items} are needed"
 
 
 def _over(best: Best) -> str:

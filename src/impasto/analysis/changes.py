@@ -223,9 +223,8 @@ class Changes:
 
 def _values(row: Row, kind: Metric, level: float, times: float) -> tuple[float, float, float]:
     """Return a value with the ends of its interval; the logarithms where it has no range."""
-    low, high = value_interval(
-        row.value, row.stderr / times**0.5, round(row.n * times), kind.low, kind.high, level
-    )
+    n = round(row.n * times) if kind.items == "questions" else 0
+    low, high = value_interval(row.value, row.stderr / times**0.5, n, kind.low, kind.high, level)
     if kind.is_bounded:
         return row.value, low, high
     if not row.value > 0:

@@ -70,9 +70,9 @@ def value_interval(
     """Return the interval of a table's value, 95 % unless another level is given: over other
     questions of the kind.
 
-    Where so many of n questions were right it is Wilson's; else value ± z · standard error, cut
-    at `low` and `high`, the ends of what the value can be. Not a number where the value or its
-    error is not known.
+    Where so many of n questions were right it is Wilson's; else, as for texts, for which n is 0,
+    value ± z · standard error, cut at `low` and `high`, the ends of what the value can be. Not a
+    number where the value or its error is not known.
     """
     is_share = low == 0 and high == 1
     right = round(value * n) if is_share and not isnan(value) else -1

@@ -46,7 +46,8 @@ class Row:
     def interval(self) -> tuple[float, float]:
         """The value's 95 % interval over questions."""
         kind = metric_of(self.metric)
-        return value_interval(self.value, self.stderr, self.n, kind.low, kind.high)
+        n = self.n if kind.items == "questions" else 0
+        return value_interval(self.value, self.stderr, n, kind.low, kind.high)
 
 
 @dataclass(frozen=True, slots=True)

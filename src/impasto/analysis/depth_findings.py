@@ -28,7 +28,7 @@ def depth_finding(changes: Changes, curve: DepthCurve) -> str:
     kind, what = metric_of(curve.metric), metric_name(curve.metric)
     base, seeds = share_of(curve.baseline, kind), _seeds(curve)
     within = f"{what} is within {_tolerance(curve)} of the baseline's {base}"
-    sure = f"(95 % intervals, {curve.n:,} questions)"
+    sure = f"(95 % intervals, {curve.n:,} {kind.items})"
     worked = [depth for depth in found.depths if depth not in found.idle]
     if kind.is_bounded and curve.baseline - TOLERANCE <= (
         0 if isnan(curve.chance) else curve.chance
@@ -121,7 +121,7 @@ def _untouched(found: Critical, original: DepthCurve) -> str:
 
 def _open(found: Critical, curve: DepthCurve) -> str:
     """Say between which depths it lies, where the questions leave much open."""
-    cannot = f"cannot be told from {curve.n:,} questions"
+    cannot = f"cannot be told from {curve.n:,} {metric_of(curve.metric).items}"
     if found.low == found.depths[0] and found.sure_high is None:
         return cannot
     if found.sure_high is None:

@@ -104,7 +104,7 @@ def _told(family: Family, lost: Losses, kind: Metric) -> str:
         if breaks[at[0]]:
             told.append(f"{who} costs {points_of(lost.low[at].min(), kind)} or more")
         elif not lost.high[at].max() <= MOST_TOLD:
-            told.append(f"what {who} costs cannot be told from so few questions")
+            told.append(f"what {who} costs cannot be told from so few {kind.items}")
         else:
             told.append(f"{who} costs at most {points_of(lost.high[at].max(), kind)}")
     return "; ".join(told)

@@ -267,7 +267,7 @@ def over(drawn: Drawn) -> str:
         entered = [title for title in titles.values() if title not in one.left_out]
         what += f"{said[tasks.summary]} of {entered[0] if entered else '1 task'}"
     rows = {row.n for row in main_rows(tasks.frame, {})}
-    what += f", {next(iter(rows)):,} questions" if len(rows) == 1 else ""
+    what += f", {next(iter(rows)):,} {tasks.metric.items}" if len(rows) == 1 else ""
     seeds = max(series.seeds for *_, several in drawn for series in several)
     what += f", mean of {seeds} seeds" if seeds > 1 else ""
     out = dict.fromkeys(title for *_, several in drawn for s in several for title in s.left_out)

@@ -44,12 +44,12 @@ def named(founds: Sequence[Found]) -> str:
     return "; ".join(found.named for found in founds)
 
 
-def asked(counts: Sequence[tuple[Found, int]], what: str = "questions") -> str:
-    """Say how many questions were asked, or what else there was, of each model if that differs."""
+def asked(counts: Sequence[tuple[Found, int]], items: str) -> str:
+    """Say how many questions, texts or plans there were, of each model where that differs."""
     numbers = dict.fromkeys(n for _, n in counts)
     if len(numbers) == 1:
-        return f"{counts[0][1]:,} {what}"
-    return ", ".join(f"{n:,} {what} of {found.model}" for found, n in counts)
+        return f"{counts[0][1]:,} {items}"
+    return ", ".join(f"{n:,} {items} of {found.model}" for found, n in counts)
 
 
 def common(tasks: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:

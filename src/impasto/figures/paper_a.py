@@ -17,6 +17,7 @@ from impasto.figures.picture import Picture, file_name
 from impasto.figures.scale import SHARES, Scale, scale_of
 from impasto.figures.style import look_of
 from impasto.strategies import STRATEGIES
+from impasto.tasks.metrics import metric_of
 
 INJECTION = ("answers_injected", "answers_original")
 SHOWN = {  # by main metric
@@ -165,13 +166,14 @@ def _chart(
         )
         for found, curves in of_task
     ]
+    items = metric_of(first.metric).items
     metric = "which answer comes out" if injects else metric_name(first.metric)
     label = at + (
         f"{BY_SHARE} (k / T)" if relative else f"{BY_DEPTH} on" if not injects else BY_DEPTH
     )
     return Chart(
         title=f"{first.title}: {how}",
-        told=[named(founds), metric, asked([(f, c[0].n) for f, c in of_task])],
+        told=[named(founds), metric, asked([(f, c[0].n) for f, c in of_task], items)],
         x=Places(label, None if relative else range(first.layers + 1)),
         y=scale,
         panels=panels(lines),

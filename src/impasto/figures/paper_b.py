@@ -35,6 +35,7 @@ from impasto.figures.models import asked, is_relative, named, panels
 from impasto.figures.picture import Picture, file_name
 from impasto.figures.scale import Scale, scale_of
 from impasto.strategies import STRATEGIES
+from impasto.tasks.metrics import metric_of
 
 __all__ = ["ENTRIES", "MIDDLES", "all_families", "loops", "middle", "neighbours", "similarity"]
 
@@ -86,12 +87,13 @@ def _neighbours(task: str, of_models: OfTask) -> Chart:
         lines.append((found, moved, levels))
     whole = range(first.layers)
     label = "layer i that is skipped, or switched with the next"
+    items = metric_of(first.metric).items
     return Chart(
         title=f"{first.title}: one layer skipped, or two switched",
         told=[
             named(founds),
             metric_name(first.metric),
-            asked([(found, row.n) for found, row in zip(founds, rows, strict=True)]),
+            asked([(f, row.n) for f, row in zip(founds, rows, strict=True)], items),
         ],
         x=Places(f"{label}, as a share of all (i / T)") if relative else Places(label, whole),
         y=scale,

@@ -19,6 +19,7 @@ class Metric:
         low, high: The ends of its range, infinite where it has none.
         better: Which end is the good one.
         unit: What it is counted in; empty for shares and other bare numbers.
+        items: What it is measured over: questions that are right or not, or texts of many tokens.
     """
 
     title: str
@@ -26,6 +27,7 @@ class Metric:
     high: float = 1.0
     better: Literal["higher", "lower"] = "higher"
     unit: str = ""
+    items: Literal["questions", "texts"] = "questions"
 
     @property
     def is_bounded(self) -> bool:
@@ -47,8 +49,8 @@ class Metric:
         return lost if self.is_bounded else lost / baseline if baseline else inf
 
 
-def _unbounded(title: str, unit: str = "", low: float = 0.0) -> Metric:
-    return Metric(title, low, inf, "lower", unit)
+def _of_texts(title: str, unit: str = "", low: float = 0.0) -> Metric:
+    return Metric(title, low, inf, "lower", unit, "texts")
 
 
 # The first that a task has is its main metric. The order is ours: exact match, then
@@ -63,22 +65,22 @@ METRICS = {
     "matthews": Metric("Matthews correlation", low=-1.0),
     "pearson": Metric("Pearson correlation", low=-1.0),
     "score": Metric("score", low=-1.0),
-    "perplexity": _unbounded("perplexity", low=1.0),
-    "word_perplexity": _unbounded("perplexity per word", low=1.0),
-    "pseudo_perplexity": _unbounded("pseudo-perplexity", low=1.0),
-    "byte_perplexity": _unbounded("perplexity per byte", low=1.0),
-    "bits_per_byte": _unbounded("bits per byte", "bits"),
-    "kl": _unbounded("KL divergence from the full model", "nats per token"),
+    "perplexity": _of_texts("perplexity", low=1.0),
+    "word_perplexity": _of_texts("perplexity per word", low=1.0),
+    "pseudo_perplexity": _of_texts("pseudo-perplexity", low=1.0),
+    "byte_perplexity": _of_texts("perplexity per byte", low=1.0),
+    "bits_per_byte": _of_texts("bits per byte", "bits"),
+    "kl": _of_texts("KL divergence from the full model", "nats per token"),
 }
 MAIN = tuple(METRICS)
 METRICS |= {
     "acc_mismatched": Metric("accuracy (mismatched)"),
     "spearman": Metric("Spearman correlation", low=-1.0),
     "rouge1": Metric("ROUGE-1"),
-    "agreement": Metric("agreement with the full model"),
+    "agreement": Metric("agreement with the full model", items="texts"),
     "brier_score": Metric("Brier score", 0.0, 2.0, "lower"),
     "loglikelihood": Metric("log-likelihood", -inf, 0.0),
-    "ter": _unbounded("TER"),
+    "ter": Metric("TER", 0.0, inf, "lower"),
 }
 
 
