@@ -9,7 +9,9 @@ import pytest
 
 from analysis.tables import records, table
 from impasto.analysis import findings, item_scores
+from impasto.analysis.words import loses
 from impasto.plan import Plan
+from impasto.tasks.metrics import metric_of
 
 CHANCE = 0.1
 N = 300
@@ -180,7 +182,7 @@ def test_a_family_is_told_by_where_it_holds_and_where_it_breaks():
         made.add("skip_one", share, parameters=json.dumps({"n": n}))
     *_, sentence = made.told()
     assert sentence.startswith(
-        "Skip one layer (Capitals, the baseline's accuracy 98 %): n = 0 or 2"
+        "Skip one layer (Capitals, the baseline's accuracy 98 %): layer 0 or 2"
     )
     assert "costs 71.1 points or more; any other costs at most 4 points" in sentence
     assert sentence.endswith("(95 % intervals, corrected for 6 plans).")
@@ -300,3 +302,10 @@ def test_without_items_the_sentences_say_less():
     made = Made().curve("freeze", {0: 0.1, 1: 0.4, 2: 0.7, 3: 0.97, 4: 0.98})
     [sentence] = findings(table(*made.rows))
     assert "cannot be told" in sentence or "stops mattering" in sentence
+
+
+def test_a_plan_that_is_better_gains():
+    assert loses(0.02, -0.01, 0.05, metric_of("acc")) == "loses 2 points (95 % interval −1 to 5)"
+    better = loses(-0.02, -0.05, 0.01, metric_of("acc"), ", corrected for 9 plans")
+    assert better == "gains 2 points (95 % interval −1 to 5, corrected for 9 plans)"
+    assert loses(-1e-6, -0.05, 0.05, metric_of("kl")) == "loses 0 % (95 % interval −5 to 5)"

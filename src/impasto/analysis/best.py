@@ -21,7 +21,7 @@ from impasto.analysis.curves import BASELINE
 from impasto.analysis.items import Key
 from impasto.analysis.scores import main_rows, mean_of, tasks_above_chance
 from impasto.analysis.series import TaskSet, task_sets
-from impasto.analysis.words import ends_of, listed, points_of, share_of
+from impasto.analysis.words import listed, loses, share_of
 from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.tasks.metrics import Metric, metric_of
@@ -242,11 +242,11 @@ def _sentence(same: Sequence[Best]) -> str:
     if best.holds:
         return (
             f"The cheapest plan that loses no more than {allowed} {over} is {plan.plan}: it "
-            f"{cost_of(plan)} and loses {_loses(best)}."
+            f"{cost_of(plan)} and {_loses(best)}."
         )
     return (
         f"No plan can be said to lose no more than {allowed} {over}: {plan.plan}, which "
-        f"{cost_of(plan)}, loses {_loses(best)}, so that a greater loss is not "
+        f"{cost_of(plan)}, {_loses(best)}, so that a greater loss is not "
         f"excluded{_more(best)}."
     )
 
@@ -263,7 +263,7 @@ def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
             continue
         yield f"plan     {plan.plan}"
         yield f"cost     {cost_of(plan)}"
-        yield f"loss     {_loses(best)}"
+        yield f"loss     {_loses(best).removeprefix('loses ')}"
         if not best.holds:
             yield f"         a greater loss is not excluded{_more(best)}"
         command = ["impasto", "export", "--model", model, "--plan", plan.plan, "FOLDER"]
@@ -271,10 +271,9 @@ def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
 
 
 def _loses(best: Best) -> str:
-    """Return what a plan loses, with its interval."""
+    """Return what a plan loses, or gains, with its interval."""
     correction = f", corrected for {best.plans:,} plans" if best.plans > 1 else ""
-    interval = f"95 % interval {ends_of(best.low, best.high)}{correction}"
-    return f"{points_of(best.lost, best.metric)} ({interval})"
+    return loses(best.lost, best.low, best.high, best.metric, correction)
 
 
 def _more(best: Best) -> str:

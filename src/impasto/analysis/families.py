@@ -17,20 +17,25 @@ from impasto.analysis.costs import family_of
 from impasto.analysis.curves import Row
 from impasto.analysis.depth import ROUNDING, TOLERANCE
 from impasto.analysis.depth_findings import LACKS
-from impasto.analysis.words import ends_of, listed, points_of, share_of
+from impasto.analysis.words import listed, loses, points_of, share_of
 from impasto.strategies import STRATEGIES
 from impasto.tasks.metrics import Metric, metric_name, metric_of
 
 WRITTEN = "plan"
 MOST_NAMES = 4
+OF_ONE_LAYER, LAYER = ("skip_one", "switch"), "layer "  # their n is a layer: left out, or switched
 MOST_TOLD = 10.0  # ten times more of a perplexity: who loses "at most" that may lose anything
 
 
 @dataclass
 class Family:
-    """A family's plans: by what tells them apart, the digests of those that differ by seed only."""
+    """A family's plans: by what tells them apart, the digests of those that differ by seed only.
+
+    `word` is what a reader calls the only parameter that its plans differ in.
+    """
 
     title: str
+    word: str = ""
     members: dict[str, dict[str, None]] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
 
@@ -42,7 +47,7 @@ class Family:
         given = [json.loads(key) for key in self.members]
         names = [name for name in given[0] if len({str(one.get(name)) for one in given}) > 1]
         if len(names) == 1:
-            return f"{names[0]} = ", [str(one[names[0]]) for one in given]
+            return self.word or f"{names[0]} = ", [str(one[names[0]]) for one in given]
         return "", [" ".join(f"{name}={one.get(name)}" for name in names) for one in given]
 
 
@@ -55,7 +60,8 @@ def families_of(rows: Sequence[Row], changes: Changes) -> list[Family]:
     for row in rows:
         if row.k is not None or changes.is_idle((row.digest,)):
             continue
-        family = found.setdefault(family_of(row.strategy, row.parameters), Family(_title(row)))
+        named = Family(_title(row), LAYER if row.strategy in OF_ONE_LAYER else "")
+        family = found.setdefault(family_of(row.strategy, row.parameters), named)
         key = row.plan if row.strategy == WRITTEN else row.parameters
         family.members.setdefault(key, {})[row.digest] = None
         family.lines[key] = row.plan
@@ -81,8 +87,7 @@ def family_findings(
         elif len(members) == 1:
             [line] = family.lines.values()
             name = line if set(family.members) == {line} else f"{family.title}, {line}"
-            interval = f"95 % interval {ends_of(lost.low[0], lost.high[0])}"
-            yield f"{name} ({of}) loses {points_of(lost.lost[0], kind)} ({interval})."
+            yield f"{name} ({of}) {loses(lost.lost[0], lost.low[0], lost.high[0], kind)}."
         else:
             correction = f"95 % intervals, corrected for {len(members):,} plans"
             yield f"{family.title} ({of}): {_told(family, lost, kind)} ({correction})."
@@ -111,7 +116,7 @@ def _told(family: Family, lost: Losses, kind: Metric) -> str:
 
 
 def _who(family: Family, at: np.ndarray) -> str:
-    """Return the names of some members: `n = 0, 2 to 4 or 7`."""
+    """Return the names of some members: `n = 0, 2 to 4 or 7`, `layer 0 or 2`."""
     parameter, values = family.names
     words: list[str] = []
     for run in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1):

@@ -45,6 +45,14 @@ def ends_of(low: float, high: float) -> str:
     return f"{number_of(low)} to {number_of(high)}"
 
 
+def loses(lost: float, low: float, high: float, kind: Metric, correction: str = "") -> str:
+    """Say what a plan loses, or gains, with its interval, as the predicate of a sentence."""
+    verb = "loses"
+    if number_of(lost).startswith(MINUS):
+        verb, lost, low, high = "gains", -lost, -high, -low
+    return f"{verb} {points_of(lost, kind)} (95 % interval {ends_of(low, high)}{correction})"
+
+
 def listed(words: Sequence[str], last: str = "and") -> str:
     """Return words as a sentence lists them: `a, b and c`."""
     if len(words) < 2:
