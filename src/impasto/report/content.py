@@ -16,7 +16,7 @@ from impasto.analysis.scores import tasks_above_chance
 from impasto.analysis.series import parameters_of, task_sets
 from impasto.figures.found import Found
 from impasto.figures.style import look_of
-from impasto.plan import Plan, in_words, picture
+from impasto.plan import Plan, count_of_plans, in_words, picture
 from impasto.report.flips import MOST_RECORDS, Cell, Flips, find_flips
 from impasto.report.questions import Asked, asked_of, shortened
 from impasto.tasks.metrics import metric_of
@@ -221,7 +221,8 @@ def _about(
     assert found.results is not None
     run = found.results.run
     yield f"model {found.results.study.model}"
-    yield f"{len(labels):,} plans on {len(tasks):,} task{'s' if len(tasks) != 1 else ''}"
+    plans = count_of_plans(len(labels), len({digest for *_, digest in labels}))
+    yield f"{plans} on {len(tasks):,} task{'s' if len(tasks) != 1 else ''}"
     if command := run.get("command"):
         yield f"made by {command}"
     if versions := run.get("versions"):
