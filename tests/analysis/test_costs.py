@@ -90,6 +90,13 @@ def test_without_measurements_the_trade_off_counts_parts():
     assert dict(zip(found["plan"], found["cost"], strict=True))["0-2"] == 75
 
 
+def test_by_tasks_at_chance_no_plan_is_on_the_front():
+    poor = rows("poor", chance=0.95)
+    assert not trade_off(table(*poor), costs())["front"].any()
+    some = trade_off(table(*rows(), *poor), costs())
+    assert some["front"].tolist() == trade_off(table(*rows()), costs())["front"].tolist()
+
+
 def test_no_plan_of_the_front_is_beaten_and_every_other_is():
     rng = np.random.default_rng(0)
     priced = [

@@ -32,7 +32,8 @@ def test_a_study_runs_from_its_file_to_figures_and_findings(tmp_path):
     done = impasto("run", "short.yaml", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "runs" / "short"
-    drawn = {path.stem for path in (out / "figures").iterdir()}
+    shown = (path for path in (out / "figures").iterdir() if not path.name.startswith("."))
+    drawn = {path.stem for path in shown}
     assert drawn == {"A3-arithmetic-2", "A5-arithmetic-2", "pareto"}
     sentences = [line for line in done.stdout.splitlines() if line.startswith("- ")]
     assert len(sentences) == 3  # manipulations

@@ -282,14 +282,20 @@ def trade_off(frame: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per plan with its quality and what it costs, the cheapest first.
 
     `average` is the mean over tasks and `change` its difference from the baseline's, in shares;
-    `cost` is in the `unit`, measured where `costs` has any. `front` says which plans no other
-    beats. What was measured of a plan at the greatest length follows.
+    `cost` is in the `unit`, measured where `costs` has any. `front` says which plans no other beats
+    by the tasks above chance; there is none where no task is. What was measured of a plan at the
+    greatest length follows.
     """
-    priced = priced_plans(frame, measured_costs(timings_of(costs)))
-    front = pareto_front(priced)
+    measured = measured_costs(timings_of(costs))
+    priced = priced_plans(frame, measured)
+    above = [
+        task for task, is_above in tasks_above_chance(main_rows(frame, {})).items() if is_above
+    ]
+    judged = priced_plans(pd.DataFrame(frame[frame["task"].isin(above)]), measured) if above else []
+    front = {plan.digest for plan in pareto_front(judged)}
     change = over_tasks(frame).set_index("digest")["change"].to_dict()
     rows = [
-        asdict(plan) | {"change": change[plan.digest], "front": plan in front}
+        asdict(plan) | {"change": change[plan.digest], "front": plan.digest in front}
         for plan in sorted(priced, key=lambda plan: (plan.cost, -plan.quality))
     ]
     table = frame_of(rows, TRADE_OFF, whole=())

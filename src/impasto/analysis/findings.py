@@ -61,7 +61,12 @@ def recommended(
 ) -> tuple[list[Best], list[str]]:
     """Return the plans to take, and why nothing is said by tasks at chance, from `Results`."""
     best = best_plans(frame, item_scores(records), measured_costs(timings_of(costs)), losses)
-    return best, list(_at_chance(task_sets(frame)))
+    return best, at_chance(frame)
+
+
+def at_chance(frame: pd.DataFrame) -> list[str]:
+    """Return a sentence for each task by which nothing can be said of plans."""
+    return list(_at_chance(task_sets(frame)))
 
 
 def _at_chance(sets: Sequence[TaskSet]) -> Iterator[str]:

@@ -147,12 +147,15 @@ def _costs_of_all(read: "Sequence[Results]") -> "pd.DataFrame":
 def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFrame":
     """Return each plan's quality beside its cost; raises UserError where there is nothing."""
     from impasto.analysis.costs import trade_off
+    from impasto.analysis.findings import at_chance
 
     table = trade_off(read.frame(), read.costs)
     if table.empty:
         raise UserError("no plan of this study has an average over its tasks yet")
     if not for_screen:
         return table
+    for sentence in at_chance(read.frame()):
+        typer.echo(sentence, err=True)
     shown = table[[name for name in SHOWN_COSTS if name in table]]
     marked = shown.assign(front=["*" if on else "" for on in table["front"]])
     return marked.rename(columns={"cost": table["unit"].iloc[0]})
