@@ -92,7 +92,7 @@ def test_without_measurements_the_trade_off_counts_parts():
 
 def test_by_tasks_at_chance_no_plan_is_on_the_front():
     poor = rows("poor", chance=0.95)
-    assert not trade_off(table(*poor), costs())["front"].any()
+    assert not any(trade_off(table(*poor), costs())["front"])
     some = trade_off(table(*rows(), *poor), costs())
     assert some["front"].tolist() == trade_off(table(*rows()), costs())["front"].tolist()
 

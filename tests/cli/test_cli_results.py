@@ -174,7 +174,7 @@ def test_quality_and_cost_are_one_row_for_each_plan(out, tmp_path):
     assert cli("results", out, "--costs", "--to", file).exit_code == 0
     read = pd.read_csv(file)
     assert sorted(read["plan"]) == sorted(set(Results.read(out).frame()["plan"]))
-    assert not read["front"].any()  # a model at chance has none
+    assert not any(read["front"])  # a model at chance has none
     assert "not above chance" in done.stderr
     refused = cli("results", out, "--costs", "--pack", tmp_path / "p")
     assert refused.exit_code == 2
