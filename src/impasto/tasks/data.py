@@ -9,6 +9,7 @@ Nothing is sampled, shuffled or mended here.
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,15 @@ def stream_rows(path: str | Path, *others: str) -> "Iterator[Numbered]":
     path = path_of(path, "a data file")
     if path.suffix not in _FORMATS:
         raise UserError(f"{path}: data files end in {', '.join((*others, *_FORMATS))}")
-    try:
+    with reading(path):
         yield from _FORMATS[path.suffix](path)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Have a file that cannot be read in the block be a UserError that says why."""
+    try:
+        yield
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except UnicodeDecodeError:

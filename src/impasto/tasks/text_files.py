@@ -12,7 +12,7 @@ from typing import Any
 
 from impasto.error import UserError
 from impasto.paths import path_of
-from impasto.tasks.data import HubSplit, Numbered, Row, hub_rows, stream_rows, text
+from impasto.tasks.data import HubSplit, Numbered, Row, hub_rows, reading, stream_rows, text
 
 COLUMN, PLAIN = "text", ".txt"
 
@@ -48,17 +48,10 @@ def read_labelled(path: str | Path, column: str, label: str) -> Iterator[tuple[s
 
 
 def _plain_texts(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            paragraphs = _has_paragraphs(lines)
-            lines.seek(0)
-            yield from _paragraphs(lines) if paragraphs else _lines(lines)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file in UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    with reading(path), path.open(encoding="utf-8-sig") as lines:
+        paragraphs = _has_paragraphs(lines)
+        lines.seek(0)
+        yield from _paragraphs(lines) if paragraphs else _lines(lines)
 
 
 def _has_paragraphs(lines: Iterable[str]) -> bool:
