@@ -116,6 +116,15 @@ def test_studies_without_a_task_in_common_say_what_each_has():
             list(ENTRIES[name].draw(founds))
 
 
+def test_models_whose_tasks_are_of_other_kinds_are_not_beside_each_other_and_that_is_said():
+    founds = found(painters(6), model=SMALL), found(perplexities(6), model=LARGE)
+    for name in ("B2", "B4", "B11", "pareto"):
+        for picture in ENTRIES[name].draw(founds):
+            said = [note for note in picture.notes if note.startswith("only ")]
+            assert [note.split(" has ")[0] for note in said] == ["only small", "only large"]
+            assert said[1].endswith("has wikitext: no other model is drawn beside it there")
+
+
 def test_what_only_one_model_has_is_left_out_and_said():
     fewer = {name: task for name, task in TASKS.items() if name != "hellaswag"}
     founds = found(painters(), model=SMALL), found(painters(tasks=fewer), model=LARGE)

@@ -13,7 +13,7 @@ from impasto.analysis.scores import is_above_chance, main_rows
 from impasto.analysis.series import Series, Summary, TaskSet, summed_series, task_series, task_sets
 from impasto.figures.chart import Chart, Charts, Line, Places, references
 from impasto.figures.found import Found, MissingError
-from impasto.figures.models import common, is_relative, named, panels
+from impasto.figures.models import alone, common, is_relative, named, panels
 from impasto.figures.picture import Picture
 from impasto.figures.scale import Scale, scale_of
 from impasto.figures.style import lighter, look_of
@@ -60,6 +60,8 @@ def sets_of(
         names = {f.model: list(dict.fromkeys(tasks.frame["task"])) for f, tasks in group}
         shared, said = common(names)
         notes += said
+        if len(group) == 1 < len(founds):
+            notes += [alone(model, own) for model, own in names.items()]
         of_set = [(f, _only(tasks, shared)) for f, tasks in group]
         sets.append([(f, tasks) for f, tasks in of_set if not tasks.frame.empty])
     return sets, notes

@@ -77,6 +77,11 @@ def common(tasks: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
     return shared, notes
 
 
+def alone(model: str, tasks: Sequence[str]) -> str:
+    """Say that one of several models has tasks of a kind that no other has."""
+    return f"only {model} has {', '.join(tasks)}: no other model is drawn beside it there"
+
+
 def _has(models: Sequence[str]) -> str:
     return "has" if len(models) == 1 else "have"
 

@@ -23,7 +23,7 @@ from impasto.figures.chart import Reference, references
 from impasto.figures.found import Found, MissingError
 from impasto.figures.front import Cloud, Front, Fronts
 from impasto.figures.middles import WANTED
-from impasto.figures.models import asked, common, named
+from impasto.figures.models import alone, asked, common, named
 from impasto.figures.picture import Picture
 from impasto.figures.scale import Scale, scale_of
 from impasto.strategies import STRATEGIES
@@ -79,6 +79,8 @@ def _fronts(founds: Sequence[Found], costs: _Costs) -> tuple[list[Front], list[s
             group = [(f, t) for f, t in group if set(_names(t)) >= set(tasks)]
         if front := _front(group):
             fronts.append(front)
+            if len(group) == 1 < len(founds) and judged:
+                notes += [alone(f.model, _names(trade)) for f, trade in group]
     if not fronts:
         every = [trade for group in groups.values() for _, trade in group]
         raise _lacking(every)
