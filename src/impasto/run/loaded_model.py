@@ -45,7 +45,6 @@ class Loaded(ABC, Generic[M]):
         text_options: TextOptions = AS_GIVEN,
     ) -> None:
         self.hf, self.tokenizer, self.name, self.plan = hf, tokenizer, name, plan
-        self._shape: tuple[M, Shape] | None = None
         self._read_texts(text_options)
 
     @property
@@ -83,9 +82,7 @@ class Loaded(ABC, Generic[M]):
     @one_call
     def shape(self) -> Shape:
         """The sizes that costs follow from: weights by part, keys and values, parameters."""
-        if self._shape is None or self._shape[0] is not self._opened:
-            self._shape = self._opened, read_shape(self._opened)
-        return self._shape[1]
+        return read_shape(self._opened)
 
     @property
     def appended(self) -> tuple[int, ...]:

@@ -38,12 +38,14 @@ class Profile:
         seconds: The whole of it.
         parts: Seconds by part.
         layers: Seconds by layer, all its occurrences together.
+        pieces: Seconds by part and layer, what is left of the layer (`REST`) among them.
     """
 
     work: str
     seconds: float
     parts: Mapping[str, float]
     layers: Mapping[int, float]
+    pieces: Mapping[tuple[str, int], float]
 
 
 def profile(
@@ -89,6 +91,7 @@ class _Split:
     seconds: float = 0.0
     parts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     layers: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    pieces: dict[tuple[str, int], float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, done: _Open, end: float) -> None:
         """Count what has ended, less what ended inside of it."""
@@ -96,7 +99,10 @@ class _Split:
         if key is None or (key.what == _LAYER and not done.has_parts):
             self.parts[ELSE] += own  # a layer that only notes what it is called with
         else:
-            self.parts[REST if key.what == _LAYER else key.what] += own
+            what = REST if key.what == _LAYER else key.what
+            self.parts[what] += own
+            if key.layer is not None:
+                self.pieces[what, key.layer] += own
         if key is not None and key.what == _LAYER and key.layer is not None and done.has_parts:
             self.layers[key.layer] += end - done.begin
 
@@ -180,4 +186,5 @@ def _middle(work: str, splits: Sequence[_Split]) -> Profile:
     """Return the run that took the median time, so that its parts are its parts."""
     ordered = sorted(splits, key=lambda split: split.seconds)
     middle = ordered[(len(ordered) - 1) // 2]
-    return Profile(work, middle.seconds, middle.parts, dict(sorted(middle.layers.items())))
+    layers, pieces = dict(sorted(middle.layers.items())), dict(sorted(middle.pieces.items()))
+    return Profile(work, middle.seconds, middle.parts, layers, pieces)

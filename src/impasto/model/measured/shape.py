@@ -9,6 +9,7 @@ block of the outline runs until it writes them to a cache. Encoders have none.
 import copy
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Shaped
@@ -30,6 +31,15 @@ _ROWS = 2
 
 def read_shape(model: Opened) -> Shape:
     """Return the sizes of a model's parts that cost memory or work."""
+    if model not in _read:
+        _read[model] = _read_anew(model)
+    return _read[model]
+
+
+_read: WeakKeyDictionary[Opened, Shape] = WeakKeyDictionary()  # each opened model is read once
+
+
+def _read_anew(model: Opened) -> Shape:
     outline = _outline(model)
     blocks = outline.get_submodule(model.anatomy.path)
     keys_values: list[_KeysValues | None] = [None] * len(blocks)
