@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import sha256
+from math import prod
 
 import pytest
 import yaml
 
 from impasto import strategies
+from impasto.error import UserError
 from impasto.plan import Layer, Plan, PlanError
 from impasto.strategies import STRATEGIES, expand
 
@@ -49,6 +51,9 @@ from impasto.strategies import STRATEGIES, expand
         (strategies.drop_last(32, "block", 31), "0"),
         (strategies.drop_last(32, "mlp", 0), "0-31"),
         (strategies.drop_last(32, "mlp", 32), "0-31.attn"),
+        (strategies.repeat_block(32, 8, 12), "0-11 8-31"),
+        (strategies.repeat_block(32, 0, 32), "0-31 0-31"),
+        (strategies.repeat_block(32, 31, 32), "0-31 31"),
     ],
 )
 def test_each_family_writes_this_plan(plan: Plan, text: str) -> None:
@@ -115,11 +120,48 @@ def test_an_order_that_was_the_models_own_is_drawn_anew_and_the_others_stay() ->
         ("drop_last", {"part": "block", "count": 32}, "count is a whole number from 0 to 31"),
         ("drop_last", {"part": "mlp", "count": 32, "keep_last": True}, "from 0 to 31"),
         ("drop_last", {"part": "mlp", "count": 1, "keep_last": 1}, "true or false"),
+        ("repeat_block", {"i": 4, "j": 4}, "j is a whole number from 5 to 32"),
+        ("repeat_block", {"i": 32, "j": 33}, "i is a whole number from 0 to 31"),
     ],
 )
 def test_an_argument_out_of_range_names_the_range(name: str, arguments: dict, allowed: str) -> None:
     with pytest.raises(ValueError, match=allowed):
         STRATEGIES[name].function(32, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments", "plan"),
+    [
+        ("block_influence", {"count": 2, "order": "4 2 0"}, "0 1 3 5"),
+        ("block_influence", {"count": 0, "order": "4"}, "0-5"),
+        ("block_influence", {"count": 1, "order": 4}, "0-3 5"),  # as YAML reads one layer
+        ("one_shot", {"part": "attention", "count": 2, "order": "4 2"}, "0-1 2.mlp 3 4.mlp 5"),
+        ("one_shot", {"part": "mlp", "count": 1, "order": "5"}, "0-4 5.attn"),
+        ("one_shot", {"part": "block", "count": 3, "order": "0 1 2"}, "3-5"),
+    ],
+)
+def test_selectors_leave_out_the_first_of_an_order(family: str, arguments: dict, plan: str) -> None:
+    assert STRATEGIES[family].function(6, **arguments) == Plan.parse(plan, layers=6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 2, "order": "4"}, "order names 1 layer, and 2 are to be left out"),
+        ({"count": 1, "order": "4 4"}, "layers 0 to 5, each once"),
+        ({"count": 1, "order": "6"}, "layers 0 to 5"),
+        ({"count": 1, "order": "-1"}, "layers 0 to 5"),
+        ({"count": 1, "order": "4, 2"}, "layers 0 to 5"),
+        ({"count": 1, "order": "9" * 5000}, "layers 0 to 5"),
+        ({"count": 1, "order": [4, 2]}, "layers 0 to 5"),
+        ({"count": 1, "order": None}, "layers 0 to 5"),
+        ({"count": 1, "order": True}, "layers 0 to 5"),
+        ({"count": 6, "order": "0 1 2 3 4 5"}, "count is a whole number from 0 to 5"),
+    ],
+)
+def test_what_is_no_order_is_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        strategies.block_influence(6, **arguments)
 
 
 @pytest.mark.parametrize("T", [0, -1, True, 2.0, None])
@@ -134,14 +176,17 @@ def test_a_donor_name_follows_the_notation() -> None:
         strategies.inject(32, 0, name="a b")
 
 
+def in_order(T: int) -> str:
+    return " ".join(map(str, reversed(range(T))))
+
+
 @pytest.mark.parametrize("T", [4, 5, 31, 32, 33, 40, 80])
 def test_every_combination_of_every_family_is_a_plan_of_the_model(T: int) -> None:
     for name, strategy in STRATEGIES.items():
-        everything = expand(name, T, **dict.fromkeys(strategy.domain(T), "all"))
-        expected = 1
-        for values in strategy.domain(T).values():
-            expected *= len(values)
-        assert len(everything) == expected
+        order = {strategies.ORDER: in_order(T)} if strategy.is_selector else {}
+        everything = expand(name, T, **dict.fromkeys(strategy.domain(T), "all"), **order)
+        expected = prod(map(len, strategy.domain(T).values()))
+        assert len(everything) == (T * (T + 1) // 2 if name == "repeat_block" else expected)
         for parameters, plan in everything:
             plan.check(T)
             assert strategy.function(T, **parameters) == plan
@@ -201,6 +246,11 @@ def test_a_choice_is_one_value_several_or_all_and_defaults_fill_in() -> None:
     ]
     assert expand("baseline", 2) == [({}, Plan.parse("0-1"))]
     assert len(expand("drop_last", 32)) == 3 * 31
+    assert [chosen for chosen, _ in expand("repeat_block", 9, i=[2, 5], j=[3, 6])] == [
+        {"i": 2, "j": 3},
+        {"i": 2, "j": 6},
+        {"i": 5, "j": 6},
+    ]
     assert len(expand("drop_last", 32, part="mlp", keep_last="all")) == 31 * 2
 
 
@@ -220,6 +270,8 @@ def test_a_choice_is_one_value_several_or_all_and_defaults_fill_in() -> None:
         ("freeze", {"k": {"a": 1}}, "k is a number or a word"),
         ("freeze", {"k": None}, "k is a number or a word"),
         ("drop_last", {"part": "attn"}, "attention, mlp, block"),
+        ("repeat_block", {"i": [5, 6], "j": 5}, "j is a whole number from 6 to 32"),
+        ("repeat_block", {"i": "x", "j": 5}, "i is a whole number from 0 to 31"),
     ],
 )
 def test_a_wrong_choice_says_what_is_allowed(name: str, choices: dict, message: str) -> None:
@@ -236,13 +288,17 @@ def test_every_strategy_is_titled_and_explains_itself() -> None:
     for strategy in STRATEGIES.values():
         assert strategy.title
         assert strategy.function.__doc__
-        assert strategy.paper or strategy.name == "baseline"
+        beyond = ("baseline", "repeat_block", "block_influence", "one_shot")
+        assert strategy.paper or strategy.name in beyond
         assert strategy.domains.keys() <= strategy.parameters.keys()
 
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES.values() if s.figure])
 def test_what_the_paper_ran_is_an_entry_of_a_study_file(strategy: strategies.Strategy) -> None:
     [(name, choices)] = yaml.safe_load(strategy.entry).items()
+    if strategy.is_selector:
+        assert set(choices.pop("texts")) == {"file"}
+        choices[strategies.ORDER] = in_order(32)
     assert expand(name, 32, **choices)
     if strategy.domains.keys() & {"k", "n"} and strategy.figure != "B2":
         assert strategy.doing

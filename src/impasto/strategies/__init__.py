@@ -2,10 +2,10 @@
 
 A is *Attend First, Consolidate Later* (arXiv 2409.03621), B is *Transformer Layers as Painters*
 (arXiv 2407.09298), C is *Attention Is All You Need But You Don't Need All Of It* (arXiv
-2407.15516). Each is one entry, its function and what stands above that: the figure that shows it,
-its title and look, what it does, what ``all`` means. Figures, findings and study files read them in
-``STRATEGIES``, and ``expand`` turns a name with its choices into plans. An argument out of range is
-a ``ValueError`` that says the range.
+2407.15516); with them some of other papers. Each is one entry, its function and what stands above
+that: the figure that shows it, its title and look, what it does, what ``all`` means. Figures,
+findings and study files read them in ``STRATEGIES``, and ``expand`` turns a name with its choices
+into plans. An argument out of range is a ``ValueError`` that says the range.
 
 Where a choice is a number of layers, or a depth, it can be a share of T: ``25%`` is round(0.25·T).
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from hashlib import sha256
-from typing import get_args
 
 from impasto.error import UserError, shown
 from impasto.look import (
@@ -37,9 +36,12 @@ from impasto.plan import Part, Plan
 from impasto.strategies.choices import BY_LAYERS as BY_LAYERS
 from impasto.strategies.choices import expand as expand
 from impasto.strategies.choices import is_share as is_share
+from impasto.strategies.registry import ORDER as ORDER
 from impasto.strategies.registry import STRATEGIES as STRATEGIES
 from impasto.strategies.registry import Strategy as Strategy
 from impasto.strategies.registry import check, family
+
+LEFT = {"attention": ".mlp", "mlp": ".attn", "block": ""}  # of a layer without that part
 
 
 def _depths(T: int) -> range:
@@ -225,16 +227,95 @@ def drop_last(T: int, part: Part, count: int, keep_last: bool = False) -> Plan:
     T-count-1…T-2.
     """
     check("T", T, 1, None)
-    if part not in get_args(Part):
+    if part not in tuple(LEFT):
         raise UserError(f"part is one of attention, mlp, block, not {shown(part)}")
     if not isinstance(keep_last, bool):
         raise UserError(f"keep_last is true or false, not {shown(keep_last)}")
     check("count", count, 0, T - 1 if keep_last or part == "block" else T, T)
     stop = T - keep_last
     window = (stop - count, stop - 1)
-    suffix = {"attention": ".mlp", "mlp": ".attn", "block": ""}[part]
-    dropped = "" if part == "block" else _span(*window, suffix)
+    dropped = "" if part == "block" else _span(*window, LEFT[part])
     return Plan.parse(f"{_span(0, stop - count - 1)} {dropped} {_span(stop, T - 1)}")
+
+
+# ---------------------------------------------------------------------- beyond the papers
+
+# Of the next two, which layers go is measured on texts: a study file has ``texts`` where these
+# functions take ``order``, and a study measures it with its model before it runs.
+
+
+@family(
+    "selectors",
+    Look("Layers by block influence", VERMILION, SOLID, "p"),
+    ran="count: all, texts: {file: FILE.txt}",
+    count=lambda T: range(1, T),
+)
+def block_influence(T: int, count: int, order: str) -> Plan:
+    """Leave out the ``count`` layers that change states least (ShortGPT, arXiv 2403.03853).
+
+    ``order`` are layers, the least influential first: ``7 5 3``; ``count`` of them at least.
+    """
+    return one_shot(T, "block", count, order)
+
+
+@family(
+    "selectors",
+    Look("One-shot", GREEN, LONG_DASHED, "X"),
+    ran="part: all, count: all, texts: {file: FILE.txt}",
+    parts={
+        "attention": Look("Attention, one-shot", PURPLE, DASH_DOT, "D"),
+        "mlp": Look("MLPs, one-shot", ORANGE, DASHED, "s"),
+        "block": Look("Layers, one-shot", GREEN, LONG_DASHED, "X"),
+    },
+    part=lambda T: ("attention", "mlp", "block"),
+    count=lambda T: range(1, T),
+)
+def one_shot(T: int, part: Part, count: int, order: str) -> Plan:
+    """Leave out attention, the MLP or all of the ``count`` layers that harm least by themselves.
+
+    ``order`` are layers, the least harmful first: ``7 5 3``; ``count`` of them at least.
+    """
+    check("T", T, 1, None)
+    if part not in tuple(LEFT):
+        raise UserError(f"part is one of attention, mlp, block, not {shown(part)}")
+    check("count", count, 0, T - 1 if part == "block" else T, T)
+    layers = _ordered(order, T)
+    if len(layers) < count:
+        raise UserError(
+            f"order names {len(layers)} layer{'s' * (len(layers) != 1)}, and {count} are to be "
+            "left out"
+        )
+    dropped = set(layers[:count])
+    own = [i for i in range(T) if part != "block" or i not in dropped]
+    return Plan.parse(" ".join(f"{i}{LEFT[part] if i in dropped else ''}" for i in own))
+
+
+def _ordered(order: object, T: int) -> list[int]:
+    """Return the layers that an order names."""
+    words = str(order).split()
+    layers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 7]
+    if len(set(layers)) < len(words) or any(layer >= T for layer in layers):
+        raise UserError(
+            f'order is text that names layers 0 to {T - 1}, each once, those to go first: "7 5 3"; '
+            f"not {shown(order)}"
+        )
+    return layers
+
+
+@family(
+    "repeat_block",
+    Look("Repeat a block", GREEN, LONG_DASHED, "v"),
+    "run twice",
+    together=lambda i, j: not (type(i) is type(j) is int and i >= j),
+    i=range,
+    j=lambda T: range(1, T + 1),
+)
+def repeat_block(T: int, i: int, j: int) -> Plan:
+    """Run layers i…j-1 a second time behind their first run ("Repeat Yourself", RYS)."""
+    check("T", T, 1, None)
+    check("i", i, 0, T - 1, T)
+    check("j", j, i + 1, T, T)
+    return Plan.parse(f"{_span(0, j - 1)} {_span(i, T - 1)}")
 
 
 # ---------------------------------------------------------------------- shared by the families

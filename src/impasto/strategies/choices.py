@@ -14,7 +14,7 @@ from impasto.strategies.registry import STRATEGIES, Value
 
 Choice: TypeAlias = Value | Iterable[Value]
 
-BY_LAYERS = frozenset({"k", "n", "count"})
+BY_LAYERS = frozenset({"k", "n", "count", "i", "j"})
 SHARE = re.compile(r"(\d{1,2}(\.\d+)?|100(\.0+)?) ?%", re.ASCII)
 
 
@@ -22,7 +22,8 @@ def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Valu
     """Return every combination of the choices, with its plan, in the order they are given.
 
     Each parameter is one value, several, or ``"all"``; those in ``BY_LAYERS`` can be shares of T. A
-    parameter that is not mentioned takes its default, or all its values if it has none.
+    parameter that is not mentioned takes its default, or all its values if it has none. Of several
+    values those combinations are left out of which there is no plan, unless there is none at all.
 
     Raises:
         UserError: an unknown strategy or parameter, or a value that this T does not allow.
@@ -42,6 +43,9 @@ def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Valu
         for key, default in parameters.items()
     ]
     combinations = [dict(zip(parameters, chosen, strict=True)) for chosen in product(*values)]
+    if strategy.together is not None:
+        fitting = [chosen for chosen in combinations if strategy.together(**chosen)]
+        combinations = fitting or combinations[:1]  # of which the function says what is wrong
     return [(chosen, strategy.function(T, **chosen)) for chosen in combinations]
 
 

@@ -14,6 +14,8 @@ from impasto.plan import Plan
 
 Value: TypeAlias = int | str | bool
 
+ORDER = "order"  # the parameter of families whose layers are chosen by what texts show of a model
+
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
@@ -30,6 +32,8 @@ class Strategy:
         looks: how it is drawn and called; by its ``part``, too, where that has another look.
         domains: for a parameter, what ``all`` means in a model of T layers. ``BY_LAYERS`` are the
             parameters whose values depend on T.
+        together: says of a choice of all parameters whether there is such a plan, where that is not
+            said of each by itself; None: there is one for each.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Strategy:
     ran: str
     looks: Mapping[str, Look]
     domains: Mapping[str, Callable[[int], Iterable[Value]]]
+    together: Callable[..., bool] | None = None
 
     @property
     def title(self) -> str:
@@ -47,8 +52,13 @@ class Strategy:
 
     @property
     def paper(self) -> str:
-        """The paper's letter: A, B or C; empty for the baseline."""
-        return self.figure[:1]
+        """The paper's letter: A, B or C; empty for what is of none of them."""
+        return self.figure[0] if self.figure[:1] in tuple("ABC") else ""
+
+    @property
+    def is_selector(self) -> bool:
+        """Whether which layers it leaves out is measured on texts: its parameter ``order``."""
+        return ORDER in self.parameters
 
     @property
     def entry(self) -> str:
@@ -84,13 +94,14 @@ def family(
     *,
     ran: str = "",
     parts: Mapping[str, Look] = MappingProxyType({}),
+    together: Callable[..., bool] | None = None,
     **domains: Callable[[int], Iterable[Value]],
 ) -> Callable[[_Function], _Function]:
     """Make a function a family that study files name; see ``Strategy``."""
 
     def registered(function: _Function) -> _Function:
         looks = {"": look, **parts}
-        made = Strategy(function.__name__, function, figure, doing, ran, looks, domains)
+        made = Strategy(function.__name__, function, figure, doing, ran, looks, domains, together)
         _registered[made.name] = made
         return function
 

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 import impasto
-from fake_reader import FakeReader, study_of
+from fake_reader import LINES, FakeReader, study_of
 from fake_workers import FakePool
+from impasto import Study, UserError
 from impasto.study.cluster.joining import RemoteModel
 from impasto.study.cluster.wire import AskedItems, packed_answer, unpacked_answer
 from impasto.study.work.units import Answered
@@ -54,3 +55,22 @@ def test_requests_and_answers_reach_workers_and_come_back_to_the_bit():
     [[[response], _]] = found.responses
     assert isinstance(response, tuple)
     assert [type(each) for each in response] == [int, float, float, int]
+
+
+def test_layers_are_chosen_by_workers_where_they_are_asked_and_not_where_states_are_read(
+    model, run_on, monkeypatch, tmp_path
+):
+    (tmp_path / "lines.txt").write_text("\n".join(LINES))
+    texts = f"{{file: {tmp_path / 'lines.txt'}, tokens: 300, length: 64}}"
+
+    def study(entry):
+        task = texts.replace("{", "{name: texts, ", 1)
+        return Study.from_text(f"model: m\ntasks: [{task}]\nplans: [{entry}]", name="mine")
+
+    one_shot = study(f"one_shot: {{part: all, count: all, texts: {texts}}}")
+    whole = one_shot.run(model=model)
+    monkeypatch.setattr(RemoteModel, "tokens", lambda self, text: model.tokens(text))
+    results = run_on(one_shot, FakePool(model), tmp_path / "out")
+    assert results.study.plans == whole.study.plans
+    with pytest.raises(UserError, match=r"run the study once without --cluster .* order"):
+        run_on(study(f"block_influence: {{count: 1, texts: {texts}}}"), FakePool(model))

@@ -6,6 +6,7 @@ model's number of layers is known can still be answered with its place.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,8 @@ from impasto.tasks import (
 BASELINE = "baseline"
 WRITTEN = "plan"  # the strategy's name of a plan line
 DONOR = "donor"  # the only donor that a study binds: the question that the task names
+
+TEXTS, PART = "texts", "part"  # of families whose layers are chosen by what texts show
 
 TRIAL_LAYERS = 8  # for choices that are right or wrong whatever the number of layers
 
@@ -111,25 +114,57 @@ class PlanEntry:
             else:
                 _check_strategy(self.strategy, self.choices)
 
+    @property
+    def texts(self) -> TaskEntry | None:
+        """The texts on which a model is to show which layers go; None where nothing is open."""
+        if TEXTS not in self.choices:
+            return None
+        return TaskEntry({"name": TEXTS, **self.choices[TEXTS]}, self.where)
+
     def expand(self, layers: int) -> list[LabelledPlan]:
         """Return the entry's plans for a model of so many layers.
 
-        Raises StudyError with the place for a layer, a depth or a choice that the model lacks.
+        Raises StudyError with the place for a layer, a depth or a choice that the model lacks, and
+        where a model has yet to show which layers go.
         """
         with at(self.where):
             if self.line is not None:
                 return [LabelledPlan(WRITTEN, (), Plan.parse(self.line, layers=layers))]
+            if self.texts is not None:
+                raise UserError(
+                    f"which layers {self.strategy} leaves out is measured with the model when a "
+                    "study runs (impasto run)"
+                )
             expanded = strategies.expand(self.strategy, layers, **self.choices)
             return [
-                LabelledPlan(self.strategy, tuple(parameters.items()), plan)
+                LabelledPlan(self.strategy, _told(parameters), plan)
                 for parameters, plan in expanded
             ]
+
+    def standing_in(self, layers: int) -> "PlanEntry":
+        """Return the entry with the first layers going first where that is to be measured."""
+        return self if self.texts is None else self.chosen(" ".join(map(str, range(layers))))
+
+    def chosen(self, order: str) -> "PlanEntry":
+        """Return the entry with the layers that go first in place of its texts."""
+        others = {key: value for key, value in self.choices.items() if key != TEXTS}
+        return replace(self, choices={**others, strategies.ORDER: order})
+
+    def parts(self, layers: int) -> list["PlanEntry"]:
+        """Return an entry for each part that it leaves out, where these are of several."""
+        plans = self.standing_in(layers).expand(layers)
+        parts = dict.fromkeys(dict(plan.parameters).get(PART) for plan in plans)
+        return [
+            self if part is None else replace(self, choices={**self.choices, PART: part})
+            for part in parts
+        ]
 
     def written(self) -> str | dict[str, Any]:
         """Return the entry as a study file has it."""
         if self.line is not None:
             return self.line
-        return {self.strategy: dict(self.choices)} if self.choices else self.strategy
+        # copied, for what is the same object twice would be written as an alias
+        return {self.strategy: deepcopy(dict(self.choices))} if self.choices else self.strategy
 
 
 def plan_entry(written: str | Mapping[str, Any], where: str = "") -> PlanEntry:
@@ -147,9 +182,23 @@ def plan_entry(written: str | Mapping[str, Any], where: str = "") -> PlanEntry:
 
 
 def labelled_plans(entries: Sequence[PlanEntry], layers: int) -> list[LabelledPlan]:
-    """Return every plan of the entries, the baseline first, each label once."""
+    """Return every plan of the entries, the baseline first, each label once.
+
+    Raises StudyError for two selectors of one family that choose other layers.
+    """
     baseline = PlanEntry(BASELINE).expand(layers)
-    rest = [labelled for entry in entries for labelled in entry.expand(layers)]
+    rest = []
+    plans: dict[tuple[object, ...], Plan] = {}
+    for entry in entries:
+        for labelled in entry.expand(layers):
+            label = (labelled.strategy, labelled.parameters)
+            if entry.line is None and plans.setdefault(label, labelled.plan) != labelled.plan:
+                raise StudyError(
+                    f"{entry.where}: {labelled.strategy} is here twice with other layers that go "
+                    "first; results tell its plans apart by how many are left out, so put the "
+                    "other into a study of its own"
+                )
+            rest.append(labelled)
     return list(dict.fromkeys(baseline + rest))
 
 
@@ -180,11 +229,41 @@ def _check_strategy(name: str, choices: Mapping[str, Any]) -> None:
             f"The strategies are {', '.join(strategies.STRATEGIES)}."
         )
     strategy = strategies.STRATEGIES[name]
+    if strategy.is_selector:
+        choices = _check_selector(name, choices)
     for key in strategies.BY_LAYERS & strategy.domains.keys() & choices.keys():
         _check_numbers(key, choices[key])
     rest = {key: value for key, value in choices.items() if key not in strategies.BY_LAYERS}
     for _, plan in strategies.expand(name, TRIAL_LAYERS, **rest):
         _check_donors(plan)
+
+
+def _check_selector(name: str, choices: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return choices with layers to go first that any model has; raises UserError without texts."""
+    given = [key for key in (TEXTS, strategies.ORDER) if key in choices]
+    if len(given) != 1:
+        both = "not both" if given else "and has neither"
+        raise UserError(
+            f"{name} takes texts, which show a model's layers (texts: {{file: FILE.txt}}), or the "
+            f'layers that go first (order: "7 5 3"), {both}'
+        )
+    if given == [TEXTS]:
+        texts = choices[TEXTS]
+        if not isinstance(texts, Mapping) or "name" in texts:
+            raise UserError(f"texts are options such as {{file: FILE.txt}}, not {shown(texts)}")
+        check_entry({"name": TEXTS, **texts})
+    elif type(choices[strategies.ORDER]) not in (str, int):
+        raise UserError(
+            f'order is one text, the layers that go first: order: "7 5 3"; not '
+            f"{shown(choices[strategies.ORDER])}"
+        )
+    others = {key: value for key, value in choices.items() if key not in given}
+    return {**others, strategies.ORDER: " ".join(map(str, range(TRIAL_LAYERS)))}
+
+
+def _told(parameters: Mapping[str, Any]) -> tuple[tuple[str, Value], ...]:
+    """Return the parameters that tell a plan from others of its family: not how layers follow."""
+    return tuple((key, value) for key, value in parameters.items() if key != strategies.ORDER)
 
 
 def _check_numbers(key: str, choice: object) -> None:

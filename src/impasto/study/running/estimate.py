@@ -4,18 +4,20 @@ Exactly what would run is counted (`work.counting`): the same requests, the same
 batches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from impasto.plan import Plan
 from impasto.run import Cost, Encoder, Model
 from impasto.study.database.register import NeededTask
+from impasto.study.file.entries import PlanEntry
 from impasto.study.file.study import WrittenStudy
 from impasto.study.running.models import check_donors, load_model, parts_of
 from impasto.study.work.asking import Asking, StudiedModel, naming
 from impasto.study.work.counting import cost_of
 from impasto.study.work.precision import most_asked
 from impasto.study.work.scoring import takes
+from impasto.study.work.selectors import plans_asked, texts_of
 from impasto.tasks import Suite
 
 
@@ -56,10 +58,28 @@ def estimate_study(
     asked = study.as_run(model, limit)
     [part] = parts_of(asked.as_run(asked.model), several=len(study.models) > 1)
     loaded = load_model(asked.model, asked.load, memory)
-    plans = part.study.labelled_plans(loaded.num_layers)
+    open_entries = [entry for entry in part.study.plans if entry.texts is not None]
+    whole = tuple(entry.standing_in(loaded.num_layers) for entry in part.study.plans)
+    plans = replace(part.study, plans=whole).labelled_plans(loaded.num_layers)
     check_donors(part.suite, plans)
     found = estimate(loaded, part.suite.read_by(loaded), [labelled.plan for labelled in plans])
-    return replace(found, notices=tuple(part.notices()))
+    choosing = [cost for entry in open_entries for cost in _choosing(entry, loaded)]
+    names = dict.fromkeys(entry.strategy for entry in open_entries)
+    measured = [
+        f"which layers {name} leaves out is measured when the study runs, and counted as if the "
+        "first ones went first"
+        for name in names
+    ]
+    cost = sum(choosing, found.cost)
+    return replace(found, cost=cost, notices=(*part.notices(), *measured))
+
+
+def _choosing(entry: PlanEntry, model: Model | Encoder) -> Iterator[Cost]:
+    """Yield what it costs to measure which layers an entry leaves out."""
+    task = texts_of(entry, model)
+    for part in entry.parts(model.num_layers):
+        plans = plans_asked(part, model.num_layers)
+        yield asking_cost(model, Asking.of(task, model.tokenizer, plans), plans, len(task.items))
 
 
 def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> StudyCost:
@@ -67,7 +87,7 @@ def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Stu
     unique = list({plan.digest: plan for plan in plans}.values())
     most = most_asked(suite)
     costs = (
-        _cost(model, Asking.of(task, model.tokenizer, taken), taken, most[task.name])
+        asking_cost(model, Asking.of(task, model.tokenizer, taken), taken, most[task.name])
         for task in suite.tasks
         for taken in [[plan for plan in unique if takes(task, plan)]]
     )
@@ -94,12 +114,12 @@ def expected_seconds(
     each = model.seconds_per_layer_row
     return {
         needed.task.name: each
-        * _cost(model, asked[needed.task.name], needed.plans, needed.most).rows
+        * asking_cost(model, asked[needed.task.name], needed.plans, needed.most).rows
         for needed in tasks
     }
 
 
-def _cost(model: Model | Encoder, asking: Asking, plans: Sequence[Plan], most: int) -> Cost:
+def asking_cost(model: Model | Encoder, asking: Asking, plans: Sequence[Plan], most: int) -> Cost:
     """Count what the first so many of a task's items cost."""
     requests = asking.requests[:most]
     if isinstance(model, Encoder):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from impasto.run import Encoder, Model
 
 FOR_DECODERS, FOR_ENCODERS = "for decoders only", "for encoders only"
+BY_DECODERS = "its layers are chosen by texts that only decoders read"
 NO_DONORS = "its tasks name no donors"
 
 Entry = TaskEntry | PlanEntry
@@ -72,6 +73,9 @@ def parts_of(study: WrittenStudy, several: bool, loaded: Any = None) -> list[Mod
         UserError: where a task cannot be loaded or a model cannot be read.
     """
     entries = study.load_entries()
+    for entry in study.plans:
+        if entry.texts is not None:
+            entry.texts.load()  # what cannot be read is said before a model is loaded
     if not several:
         return [ModelPart(study, joined([suite for _, suite in entries]))]
     parts = [
@@ -160,7 +164,9 @@ def _fits(suite: Suite, is_encoder: bool | None) -> bool:
 
 def _why_not(entry: PlanEntry, suite: Suite, layers: int | None, is_encoder: bool) -> str | None:
     """Return why a model cannot run a plan of an entry; None where it can, or nobody knows yet."""
-    for labelled in [] if layers is None else entry.expand(layers):
+    if is_encoder and entry.texts is not None:
+        return BY_DECODERS
+    for labelled in [] if layers is None else entry.standing_in(layers).expand(layers):
         if is_encoder and labelled.plan.has_history:
             return FOR_DECODERS
         if not any(takes(task, labelled.plan) for task in suite.tasks):

@@ -55,11 +55,13 @@ from impasto.study.running.options import Running
 from impasto.study.running.place import Place, opened
 from impasto.study.running.recognising import recognised
 from impasto.study.running.rounds import Rounds
+from impasto.study.running.selecting import Selecting
 from impasto.study.running.stopping import Stopped, stoppable
 from impasto.study.work.asking import Asking, StudiedModel
 from impasto.study.work.identity import engine_identity, task_identity, versions
 from impasto.study.work.precision import measured
 from impasto.study.work.scoring import takes
+from impasto.study.work.selectors import is_open
 from impasto.tasks import Task
 
 
@@ -120,6 +122,12 @@ def _run_model(
     study = turn.part.study
     with answering_for(study, loaded, running, log, partial(_say, log, running)) as answering:
         turn = turn.read_by(answering.model)
+        if is_open(study):
+            load = study.load if loaded is None else None
+            say = partial(_say, log, running)
+            selecting = Selecting(answering, place(), running, log, say, load)
+            study = selecting.chosen(study)
+            turn = replace(turn, part=replace(turn.part, study=study))
         plans = study.labelled_plans(answering.model.num_layers)
         check_donors(turn.part.suite, plans)
         if running.bench is not None:
