@@ -15,6 +15,7 @@ from impasto.cli import (  # noqa: F401  (their commands)
     models,
     results,
     run,
+    search,
 )
 from impasto.cli.app import app, main
 

@@ -1,7 +1,8 @@
 """Pictures: the papers' figures of a study, and what a model is like inside."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,9 @@ from impasto.cli.options import (
     tell_study,
 )
 from impasto.error import UserError
+
+if TYPE_CHECKING:
+    from impasto.figures import Found
 
 TextsOption = Annotated[
     Path,
@@ -71,10 +75,7 @@ def figures(
 
     entries, styled = entries_of(only), style_of(style, width, not no_title)
     founds = [found for folder in folders for found in Found.read_all(folder, study)]
-    with_study = {found.folder for found in founds if found.results is not None}
-    for folder in folders:
-        if folder in with_study or study is not None:
-            tell_study(folder, study)
+    _tell_studies(founds, study)
     lacking, said = [], set()
     for entry, picture, paths in save_all(
         founds, entries, to or folders[0] / "figures", chosen, styled
@@ -104,7 +105,7 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of studies, such as runs/attend_first; a block for each model."
+            help="Folders of studies or searches, as runs/attend_first; a block for each model."
         ),
     ],
     out: Annotated[
@@ -113,7 +114,7 @@ def report(
     study: StudyOption = None,
     within: WithinOption = None,
 ) -> None:
-    """Write one page about studies that opens anywhere: findings, charts, plans, answers."""
+    """Write one page about studies and searches that opens anywhere: findings, charts, plans."""
     losses = losses_of(within)
     from impasto.figures import Found
     from impasto.report import write_report
@@ -122,8 +123,7 @@ def report(
     place = folders[0] if out is None else out
     check_writable(place)
     founds = [found for folder in folders for found in Found.read_all(folder, study)]
-    for folder in folders:
-        tell_study(folder, study)
+    _tell_studies(founds, study)
     path = write_report(founds, place, losses)
     typer.echo(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
@@ -215,6 +215,13 @@ def probe(
         f"({100 * found.low[best]:.1f} to {100 * found.high[best]:.1f}), "
         f"chance {100 * found.chance:.1f} %"
     )
+
+
+def _tell_studies(founds: "Sequence[Found]", study: str | None) -> None:
+    """Say which studies of folders are meant, where that is not plain."""
+    for folder in dict.fromkeys(found.folder for found in founds if found.results is not None):
+        if folder is not None:
+            tell_study(folder, study)
 
 
 def _formats(text: str) -> list[str]:

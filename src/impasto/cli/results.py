@@ -99,14 +99,15 @@ def results(
 
 @app.command()
 def status(
-    out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
+    out: Annotated[Path, typer.Argument(help="The folder, such as runs/attend_first.")],
     study: StudyOption = None,
 ) -> None:
-    """Say how far a study is, also while another process runs it."""
-    from impasto.study.following.status import status as status_of
+    """Say how far a study or a search is, also while another process runs it."""
+    from impasto.study.following.status import Status, status_of
 
     said = status_of(out, study=study)
-    tell_study(out, study)
+    if isinstance(said, Status):
+        tell_study(out, study)
     for line in said.lines():
         typer.echo(line)
 

@@ -1,38 +1,36 @@
 """Studies: running one, and going on with one that was stopped."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from impasto.cli.app import INTERRUPTED, app
 from impasto.cli.options import MemoryOption, bytes_of
+from impasto.cli.running import (
+    ClusterOption,
+    CpusOption,
+    FreshOption,
+    GpusOption,
+    OnCluster,
+    QuietOption,
+    SaveEveryOption,
+    WorkersOption,
+    YesOption,
+    cluster_of,
+    command_of,
+    may_throw_away,
+)
 from impasto.error import UserError
 
 if TYPE_CHECKING:
-    from impasto.study import Cluster, Results
+    from impasto.study import Results
 
 SENTENCES = 10  # on the terminal; the report has all
 
 
-class _Run(TyperCommand):
-    """The command, with an option whose value may be left out: `--cluster`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words; what stands behind `--cluster` and is no address is another word."""
-        from impasto.study.cluster.wanted import LOCAL, is_address
-
-        read = []
-        for word, behind in zip(args, [*args[1:], ""], strict=True):
-            meant = is_address(behind) or (":" in behind and not Path(behind).exists())
-            read += [word] if word != "--cluster" or meant else [word, LOCAL]
-        return super().parse_args(ctx, read)
-
-
-@app.command(cls=_Run)
+@app.command(cls=OnCluster)
 def run(
     study: Annotated[
         Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
@@ -47,38 +45,14 @@ def run(
         int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
     ] = None,
     memory: MemoryOption = None,
-    save_every: Annotated[
-        float | None,
-        typer.Option(
-            "--save-every", min=1, help="Seconds of work that are saved at once.  [default: 45]"
-        ),
-    ] = None,
+    save_every: SaveEveryOption = None,
     track: Annotated[
         str | None, typer.Option("--track", help="Also tell tensorboard, wandb or mlflow.")
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            "--cluster",
-            metavar="[ADDRESS]",
-            help="Run on a Ray cluster: ray://host:10001, host:6379, auto; without an address on "
-            "this machine's cores or GPUs.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Workers there.  [default: as many as have room]"),
-    ] = None,
-    gpus: Annotated[
-        float | None,
-        typer.Option(
-            "--gpus-per-worker", help="GPUs of each, or a share of one.  [default: 1 if any]"
-        ),
-    ] = None,
-    cpus: Annotated[
-        int | None,
-        typer.Option("--cpus-per-worker", help="CPUs of each, and threads.  [default: 1]"),
-    ] = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    gpus: GpusOption = None,
+    cpus: CpusOption = None,
     bench: Annotated[
         bool, typer.Option("--bench", help="Also time every plan, as paper C does.")
     ] = False,
@@ -88,14 +62,9 @@ def run(
             "--sequences", min=2, help="For --bench: how many of each length.  [default: 100]"
         ),
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", help="Print where the results are, and nothing else but errors."),
-    ] = False,
+    fresh: FreshOption = False,
+    yes: YesOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a study: every plan on every task, then figures and findings.
 
@@ -112,7 +81,7 @@ def run(
     read = Study.from_yaml(study)
     folder = Path("runs", read.name) if out is None else out
     check_tracker(track)
-    where = _cluster(cluster, workers, gpus, cpus)
+    where = cluster_of(cluster, workers, gpus, cpus)
     check_writable(folder)
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--limit": limit, "--memory": memory}
@@ -120,8 +89,8 @@ def run(
     options |= {"--bench": bench or None, "--sequences": sequences}
     options |= {"--cluster": cluster, "--workers": workers}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
-    command = _command(study, options)
-    throws_away = fresh and _may_throw_away(folder, yes)
+    command = command_of(["impasto", "run", str(study)], options)
+    throws_away = fresh and may_throw_away(folder, yes)
     try:
         with show_progress(quiet) as progress:
             results = read.run(
@@ -149,13 +118,15 @@ def run(
 
 def _show(results: "Results", folder: Path, quiet: bool) -> None:
     """Draw what each model came to, write one page of them all, and say what they show."""
-    from impasto.figures import Found, draw
-    from impasto.report import content_of, write_page
+    from impasto.figures import ENTRIES, USUAL, Found, save_all
+    from impasto.report import content_of, searches_of, write_page
 
     several = len(results.models) > 1
-    drawn = draw(results, folder / "figures")
-    contents = [content_of(Found.of(of_model, folder)) for of_model in results.models.values()]
-    page = write_page(contents, folder)
+    founds = Found.all_of(results, folder)
+    every = save_all(founds, list(ENTRIES.values()), folder / "figures", USUAL)
+    drawn = [path for *_, paths in every for path in paths]
+    contents = list(map(content_of, founds))
+    page = write_page(contents, folder, searches_of(founds))
     if quiet:
         return
     for path in drawn:
@@ -176,48 +147,3 @@ def _say(of_model: "Results", name: str, sentences: Sequence[str]) -> None:
         typer.echo(f"- {sentence}")
     if len(sentences) > SENTENCES:
         typer.echo(f"… and {len(sentences) - SENTENCES} more in the report")
-
-
-def _cluster(
-    address: str | None, workers: int | None, gpus: float | None, cpus: int | None
-) -> "Cluster | None":
-    """Return the cluster that is meant; raises UserError for what is none."""
-    from impasto.study import Cluster
-
-    if address is None:
-        given = {"--workers": workers, "--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
-        for name, value in given.items():
-            if value is not None:
-                raise UserError(f"{name} is of a cluster's workers; add --cluster")
-        return None
-    return Cluster(address, workers, gpus, 1 if cpus is None else cpus)
-
-
-def _command(study: Path, options: dict[str, object]) -> str:
-    """Return the command that goes on with a study, as it is typed."""
-    words = ["impasto", "run", str(study)]
-    for name, value in options.items():
-        if value is not None:
-            words += [name] if value is True else [name, str(value)]
-    return shlex.join(words)
-
-
-def _may_throw_away(folder: Path, yes: bool) -> bool:
-    """Say whether a folder's results may go; asks, unless the answer was given.
-
-    Raises UserError where it was not and nobody can be asked, or the answer is no.
-    """
-    from impasto.study.following.status import held
-
-    holds = held(folder)
-    if holds is None or yes:
-        return holds is not None
-    if not _can_ask():
-        raise UserError(f"--fresh would throw away {holds}; say --yes to do so without being asked")
-    if not typer.confirm(f"--fresh throws away {holds}. Go on?", err=True):
-        raise UserError("nothing was thrown away and nothing run")
-    return True
-
-
-def _can_ask() -> bool:
-    return typer.get_text_stream("stdin").isatty()

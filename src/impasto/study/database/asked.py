@@ -12,6 +12,7 @@ from pathlib import Path
 
 from impasto.error import UserError
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
+from impasto.study.database.searches import last_search
 from impasto.study.file.schema import near
 from impasto.study.file.study import WrittenStudy
 
@@ -75,6 +76,12 @@ def asked_file(connection: sqlite3.Connection, out: Path, name: str | None = Non
     )
     row = connection.execute(query, [name, name]).fetchone()
     if row is None:
+        found = None if name is not None else last_search(connection)
+        if found is not None:
+            raise UserError(
+                f"{out} holds the search {found.name} and no study: impasto status and report say "
+                "what it came to"
+            )
         raise UserError(_no_study(out, name, study_names(connection)))
     query = "SELECT model_name, study FROM study_models WHERE study_file = ? ORDER BY number"
     models = [AskedModel(*model) for model in connection.execute(query, [row[0]])]

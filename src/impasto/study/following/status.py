@@ -24,6 +24,7 @@ from impasto.study.database.reading import (
     task_counts,
     unit_times,
 )
+from impasto.study.database.searches import SearchRow, last_search
 from impasto.study.file.study import WrittenStudy
 from impasto.study.work.precision import Reached
 
@@ -143,6 +144,51 @@ class Status:
                 yield f"to go on {self.run['command']}"
 
 
+@dataclass(frozen=True)
+class SearchStatus:
+    """How far a search is.
+
+    Attributes:
+        search: Its name.
+        state: running, finished, stopped, failed, or killed.
+        row: What the database knows of it.
+    """
+
+    search: str
+    state: str
+    row: SearchRow
+
+    def lines(self) -> Iterator[str]:
+        """Yield the status as people read it."""
+        row = self.row
+        yield f"search   {self.search}, model {row.model_name}"
+        yield f"state    {self.state}" + (
+            f" (process {row.pid} on {row.host})" if self.state == "running" else ""
+        )
+        yield f"at       {row.doing}" if self.state != "finished" else "at       its end"
+        yield f"plans    {row.plans:,} asked so far"
+        if self.state == "running" and 0 < row.share < 1:
+            left = (time.time() - row.began) * (1 - row.share) / row.share
+            yield f"left     about {_span(left)} ({100 * row.share:.0f} % is done)"
+        if self.state not in ("finished", "running"):
+            yield f"to go on {row.command}"
+
+
+def status_of(out: str | Path, *, study: str | None = None) -> Status | SearchStatus:
+    """Return how far what ran last in a folder is, a study or a search, or what `study` names.
+
+    Raises UserError where there is none.
+    """
+    path = path_of(out, "a study's folder") / DATABASE
+    with plainly(path):
+        connection = open_to_read(path)
+        try:
+            found = _search(connection, study)
+        finally:
+            connection.close()
+    return status(out, study=study) if found is None else found
+
+
 def status(out: str | Path, *, study: str | None = None) -> Status:
     """Return how far the study that ran last in a folder is, or the one that `study` names.
 
@@ -164,6 +210,19 @@ def status(out: str | Path, *, study: str | None = None) -> Status:
         finally:
             connection.close()
     return Status(asked.name, _state(run, all(finished), asked.ended is not None), models, run)
+
+
+def _search(connection: sqlite3.Connection, name: str | None) -> SearchStatus | None:
+    """Return the status of a search, where one is meant: it ran behind all studies, or is named."""
+    row = last_search(connection, name)
+    if row is None:
+        return None
+    query = "SELECT max(began) FROM study_files WHERE ? IS NULL OR name = ?"
+    [study] = connection.execute(query, [name, name]).fetchone()
+    if study is not None and study > row.began:
+        return None
+    run = {"outcome": row.outcome, "host": row.host, "pid": row.pid, "began": row.began}
+    return SearchStatus(row.name, _state(run, row.outcome == "finished", True), row)
 
 
 def _rows(connection: sqlite3.Connection, asked: AskedFile) -> Iterator[StudyRow | None]:

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from impasto.error import UserError
 from impasto.study.database.register import NeededTask
-from impasto.study.file.study import WrittenStudy
 from impasto.study.following.standing import Standing
 from impasto.study.running.estimate import expected_seconds
 from impasto.study.running.models import load_model
@@ -57,6 +56,20 @@ class Answering(Protocol):
         ...
 
 
+class Loads(Protocol):
+    """What says which model is loaded, and how: a study of one model."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def load(self) -> Mapping[str, Any]:
+        """Options of `impasto.load`."""
+        ...
+
+
 @dataclass(frozen=True)
 class InProcess:
     """A model in this process, which answers one unit after the other."""
@@ -98,7 +111,7 @@ class InProcess:
 
 @contextmanager
 def answering_for(
-    study: WrittenStudy,
+    study: Loads,
     loaded: StudiedModel | None,
     running: Running,
     log: logging.Logger,

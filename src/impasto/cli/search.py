@@ -1,0 +1,114 @@
+"""Searches: the best plan under a budget."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from impasto.cli.app import INTERRUPTED, app
+from impasto.cli.options import MemoryOption, bytes_of
+from impasto.cli.running import (
+    ClusterOption,
+    CpusOption,
+    FreshOption,
+    GpusOption,
+    OnCluster,
+    QuietOption,
+    SaveEveryOption,
+    WorkersOption,
+    YesOption,
+    cluster_of,
+    command_of,
+    may_throw_away,
+)
+
+if TYPE_CHECKING:
+    from impasto.searching import Found
+
+
+@app.command(cls=OnCluster)
+def search(
+    spec: Annotated[Path, typer.Argument(help="The search file, such as searches/thinner.yaml.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Search this model in place of the file's.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where results go.  [default: runs/NAME]")
+    ] = None,
+    memory: MemoryOption = None,
+    save_every: SaveEveryOption = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    gpus: GpusOption = None,
+    cpus: CpusOption = None,
+    fresh: FreshOption = False,
+    yes: YesOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the best plan under a budget, and say what it is worth.
+
+    The same command goes on where a search was stopped.
+    """
+    from dataclasses import replace
+
+    from impasto.searching.file import WrittenSearch
+    from impasto.searching.running import run_search
+    from impasto.study import SAVE_EVERY, check_writable
+    from impasto.study.following.progress import show_progress
+    from impasto.study.running.options import Running
+
+    allowed = bytes_of(memory)
+    read = WrittenSearch.from_yaml(spec)
+    if model is not None:
+        read = replace(read, model=model)
+    folder = Path("runs", read.name) if out is None else out
+    where = cluster_of(cluster, workers, gpus, cpus)
+    check_writable(folder)
+    check_writable(folder / "figures")
+    options = {"--model": model, "--out": out, "--memory": memory, "--save-every": save_every}
+    options |= {"--cluster": cluster, "--workers": workers, "--quiet": quiet or None}
+    options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
+    command = command_of(["impasto", "search", str(spec)], options)
+    throws_away = fresh and may_throw_away(folder, yes)
+    try:
+        with show_progress(quiet) as progress:
+            running = Running(
+                memory=allowed,
+                save_every=save_every or SAVE_EVERY,
+                cluster=where,
+                fresh=throws_away,
+                command=command,
+                progress=progress,
+                say=lambda notice: typer.echo(notice, err=True),
+            )
+            found = run_search(read, folder, None, running)
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"impasto: interrupted{f'; {stopped}' if str(stopped) else ''}", err=True)
+        if folder.exists():
+            typer.echo(f"to go on:  {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _show(found, folder, quiet)
+
+
+def _show(found: "Found", folder: Path, quiet: bool) -> None:
+    """Draw what was found, write its page, and say what it is and how to export it."""
+    from impasto.figures import USUAL, save_all
+    from impasto.figures import Found as Drawn
+    from impasto.figures.catalogue import ENTRIES
+    from impasto.report import write_report
+
+    typer.echo(f"found    {folder / 'search' / 'found.json'}")
+    founds = Drawn.read_all(folder)
+    drawn = list(save_all(founds, list(ENTRIES.values()), folder / "figures", USUAL))
+    page = write_report(founds, folder)
+    if quiet:
+        return
+    for path in (path for *_, paths in drawn for path in paths):
+        typer.echo(f"figure   {path}")
+    typer.echo(f"report   {page}")
+    for sentence in found.sentences:
+        typer.echo(f"- {sentence}")
+    typer.echo(f"plan     {found.best.plan}")
+    words = ["impasto", "export", str(folder / "model"), "--plan", str(found.best.plan)]
+    typer.echo(f"export   {shlex.join([*words, '--model', found.model])}")

@@ -1,0 +1,110 @@
+"""Searches as they were asked for, and how far each is."""
+
+import json
+import sqlite3
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+from impasto.study.database.opening import transaction
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRow:
+    """A search as the database knows it; `outcome` is None while it runs, or where it was killed.
+
+    `share` is how much of it is done, about, `doing` what it is at; `plans` were asked anything.
+    """
+
+    id: int
+    name: str
+    model_name: str
+    share: float
+    doing: str
+    plans: int
+    command: str
+    host: str
+    pid: int
+    began: float
+    ended: float | None
+    outcome: str | None
+
+
+def begin_search(
+    connection: sqlite3.Connection,
+    file: str,
+    *,
+    name: str,
+    model: str,
+    command: str,
+    host: str,
+    pid: int,
+) -> int:
+    """Write down that a search is run, and return its row."""
+    values = {
+        "file": file,
+        "name": name,
+        "model_name": model,
+        "share": 0.0,
+        "doing": "beginning",
+        "plans": 0,
+        "command": command,
+        "host": host,
+        "pid": pid,
+        "began": time.time(),
+        "ended": None,
+        "outcome": None,
+    }
+    names = ", ".join(values)
+    changed = ", ".join(f"{name} = excluded.{name}" for name in values)
+    query = (
+        f"INSERT INTO searches ({names}) VALUES ({', '.join('?' * len(values))}) "
+        f"ON CONFLICT (file) DO UPDATE SET {changed} RETURNING id"
+    )
+    with transaction(connection):
+        return connection.execute(query, [*values.values()]).fetchone()[0]
+
+
+def note_search(
+    connection: sqlite3.Connection, search: int, share: float, doing: str, plans: int
+) -> None:
+    """Write down how far a search is."""
+    query = "UPDATE searches SET share = ?, doing = ?, plans = ? WHERE id = ?"
+    with transaction(connection):
+        connection.execute(query, [share, doing, plans, search])
+
+
+def end_search(connection: sqlite3.Connection, search: int, outcome: str) -> None:
+    """Write down how the run of a search ended: finished, stopped or failed."""
+    query = "UPDATE searches SET ended = ?, outcome = ? WHERE id = ?"
+    with transaction(connection):
+        connection.execute(query, [time.time(), outcome, search])
+
+
+def kept_of(connection: sqlite3.Connection, search: int) -> dict[str, Any]:
+    """Return what was measured of the machine when a search first ran; see `keep_of`."""
+    [found] = connection.execute("SELECT kept FROM searches WHERE id = ?", [search]).fetchone()
+    return json.loads(found)
+
+
+def keep_of(connection: sqlite3.Connection, search: int, **measured: Any) -> None:
+    """Keep what was measured of the machine, so that the search goes the same way when it goes on.
+
+    `memory` is what a batch may take, in bytes; `pace` the seconds of a layer-row, by which work is
+    divided; `parts` the seconds of the model's parts.
+    """
+    with transaction(connection):
+        kept = kept_of(connection, search) | measured
+        query = "UPDATE searches SET kept = ? WHERE id = ?"
+        connection.execute(query, [json.dumps(kept), search])
+
+
+def last_search(connection: sqlite3.Connection, name: str | None = None) -> SearchRow | None:
+    """Return the search that ran last, or that of a name; None where there is none."""
+    names = [field.name for field in fields(SearchRow)]
+    row = connection.execute(
+        f"SELECT {', '.join(names)} FROM searches WHERE ? IS NULL OR name = ? "
+        "ORDER BY began DESC, id DESC LIMIT 1",
+        [name, name],
+    ).fetchone()
+    return None if row is None else SearchRow(*row)
