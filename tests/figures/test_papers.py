@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from itertools import count
+from math import exp
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,7 @@ from made_up import (
     encoders,
     found,
     painters,
+    study_frame,
 )
 from matplotlib.figure import Figure
 
@@ -302,7 +304,8 @@ def test_what_a_figure_lacks_can_be_run(name, tmp_path):
     tasks = "".join(f"  - {entry}\n" for entry in missing.tasks)
     plans = "".join(f"  - {entry}\n" for entry in missing.plans)
     study = Study.from_text(f"model: demo\ntasks:\n{tasks}plans:\n{plans}", checked=True)
-    assert len(study.labelled_plans(12)) > 2
+    plans = [plan for entry in study.plans for plan in entry.standing_in(12).expand(12)]
+    assert len(plans) > 1
 
 
 def test_a_folder_without_a_study_lacks_one(tmp_path):
@@ -411,3 +414,48 @@ def test_scores_that_are_no_numbers_stop_no_picture(study):
     all_drawn(found(frame))
     frame["metric"] = "perplexity"
     all_drawn(found(frame))
+
+
+# ---------------------------------------------------------------------- selectors
+
+
+def selected(strategies=("block_influence", "one_shot", "drop_last")):
+    """Return a study of chosen layers; what selectors choose harms less than the last layers."""
+    order = " ".join(map(str, (3, 1, 2, 4, 0, 5)))
+    choices = {
+        "block_influence": {"count": "all", "order": order},
+        "one_shot": {"part": "all", "count": "all", "order": order},
+        "drop_last": {"part": ["block", "mlp"], "count": "all"},
+    }
+    slope = {"block_influence": 0.2, "one_shot": 0.4, "drop_last": 1.0}
+    frame = study_frame(
+        [(name, choices[name]) for name in strategies],
+        TASKS,
+        6,
+        lambda strategy, parameters, task: 0.7 * exp(-slope[strategy] * parameters["count"] / 6),
+    )
+    parameters = [json.loads(text) for text in frame["parameters"]]
+    without = [json.dumps({k: v for k, v in one.items() if k != "order"}) for one in parameters]
+    return frame.assign(parameters=without)
+
+
+def test_selectors_are_series_by_count_beside_the_last_layers():
+    lines = chart_lines(drawn("selectors", found(selected()))["selectors"].axes[0])
+    parts = ["Attention, one-shot", "MLPs, one-shot", "Layers, one-shot"]
+    assert [label for label in lines if not label.startswith("Full")] == [
+        "Layers by block influence",
+        *parts,
+        "The last layers",
+    ]
+    assert list(lines["Layers by block influence"].get_xdata()) == list(range(6))
+    above = zip(
+        lines["Layers by block influence"].get_ydata()[1:],
+        lines["The last layers"].get_ydata()[1:],
+        strict=True,
+    )
+    assert all(one > other for one, other in above)
+
+
+def test_without_a_selector_the_figure_says_what_to_run(tmp_path):
+    missing = lacking("selectors", found(selected(["drop_last"]), tmp_path))
+    assert missing.plans[0] == "block_influence: {count: all, texts: {file: FILE.txt}}"

@@ -1,7 +1,8 @@
 """The papers' figures, drawn from studies' results with no plotting code of the user's own.
 
 `catalogue` has every figure and table by name; `paper_a`, `paper_b`, `middles`, `paper_c`,
-`tables`, `pareto`, `trade_off` and `extra` say what each shows, `models` how several models share
+`tables`, `pareto`, `trade_off`, `repeats`, `searched` and `extra` say what each shows, `models` how
+several models share
 one. `chart` draws lines, `matrix` matrices, `front` plans by cost; `scale` is the vertical axis,
 `style` how everything looks, `headline`, `key` and `placement` write titles and names. `found` is
 what they are drawn from, and says what is missing; `drawn` knows which files are out of date.

@@ -10,7 +10,17 @@ from functools import partial
 from hashlib import sha256
 
 from impasto.error import UserError
-from impasto.figures import extra, paper_a, paper_b, paper_c, pareto, tables, trade_off
+from impasto.figures import (
+    extra,
+    paper_a,
+    paper_b,
+    paper_c,
+    pareto,
+    repeats,
+    searched,
+    tables,
+    trade_off,
+)
 from impasto.figures.found import Found, MissingError
 from impasto.figures.models import told_apart
 from impasto.figures.picture import Picture, file_name
@@ -86,8 +96,13 @@ def _entries() -> Iterator[Entry]:
         yield Entry(name, about, partial(tables.times, name))
     yield Entry("depth", "other tasks, manipulated from depth k on", paper_a.others)
     yield Entry("drop_last", "quality by how many layers are dropped", paper_c.dropping)
+    yield Entry("selectors", "quality by how many chosen layers are dropped", paper_c.selecting)
     yield Entry("pareto", "quality against cost", pareto.pareto)
     yield Entry("trade_off", "quality and cost as a table", trade_off.quality_and_cost)
+    yield Entry("repeat_block", "a block of layers run twice, by its ends", alone=repeats.blocks)
+    yield Entry("scan", "a search: each edit by itself, by layer", alone=searched.scan)
+    yield Entry("pairs", "a search: two edits together", alone=searched.pairs)
+    yield Entry("front", "a search: objective against cost", alone=searched.front)
     yield Entry("entropy", "entropy of attention by layer and head", alone=extra.entropy)
     yield Entry("probes", "what linear probes read off at each depth", extra.probes)
 

@@ -1,10 +1,10 @@
-"""What figures are drawn from: finished studies and what `impasto similarity` and `probe` wrote.
+"""What figures are drawn from: studies, searches, what `impasto similarity` and `probe` wrote.
 
 A figure that lacks its data raises `MissingError`, which says what and how to get it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from impasto.analysis.costs import Timing, measured_costs, timings_of
 from impasto.analysis.inside.saved import Inside, read_inside
 from impasto.error import ImpastoError, UserError, shown
 from impasto.paths import path_of
+from impasto.searching.found import Found as Search
+from impasto.searching.found import has_search
 from impasto.study import Results
+from impasto.study.database.asked import names_in
 from impasto.study.database.opening import DATABASE
 
 
@@ -22,8 +25,9 @@ from impasto.study.database.opening import DATABASE
 class Found:
     """One folder's finished study (None: it has none), and what it knows of the model inside.
 
-    `timings` are measured times of the study's plans, where there are any. `label` is what the
-    model is called beside others, where its name alone does not tell it.
+    `timings` are measured times of the study's plans, where there are any; `search` is what a
+    search in the folder found. `label` is what the model is called beside others, where its name
+    alone does not tell it.
     """
 
     folder: Path | None
@@ -31,38 +35,35 @@ class Found:
     inside: Mapping[str, Inside]
     timings: Sequence[Timing] = ()
     label: str = ""
+    search: Search | None = None
 
     @classmethod
     def read(cls, folder: str | Path) -> "Found":
         """Return what a folder holds; raises UserError where that is nothing, or unfinished."""
         folder = path_of(folder, "a study's folder")
-        inside = read_inside(folder)
-        if inside and not (folder / DATABASE).exists():
-            return cls(folder, None, inside)
-        return cls.of(Results.read(folder), folder, inside)
+        beside = _beside(folder)
+        if beside.is_known and not _has_study(folder):
+            return beside
+        return replace(cls.of(Results.read(folder), folder, beside.inside), search=beside.search)
 
     @classmethod
     def read_all(cls, folder: str | Path, study: str | None = None) -> "list[Found]":
         """Return what a folder holds of each model of a study; raises as `read`.
 
         It is the study that ran there last, or the one that `study` names. Of several models, each
-        has what is known of itself inside.
+        has what is known of itself inside, and the one that was searched what was found; where that
+        is none of them, the first has it.
         """
         folder = path_of(folder, "a study's folder")
-        inside = read_inside(folder)
-        if inside and not (folder / DATABASE).exists():
-            return [cls(folder, None, inside)]
-        read = Results.read_all(folder, study=study)
-        if len(read) == 1:
-            return [cls.of(read[0], folder, inside)]
-        return [
-            cls.of(
-                results,
-                folder,
-                {what: one for what, one in inside.items() if one.model == results.study.model},
-            )
-            for results in read
-        ]
+        beside = _beside(folder)
+        if beside.is_known and study is None and not _has_study(folder):
+            return [beside]
+        return _with(beside, Results.read_all(folder, study=study))
+
+    @classmethod
+    def all_of(cls, results: Results, folder: Path) -> "list[Found]":
+        """Return what each model of a study came to, with what else its folder holds."""
+        return _with(_beside(folder), list(results.models.values()))
 
     @classmethod
     def of(
@@ -101,14 +102,22 @@ class Found:
         """The model's whole name; empty where the folder holds nothing."""
         if self.results is not None:
             return self.results.study.model
+        if self.search is not None:
+            return self.search.model
         return next((inside.model for inside in self.inside.values()), "")
 
     @property
     def layers(self) -> int:
         """How many layers the model has."""
         if self.results is None:
-            return next((inside.layers for inside in self.inside.values()), 0)
+            known = [each for each in (self.search, *self.inside.values()) if each is not None]
+            return known[0].layers if known else 0
         return int(self.frame["layers"].iloc[0])
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything to draw."""
+        return bool(self.results or self.inside or self.search)
 
     @property
     def named(self) -> str:
@@ -129,6 +138,36 @@ class Found:
     def strategies(self) -> set[str]:
         """The families of the study's plans."""
         return set() if self.results is None else set(self.frame["strategy"])
+
+
+def _beside(folder: Path) -> Found:
+    """Return what a folder holds beside a study."""
+    search = Search.read(folder) if has_search(folder) else None
+    return Found(folder, None, read_inside(folder), search=search)
+
+
+def _with(beside: Found, read: Sequence[Results]) -> list[Found]:
+    """Return the results of a folder's models, with what the folder holds beside them."""
+    every = [Found.of(results, beside.folder, _inside(beside, read, results)) for results in read]
+    if beside.search is not None:
+        names = [found.model_name for found in every]
+        name = beside.search.model
+        at = names.index(name) if name in names else 0
+        every[at] = replace(every[at], search=beside.search)
+    return every
+
+
+def _inside(beside: Found, read: Sequence[Results], results: Results) -> Mapping[str, Inside]:
+    """Return what is known inside of one of the models that a folder has results of."""
+    if len(read) == 1:
+        return beside.inside
+    model = results.study.model
+    return {what: inside for what, inside in beside.inside.items() if inside.model == model}
+
+
+def _has_study(folder: Path) -> bool:
+    """Say whether a study was run in a folder: a search writes to the same database."""
+    return (folder / DATABASE).exists() and bool(names_in(folder))
 
 
 def short_name(model: str) -> str:

@@ -4,8 +4,8 @@ A plan of the front is named beside its point where there is room, else a letter
 its name in a list below.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,25 +19,51 @@ from impasto.figures.axes import draw_intervals, draw_reference
 from impasto.figures.chart import Reference, columns_of, panel_height
 from impasto.figures.headline import Headline
 from impasto.figures.key import key_height, place_key
-from impasto.figures.naming import SMALL, listed, names_of, write_name
+from impasto.figures.naming import RING, SMALL, listed, names_of, write_name
 from impasto.figures.scale import Scale, ratio_ticks, spelled
 from impasto.figures.style import Style, look_of
 from impasto.figures.text import wrapped
-from impasto.look import FAINT, INK
+from impasto.look import FAINT, INK, VERMILION, Look
 
 FAR_ABOVE = 2  # times the full model's cost, from which on costs are drawn by their ratios
 LINE = 1.45  # the height of a line of the list, in its letters' heights
 FRONT = "Pareto front"
+MOST_DRAWN = 2_000  # points of a family that an SVG has as shapes; more are one image in it
 
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """One model's plans, those of its front, and levels to compare with."""
+    """One model's plans, those of its front, and levels to compare with.
+
+    Attributes:
+        looks: How families are drawn that are none of `style.LOOKS`.
+        faint: The family that is only a ground for the others: small, and without intervals.
+        marked: What one plan is called that is pointed out, and its digest; it alone is named then.
+    """
 
     title: str
     priced: Sequence[Priced]
     front: Sequence[Priced]
     references: Sequence[Reference]
+    looks: Mapping[str, Look] = field(default_factory=dict)
+    faint: str = ""
+    marked: tuple[str, str] | None = None
+
+    @property
+    def named(self) -> list[Priced]:
+        """The plans whose names stand in the picture: those of the front, or the one marked."""
+        if self.marked is None:
+            return [plan for plan in self.front if plan.family != BASELINE]
+        loud = [plan for plan in self.priced if plan.family != self.faint]
+        return [plan for plan in loud if plan.digest == self.marked[1]][:1]
+
+    def is_loud(self, plan: Priced) -> bool:
+        """Say whether a plan's interval is to be seen well: on the front, or before the ground."""
+        return plan.family != self.faint if self.faint else plan in self.front
+
+    def look(self, family: str) -> Look:
+        """Return how a family is drawn."""
+        return self.looks.get(family) or look_of(family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +97,7 @@ class Fronts:
         figure, every = _stack(self.fronts, lists, style)
         for front, axes, own in zip(self.fronts, every, names, strict=True):
             for cloud, one, of_cloud in zip(front.clouds, axes, own, strict=False):
-                for plan in cloud.front:
+                for plan in cloud.named:
                     if plan.digest in of_cloud:
                         text, side = of_cloud[plan.digest]
                         write_name(one, plan, front.y, text, side, style)
@@ -116,9 +142,11 @@ def _stack(
 
 def _labels(front: Front) -> list[str]:
     """Return what the key says."""
-    labels = [look_of(plan.family).label for cloud in front.clouds for plan in cloud.priced]
+    labels = [cloud.look(plan.family).label for cloud in front.clouds for plan in cloud.priced]
+    labels += [cloud.marked[0] for cloud in front.clouds if cloud.marked]
     labels += [level.label for cloud in front.clouds for level in cloud.references]
-    return list(dict.fromkeys([*labels, FRONT]))
+    labels += [FRONT for cloud in front.clouds if not cloud.faint]
+    return list(dict.fromkeys(labels))
 
 
 def _draw(front: Front, head: Headline, figure: Figure | SubFigure, style: Style) -> list[Axes]:
@@ -157,7 +185,7 @@ def _values(front: Front) -> Iterator[float]:
     for cloud in front.clouds:
         yield from (level.y for level in cloud.references)
         for plan in cloud.priced:
-            ends = (plan.low, plan.high) if plan in cloud.front else ()
+            ends = (plan.low, plan.high) if cloud.is_loud(plan) else ()
             yield from (front.y.factor * value for value in (plan.average, *ends))
 
 
@@ -166,11 +194,10 @@ def _draw_cloud(axes: Axes, cloud: Cloud, scale: Scale, style: Style) -> None:
     families.sort(key=lambda family: family == BASELINE)  # it is seen in any crowd
     for family in families:
         here = [plan for plan in cloud.priced if plan.family == family]
-        look, full = look_of(family), family == BASELINE
-        for plans, opacity in (
-            ([plan for plan in here if plan not in cloud.front], 0.35),
-            ([plan for plan in here if plan in cloud.front], 1.0),
-        ):
+        look, full, faint = cloud.look(family), family == BASELINE, family == cloud.faint
+        loud = [plan for plan in here if cloud.is_loud(plan)]
+        others = [plan for plan in here if not faint and not cloud.is_loud(plan)]
+        for plans, opacity in ((others, 0.35), (loud, 1.0)):
             _draw_errors(axes, plans, scale, look.colour, opacity, style)
         axes.plot(
             [plan.cost for plan in here],
@@ -178,12 +205,13 @@ def _draw_cloud(axes: Axes, cloud: Cloud, scale: Scale, style: Style) -> None:
             linestyle="none",
             marker=look.marker,
             color=look.colour,
-            markersize=(7 if full else 4.2) * style.line,
+            markersize=(7 if full else 1.8 if faint else 4.2) * style.line,
             fillstyle="none" if full else "full",
-            alpha=1 if full else 0.7,
+            alpha=1 if full else 0.4 if faint else 0.7,
             markeredgewidth=1.3 * style.line if full else 0,
             label=look.label,
             clip_on=False,
+            rasterized=len(here) > MOST_DRAWN,
         )
     steps = np.array([(plan.cost, scale.factor * plan.average) for plan in cloud.front])
     axes.step(
@@ -191,9 +219,22 @@ def _draw_cloud(axes: Axes, cloud: Cloud, scale: Scale, style: Style) -> None:
         where="post",
         color=INK,
         linewidth=1.1 * style.line,
-        label=FRONT,
+        label=None if cloud.faint else FRONT,  # there the points of the front say it
         zorder=1,
     )
+    if cloud.marked:
+        axes.plot(
+            [plan.cost for plan in cloud.named],
+            [scale.factor * plan.average for plan in cloud.named],
+            linestyle="none",
+            marker="o",
+            color=VERMILION,
+            markersize=RING * style.line,
+            fillstyle="none",
+            markeredgewidth=0.2 * RING * style.line,
+            label=cloud.marked[0],
+            clip_on=False,
+        )
     costs = [plan.cost for plan in cloud.priced]
     for level in cloud.references:
         draw_reference(axes, level, (min(costs), max(costs)), style)

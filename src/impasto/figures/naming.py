@@ -15,7 +15,6 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from impasto.analysis.costs import Priced
-from impasto.analysis.curves import BASELINE
 from impasto.figures.scale import Scale
 from impasto.figures.style import Style
 from impasto.figures.text import cut, width_of, wrapped
@@ -30,6 +29,7 @@ SMALL = 0.85  # the size of names, in that of other letters
 ALONG = 60  # points along a line at which it is looked at
 NEAR, FARTHER = (1.0,), (1.0, 2.5, 4.0, 6.0, 9.0)  # how far from its point a name, a letter stands
 MARKER = 2.0  # points around one that a text leaves free
+RING = 9.0  # the size of the ring around a plan that is marked, in points
 SIDES = ((-1, 1), (1, -1), (1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 SLANTS = ((-1, 1), (1, -1), (1, 1), (-1, -1))
 HORIZONTAL = {1: "left", 0: "center", -1: "right"}
@@ -45,27 +45,29 @@ def names_of(front: "Front", every: Sequence[Axes], style: Style) -> list[Names]
     alone = len(front.clouds) == 1
     found = []
     for cloud, axes in zip(front.clouds, every, strict=False):
-        plans = [plan for plan in cloud.front if plan.family != BASELINE]
-        points = _drawn_points(axes, cloud, front.y)
+        plans = cloud.named
+        points = _drawn_points(axes, cloud, front.y, style)
         short = {plan.digest for plan in plans if not alone or cut(plan.plan) != plan.plan}
         while True:
-            place = _Placing(axes, front.y, style, points)
-            sides = place.all_of(plans, short)
+            place = _Placing(axes, front.y, style, points, FARTHER if cloud.marked else NEAR)
+            sides = place.all_of(plans, short, cloud.marked[0] if cloud.marked else WIDEST)
             nameless = {plan.digest for plan in plans} - set(sides) - short
             if not nameless:
                 break
             short |= nameless
         names: Names = {}
         for plan in plans:
-            text = next(letters, "") if plan.digest in short else plan.plan
+            text = plan.plan
+            if plan.digest in short:
+                text = cloud.marked[0] if cloud.marked else next(letters, "")
             if text and plan.digest in sides:
                 names[plan.digest] = (text, sides[plan.digest])
         found.append(names)
     return found
 
 
-def _drawn_points(axes: Axes, cloud: "Cloud", scale: Scale) -> np.ndarray:
-    """Return the points, and some along the front's steps and the levels, in pixels."""
+def _drawn_points(axes: Axes, cloud: "Cloud", scale: Scale, style: Style) -> np.ndarray:
+    """Return the points, and some along the front's steps and all else, in pixels."""
     own = [_point(plan, scale) for plan in cloud.priced]
     points = [axes.transData.transform(own)]
     steps = axes.transData.transform([_point(plan, scale) for plan in cloud.front])
@@ -76,24 +78,48 @@ def _drawn_points(axes: Axes, cloud: "Cloud", scale: Scale) -> np.ndarray:
     for level in cloud.references:
         _, y = axes.transData.transform((own[0][0], level.y))
         points.append(np.column_stack([np.linspace(box.x0, box.x1, ALONG), np.full(ALONG, y)]))
+    for plan in cloud.priced if cloud.faint else ():
+        if plan.low == plan.low and cloud.is_loud(plan):
+            ends = [(plan.cost, scale.factor * end) for end in (plan.low, plan.high)]
+            low, high = axes.transData.transform(ends)
+            points.append(np.linspace(low, high, ALONG))
+    for plan in cloud.named if cloud.marked else ():
+        around = np.linspace(0, 2 * np.pi, ALONG)
+        radius = 0.6 * RING * style.line * _pixels_per_point(axes)
+        ring = radius * np.column_stack([np.cos(around), np.sin(around)])
+        points.append(axes.transData.transform(_point(plan, scale)) + ring)
     return np.concatenate(points)
 
 
 class _Placing:
-    """Finds sides of points for texts one by one; `points` is (x, y) of all that is drawn."""
+    """Finds sides of points for texts one by one; `points` is (x, y) of all that is drawn.
 
-    def __init__(self, axes: Axes, scale: Scale, style: Style, points: np.ndarray) -> None:
+    A name stands as far from its point as `named` says.
+    """
+
+    def __init__(
+        self,
+        axes: Axes,
+        scale: Scale,
+        style: Style,
+        points: np.ndarray,
+        named: tuple[float, ...] = NEAR,
+    ) -> None:
         self.axes, self.scale, self.style, self.points = axes, scale, style, points
+        self.named = named
         self.taken: list[Bbox] = []
 
-    def all_of(self, plans: Sequence[Priced], short: Collection[str]) -> dict[str, Side]:
+    def all_of(
+        self, plans: Sequence[Priced], short: Collection[str], letter: str
+    ) -> dict[str, Side]:
         """Return by digest the sides of a front's plans, of those whose names have room.
 
-        Plans in `short` have a letter in place of a name, which always has room and comes first.
+        Plans in `short` have a letter in place of a name, which always has room and comes first;
+        it is no wider than `letter`.
         """
         letters = [plan for plan in plans if plan.digest in short]
         named = [plan for plan in reversed(plans) if plan.digest not in short]  # the best first
-        sides = {plan.digest: self._side(plan, WIDEST, must=True) for plan in letters}
+        sides = {plan.digest: self._side(plan, letter, must=True) for plan in letters}
         sides |= {plan.digest: self._side(plan, plan.plan, must=False) for plan in named}
         return {digest: side for digest, side in sides.items() if side is not None}
 
@@ -102,7 +128,7 @@ class _Placing:
         inside = self.axes.get_window_extent()
         fallback: tuple[Side, Bbox] | None = None
         room = MARKER * self.style.line * _pixels_per_point(self.axes)
-        for far in FARTHER if must else NEAR:
+        for far in FARTHER if must else self.named:
             for right, up in SIDES if far in NEAR else SLANTS:
                 side = (right, up, far)
                 written = _write(self.axes, plan, self.scale, text, side, self.style)
@@ -201,7 +227,7 @@ def listed(front: "Front", names: Sequence[Names], style: Style) -> list[str]:
     for cloud, own in zip(front.clouds, names, strict=True):
         entries = [
             f"{own[plan.digest][0]}{2 * SPACE}{plan.plan}"
-            for plan in cloud.front
+            for plan in cloud.named
             if plan.digest in own and own[plan.digest][0] != plan.plan
         ]
         if entries and cloud.title:

@@ -4,7 +4,7 @@ Figure 1 is the similarity of each depth with the one before. Beside the paper's
 which have three counts, a figure shows all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import nan
 
@@ -13,7 +13,7 @@ import numpy as np
 from impasto.analysis.inside.saved import SIMILARITY, Inside
 from impasto.analysis.scores import main_rows
 from impasto.analysis.series import Series, TaskSet, averaged_sets, summed_series
-from impasto.figures.chart import Chart, Charts, Line, Places, Reference, references
+from impasto.figures.chart import Chart, Charts, Line, Panel, Places, Reference, references
 from impasto.figures.found import Found, MissingError
 from impasto.figures.middles import OfSet, over, sets_of
 from impasto.figures.models import is_relative, named, panels
@@ -23,8 +23,10 @@ from impasto.figures.scale import Scale, scale_of
 from impasto.figures.style import look_of
 from impasto.figures.tables import TASKS
 from impasto.look import BLUE, DASHED, PURPLE, Look
+from impasto.strategies import STRATEGIES
 
 EVERY_COUNT = "drop_last: {part: all, count: all, keep_last: all}"
+SELECTED = [strategy.entry for strategy in STRATEGIES.values() if strategy.is_selector]
 LOOKS = {
     "tokens": Look("per token", PURPLE),
     "flattened": Look("texts flattened", BLUE, DASHED, "s"),
@@ -87,17 +89,68 @@ def dropping(founds: Sequence[Found]) -> Iterator[Picture]:
     charts = [
         chart
         for of_set in sets
-        for keep_last in (False, True)
-        if (chart := _dropping(of_set, keep_last))
+        for how, is_wanted in (
+            ("up to the last layer", _up_to_last),
+            ("the last layer is kept", _kept),
+        )
+        if (chart := _dropping(of_set, f"Dropping the last layers: {how}", how, is_wanted))
     ]
     if not charts:
         raise MissingError([], [EVERY_COUNT])
     yield Picture("drop_last", Charts(charts), notes)
 
 
-def _dropping(of_set: OfSet, keep_last: bool) -> Chart | None:
+def selecting(founds: Sequence[Found]) -> Iterator[Picture]:
+    """Draw what tasks come to by how many layers are dropped that a selector chose.
+
+    The last whole layers are drawn beside them, where a study has them.
+    """
+    if not any(found.tasks for found in founds):
+        raise MissingError(TASKS, SELECTED)
+    sets, notes = sets_of(founds, averaged_sets)
+    charts = []
+    for of_set in sets:
+        chart = _dropping(of_set, "Dropping layers that a selector chose", "", _is_compared)
+        if chart and any(_series(tasks, _is_selected) for _, tasks in of_set):
+            charts.append(_with_last(chart))
+    if not charts:
+        raise MissingError([], SELECTED)
+    yield Picture("selectors", Charts(charts), notes)
+
+
+def _with_last(chart: Chart) -> Chart:
+    """Return a chart in which the last layers are called so, beside others that are dropped."""
+    last = look_of("drop_last block")
+    named = {last.label: replace(last, label="The last layers")}
+
+    def of(panel: Panel) -> Panel:
+        lines = (replace(one, look=named.get(one.look.label, one.look)) for one in panel.lines)
+        return replace(panel, lines=list(lines))
+
+    return replace(chart, panels=[of(panel) for panel in chart.panels])
+
+
+def _up_to_last(one: Series) -> bool:
+    return one.strategy == "drop_last" and one.parameters["keep_last"] is False
+
+
+def _kept(one: Series) -> bool:
+    return one.strategy == "drop_last" and one.parameters["keep_last"] is True
+
+
+def _is_compared(one: Series) -> bool:
+    return _is_selected(one) or (_up_to_last(one) and one.parameters["part"] == "block")
+
+
+def _is_selected(one: Series) -> bool:
+    return one.strategy in STRATEGIES and STRATEGIES[one.strategy].is_selector
+
+
+def _dropping(
+    of_set: OfSet, title: str, part: str, is_wanted: Callable[[Series], bool]
+) -> Chart | None:
     """Return the chart of one set of tasks; None where no model has several counts."""
-    drawn = [(found, tasks, _series(tasks, keep_last)) for found, tasks in of_set]
+    drawn = [(found, tasks, _series(tasks, is_wanted)) for found, tasks in of_set]
     drawn = [(found, tasks, series) for found, tasks, series in drawn if series]
     if not drawn:
         return None
@@ -109,28 +162,22 @@ def _dropping(of_set: OfSet, keep_last: bool) -> Chart | None:
         full = own.reference("baseline")
         of_model = [_dropped(one, full, scale, found.layers if relative else 1) for one in series]
         lines.append((found, of_model, references([("Full model", full)], scale)))
-    how = "the last layer is kept" if keep_last else "up to the last layer"
     label = "layers dropped, or run without this part"
     most = int(max(at for *_, series in drawn for one in series for at in one.points))
     places = Places(f"{label}, as a share of all")
     return Chart(
-        title=f"Dropping the last layers: {how}",
+        title=title,
         told=[named(founds), over(drawn)],
         x=places if relative else Places(label, range(most + 1)),
         y=scale,
         panels=panels(lines),
-        part=how,
+        part=part,
     )
 
 
-def _series(tasks: TaskSet, keep_last: bool) -> list[Series]:
-    return [
-        one
-        for one in summed_series(tasks.frame, "count", tasks.summary)
-        if one.strategy == "drop_last"
-        and one.parameters["keep_last"] is keep_last
-        and len(one.points) > 1
-    ]
+def _series(tasks: TaskSet, is_wanted: Callable[[Series], bool]) -> list[Series]:
+    every = summed_series(tasks.frame, "count", tasks.summary)
+    return [one for one in every if is_wanted(one) and len(one.points) > 1]
 
 
 def _scale(tasks: TaskSet) -> Scale:
@@ -145,4 +192,5 @@ def _dropped(series: Series, full: float, scale: Scale, divisor: int) -> Line:
     known = all(at.low == at.low for at in series.points.values())
     points = {0.0: (full, full if known else nan, full if known else nan)}
     points |= {place / divisor: (at.value, at.low, at.high) for place, at in series.points.items()}
-    return Line.of(look_of(f"drop_last {series.parameters['part']}"), points, scale.factor)
+    look = look_of(f"{series.strategy} {series.parameters.get('part', '')}".strip())
+    return Line.of(look, points, scale.factor)

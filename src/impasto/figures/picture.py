@@ -1,5 +1,6 @@
 """A picture or a table with its file's name, and writing it down."""
 
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,14 @@ class Picture:
                 return list(_save_figure(self.content.figure(style), out, self.name, formats))
         except OSError as error:
             raise UserError(f"figures cannot be written to {out}: {error.strerror}") from None
+
+    def svg(self, style: Style = USUAL_STYLE) -> bytes:
+        """Return a picture, which is no table, as the content of an SVG file."""
+        assert not isinstance(self.content, Table), self.name
+        written = io.BytesIO()
+        with mpl.rc_context(style.settings):
+            self.content.figure(style).savefig(written, format="svg", metadata=METADATA["svg"])
+        return written.getvalue()
 
 
 def check_formats(formats: Sequence[str]) -> None:

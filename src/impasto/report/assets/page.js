@@ -356,9 +356,11 @@ const setTheme = (theme) => {
   $("theme").textContent = theme === "dark" ? "Light" : "Dark";
   $("theme").setAttribute("aria-label", `Use ${theme === "dark" ? "light" : "dark"} colours`);
 };
+setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+$("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+if (!blocks.length) return;  // of a search alone there is nothing to explore
 const hint = $("detail").firstElementChild;
 fit();
-setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 drawHead();
 use(0);
 if (blocks.length > 1) {
@@ -366,7 +368,6 @@ if (blocks.length > 1) {
   blocks.forEach((_, i) => $("model").append(option(i, $(`first-${i}`).dataset.named)));
   $("model").addEventListener("change", () => { use(+$("model").value); $("detail").replaceChildren(hint); });
 }
-$("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 $("controls").addEventListener("submit", (event) => event.preventDefault());
 $("task").addEventListener("change", () => { state.task = +$("task").value; if (["score", "interval"].includes(state.sort)) state.up = isLower(); draw(); if (state.open >= 0) open(state.open, false); });
 $("across").addEventListener("change", () => { state.across = $("across").value; draw(); });
