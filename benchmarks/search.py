@@ -1,0 +1,382 @@
+"""Finding plans: searches beside published ones, each candidate of a peer alone in stock modules.
+
+    python benchmarks/search.py [--only stories,demo,tail,pairs] [--model DIR --texts FILE]
+                                [--seeds 5] [--tokens 16384]
+
+* `stories`: a small Llama (`--model`) on stories (`--texts`): three of its parts are dropped. Every
+  one of the subsets is run alone; the search has to find the best of them, with its divergence.
+* `demo`: the bundled model on the texts of its own tasks: a quarter and three eighths of its parts
+  are dropped. EvoPress (arXiv 2410.14649) as published: offspring by up to three swaps, as many
+  attentions as MLPs dropped, 32 of them on 2,048 tokens, 2 survivors on all, k(n − k)/1.5
+  generations. ShortGPT, one-shot and greedy beside it. All are told the same texts; what is
+  compared is the divergence on other ones.
+* `tail`: a random model of 24 layers, every subset of its last ten; `pairs`: all pairs of them.
+
+What a peer asks twice it is given from memory, but it is counted, as published: in layer-rows, and
+in seconds by the mean of those that were really run. Exits with 1 where a bound is missed.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import impasto
+from impasto.plan import Plan
+from impasto.searching.edits import Edit, Space
+from impasto.searching.objective import of_texts
+from impasto.speed import random_model
+from impasto.study.work.influence import block_influence
+from impasto.tasks import load_suite
+from impasto.tasks.texts import KL, Texts
+from measures import Products, layer_rows
+
+Dropped = frozenset[int]  # 2i: attention i; 2i + 1: MLP i
+OFFSPRING, SURVIVORS, FOUNDERS, STAGE = 32, 2, 64, 2048
+PIECE = 256  # tokens of stories that are read at once
+RANDOM = "llama-2-7b,num_hidden_layers=24,hidden_size=256,intermediate_size=688,num_attention_heads=8,num_key_value_heads=8,vocab_size=512"  # noqa: E501
+
+
+class Stock:
+    """KL(full model ‖ pruned one) of candidates, one by one, in the model's own stock modules.
+
+    Texts of one length are read together, which suits a peer best.
+    """
+
+    def __init__(self, hf: Any, ids: Sequence[Sequence[int]]) -> None:
+        self._hf, self.parts = hf, 2 * len(hf.model.layers)
+        by_length: dict[int, list[Sequence[int]]] = {}
+        for text in ids:
+            by_length.setdefault(len(text), []).append(text)
+        self._batches = [torch.tensor(some) for some in by_length.values()]
+        self.tokens = sum(batch.numel() for batch in self._batches)
+        self._full = [self._log_p(batch) for batch in self._batches]
+        self._known: dict[Dropped, float] = {}
+        self.asked = self.really = 0
+        self.rows = self.lasted = 0.0
+
+    def kl(self, dropped: Dropped) -> float:
+        """Return nats per predicted token."""
+        self.asked += 1
+        self.rows += self.tokens * (self.parts - len(dropped)) / 2
+        if dropped not in self._known:
+            begin = time.perf_counter()
+            total = count = 0.0
+            with without(self._hf, dropped):
+                for batch, full in zip(self._batches, self._full, strict=True):
+                    found = self._log_p(batch)
+                    total += float((full.exp() * (full - found)).sum())
+                    count += full.shape[0] * full.shape[1]
+            self._known[dropped] = total / count
+            self.really += 1
+            self.lasted += time.perf_counter() - begin
+        return self._known[dropped]
+
+    @property
+    def seconds(self) -> float:
+        """What all that was asked takes, by the mean of what was really run."""
+        return self.asked * self.lasted / max(self.really, 1)
+
+    @torch.no_grad()
+    def _log_p(self, batch: Tensor) -> Tensor:
+        return self._hf(batch, use_cache=False).logits[:, :-1].float().log_softmax(-1)
+
+
+class without:  # noqa: N801  (reads like a function)
+    """Leave parts out for the length of a block: they add nothing, and cost nothing."""
+
+    def __init__(self, hf: Any, dropped: Dropped) -> None:
+        layers = hf.model.layers
+        self._layers = [layers[part // 2] for part in dropped]
+        self._names = ["mlp" if part % 2 else "self_attn" for part in dropped]
+
+    def __enter__(self) -> None:
+        self._kept = [
+            getattr(layer, name) for layer, name in zip(self._layers, self._names, strict=True)
+        ]
+        for layer, name in zip(self._layers, self._names, strict=True):
+            setattr(layer, name, _NoMLP() if name == "mlp" else _NoAttention())
+
+    def __exit__(self, *_: object) -> None:
+        for layer, name, kept in zip(self._layers, self._names, self._kept, strict=True):
+            setattr(layer, name, kept)
+
+
+class _NoMLP(nn.Module):
+    def forward(self, states: Tensor) -> Tensor:
+        return torch.zeros_like(states)
+
+
+class _NoAttention(nn.Module):
+    def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
+        return torch.zeros_like(hidden_states), None
+
+
+def evopress(small: Stock, large: Stock, count: int, seed: int) -> tuple[Dropped, float]:
+    """Return what EvoPress drops, and its seconds until it had that."""
+    rng, n = random.Random(seed), small.parts
+    kinds = [range(0, n, 2), range(1, n, 2)]
+
+    def drawn() -> Dropped:
+        first = rng.sample(kinds[0], count // 2)
+        return frozenset(first + rng.sample(kinds[1], count - count // 2))
+
+    def mutated(parent: Dropped) -> Dropped:
+        child = set(parent)
+        for _ in range(min(rng.randint(1, 3), rng.randint(1, 3))):
+            kind = kinds[rng.random() < 0.5]
+            gone, there = (sorted(set(kind) & child), sorted(set(kind) - child))
+            if gone and there:
+                child = child - {rng.choice(gone)} | {rng.choice(there)}
+        return frozenset(child)
+
+    parent = min((drawn() for _ in range(FOUNDERS)), key=small.kl)
+    reached = 0.0
+    for _ in range(round(count * (n - count) / 1.5)):
+        offspring = sorted((mutated(parent) for _ in range(OFFSPRING)), key=small.kl)
+        best = min([parent, *offspring[:SURVIVORS]], key=large.kl)
+        if best != parent:
+            parent, reached = best, small.seconds + large.seconds
+    return parent, reached
+
+
+def greedy(stock: Stock, count: int) -> Dropped:
+    """Drop the part after which KL is least, one after the other (SLEB, BlockPruner)."""
+    here: Dropped = frozenset()
+    for _ in range(count):
+        here = min((here | {part} for part in range(stock.parts) if part not in here), key=stock.kl)
+    return here
+
+
+def one_shot(stock: Stock, count: int) -> Dropped:
+    """Drop the parts that harm least by themselves (Shortened LLaMA)."""
+    order = sorted(range(stock.parts), key=lambda part: stock.kl(frozenset({part})))
+    return frozenset(order[:count])
+
+
+def shortgpt(model: impasto.Model, ids: Sequence[Sequence[int]], count: int) -> Dropped:
+    """Drop the whole layers that change states least."""
+    influence = block_influence(model, ids)
+    order = sorted(range(model.num_layers), key=influence.__getitem__)
+    return frozenset(part for i in order[: count // 2] for part in (2 * i, 2 * i + 1))
+
+
+def dropped_of(plan: Plan, layers: int) -> Dropped:
+    """Return what a plan of attentions and MLPs drops."""
+    space = Space(layers, ("attention", "mlp"))
+    left = {edit: 2 * edit.layer + (edit.move == "mlp") for edit in space.edits}
+    here: frozenset[Edit] = frozenset()
+    words = {item.index: item.part for item in plan.steps if hasattr(item, "index")}  # type: ignore[union-attr]
+    for edit in space.edits:
+        part = words.get(edit.layer)
+        if part is None or ((part == "attention") == (edit.move == "mlp") and part != "block"):
+            here = here | {edit}
+    return frozenset(left[edit] for edit in here)
+
+
+def halves(
+    model: impasto.Model, given: Sequence[str], tokens: int, seed: int, length: int | None = None
+) -> Any:
+    """Return the token ids of the texts that choose and of those that judge, as in a search."""
+    source: Any = type("Given", (), {"texts": lambda _: iter(given), "place": "texts"})()
+    task = Texts("texts", "texts", source, tokens, length).read_by(
+        model.tokens, len(model.tokenizer)
+    )  # type: ignore[arg-type]
+    part = of_texts(task, KL, seed, model).parts[0]
+    ids = [text.ids for text in part.task.items]
+    return ids[: part.choosing], ids[part.choosing :]
+
+
+def stories(given: argparse.Namespace) -> Iterator[bool]:
+    """Find the best three of ten parts to drop, as brute force does."""
+    if given.model is None or given.texts is None:
+        print("stories: skipped, it takes --model and --texts")
+        return
+    model: Any = impasto.load(str(given.model))
+    read = [
+        story.strip() for story in given.texts.read_text(encoding="utf-8").split("<|endoftext|>")
+    ]
+    read = [story for story in read if story][:60]
+    choosing, _ = halves(model, read, given.tokens, 0, PIECE)
+    stock = Stock(model.hf, choosing)
+    begin = time.perf_counter()
+    every = {drop: stock.kl(frozenset(drop)) for drop in combinations(range(stock.parts), 3)}
+    alone = time.perf_counter() - begin
+    begin = time.perf_counter()
+    found = impasto.search(
+        model, read, budget={"parts": 1 - 3 / stock.parts}, tokens=given.tokens, length=PIECE,
+        references=[],
+    )  # fmt: skip
+    ours = time.perf_counter() - begin
+    best = min(every, key=every.__getitem__)
+    mine = every[tuple(sorted(dropped_of(found.best.plan, model.num_layers)))]  # type: ignore[index]
+    print(
+        f"stories: brute force over {len(every)} subsets: KL {every[best]:.5f} in {alone:.1f} s; "
+        f"auto: {found.best.plan}, KL {found.best.objective:.5f} (directly {mine:.5f}) in "
+        f"{ours:.1f} s"
+    )
+    yield mine == every[best]
+    yield abs(found.best.objective - mine) < 1e-4
+
+
+def demo(given: argparse.Namespace) -> Iterator[bool]:
+    """Drop a quarter and three eighths of the demo model's parts, by every way, seed by seed."""
+    model = impasto.load("demo")
+    every = own_texts()
+    for count in (6, 9):
+        rows, times, kls = [], [], {}
+        for seed in range(given.seeds):
+            found = one_seed(model, every, count, seed, given.tokens, kls)
+            rows.append(found[0])
+            times.append(found[1])
+        middle = {name: median(some) for name, some in kls.items()}
+        told = ", ".join(f"{name} {value:.5f}" for name, value in middle.items())
+        print(
+            f"demo, {count} of 24 parts, median of {given.seeds} seeds, KL on other texts: {told}; "
+            f"EvoPress's layer-rows over auto's {median(rows):.1f}, its seconds to that KL over "
+            f"auto's {median(times):.1f}"
+        )
+        yield all(middle["auto"] <= value + 1e-9 for value in middle.values())
+        yield median(rows) >= 5
+        yield median(times) >= 3
+
+
+def one_seed(
+    model: Any,
+    every: Sequence[str],
+    count: int,
+    seed: int,
+    tokens: int,
+    kls: dict[str, list[float]],
+) -> tuple[float, float]:
+    """Return EvoPress's layer-rows and seconds over ours, and add what each way comes to."""
+    choosing, judging = halves(model, every, tokens, seed)
+    begin = time.perf_counter()
+    found = impasto.search(
+        model, every, budget={"parts": 1 - count / 24}, tokens=tokens, seed=seed, references=[]
+    )
+    ours = time.perf_counter() - begin
+    large, other = Stock(model.hf, choosing), Stock(model.hf, judging)
+    least = next(n for n in range(len(choosing)) if sum(map(len, choosing[: n + 1])) >= STAGE)
+    small = Stock(model.hf, choosing[: least + 1])
+    evolved, seconds = evopress(small, large, count, seed)
+    rows = small.rows + large.rows
+    ways = {
+        "auto": dropped_of(found.best.plan, 12),
+        "EvoPress": evolved,
+        "greedy": greedy(large, count),
+        "one-shot": one_shot(large, count),
+        "ShortGPT": shortgpt(model, choosing, count),
+    }
+    for name, dropped in ways.items():
+        kls.setdefault(name, []).append(other.kl(dropped))
+    assert found.layer_rows is not None
+    print(
+        f"  seed {seed}: auto {len(found.tried)} plans, {found.layer_rows / 1e6:.2f} M layer-rows, "
+        f"{ours:.0f} s; EvoPress {small.asked + large.asked} asked, {rows / 1e6:.1f} M, "
+        f"{seconds:.0f} s to its best; KL "
+        + ", ".join(f"{name} {large.kl(d):.5f}/{other.kl(d):.5f}" for name, d in ways.items()),
+        flush=True,
+    )
+    return rows / found.layer_rows, seconds / ours
+
+
+def own_texts() -> list[str]:
+    """Return the texts of the demo model's own tasks, question and answer."""
+    found = []
+    for entry in (
+        "capitals",
+        {"name": "arithmetic", "terms": 2},
+        {"name": "arithmetic", "terms": 3},
+    ):
+        [task] = load_suite(entry).tasks
+        found += [f"{question.prompt} {question.answer}\n" for question in task.items]
+    random.Random(0).shuffle(found)
+    return found
+
+
+def tail(given: argparse.Namespace) -> Iterator[bool]:
+    """Run every subset of the last ten layers of a random model."""
+    space = Space(24, ("layer",), frozenset(range(14)))
+    edits = space.edits
+    plans = [
+        space.plan(frozenset(some))
+        for n in range(len(edits) + 1)
+        for some in combinations(edits, n)
+    ]
+    runs, times, _ = counted(plans)
+    print(
+        f"tail: {len(plans)} plans, {runs:.2f} layer-runs a plan, {times:.2f} times the seconds of "
+        "their matrix products"
+    )
+    yield runs <= 1.5
+    yield times <= 3
+
+
+def pairs(given: argparse.Namespace) -> Iterator[bool]:
+    """Run all pairs of layers of a random model left out."""
+    space = Space(24, ("layer",))
+    plans = [space.plan(frozenset(pair)) for pair in combinations(space.edits, 2)]
+    runs, _, alone = counted(plans)
+    print(
+        f"pairs: {len(plans)} plans, {runs:.2f} layer-runs a plan, {alone / runs:.2f} times fewer"
+    )
+    yield alone / runs >= 2.5
+
+
+def counted(plans: Sequence[Plan]) -> tuple[float, float, float]:
+    """Return layer-runs a plan, seconds over those of the products, and layer-runs alone."""
+    model: Any = random_model(RANDOM, torch.device("cpu"), torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(512, (8, 128), generator=generator).tolist()
+    model.fidelity(plans[:4], ids)
+    seconds = best_of(2, lambda: model.fidelity(plans, ids))
+    with Products() as products:
+        model.fidelity(plans, ids)
+    tokens = sum(map(len, ids))
+    in_layers = layer_rows(products.calls, model.hf) / tokens
+    alone = sum(plan.occurrences.layers for plan in plans) / len(plans)
+    return in_layers / len(plans), seconds / products.seconds, alone
+
+
+def best_of(times: int, work: Callable[[], Any]) -> float:
+    """Return the least seconds that some work took."""
+    found = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - begin)
+    return min(found)
+
+
+PARTS = {"stories": stories, "demo": demo, "tail": tail, "pairs": pairs}
+
+
+def main() -> int:
+    """Measure and print; return 0 if the bounds hold."""
+    read = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    read.add_argument("--only", default=",".join(PARTS))
+    read.add_argument("--model", type=Path)
+    read.add_argument("--texts", type=Path)
+    read.add_argument("--seeds", type=int, default=5)
+    read.add_argument("--tokens", type=int, default=16384)
+    given = read.parse_args()
+    missed = []
+    for name in given.only.split(","):
+        missed += [name for held in PARTS[name](given) if not held]
+    print(f"missed: {', '.join(missed)}" if missed else "all bounds hold")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
