@@ -44,9 +44,15 @@ def results(
     unpack: Annotated[
         Path | None, typer.Option("--unpack", help="Fill the folder from such a file.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check every value that the folder's database holds.")
+    ] = False,
     study: StudyOption = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""
+    if check:
+        _check(out, (form, to, costs or None, within, pack, unpack, study))
+        return
     if within is not None:
         _recommend(out, within, study, (costs or None, form, to, pack, unpack))
         return
@@ -181,6 +187,15 @@ def _recommend(out: Path, within: str, study: str | None, others: "Sequence[obje
         best, reasons = recommended(of_model.frame(), of_model.answers, of_model.costs, losses)
         for line in (*reasons, *best_lines(best, of_model.study.model)):
             typer.echo(line)
+
+
+def _check(out: Path, others: "Sequence[object]") -> None:
+    """Check every value of a folder's database; raises UserError with what is wrong."""
+    if any(option is not None for option in others):
+        raise UserError("--check is about all that the folder holds; it goes with no other option")
+    from impasto.study.results.packing import check_results
+
+    typer.echo(f"sound    {out}: {check_results(out)}")
 
 
 def _check_form(form: str | None, to: Path | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
 from impasto.study.file.schema import near
 from impasto.study.file.study import WrittenStudy
@@ -78,6 +78,12 @@ def asked_file(connection: sqlite3.Connection, out: Path, name: str | None = Non
         raise UserError(_no_study(out, name, study_names(connection)))
     query = "SELECT model_name, study FROM study_models WHERE study_file = ? ORDER BY number"
     models = [AskedModel(*model) for model in connection.execute(query, [row[0]])]
+    written = WrittenStudy.from_text(row[2], name=row[1], source=DATABASE, checked=True)
+    if tuple(model.name for model in models) != written.models:
+        raise UserError(
+            f"the models of the study {shown(row[1])} are {shown(written.models)} by its file, and "
+            f"others by the database: {out / DATABASE} is damaged"
+        )
     return AskedFile(*row, models=models)
 
 

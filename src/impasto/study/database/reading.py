@@ -6,13 +6,15 @@ Nothing here writes, and records are read as they are asked for.
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from impasto.error import UserError, shown
+from impasto.study.database.checking import plan_fault
 from impasto.study.database.engines import parts_today
-from impasto.study.database.records import metrics_of, responses_of
+from impasto.study.database.records import Alike, metrics_of, parsed, tuples_of
 from impasto.study.database.saving import ROW
 
 CELLS = """
@@ -48,7 +50,7 @@ class Cells:
     """A study's cells, and what was said to the items of those that are finished."""
 
     def __init__(self, connection: sqlite3.Connection, study: int) -> None:
-        self._sql, self._study = connection, study
+        self._sql, self._study, self._alike = connection, study, Alike()
 
     @cached_property
     def every(self) -> Sequence[Cell]:
@@ -82,14 +84,16 @@ class Cells:
     def metrics(self, task: str, digest: str) -> Iterator[dict[str, Any]]:
         """Yield each item's metrics as they were saved."""
         for cell in self.finished[task, digest]:
-            query = "SELECT metrics FROM records WHERE cell = ? ORDER BY position"
-            yield from (metrics_of(row[0]) for row in self._sql.execute(query, [cell.id]))
+            query = "SELECT position, metrics FROM records WHERE cell = ? ORDER BY position"
+            for [text] in _whole(cell, self._sql.execute(query, [cell.id])):
+                yield metrics_of(self._alike.metrics(task, text))
 
     def responses(self, task: str, digest: str) -> Iterator[tuple[Any, ...]]:
         """Yield what was said to each item's requests."""
         for cell in self.finished[task, digest]:
-            query = "SELECT responses FROM records WHERE cell = ? ORDER BY position"
-            yield from (responses_of(row[0]) for row in self._sql.execute(query, [cell.id]))
+            query = "SELECT position, responses FROM records WHERE cell = ? ORDER BY position"
+            for [text] in _whole(cell, self._sql.execute(query, [cell.id])):
+                yield tuples_of(self._alike.responses(task, text))
 
     def truncated(self, task: str) -> int:
         """Return how many of a task's items did not fit the model's context."""
@@ -103,11 +107,31 @@ class Cells:
         return sum(cell.not_finite or 0 for cell in self.finished.get((task, digest), ()))
 
 
+def _whole(
+    cell: Cell, rows: Iterable[tuple[Any, ...]], start: int | None = None, stop: int | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what rows have behind their position; raises UserError unless a cell has all of them.
+
+    Those of its items from `start` up to `stop`, or of all.
+    """
+    expected = cell.start if start is None else start
+    for position, *rest in rows:
+        if position != expected:
+            break
+        expected += 1
+        yield (*rest,)
+    if expected != (cell.stop if stop is None else stop):
+        raise UserError(
+            f"the answer to item {expected + 1} of {cell.task} under {shown(cell.plan)} is "
+            "missing, though the database says that all were answered: it is damaged"
+        )
+
+
 class RecordedAnswers(Sequence[Mapping[str, Any]]):
     """A record of every task, plan and item of a study, read from the database when asked for."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], study: int) -> None:
-        self._connect, self._study = connect, study
+        self._connect, self._study, self._alike = connect, study, Alike()
 
     @cached_property
     def _sql(self) -> sqlite3.Connection:
@@ -155,18 +179,19 @@ class RecordedAnswers(Sequence[Mapping[str, Any]]):
 
     def _records(self, cell: Cell, start: int, stop: int) -> Iterator[dict[str, Any]]:
         rows = self._sql.execute(
-            "SELECT name, responses, metrics FROM records JOIN items USING (position) "
+            "SELECT position, name, responses, metrics FROM records JOIN items USING (position) "
             "WHERE cell = ? AND task = ? AND position >= ? AND position < ? ORDER BY position",
             [cell.id, cell.task_id, start, stop],
         )
-        for item, responses, metrics in rows:
+        for item, *texts in _whole(cell, rows, start, stop):
+            responses, metrics = self._alike.answer(cell.task, *texts)
             yield {
                 "task": cell.task,
                 "digest": cell.digest,
                 "plan": cell.plan,
                 "item": item,
-                "responses": json.loads(responses),
-                "metrics": json.loads(metrics),
+                "responses": responses,
+                "metrics": metrics,
             }
 
 
@@ -201,14 +226,21 @@ def study_row(connection: sqlite3.Connection, study: int | str) -> StudyRow | No
         return None
     names = [field.name for field in fields(StudyRow)]
     found = dict(zip(names, row, strict=True))
-    return StudyRow(**found | {"model_parts": json.loads(found["model_parts"])})
+    return StudyRow(**found | {"model_parts": parsed(found["model_parts"])})
 
 
 def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str, Any]]:
-    """Return the rows of a finished study's table, with what they can be traced by."""
+    """Return the rows of a finished study's table, with what they can be traced by.
+
+    Raises UserError where one's plan is none, or not the one that its digest tells.
+    """
     query = f"SELECT {', '.join(ROW)} FROM results WHERE study = ? ORDER BY number"
-    rows = connection.execute(query, [study.id])
-    return [traces(study) | dict(zip(ROW, row, strict=True)) for row in rows]
+    rows = [dict(zip(ROW, row, strict=True)) for row in connection.execute(query, [study.id])]
+    for row in rows:
+        fault = plan_fault(row["plan"], row["digest"])
+        if fault:
+            raise UserError(f"the table of the study {study.name} is damaged: {fault}")
+    return [traces(study) | row for row in rows]
 
 
 def traces(study: StudyRow) -> dict[str, Any]:
@@ -226,7 +258,7 @@ def study_tasks(connection: sqlite3.Connection, study: int) -> dict[str, tuple[s
     """Return each of a study's tasks by name: its digest, and its parts, as when it was asked."""
     query = "SELECT name, digest, parts FROM study_tasks JOIN tasks ON tasks.id = task "
     rows = connection.execute(query + "WHERE study = ?", [study])
-    return {name: (digest, json.loads(parts)) for name, digest, parts in rows}
+    return {name: (digest, parsed(parts)) for name, digest, parts in rows}
 
 
 def last_run(connection: sqlite3.Connection, studies: Sequence[int]) -> dict[str, Any] | None:
@@ -240,7 +272,7 @@ def last_run(connection: sqlite3.Connection, studies: Sequence[int]) -> dict[str
     if row is None:
         return None
     run = dict(zip(names, row, strict=True))
-    return run | {"versions": json.loads(run["versions"])}
+    return run | {"versions": parsed(run["versions"])}
 
 
 def model_digests(connection: sqlite3.Connection) -> list[str]:
@@ -276,7 +308,7 @@ def last_basis(
     ).fetchone()
     if row is None:
         return None
-    parts = map(json.loads, row)
+    parts = map(parsed, row)
     basis: dict[str, Mapping[str, str]] = dict(zip(("task", "model", "engine"), parts, strict=True))
     return basis | {"engine": parts_today(basis["engine"])}
 

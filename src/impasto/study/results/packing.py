@@ -6,23 +6,20 @@ only: it must have exactly our tables, with nothing that runs by itself, and be 
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from impasto.error import UserError
 from impasto.study.database.asked import asked_file, study_names
-from impasto.study.database.opening import (
-    DATABASE,
-    migrations,
-    open_to_read,
-    open_to_write,
-    plainly,
-)
+from impasto.study.database.checking import check_all
+from impasto.study.database.form import migrations
+from impasto.study.database.opening import DATABASE, open_to_read, open_to_write, plainly
 from impasto.study.database.reading import study_row
 from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import check_folder, make_folder
 from impasto.study.folder.lock import only_writer
 from impasto.study.results.several import of_all
-from impasto.study.results.table import Results
+from impasto.study.results.table import Results, written_study
 
 
 def pack(out: Path, file: Path) -> None:
@@ -60,9 +57,37 @@ def unpack(file: Path, out: Path) -> None:
             packed.close()
 
 
+def check_results(out: Path) -> str:
+    """Return in words what a folder's database holds, every value of which is checked.
+
+    Raises UserError, naming the first faults, where it is damaged or not all ours.
+    """
+    path = out / DATABASE
+    connection = open_to_read(path)
+    with plainly(path), closing(connection):
+        _check_everything(connection, path)
+        counts = [
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("studies", "cells", "records")
+        ]
+    studies, cells, answers = counts
+    plural = "study" if studies == 1 else "studies"
+    return f"{studies} {plural}, {cells:,} cells, {answers:,} answers"
+
+
+def _check_everything(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise UserError unless every value of a database is right, its study files included."""
+    check_all(connection, path)
+    for name in study_names(connection):
+        asked_file(connection, path.parent, name)
+    for [study] in connection.execute("SELECT id FROM studies").fetchall():
+        row = study_row(connection, study)
+        if row is not None:
+            written_study(row)
+
+
 def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
-    """Raise UserError unless a database has our tables only, and holds together."""
-    packed.execute("PRAGMA trusted_schema = OFF")
+    """Raise UserError unless a database has our tables only, and every value in them is right."""
     ours = open_to_write(None)
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
     expected = ours.execute(query).fetchall()
@@ -71,10 +96,7 @@ def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
         raise UserError(
             f"{file} is no packed study: its tables are not those of form {len(migrations())}"
         )
-    [sound] = packed.execute("PRAGMA integrity_check(1)").fetchone()
-    loose = packed.execute("PRAGMA foreign_key_check").fetchone()
-    if sound != "ok" or loose is not None:
-        raise UserError(f"{file} is damaged ({sound if sound != 'ok' else 'rows are missing'})")
+    _check_everything(packed, file)
     if not study_names(packed):
         raise UserError(f"{file} holds no study")
 
