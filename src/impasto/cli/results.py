@@ -67,6 +67,11 @@ def results(
             raise UserError("--pack and --unpack take all studies of a folder; leave out --study")
         _pack(out, pack, unpack)
         return
+    _tables(out, study, costs, form, to)
+
+
+def _tables(out: Path, study: str | None, costs: bool, form: str | None, to: Path | None) -> None:
+    """Print the tables of a study's models, or write them as one."""
     from impasto.study import Results
     from impasto.study.folder.files import write_files
     from impasto.study.following.status import status as status_of
@@ -90,7 +95,7 @@ def results(
         typer.echo(f"table    {to}")
         return
     if form is not None:
-        sys.stdout.buffer.write(content(form))
+        _put(content(form))
         return
     for of_model in read:
         if len(said.models) > 1:
@@ -115,6 +120,14 @@ def status(
     tell_study(out, study)
     for line in said.lines():
         typer.echo(line)
+
+
+def _put(content: bytes) -> None:
+    """Write a table as it is for another program, and as text for a terminal."""
+    if sys.stdout.isatty():
+        typer.echo(content.decode(), nl=False)
+    else:
+        sys.stdout.buffer.write(content)
 
 
 def _title(of_model: "Results", is_first: bool) -> None:

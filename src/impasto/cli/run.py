@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from impasto.cli.app import INTERRUPTED, app
 from impasto.cli.options import MemoryOption, bytes_of
 from impasto.error import UserError
+from impasto.screen import printable
 
 if TYPE_CHECKING:
     from impasto.study import Cluster, Results
@@ -136,7 +137,7 @@ def run(
                 fresh=throws_away,
                 command=command,
                 progress=progress,
-                say=lambda notice: typer.echo(notice, err=True),
+                say=lambda notice: typer.echo(printable(notice), err=True),  # also above a bar
             )
     except KeyboardInterrupt as stopped:
         typer.echo(f"impasto: interrupted{f'; {stopped}' if str(stopped) else ''}", err=True)

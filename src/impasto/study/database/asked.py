@@ -87,6 +87,18 @@ def asked_file(connection: sqlite3.Connection, out: Path, name: str | None = Non
     return AskedFile(*row, models=models)
 
 
+def all_finished(connection: sqlite3.Connection, out: Path) -> bool:
+    """Say whether every study of a folder is finished; of one name, the one that ran last."""
+    asked = [asked_file(connection, out, name) for name in study_names(connection)]
+    query = "SELECT finished FROM studies WHERE id = ?"
+    rows = [
+        connection.execute(query, [model.study]).fetchone()
+        for file in asked
+        for model in file.models
+    ]
+    return all(row is not None and row[0] is not None for row in rows)
+
+
 def names_in(out: Path) -> list[str]:
     """Return the names of all studies of a folder, the one that ran last first."""
     path = out / DATABASE

@@ -4,11 +4,11 @@ The file is the database itself, whole and without its log. One that comes from 
 only: it must have exactly our tables, with nothing that runs by itself, and be sound.
 """
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from impasto.aside import remove_strays, written_aside
 from impasto.error import UserError
 from impasto.study.database.asked import asked_file, study_names
 from impasto.study.database.checking import check_all
@@ -28,15 +28,10 @@ def pack(out: Path, file: Path) -> None:
         raise UserError(f"{file} exists already; name another file")
     if not file.parent.is_dir():
         raise UserError(f"{file} cannot be written: there is no folder {file.parent}")
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    connection = open_to_read(out / DATABASE)
-    try:
-        with plainly(file):
-            connection.execute("VACUUM INTO ?", [str(part)])
-        part.replace(file)
-    finally:
-        connection.close()
-        part.unlink(missing_ok=True)
+    remove_strays(file.parent, file.name)
+    with closing(open_to_read(out / DATABASE)) as connection, written_aside(file) as part:
+        connection.path = file  # what cannot be written is that
+        connection.execute("VACUUM INTO ?", [str(part)])
 
 
 def unpack(file: Path, out: Path) -> None:
@@ -103,15 +98,10 @@ def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
 
 def _copy(packed: sqlite3.Connection, out: Path) -> None:
     """Put a sound database into the folder, and the files that a study writes beside it."""
-    part = out / f".{DATABASE}.{os.getpid()}.part"
-    try:
-        target = sqlite3.connect(part)
-        with plainly(out / DATABASE):
-            packed.backup(target)
-        target.close()
-        part.replace(out / DATABASE)
-    finally:
-        part.unlink(missing_ok=True)
+    remove_strays(out)
+    path = out / DATABASE
+    with plainly(path), written_aside(path) as part, closing(sqlite3.connect(part)) as target:
+        packed.backup(target)
     asked = asked_file(packed, out)
     rows = [
         None if model.study is None else study_row(packed, model.study) for model in asked.models

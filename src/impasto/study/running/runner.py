@@ -18,7 +18,7 @@ from time import perf_counter
 
 from impasto.error import UserError, shown
 from impasto.plan import Plan, count_of_plans
-from impasto.study.database.asked import begin_file, end_file
+from impasto.study.database.asked import all_finished, begin_file, end_file
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
 from impasto.study.database.precisions import save_precisions
 from impasto.study.database.reading import Cells, study_row
@@ -26,7 +26,7 @@ from impasto.study.database.register import Need, NeededTask, Registered, regist
 from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import WrittenStudy
-from impasto.study.folder.files import check_folder, heads_folder
+from impasto.study.folder.files import check_folder, heads_folder, tidy
 from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
@@ -106,6 +106,8 @@ def run_study(
                 results.append(_run_model(turn, loaded, place, log, turn.running(running)))
             if not turn.is_last:
                 release()
+        if out is not None and all_finished(place().connection, out):
+            tidy(out, is_all_done=True)
         return of_all(asked, results)
 
 
