@@ -7,6 +7,7 @@ import typer
 
 from impasto.cli.app import app
 from impasto.cli.options import (
+    AllowCodeOption,
     ModelOption,
     StudyOption,
     WithinOption,
@@ -112,6 +113,7 @@ def report(
     ] = None,
     study: StudyOption = None,
     within: WithinOption = None,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Write one page about studies that opens anywhere: findings, charts, plans, answers."""
     losses = losses_of(within)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import StudyOption, WithinOption, losses_of, tell_study
+from impasto.cli.options import AllowCodeOption, StudyOption, WithinOption, losses_of, tell_study
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def results(
     check: Annotated[
         bool, typer.Option("--check", help="Check every value that the folder's database holds.")
     ] = False,
+    allow_code: AllowCodeOption = False,
     study: StudyOption = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""

@@ -9,12 +9,13 @@ import typer
 from typer.core import TyperCommand
 
 from impasto.cli.app import INTERRUPTED, app
-from impasto.cli.options import MemoryOption, bytes_of
+from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of
 from impasto.error import UserError
 from impasto.screen import printable
+from impasto.tasks.harness.code import about_code, code_allowed, folder_with_code
 
 if TYPE_CHECKING:
-    from impasto.study import Cluster, Results
+    from impasto.study import Cluster, Results, Study
 
 SENTENCES = 10  # on the terminal; the report has all
 
@@ -89,6 +90,7 @@ def run(
             "--sequences", min=2, help="For --bench: how many of each length.  [default: 100]"
         ),
     ] = None,
+    allow_code: AllowCodeOption = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
     ] = False,
@@ -118,10 +120,15 @@ def run(
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--limit": limit, "--memory": memory}
     options |= {"--save-every": save_every, "--track": track, "--quiet": quiet or None}
-    options |= {"--bench": bench or None, "--sequences": sequences}
+    options |= {
+        "--allow-code": allow_code or None,
+        "--bench": bench or None,
+        "--sequences": sequences,
+    }
     options |= {"--cluster": cluster, "--workers": workers}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = _command(study, options)
+    may_run = allow_code or _may_run_code(read)
     throws_away = fresh and _may_throw_away(folder, yes)
     try:
         with show_progress(quiet) as progress:
@@ -133,6 +140,7 @@ def run(
                 save_every=save_every or SAVE_EVERY,
                 track=track,
                 bench=(sequences or SEQUENCES) if bench else None,
+                allow_code=may_run,
                 cluster=where,
                 fresh=throws_away,
                 command=command,
@@ -145,7 +153,8 @@ def run(
             typer.echo(f"to go on:  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"results  {folder / 'results.csv'}")
-    _show(results, folder, quiet)
+    with code_allowed(may_run):
+        _show(results, folder, quiet)
 
 
 def _show(results: "Results", folder: Path, quiet: bool) -> None:
@@ -217,6 +226,21 @@ def _may_throw_away(folder: Path, yes: bool) -> bool:
         raise UserError(f"--fresh would throw away {holds}; say --yes to do so without being asked")
     if not typer.confirm(f"--fresh throws away {holds}. Go on?", err=True):
         raise UserError("nothing was thrown away and nothing run")
+    return True
+
+
+def _may_run_code(study: "Study") -> bool:
+    """Say whether the user allows the code of task files that a study names; asks, where there are.
+
+    Raises UserError where the answer is no. Where nobody can be asked, it is not allowed, and the
+    task says so.
+    """
+    folders = {folder_with_code(entry.options) for entry in study.tasks} - {None}
+    if not folders or not _can_ask():
+        return False
+    about = "; ".join(about_code(str(folder)) for folder in sorted(map(str, folders)))
+    if not typer.confirm(f"{about}. Run it?", err=True):
+        raise UserError("nothing was run; --allow-code allows it without being asked")
     return True
 
 

@@ -8,13 +8,15 @@ from typing import Any, Self
 
 from impasto.error import UserError
 
+COMPLAINTS = (sqlite3.Error, UnicodeDecodeError)  # which it may not be able to put into words
+
 
 @contextmanager
 def plainly(path: Path | None) -> Iterator[None]:
     """Answer what SQLite complains of in the block with what it means for the user."""
     try:
         yield
-    except sqlite3.Error as error:
+    except COMPLAINTS as error:
         raise UserError(_meaning(error, path)) from error
 
 
@@ -36,33 +38,33 @@ class _Cursor(sqlite3.Cursor):
     def execute(self, *given: Any) -> Self:
         try:
             return super().execute(*given)
-        except sqlite3.Error as error:
+        except COMPLAINTS as error:
             raise self._ours(error) from error
 
     def fetchone(self) -> Any:
         try:
             return super().fetchone()
-        except sqlite3.Error as error:
+        except COMPLAINTS as error:
             raise self._ours(error) from error
 
     def fetchall(self) -> list[Any]:
         try:
             return super().fetchall()
-        except sqlite3.Error as error:
+        except COMPLAINTS as error:
             raise self._ours(error) from error
 
     def __next__(self) -> Any:
         try:
             return super().__next__()
-        except sqlite3.Error as error:
+        except COMPLAINTS as error:
             raise self._ours(error) from error
 
-    def _ours(self, error: sqlite3.Error) -> Exception:
+    def _ours(self, error: Exception) -> Exception:
         path = getattr(self.connection, "path", None)
         return error if path is None else UserError(_meaning(error, path))
 
 
-def _meaning(error: sqlite3.Error, path: Path | None) -> str:
+def _meaning(error: Exception, path: Path | None) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return (

@@ -60,7 +60,7 @@ from impasto.study.work.asking import Asking, StudiedModel
 from impasto.study.work.identity import engine_identity, task_identity, versions
 from impasto.study.work.precision import measured
 from impasto.study.work.scoring import takes
-from impasto.tasks import Task
+from impasto.tasks import Task, code_allowed
 
 
 def run_study(
@@ -82,6 +82,7 @@ def run_study(
         asked = replace(asked, load={})  # it is loaded already, whatever the study would do
     log, began = unwritten(), time.time()
     with ExitStack() as stack, plainly(None if out is None else out / DATABASE):
+        stack.enter_context(code_allowed(running.allow_code))
 
         @cache
         def place() -> Place:
