@@ -33,6 +33,10 @@ class ReadConnection(sqlite3.Connection):
         """Return a cursor that complains in our words."""
         return super().cursor(_Cursor)
 
+    def execute(self, *given: Any) -> Any:
+        """Return a cursor with what a statement gives."""
+        return self.cursor().execute(*given)
+
 
 class _Cursor(sqlite3.Cursor):
     def execute(self, *given: Any) -> Self:
