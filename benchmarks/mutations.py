@@ -97,14 +97,20 @@ def of_json(text: str, draw: random.Random) -> str:
         return deep(draw)
     if act < 0.25:
         return of_text(text, draw)
-    return json.dumps(of_value(json.loads(text), draw), ensure_ascii=draw.random() < 0.5)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # it was changed before
+        return of_text(text[:10_000], draw)
+    return json.dumps(of_value(value, draw), ensure_ascii=draw.random() < 0.5)
 
 
 def of_yaml(text: str, draw: random.Random) -> bytes:
     """Return a study file with other values, other characters or other bytes."""
     act = draw.random()
     if act < 0.45:
-        value = yaml.safe_load(text)
+        with contextlib.suppress(yaml.YAMLError):  # it may have been changed before
+            text = yaml.safe_load(text)
+        value: Any = text
         for _ in range(draw.choice((1, 1, 2, 4))):
             value = of_value(value, draw)
         return yaml.safe_dump(value, allow_unicode=True, sort_keys=False).encode("utf-8", "replace")

@@ -318,7 +318,8 @@ RAISED = {
     "run/encoder/executor.py": {"TypeError": "plans with such steps are not admitted"},
     "run/kv/buffers.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
     "run/execute/executor.py": {"TypeError": "no such step can stand there"},
-    "study/database/reading.py": {"IndexError": "how Python is told that a sequence ends"},
+    "signals.py": {"KeyboardInterrupt": "what Ctrl-C raises, for other signals"},
+    "study/database/answers.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/results/several.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/running/stopping.py": {"KeyboardInterrupt": "what it is"},
 }
@@ -331,7 +332,7 @@ CAUGHT = {
     ("study/cluster/worker.py", "_replied"): "goes to the study's process with its traceback",
     ("study/database/opening.py", "open_to_write"): "closes the file and raises again",
     ("study/database/opening.py", "_connected_to_read"): "closes the file and raises again",
-    ("study/database/opening.py", "_updated_copy"): "closes the copy and raises again",
+    ("study/database/opening.py", "_copy_up_to_date"): "closes the copy and raises again",
     ("study/database/opening.py", "transaction"): "rolls back and raises again",
     ("study/following/tracking.py", "_try"): "a tracker's own code; the user is told, whole",
     ("study/following/tracking.py", "tracked"): "a tracker's own code; raised as UserError",

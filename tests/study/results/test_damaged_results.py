@@ -125,7 +125,7 @@ def test_answers_are_checked_as_they_are_read(name, out, tmp_path):
         done = cli(*command)
         assert (done.exit_code, type(done.exception)) == (2, SystemExit), (command, done.output)
         assert says in done.stderr, command
-    with pytest.raises(UserError, match="in others|JSON|deep|responses|values|character|bits"):
+    with pytest.raises(UserError, match=r"in others|JSON|deep|responses|values|character|bits"):
         list(Results.read(out).answers)
 
 

@@ -17,13 +17,13 @@ import pandas as pd
 
 from impasto.error import UserError, shown
 from impasto.paths import path_of
+from impasto.study.database.answers import RecordedAnswers
 from impasto.study.database.asked import AskedFile, asked_file
 from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
 from impasto.study.database.precisions import precisions
 from impasto.study.database.reading import (
     Cells,
-    RecordedAnswers,
     StudyRow,
     counts,
     last_run,
