@@ -198,6 +198,8 @@ def _unlike(rows: Sequence[Mapping[str, Any]]) -> str:
     for (task, _), by_metric in labels.items():
         if len({frozenset(found) for found in by_metric.values()}) > 1:
             return f"not all rows of {shown(task)} under a plan are of the same labels"
+        if any(len(set(found)) < len(found) for found in by_metric.values()):
+            return f"a plan has a metric of {shown(task)} twice"
     return ""
 
 
