@@ -49,7 +49,6 @@ FORMULA = (
     MINUS,
     "@",
     "\t",
-    "\r",
 )  # what a cell of a spreadsheet computes begins with
 # What means something to Markdown: everywhere, behind a bracket, as an entity, at a word's edge.
 MARKUP = re.compile(r"[\\|<`*~]|(?<=\])[(\[:]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
@@ -162,14 +161,20 @@ def _csv(table: Table) -> str:
 
 
 def _cell(value: object) -> object:
-    """Return a value for a spreadsheet: a text that would be computed there begins with a quote."""
-    if not isinstance(value, str) or not value.startswith(FORMULA):
+    """Return a value for a spreadsheet: a text that would be computed there begins with a quote.
+
+    Control characters, of which one begins a new row for some readers, are shown by their codes.
+    """
+    if not isinstance(value, str):
         return value
+    text = printable(value)
+    if not text.startswith(FORMULA):
+        return text
     try:
-        float(value)
+        float(text)
     except ValueError:
-        return f"'{value}"
-    return value
+        return f"'{text}"
+    return text
 
 
 def _json(table: Table) -> str:
