@@ -273,7 +273,8 @@ def read_all(out: Path, has_page: bool) -> None:
         written(read, form)
     for results in read:
         shown(results)
-        list(about_items(results.table)), list(about_precisions(results))
+        for notices in (about_items(results.table), about_precisions(results)):
+            list(notices)
         list(still_missing(results))
         list(results.answers)
         trade_off(results.frame(), results.costs)

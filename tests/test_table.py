@@ -102,7 +102,8 @@ def test_markup_is_text_in_markdown():
     )
     [*_, line] = Table(("x",) * 6, [cells]).written("md").splitlines()
     assert line == (
-        r"| \<img src=x> | [a]\(http://b) | a \| b \\\| c | \`code\` \*b\* \_c\_ d_e | a  # b | \&lt; |"
+        r"| \<img src=x> | [a]\(http://b) | a \| b \\\| c "
+        r"| \`code\` \*b\* \_c\_ d_e | a  # b | \&lt; |"
     )
     [*_, line] = Table(("x", "y"), [(Code("[1|2]"), Code("a`b"))]).written("md").splitlines()
     assert line == r"| `[1\|2]` | `` a`b `` |"

@@ -51,7 +51,7 @@ def open_to_write(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(path: Path) -> ReadConnection:
     """Return a connection that writes nothing, also while another process runs the study.
 
     One of an older form is read from a copy in memory that is brought up to date. Raises UserError
@@ -69,7 +69,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             return _connected_to_read(path, "mode=ro&immutable=1")
 
 
-def _connected_to_read(path: Path, how: str) -> sqlite3.Connection:
+def _connected_to_read(path: Path, how: str) -> ReadConnection:
     uri = f"{path.resolve().as_uri()}?{how}"
     connection = sqlite3.connect(
         uri, uri=True, timeout=WAIT, isolation_level=None, factory=ReadConnection

@@ -171,7 +171,7 @@ def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str
     """
     query = f"SELECT number, {', '.join(ROW)} FROM results WHERE study = ? ORDER BY number"
     numbered = connection.execute(query, [study.id]).fetchall()
-    rows = [dict(zip(ROW, row, strict=True)) for _, *row in numbered]
+    rows: list[dict[str, Any]] = [dict(zip(ROW, row, strict=True)) for _, *row in numbered]
     fault = next(filter(None, map(_fault, rows)), "") or _unlike(rows)
     if [number for number, *_ in numbered] != list(range(len(rows))):
         fault = "rows are missing"
