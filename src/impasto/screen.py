@@ -52,6 +52,14 @@ class Screen:
         """Have written what was given so far."""
         self._try(self.raw.flush)
 
+    @property
+    def buffer(self) -> Any:
+        """What bytes are written to, such as a table for another program; only of stdout.
+
+        Whoever found it on stderr would pass by this stream, as click does while a bar is drawn.
+        """
+        return self.raw.buffer if self._is_needed else None
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)
 

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from impasto.aside import remove_strays, written_aside
+from impasto.aside import aside_of, remove, remove_strays, written_aside
 from impasto.error import UserError
 from impasto.study.database.asked import asked_file, study_names
 from impasto.study.database.checking import check_all
@@ -16,7 +16,7 @@ from impasto.study.database.form import migrations
 from impasto.study.database.opening import DATABASE, open_to_read, open_to_write, plainly
 from impasto.study.database.reading import study_row
 from impasto.study.file.study import WrittenStudy
-from impasto.study.folder.files import check_folder, make_folder
+from impasto.study.folder.files import RESULTS, STUDY, check_folder, make_folder
 from impasto.study.folder.lock import only_writer
 from impasto.study.results.several import of_all
 from impasto.study.results.table import Results, written_study
@@ -39,6 +39,7 @@ def unpack(file: Path, out: Path) -> None:
     if not file.is_file():
         raise UserError(f"{file} does not exist")
     check_folder(out)
+    remove_strays(out)
     if (out / DATABASE).exists():
         raise UserError(f"{out} holds results already; give another folder")
     with plainly(file):
@@ -97,15 +98,29 @@ def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
 
 
 def _copy(packed: sqlite3.Connection, out: Path) -> None:
-    """Put a sound database into the folder, and the files that a study writes beside it."""
-    remove_strays(out)
-    path = out / DATABASE
-    with plainly(path), written_aside(path) as part, closing(sqlite3.connect(part)) as target:
-        packed.backup(target)
-    asked = asked_file(packed, out)
-    rows = [
-        None if model.study is None else study_row(packed, model.study) for model in asked.models
-    ]
-    if all(row is not None and row.finished is not None for row in rows):
-        study = WrittenStudy.from_text(asked.file, name=asked.name, source=DATABASE, checked=True)
-        of_all(study, Results.read_all(out)).write(out)
+    """Put a sound database into the folder, and the files that a study writes beside it.
+
+    All are made in a folder aside, so that a copy that is killed leaves nothing that looks whole.
+    """
+    aside = aside_of(out / DATABASE)
+    try:
+        aside.mkdir()
+        with plainly(out / DATABASE), closing(sqlite3.connect(aside / DATABASE)) as target:
+            packed.backup(target)
+        asked = asked_file(packed, out)
+        rows = [
+            None if model.study is None else study_row(packed, model.study)
+            for model in asked.models
+        ]
+        if all(row is not None and row.finished is not None for row in rows):
+            study = WrittenStudy.from_text(
+                asked.file, name=asked.name, source=DATABASE, checked=True
+            )
+            of_all(study, Results.read_all(aside)).write(aside)
+        for name in (DATABASE, RESULTS, STUDY):
+            if (aside / name).exists():
+                (aside / name).replace(out / name)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+    finally:
+        remove(aside)
