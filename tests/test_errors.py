@@ -303,6 +303,16 @@ def _there(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("[!.]*") if path.suffix != ".log")
 
 
+def test_a_message_is_bounded_however_much_it_quotes():
+    message = str(UserError(f"first {'x' * 10_000} last\n" + "line\n" * 1000))
+    assert len(message) < 2500
+    assert message.startswith("first xxx")
+    assert " last\nline\n" in message
+    assert "characters left out" in message
+    assert message.endswith("more lines")
+    assert str(UserError("short\nlines")) == "short\nlines"
+
+
 # ------------------------------------------------------------------ what the code itself says
 
 # Classes of errors that are not ours and may be raised, by module: each with its reason.

@@ -54,6 +54,12 @@ def test_a_closed_terminal_takes_nothing_and_that_is_no_fault():
         Screen(Gone(errno.ENOSPC), is_needed=False).write("notice")
 
 
+def test_bytes_go_to_stdout_alone():
+    stream = io.TextIOWrapper(io.BytesIO())
+    assert Screen(stream, is_needed=True).buffer is stream.buffer
+    assert Screen(stream, is_needed=False).buffer is None  # so that nothing passes by it
+
+
 def test_a_line_may_be_begun_anew():
     stream = io.StringIO()
     Screen(stream, True).write("\rhalf\rway")
