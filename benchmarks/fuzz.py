@@ -63,7 +63,7 @@ def main() -> int:
         for first in range(0, given.rounds, CHUNK):
             numbers = range(first, min(first + CHUNK, given.rounds))
             outcomes += chunk(case, given.kind, given.seed, numbers, Path(place))
-            if first % (10 * CHUNK) == 0:
+            if first % (5 * CHUNK) == 0:
                 print(f"{first + len(numbers)} cases, {sum_of_faults(outcomes)} faults", flush=True)
     lasted = time.monotonic() - begin
     print(f"{given.kind}: {given.rounds} cases in {lasted:.0f} s")
