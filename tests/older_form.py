@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from impasto.study.database import opening
+from impasto.study.database import form, opening
 
 FORM = 2  # the last one that knew no study files
 
 
 def made_older(out: Path) -> None:
     """Put a folder's database into the older form, with all that this has room for."""
-    new, old, every = out / "results.sqlite", out / "old", opening.migrations()
+    new, old, every = out / "results.sqlite", out / "old", form.migrations()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opening, "migrations", lambda: every[:FORM])
+        patch.setattr(form, "migrations", lambda: every[:FORM])
         database = opening.open_to_write(old)
     database.execute("PRAGMA foreign_keys = OFF")
     database.execute("ATTACH ? AS new", [str(new)])

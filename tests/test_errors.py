@@ -303,6 +303,16 @@ def _there(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("[!.]*") if path.suffix != ".log")
 
 
+def test_a_message_is_bounded_however_much_it_quotes():
+    message = str(UserError(f"first {'x' * 10_000} last\n" + "line\n" * 1000))
+    assert len(message) < 2500
+    assert message.startswith("first xxx")
+    assert " last\nline\n" in message
+    assert "characters left out" in message
+    assert message.endswith("more lines")
+    assert str(UserError("short\nlines")) == "short\nlines"
+
+
 # ------------------------------------------------------------------ what the code itself says
 
 # Classes of errors that are not ours and may be raised, by module: each with its reason.
@@ -318,7 +328,8 @@ RAISED = {
     "run/encoder/executor.py": {"TypeError": "plans with such steps are not admitted"},
     "run/kv/buffers.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
     "run/execute/executor.py": {"TypeError": "no such step can stand there"},
-    "study/database/reading.py": {"IndexError": "how Python is told that a sequence ends"},
+    "signals.py": {"KeyboardInterrupt": "what Ctrl-C raises, for other signals"},
+    "study/database/answers.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/results/several.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/running/stopping.py": {"KeyboardInterrupt": "what it is"},
 }
@@ -331,7 +342,7 @@ CAUGHT = {
     ("study/cluster/worker.py", "_replied"): "goes to the study's process with its traceback",
     ("study/database/opening.py", "open_to_write"): "closes the file and raises again",
     ("study/database/opening.py", "_connected_to_read"): "closes the file and raises again",
-    ("study/database/opening.py", "_updated_copy"): "closes the copy and raises again",
+    ("study/database/opening.py", "_copy_up_to_date"): "closes the copy and raises again",
     ("study/database/opening.py", "transaction"): "rolls back and raises again",
     ("study/following/tracking.py", "_try"): "a tracker's own code; the user is told, whole",
     ("study/following/tracking.py", "tracked"): "a tracker's own code; raised as UserError",

@@ -1,11 +1,13 @@
 """The writer of tables: the same values in every form, and lines that people read."""
 
+import csv
+import io
 import json
 
 import pandas as pd
 import pytest
 
-from impasto.table import FORMS, Table, aligned
+from impasto.table import FORMS, Code, Table, aligned
 
 NAN, INF = float("nan"), float("inf")
 VALUES = Table(("plan", "score", "n"), [("[1 | 2]", 0.123456, 3), ('a "b"\n', NAN, None)])
@@ -66,3 +68,48 @@ def test_records_become_rows():
     table = Table.of_records([{"a": 1, "b": 2.0}, {"a": 3, "b": NAN}])
     assert table.written("csv") == "a,b\n1,2.0\n3,\n"
     assert set(FORMS) == {"csv", "json", "md", "tex"}
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "−2+3", "@SUM(1)", "\t=1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_is_a_text_in_a_spreadsheet(text):
+    written = Table(("name", "n"), [(text, 1)]).written("csv")
+    [row] = csv.DictReader(io.StringIO(written, newline=""))
+    assert row == {"name": f"'{text}", "n": "1"}
+
+
+def test_no_character_of_a_text_begins_a_row_of_its_own():
+    written = Table(("name", "n"), [("a\r=1", 1), ("b\x1b[m", 2)]).written("csv")
+    assert written == "name,n\na\\x0d=1,1\nb\\x1b[m,2\n"
+
+
+def test_numbers_and_other_texts_are_read_back_as_they_are():
+    frame = pd.DataFrame({"text": ["a", "0-3", "-1.5", "b=c"], "number": [-0.5, 1e-9, -3.0, NAN]})
+    read = pd.read_csv(io.StringIO(Table.of_frame(frame).written("csv")))
+    pd.testing.assert_frame_equal(read, frame, check_dtype=False)
+
+
+def test_markup_is_text_in_markdown():
+    cells = (
+        "<img src=x>",
+        "[a](http://b)",
+        "a | b \\| c",
+        "`code` *b* _c_ d_e",
+        "a\n\n# b",
+        "&lt;",
+    )
+    [*_, line] = Table(("x",) * 6, [cells]).written("md").splitlines()
+    assert line == (
+        r"| \<img src=x> | [a]\(http://b) | a \| b \\\| c "
+        r"| \`code\` \*b\* \_c\_ d_e | a  # b | \&lt; |"
+    )
+    [*_, line] = Table(("x", "y"), [(Code("[1|2]"), Code("a`b"))]).written("md").splitlines()
+    assert line == r"| `[1\|2]` | `` a`b `` |"
+
+
+def test_latex_takes_any_text():
+    text = Table(("x", "y"), [("[8-23]", "<a>\n\x1b%")], title="T").written("tex")
+    assert r"{}[8-23] & \textless{}a\textgreater{} " in text
+    assert "\x1b" not in text

@@ -4,9 +4,20 @@ Every layer may raise these errors, or a subclass that says where. The command l
 message and exits with 2. Anything else that leaves the package is a fault of impasto's own.
 """
 
+MOST_CHARACTERS, MOST_LINES = 1_000, 40  # of a line of a message, and of its lines
+
 
 class ImpastoError(Exception):
-    """What everything that impasto raises derives from; the message is the reason."""
+    """What everything that impasto raises derives from; the message is the reason.
+
+    However long what it quotes is, the message is not: it is cut here.
+    """
+
+    def __str__(self) -> str:
+        """Return the message, with its long lines cut in their middle."""
+        lines = super().__str__().split("\n")
+        more = [f"… and {len(lines) - MOST_LINES} more lines"] if len(lines) > MOST_LINES else []
+        return "\n".join([*map(_cut, lines[:MOST_LINES]), *more])
 
 
 class UserError(ImpastoError, ValueError):
@@ -15,6 +26,14 @@ class UserError(ImpastoError, ValueError):
     A model that cannot be opened, a plan that is none, a file that is not there, a value out of
     range. It is a ``ValueError`` as well.
     """
+
+
+def _cut(line: str) -> str:
+    """Return a line without its middle, where it is long."""
+    if len(line) <= MOST_CHARACTERS:
+        return line
+    half = MOST_CHARACTERS // 2
+    return f"{line[:half]} … ({len(line) - 2 * half:,} characters left out) … {line[-half:]}"
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -1,16 +1,20 @@
 """The one writer of tables: CSV and JSON to compute with, Markdown and LaTeX to print, plain lines.
 
 A value that is missing or not a number is an empty cell, and null in JSON, which has no infinite
-numbers either.
+numbers either. Texts may come from anywhere: each form writes them so that they are shown as text,
+and run nothing (a formula in a spreadsheet, markup on a page).
 """
 
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from impasto.screen import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 MINUS = "−"
 LATEX = {
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "{": r"\{",
     "}": r"\}",
     "&": r"\&",
@@ -36,6 +42,22 @@ LATEX = {
     **{sign: rf"$^{{{at}}}$" for at, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     "⁻": r"$^{-}$",
 }
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    MINUS,
+    "@",
+    "\t",
+)  # what a cell of a spreadsheet computes begins with
+# What means something to Markdown: everywhere, behind a bracket, as an entity, at a word's edge.
+MARKUP = re.compile(r"[\\|<`*~]|(?<=\])[(\[:]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
+
+
+class Code(str):
+    """A text of a table that is shown as code where the form has that: a plan, a digest."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +122,9 @@ class Table:
     def _text(self, value: object) -> str:
         if value is None or value != value:  # not a number is not itself
             return ""
-        return format(value, self.digits) if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            return format(value, self.digits)
+        return value if isinstance(value, Code) else str(value)
 
 
 def aligned(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
@@ -108,6 +132,7 @@ def aligned(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterat
 
     `right` are the columns whose cells stand at their right edge.
     """
+    lines = [[printable(" ".join(text.split("\n"))) for text in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (
@@ -129,10 +154,27 @@ def plain(value: Any) -> Any:
 def _csv(table: Table) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(
-        ["" if value is None or value != value else value for value in row]
+        ["" if value is None or value != value else _cell(value) for value in row]
         for row in table.values()
     )
     return file.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Return a value for a spreadsheet: a text that would be computed there begins with a quote.
+
+    Control characters, of which one begins a new row for some readers, are shown by their codes.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _json(table: Table) -> str:
@@ -143,23 +185,42 @@ def _json(table: Table) -> str:
 
 def _markdown(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(_marked_down, cells)) + " |"
 
     others = "---:" if table.title else "---"
-    lines = [f"**{table.title}**", ""] if table.title else []
+    lines = [f"**{_marked_down(table.title)}**", ""] if table.title else []
     lines += [line(table.columns), line(["---", *[others] * (len(table.columns) - 1)])]
     for name, rows in table.parts():
         if name:
-            lines.append(line([f"**{name}**", *[""] * (len(table.columns) - 1)]))
+            lines.append(f"| **{_marked_down(name)}** |" + "  |" * (len(table.columns) - 1))
         lines += map(line, rows)
     return "\n".join([*lines, "", table.note] if table.note else lines) + "\n"
+
+
+def _marked_down(text: str) -> str:
+    """Return a text as a line of Markdown shows it."""
+    line = printable(" ".join(text.split("\n")))
+    return code_span(line).replace("|", r"\|") if isinstance(text, Code) else plain_text(line)
+
+
+def plain_text(text: str) -> str:
+    """Return a text with what means something to Markdown escaped."""
+    return MARKUP.sub(lambda found: "\\" + found[0], text)
+
+
+def code_span(text: str) -> str:
+    """Return a text as code in Markdown, which no backtick in it ends."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def _latex(table: Table) -> str:
     """Return the table as the package booktabs has it, a rule between its blocks."""
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(escaped, cells)) + r" \\"
+        row = " & ".join(map(escaped, cells))
+        return ("{}" if row.startswith("[") else "") + row + r" \\"  # [ would be of the \\ before
 
     note = [rf"\\[2pt]{{\footnotesize {escaped(table.note)}}}"] if table.note else []
     rows = []
@@ -189,7 +250,8 @@ def _latex(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """Return a text as LaTeX prints it."""
-    return "".join(LATEX.get(character, character) for character in text)
+    line = printable(" ".join(text.split("\n")))
+    return "".join(LATEX.get(character, character) for character in line)
 
 
 FORMS: Mapping[str, Callable[[Table], str]] = {

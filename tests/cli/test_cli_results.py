@@ -95,7 +95,7 @@ def test_a_packed_file_that_is_not_exactly_ours_is_refused(change, out, tmp_path
     database.close()
     done = cli("results", there, "--unpack", file)
     assert done.exit_code == 2
-    assert "is no packed study" in done.stderr
+    assert "of form 4" in done.stderr
     assert not there.exists()
 
 
@@ -107,7 +107,7 @@ def test_a_packed_file_whose_rows_miss_others_is_refused(out, tmp_path):
     database.commit()
     database.close()
     done = cli("results", tmp_path / "there", "--unpack", file)
-    assert "is damaged (rows are missing)" in done.stderr
+    assert "the table cells refers to a row of plans that is not there" in done.stderr
 
 
 def test_status_says_how_far_a_study_is(out):

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Dynami
 import impasto
 from families import family
 from impasto import Plan, UserError
+from impasto.aside import aside_of
 from impasto.exporting import ExportError, roundtrip
 from impasto.exporting import export as package_export
 from impasto.model.loading.files import bundled_folder
@@ -155,6 +156,26 @@ def test_the_license_of_the_sources_card_goes_along(tmp_path):
     done = impasto.export(source, DROPPED, tmp_path / "out")
     card = (done.folder / "README.md").read_text()
     assert "license: other\nlicense_name: painters\nlicense_link: LICENSE\n" in card
+
+
+def test_a_card_shows_names_as_text(tmp_path):
+    source = tmp_path / "a <b>![x](y) `c`"
+    family("llama").save_pretrained(source)
+    head = "---\nlicense: other\nlicense_name: '<img src=x>'\n---\n# A model\n"
+    (source / "README.md").write_text(head)
+    done = impasto.export(source, DROPPED, tmp_path / "out")
+    body = (done.folder / "README.md").read_text().split("---", 2)[2]
+    assert "\\<img src=x>" in body
+    assert "# a \\<b>![x]\\(y) \\`c\\` under the plan `" in body
+
+
+def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_remove(tmp_path):
+    stray = aside_of(tmp_path / "out")
+    stray = stray.with_name(stray.name.replace(f".{os.getpid()}@", ".4194305@"))  # no process
+    stray.mkdir()
+    (stray / "model.safetensors").write_bytes(b"half")
+    impasto.export(family("llama"), DROPPED, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_planned_folder_never_loads_as_the_source(tmp_path):

@@ -1,5 +1,6 @@
 """Heads: what they read is the reference's, what they say is what each plan's own head says."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,51 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_end(model, data, tmp_pa
     assert steps[0] > 0.4
     np.testing.assert_allclose(parts, whole, atol=1e-4)
     assert not training.exists()
+
+
+@pytest.mark.parametrize("lost", ["trainer_state.json", "optimizer.pt", "model.safetensors"])
+@pytest.mark.parametrize("how", ["missing", "cut"])
+def test_a_checkpoint_that_is_half_written_is_passed_over(lost, how, model, data, tmp_path):
+    task = glue("stsb", data=data["stsb"], **FAST | {"epochs": 3}).tasks[0]
+    plan, keep = Plan.parse("0 2 1 3"), tmp_path / "parts"
+
+    def stop(share):
+        if share > 0.9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, [plan], task.problem, asked(task), keep, stop)
+    [training] = keep.iterdir()
+    [last] = training.glob("checkpoint-*")
+    before = training / "checkpoint-1"
+    shutil.copytree(last, before)
+    for name in ("trainer_state.json", "optimizer.pt"):  # of the one before: half removed
+        (before / name).unlink()
+    content = (last / lost).read_bytes()
+    (last / lost).unlink() if how == "missing" else (last / lost).write_bytes(content[:-40])
+    steps = []
+    [said] = predict(model, [plan], task.problem, asked(task), keep, steps.append)
+    assert steps[0] < 0.3  # from the start
+    assert len(said) == len(task.items)
+    assert not training.exists()
+
+
+def test_what_was_kept_and_cannot_be_read_is_made_anew(model, data, tmp_path):
+    frozen = glue("sst2", data=data["sst2"]).tasks[0]
+    [said] = predict(model, PLANS[:1], frozen.problem, asked(frozen), tmp_path)
+    [head] = tmp_path.iterdir()
+    head.write_bytes(head.read_bytes()[:20])
+    assert predict(model, PLANS[:1], frozen.problem, asked(frozen), tmp_path) == [said]
+    tuned_task = glue("sst2", data=data["sst2"], **FAST | {"epochs": 1}).tasks[0]
+    [said] = predict(model, PLANS[:1], tuned_task.problem, asked(tuned_task), tmp_path / "tuned")
+    [kept] = (tmp_path / "tuned").iterdir()
+    weights = kept / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    again = predict(model, PLANS[:1], tuned_task.problem, asked(tuned_task), tmp_path / "tuned")
+    np.testing.assert_allclose(again, [said], atol=1e-4)
+    (tmp_path / "tuned" / f"{kept.name}.training").mkdir()  # of a kill just before it was removed
+    predict(model, PLANS[:1], tuned_task.problem, asked(tuned_task), tmp_path / "tuned")
+    assert [path.name for path in (tmp_path / "tuned").iterdir()] == [kept.name]
 
 
 def test_a_classifier_begins_with_the_models_weights_and_its_pooler(model):

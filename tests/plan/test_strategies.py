@@ -309,3 +309,14 @@ def test_families_of_one_figure_share_no_colour_dash_or_marker(figures: str) -> 
     looks = [s.looks[""] for s in STRATEGIES.values() if s.figure in figures.split(" ")]
     for trait in ("colour", "dash", "marker", "label"):
         assert len({getattr(look, trait) for look in looks}) == len(looks)
+
+
+@pytest.mark.parametrize(
+    ("layers", "choices"), [(10**9, {}), (9_000, {}), (12, {"k": list(range(13)), "seed": 10**5})]
+)
+def test_more_plans_than_can_be_made_are_refused_at_once(layers, choices):
+    name = "gaussian" if choices else "freeze"
+    if choices:
+        choices = choices | {"seed": list(range(choices["seed"]))}
+    with pytest.raises(UserError, match="at most"):
+        strategies.expand(name, layers, **choices)

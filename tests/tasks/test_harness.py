@@ -114,7 +114,9 @@ def drawn(tmp_path):
         {"question": f"Which {i}?", "choices": list("abcdefgh"), "answer": "c"} for i in range(9)
     ]
     data = {"test": write(tmp_path / "drawn.jsonl", rows)}
-    [task] = load_suite({"name": "drawn", "include_path": str(own), "data": data}).tasks
+    [task] = load_suite(
+        {"name": "drawn", "include_path": str(own), "data": data}, allow_code=True
+    ).tasks
     return task
 
 
@@ -181,10 +183,10 @@ def test_a_groups_scores_are_lm_evals_and_name_their_parts(tmp_path, demo):
     own = write_group(tmp_path)
     files = {s: write(tmp_path / f"{s}.jsonl", rows) for s in ("test", "dev")}
     entry = {"name": "some_mmlu", "include_path": str(own), "data": files, "num_fewshot": 1}
-    suite = load_suite({**entry, "subset_column": "subject"})
+    suite = load_suite({**entry, "subset_column": "subject"}, allow_code=True)
     assert [task.name for task in suite.tasks] == [f"mmlu_{subject}" for subject in SUBJECTS]
     assert {task.part_of for task in suite.tasks} == {"some_mmlu"}
-    frame = study({**entry, "subset_column": "subject"}).run(model=demo).frame()
+    frame = study({**entry, "subset_column": "subject"}).run(model=demo, allow_code=True).frame()
     lm = HFLM(pretrained=demo.hf, tokenizer=demo.tokenizer, batch_size=2)
     values, errors, sizes = [], [], []
     for subject in SUBJECTS:
@@ -328,7 +330,7 @@ def test_a_package_that_is_not_there_says_which(tmp_path):
     (tmp_path / "needy.yaml").write_text("task: needy\ndoc_to_text: !function needs.it\n")
     (tmp_path / "needs.py").write_text("import no_such_package\n\nit = str\n")
     with pytest.raises(UserError, match="needy needs the package no_such_package: pip install"):
-        load_suite({"name": "needy", "include_path": str(tmp_path)})
+        load_suite({"name": "needy", "include_path": str(tmp_path)}, allow_code=True)
 
 
 def test_a_task_that_samples_is_refused(tmp_path):

@@ -102,18 +102,22 @@ def test_a_study_names_task_document_and_choice_before_anything_runs(tmp_path, d
     asked = []
     with pytest.raises(UserError, match=f"^{NAMED}"):
         study(tmp_path).run(
-            out=tmp_path / "out", progress=lambda standing: asked.append(standing.share)
+            out=tmp_path / "out",
+            allow_code=True,
+            progress=lambda standing: asked.append(standing.share),
         )
     assert set(asked) <= {0.0}
 
 
 def test_what_a_folder_holds_already_is_not_lost(tmp_path):
     right = [*DOCUMENTS[:1], *DOCUMENTS[2:]]
-    before = study(tmp_path, right).run(out=tmp_path / "out").frame()
+    before = study(tmp_path, right).run(out=tmp_path / "out", allow_code=True).frame()
     with pytest.raises(UserError, match=NAMED):
-        study(tmp_path).run(out=tmp_path / "out")
+        study(tmp_path).run(out=tmp_path / "out", allow_code=True)
     told = []
-    again = study(tmp_path, right).run(out=tmp_path / "out", say=told.append).frame()
+    again = (
+        study(tmp_path, right).run(out=tmp_path / "out", allow_code=True, say=told.append).frame()
+    )
     assert "4 of 4 cells are there already" in told
     assert again.equals(before)
     assert Results.read(tmp_path / "out").frame().equals(before)
@@ -121,7 +125,7 @@ def test_what_a_folder_holds_already_is_not_lost(tmp_path):
 
 def test_an_estimate_names_it_too(tmp_path):
     with pytest.raises(UserError, match=NAMED):
-        study(tmp_path).estimate()
+        study(tmp_path).estimate(allow_code=True)
 
 
 def test_a_choice_longer_than_the_context_window_is_named(tmp_path):
@@ -129,7 +133,7 @@ def test_a_choice_longer_than_the_context_window_is_named(tmp_path):
     with pytest.raises(
         UserError, match=r"^merges, document 3, choice 0: .* exceeds the 256 tokens"
     ):
-        study(tmp_path, [DOCUMENTS[0]] * 3 + [long]).run()
+        study(tmp_path, [DOCUMENTS[0]] * 3 + [long]).run(allow_code=True)
 
 
 def test_inside_lm_eval_it_is_named_as_well(demo):

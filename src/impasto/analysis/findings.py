@@ -124,7 +124,7 @@ def _depth_findings(frame: pd.DataFrame, changes: Changes) -> Iterator[str]:
             c.parameters: c for c in here if c.metric == INJECTION[1]
         }
         for curve in here:
-            if curve.metric == INJECTION[0]:
+            if curve.metric == INJECTION[0] and curve.parameters in originals:
                 yield injection_finding(changes, curve, originals[curve.parameters])
 
 

@@ -108,12 +108,14 @@ def task_sets(frame: pd.DataFrame) -> list[TaskSet]:
 
     What has no range, such as a perplexity, cannot be summed up with shares: each such metric is a
     set of its own, by its geometric mean. Of GLUE each task enters with its score, the mean of its
-    metrics, as in GLUE's own average.
+    metrics, as in GLUE's own average. Tasks of which no metric is known to stand for them are left
+    out.
     """
     alone: Any = frame[frame["part_of"] == ""]
     is_glue = alone["task"].str.fullmatch(GLUE_GROUPS)
     others = alone[~is_glue]
     main = {row.task: metric_of(row.metric) for row in main_rows(others, {})}
+    others = others[others["task"].isin(list(main))]
     kind = others["task"].map(lambda task: main[task].title if not main[task].is_bounded else "")
     sets = [
         TaskSet(title, others[kind == title], "geometric mean" if title else "median")
@@ -133,6 +135,7 @@ def averaged_sets(frame: pd.DataFrame) -> list[TaskSet]:
     """
     alone: Any = frame[frame["part_of"] == ""]
     main = {row.task: metric_of(row.metric) for row in main_rows(alone, {})}
+    alone = alone[alone["task"].isin(list(main))]
     kind = alone["task"].map(lambda task: main[task].title if not main[task].is_bounded else "")
     return [
         TaskSet(title, alone[kind == title], "geometric mean" if title else "average")

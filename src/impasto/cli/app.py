@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from impasto.error import ImpastoError
+from impasto.screen import shown
+from impasto.signals import interruptible
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -19,15 +21,19 @@ class Commands(TyperGroup):
     """The commands, with every mistake answered in one place."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; a user's mistake is a message, never a traceback."""
-        try:
-            return super().invoke(ctx)
-        except ImpastoError as error:
-            typer.echo(f"impasto: {error}", err=True)
-            raise typer.Exit(USER_ERROR) from None
-        except KeyboardInterrupt:
-            typer.echo("impasto: interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+        """Run a command; a user's mistake is a message, never a traceback.
+
+        What ends a process (SIGTERM, or SIGHUP where a terminal is closed) is as Ctrl-C here.
+        """
+        with shown(), interruptible():
+            try:
+                return super().invoke(ctx)
+            except ImpastoError as error:
+                typer.echo(f"impasto: {error}", err=True)
+                raise typer.Exit(USER_ERROR) from None
+            except KeyboardInterrupt:
+                typer.echo("impasto: interrupted", err=True)
+                raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(

@@ -335,9 +335,10 @@ def _progress(quiet: bool) -> "Iterator[Callable[[float], None]]":
     if quiet:
         yield lambda share: None
         return
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    from impasto.screen import console
+
+    with Progress(console=console(), transient=True) as bar:
         task = bar.add_task("timing", total=1.0)
         yield lambda share: bar.update(task, completed=share)

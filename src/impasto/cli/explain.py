@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import MemoryOption, bytes_of, load_model, scaled
+from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of, load_model, scaled
 from impasto.error import UserError
 from impasto.table import aligned
 
@@ -38,6 +38,7 @@ def explain(
         int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
     ] = None,
     memory: MemoryOption = None,
+    allow_code: AllowCodeOption = False,
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Also draw the plan into this SVG file.")
     ] = None,

@@ -8,6 +8,7 @@ import typer
 
 from impasto.cli.app import app
 from impasto.cli.options import (
+    AllowCodeOption,
     ModelOption,
     StudyOption,
     WithinOption,
@@ -113,6 +114,7 @@ def report(
     ] = None,
     study: StudyOption = None,
     within: WithinOption = None,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Write one page about studies and searches that opens anywhere: findings, charts, plans."""
     losses = losses_of(within)

@@ -35,6 +35,23 @@ StudyOption = Annotated[
 PlanOption = Annotated[str, typer.Option("--plan", help='How to run it: "0-7 freeze 8-11".')]
 
 
+def _allow_code(context: typer.Context, allow: bool) -> bool:
+    from impasto.tasks.harness.code import code_allowed
+
+    context.with_resource(code_allowed(allow))
+    return allow
+
+
+AllowCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        callback=_allow_code,
+        help="Let folders of task files that a study names (include_path) run their code.",
+    ),
+]
+
+
 def bytes_of(text: str | None) -> int | None:
     """Read an amount of memory."""
     if text is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import StudyOption, WithinOption, losses_of, tell_study
+from impasto.cli.options import AllowCodeOption, StudyOption, WithinOption, losses_of, tell_study
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -44,9 +44,16 @@ def results(
     unpack: Annotated[
         Path | None, typer.Option("--unpack", help="Fill the folder from such a file.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check every value that the folder's database holds.")
+    ] = False,
+    allow_code: AllowCodeOption = False,
     study: StudyOption = None,
 ) -> None:
     """Print the table that a study came to; or pack its results into one file, and back."""
+    if check:
+        _check(out, (form, to, costs or None, within, pack, unpack, study))
+        return
     if within is not None:
         _recommend(out, within, study, (costs or None, form, to, pack, unpack))
         return
@@ -61,6 +68,11 @@ def results(
             raise UserError("--pack and --unpack take all studies of a folder; leave out --study")
         _pack(out, pack, unpack)
         return
+    _tables(out, study, costs, form, to)
+
+
+def _tables(out: Path, study: str | None, costs: bool, form: str | None, to: Path | None) -> None:
+    """Print the tables of a study's models, or write them as one."""
     from impasto.study import Results
     from impasto.study.folder.files import write_files
     from impasto.study.following.status import status as status_of
@@ -84,7 +96,7 @@ def results(
         typer.echo(f"table    {to}")
         return
     if form is not None:
-        sys.stdout.buffer.write(content(form))
+        _put(content(form))
         return
     for of_model in read:
         if len(said.models) > 1:
@@ -110,6 +122,14 @@ def status(
         tell_study(out, study)
     for line in said.lines():
         typer.echo(line)
+
+
+def _put(content: bytes) -> None:
+    """Write a table as it is for another program, and as text for a terminal."""
+    if sys.stdout.isatty():
+        typer.echo(content.decode(), nl=False)
+    else:
+        sys.stdout.buffer.write(content)
 
 
 def _title(of_model: "Results", is_first: bool) -> None:
@@ -182,6 +202,15 @@ def _recommend(out: Path, within: str, study: str | None, others: "Sequence[obje
         best, reasons = recommended(of_model.frame(), of_model.answers, of_model.costs, losses)
         for line in (*reasons, *best_lines(best, of_model.study.model)):
             typer.echo(line)
+
+
+def _check(out: Path, others: "Sequence[object]") -> None:
+    """Check every value of a folder's database; raises UserError with what is wrong."""
+    if any(option is not None for option in others):
+        raise UserError("--check is about all that the folder holds; it goes with no other option")
+    from impasto.study.results.packing import check_results
+
+    typer.echo(f"sound    {out}: {check_results(out)}")
 
 
 def _check_form(form: str | None, to: Path | None) -> None:

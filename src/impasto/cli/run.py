@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import INTERRUPTED, app
-from impasto.cli.options import MemoryOption, bytes_of
+from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of
 from impasto.cli.running import (
     ClusterOption,
     CpusOption,
@@ -20,9 +20,12 @@ from impasto.cli.running import (
     YesOption,
     cluster_of,
     command_of,
+    may_run_code,
     may_throw_away,
 )
 from impasto.error import UserError
+from impasto.screen import printable
+from impasto.tasks.harness.code import code_allowed
 
 if TYPE_CHECKING:
     from impasto.study import Results
@@ -62,6 +65,7 @@ def run(
             "--sequences", min=2, help="For --bench: how many of each length.  [default: 100]"
         ),
     ] = None,
+    allow_code: AllowCodeOption = False,
     fresh: FreshOption = False,
     yes: YesOption = False,
     quiet: QuietOption = False,
@@ -86,10 +90,15 @@ def run(
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--limit": limit, "--memory": memory}
     options |= {"--save-every": save_every, "--track": track, "--quiet": quiet or None}
-    options |= {"--bench": bench or None, "--sequences": sequences}
+    options |= {
+        "--allow-code": allow_code or None,
+        "--bench": bench or None,
+        "--sequences": sequences,
+    }
     options |= {"--cluster": cluster, "--workers": workers}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = command_of(["impasto", "run", str(study)], options)
+    may_run = allow_code or may_run_code(read.tasks)
     throws_away = fresh and may_throw_away(folder, yes)
     try:
         with show_progress(quiet) as progress:
@@ -101,11 +110,12 @@ def run(
                 save_every=save_every or SAVE_EVERY,
                 track=track,
                 bench=(sequences or SEQUENCES) if bench else None,
+                allow_code=may_run,
                 cluster=where,
                 fresh=throws_away,
                 command=command,
                 progress=progress,
-                say=lambda notice: typer.echo(notice, err=True),
+                say=lambda notice: typer.echo(printable(notice), err=True),  # also above a bar
             )
     except KeyboardInterrupt as stopped:
         typer.echo(f"impasto: interrupted{f'; {stopped}' if str(stopped) else ''}", err=True)
@@ -113,7 +123,8 @@ def run(
             typer.echo(f"to go on:  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"results  {folder / 'results.csv'}")
-    _show(results, folder, quiet)
+    with code_allowed(may_run):
+        _show(results, folder, quiet)
 
 
 def _show(results: "Results", folder: Path, quiet: bool) -> None:

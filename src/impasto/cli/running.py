@@ -1,6 +1,7 @@
 """What commands that run for long have in common: clusters, going on, throwing results away."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,9 +9,11 @@ import typer
 from typer.core import TyperCommand
 
 from impasto.error import UserError
+from impasto.tasks.harness.code import about_code, folder_with_code
 
 if TYPE_CHECKING:
     from impasto.study import Cluster
+    from impasto.study.file.entries import TaskEntry
 
 ClusterOption = Annotated[
     str | None,
@@ -97,6 +100,21 @@ def may_throw_away(folder: Path, yes: bool) -> bool:
         raise UserError(f"--fresh would throw away {holds}; say --yes to do so without being asked")
     if not typer.confirm(f"--fresh throws away {holds}. Go on?", err=True):
         raise UserError("nothing was thrown away and nothing run")
+    return True
+
+
+def may_run_code(entries: "Sequence[TaskEntry]") -> bool:
+    """Say whether the user allows the code of task files that entries name; asks, where there are.
+
+    Raises UserError where the answer is no. Where nobody can be asked, it is not allowed, and the
+    task says so.
+    """
+    folders = {folder_with_code(entry.options) for entry in entries} - {None}
+    if not folders or not _can_ask():
+        return False
+    about = "; ".join(about_code(str(folder)) for folder in sorted(map(str, folders)))
+    if not typer.confirm(f"{about}. Run it?", err=True):
+        raise UserError("nothing was run; --allow-code allows it without being asked")
     return True
 
 

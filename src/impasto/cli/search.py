@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import INTERRUPTED, app
-from impasto.cli.options import MemoryOption, bytes_of
+from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of
 from impasto.cli.running import (
     ClusterOption,
     CpusOption,
@@ -20,8 +20,10 @@ from impasto.cli.running import (
     YesOption,
     cluster_of,
     command_of,
+    may_run_code,
     may_throw_away,
 )
+from impasto.screen import printable
 
 if TYPE_CHECKING:
     from impasto.searching import Found
@@ -42,6 +44,7 @@ def search(
     workers: WorkersOption = None,
     gpus: GpusOption = None,
     cpus: CpusOption = None,
+    allow_code: AllowCodeOption = False,
     fresh: FreshOption = False,
     yes: YesOption = False,
     quiet: QuietOption = False,
@@ -67,9 +70,11 @@ def search(
     check_writable(folder)
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--memory": memory, "--save-every": save_every}
+    options |= {"--allow-code": allow_code or None}
     options |= {"--cluster": cluster, "--workers": workers, "--quiet": quiet or None}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = command_of(["impasto", "search", str(spec)], options)
+    may_run = allow_code or may_run_code((*read.objective, *read.confirm))
     throws_away = fresh and may_throw_away(folder, yes)
     try:
         with show_progress(quiet) as progress:
@@ -78,9 +83,10 @@ def search(
                 save_every=save_every or SAVE_EVERY,
                 cluster=where,
                 fresh=throws_away,
+                allow_code=may_run,
                 command=command,
                 progress=progress,
-                say=lambda notice: typer.echo(notice, err=True),
+                say=lambda notice: typer.echo(printable(notice), err=True),
             )
             found = run_search(read, folder, None, running)
     except KeyboardInterrupt as stopped:

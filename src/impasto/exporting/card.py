@@ -13,7 +13,8 @@ from transformers.utils.hub import cached_file
 import impasto
 from impasto.model.loading.files import BUNDLED, bundled_folder
 from impasto.plan import Plan
-from impasto.table import Table
+from impasto.screen import printable
+from impasto.table import Code, Table, code_span, plain_text
 
 PLAIN = """\
 Every layer of the plan is a layer of this checkpoint, in the plan's order; a layer that the plan
@@ -76,23 +77,24 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
         language=source.language if source else None,
     )
     facts = [
-        ("plan", f"`{about.plan}`"),
-        ("digest", f"`{about.digest}`"),
-        ("source", f"`{about.source}`"),
-        ("weights used", f"SHA-256 `{about.weights}`"),
+        ("plan", Code(about.plan)),
+        ("digest", Code(about.digest)),
+        ("source", Code(about.source)),
+        ("SHA-256 of the weights used", Code(about.weights)),
         ("license", data.license_name or data.license or "not stated by the source"),
         (
             "checked",
             f"loaded again, its logits are the plan's (relative difference {about.difference:.1e})",
         ),
     ]
-    code = f'"{place}"'
+    code = json.dumps(place, ensure_ascii=False)  # also a text of Python
+    name = plain_text(printable(Path(about.source).name.replace("\n", " ")))
     text = f"""\
 ---
 {data.to_yaml()}
 ---
 
-# {Path(about.source).name} under the plan `{about.plan}`
+# {name} under the plan {code_span(about.plan)}
 
 {Table(("", ""), facts).written("md")}
 {(PLAIN if about.form == "checkpoint" else PLANNED).replace('"{place}"', code)}

@@ -6,13 +6,13 @@ goes wrong before that, the sibling is removed and the target was never there.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from impasto.aside import aside_of, remove, remove_strays
 from impasto.exporting.error import ExportError
 
 
@@ -47,7 +47,8 @@ def whole_folder(dest: Path) -> Iterator[Path]:
     part: Path | None = None
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".part", dir=dest.parent))
+        remove_strays(dest.parent, dest.name)
+        (part := aside_of(dest)).mkdir()
         yield part
         _bring_to_disk(part)
         check_target(dest)
@@ -57,7 +58,7 @@ def whole_folder(dest: Path) -> Iterator[Path]:
         raise ExportError(f"{dest} cannot be written: {reason}; nothing was left there") from error
     finally:
         if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
+            remove(part)
     _sync(dest.parent)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from impasto.aside import written_aside
 from impasto.error import UserError
 
 MANIFEST = ".drawn.json"
@@ -65,7 +66,8 @@ class Drawn:
             if any(every.values()):
                 text = json.dumps(every, indent=1, sort_keys=True) + "\n"
                 self.out.mkdir(parents=True, exist_ok=True)
-                (self.out / MANIFEST).write_text(text, encoding="utf-8")
+                with written_aside(self.out / MANIFEST) as place:
+                    place.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"figures in {self.out} cannot be kept: {error.strerror}") from None
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from impasto.aside import remove_strays, written_aside
 from impasto.error import UserError
 from impasto.figures.style import DPI, USUAL_STYLE, Style
 from impasto.table import Table
@@ -55,6 +56,7 @@ class Picture:
         check_formats(formats)
         try:
             out.mkdir(parents=True, exist_ok=True)
+            remove_strays(out)
             if isinstance(self.content, Table):
                 return list(_save_table(self.content, out, self.name))
             with mpl.rc_context(style.settings):
@@ -81,14 +83,16 @@ def check_formats(formats: Sequence[str]) -> None:
 def _save_table(table: Table, out: Path, name: str) -> Iterable[Path]:
     for form in TABLE_FORMATS:
         path = out / f"{name}.{form}"
-        path.write_text(table.written(form), encoding="utf-8")
+        with written_aside(path) as place:
+            place.write_text(table.written(form), encoding="utf-8")
         yield path
 
 
 def _save_figure(figure: Figure, out: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
     for form in formats:
         path = out / f"{name}.{form}"
-        figure.savefig(path, dpi=DPI, metadata=METADATA[form])
+        with written_aside(path) as place:
+            figure.savefig(place, format=form, dpi=DPI, metadata=METADATA[form])
         yield path
 
 

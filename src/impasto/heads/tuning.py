@@ -15,10 +15,10 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from impasto.aside import remove
 from impasto.error import UserError
-from impasto.heads.keeping import Keep
+from impasto.heads.keeping import Keep, last_whole
 from impasto.heads.reading import Text, pooler_of, tokenized
 from impasto.plan import Plan
 from impasto.run.apply.handle import apply
@@ -39,12 +39,13 @@ def tuned(
 ) -> list[float]:
     """Return what a model that was trained under a plan says of texts under that plan.
 
-    A checkpoint that was kept is used; a training that was stopped goes on from its last epoch.
+    A checkpoint that was kept is used; a training that was stopped goes on from its last epoch
+    that is saved whole, or from the start.
     """
     how = problem.protocol
     assert isinstance(how, FineTuned)
     kept = keep.checkpoint(plan, problem)
-    if kept is not None and kept.exists():
+    if kept is not None:
         hf = AutoModelForSequenceClassification.from_pretrained(kept, use_safetensors=True)
     else:
         hf = _trained(model, plan, problem, how, keep, progress)
@@ -115,18 +116,15 @@ def _trained(
                 callbacks=[_Told(progress)],
             )
             trainer.remove_callback(PrinterCallback)  # it prints, and commands print by themselves
-            trainer.train(resume_from_checkpoint=_last(folder))
+            last = last_whole(folder)
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
         hf = hf.eval()
         if keep.folder is not None:
             written = folder / "finished"
+            remove(written)  # of a run that was killed while it wrote it
             hf.save_pretrained(written)
             keep.finish(plan, problem, written)
     return hf
-
-
-def _last(folder: Path) -> str | None:
-    """Return where a training that was stopped goes on."""
-    return get_last_checkpoint(str(folder)) if folder.exists() else None
 
 
 @torch.no_grad()

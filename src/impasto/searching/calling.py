@@ -55,6 +55,7 @@ def search(
     memory: int | None = None,
     cluster: "Cluster | None" = None,
     fresh: bool = False,
+    allow_code: bool = False,
     progress: Progress = lambda standing: None,
     say: Callable[[str], None] = lambda notice: None,
 ) -> Found:
@@ -81,6 +82,7 @@ def search(
         memory: The bytes that a batch may take.
         cluster: Whose workers answer.
         fresh: Throws away what the folder holds first.
+        allow_code: Lets folders of task files run their code.
 
     Raises:
         UserError: for what cannot be searched, in one sentence.
@@ -123,7 +125,7 @@ def search(
         options = {"name": "texts", "given": given.name, **sizes}
         written = replace(written, objective=(TaskEntry(options, "impasto.search"),))
     running = Running(
-        memory=memory, fresh=fresh, cluster=cluster, progress=progress, say=say,
+        memory=memory, fresh=fresh, allow_code=allow_code, cluster=cluster, progress=progress, say=say,
         command="impasto.search",
     )  # fmt: skip
     return run_search(written, path, loaded, running, given)

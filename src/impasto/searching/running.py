@@ -50,7 +50,7 @@ from impasto.study.running.runner import run_study
 from impasto.study.work.asking import StudiedModel
 from impasto.study.work.counting import cost_of
 from impasto.study.work.influence import block_influence
-from impasto.tasks import Suite, Task, load_suite
+from impasto.tasks import Suite, Task, code_allowed, load_suite
 from impasto.tasks.texts import Texts
 
 NOTED = 2.0  # seconds between two notes of how far a search is
@@ -71,7 +71,8 @@ def run_search(
     is interrupted and has saved its work.
     """
     log = unwritten()
-    with plainly(None if out is None else out / DATABASE):
+    database = None if out is None else out / DATABASE
+    with plainly(database), code_allowed(running.allow_code):
         suites = [load_suite(dict(entry.options)) for entry in search.objective if texts is None]
         confirm = [load_suite(dict(entry.options)) for entry in search.confirm]
         if texts is not None:

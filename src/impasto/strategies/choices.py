@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from itertools import product
+from math import prod
 from typing import TypeAlias
 
 from impasto.error import UserError, shown
 from impasto.plan import Plan
+from impasto.plan.steps import MAX_OCCURRENCES
 from impasto.strategies.registry import STRATEGIES, Value
 
 Choice: TypeAlias = Value | Iterable[Value]
 
+MOST_RUN = 3_000_000  # layers that the plans of an entry run together; they take seconds to make
 BY_LAYERS = frozenset({"k", "n", "count", "i", "j"})
 SHARE = re.compile(r"(\d{1,2}(\.\d+)?|100(\.0+)?) ?%", re.ASCII)
 
@@ -26,7 +29,8 @@ def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Valu
     values those combinations are left out of which there is no plan, unless there is none at all.
 
     Raises:
-        UserError: an unknown strategy or parameter, or a value that this T does not allow.
+        UserError: an unknown strategy or parameter, a value that this T does not allow, or more
+            plans than can be made.
     """
     strategy = STRATEGIES.get(name) if isinstance(name, str) else None
     if strategy is None:
@@ -37,11 +41,19 @@ def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Valu
     if unknown := choices.keys() - parameters.keys():
         allowed = ", ".join(parameters) or "none"
         raise UserError(f"{name} takes no {', '.join(sorted(unknown))}; its parameters: {allowed}")
+    if isinstance(T, int) and T > MAX_OCCURRENCES:
+        raise UserError(f"a model has at most {MAX_OCCURRENCES:,} layers, not {shown(T)}")
     domain = strategy.domain(T)
     values = [
         _values(key, choices.get(key, "all" if default is None else default), domain, T)
         for key, default in parameters.items()
     ]
+    count = prod(map(len, values))
+    if count * max(T, 1) > MOST_RUN:
+        raise UserError(
+            f"{name} is {count:,} plans of {T} layers here; write fewer choices: together "
+            f"they run at most {MOST_RUN:,} layers"
+        )
     combinations = [dict(zip(parameters, chosen, strict=True)) for chosen in product(*values)]
     if strategy.together is not None:
         fitting = [chosen for chosen in combinations if strategy.together(**chosen)]

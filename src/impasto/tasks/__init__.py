@@ -13,6 +13,7 @@ from impasto.tasks.arithmetic import arithmetic
 from impasto.tasks.capitals import capitals
 from impasto.tasks.cnn_dailymail import check_cnn_dailymail, cnn_dailymail
 from impasto.tasks.glue import check_glue, glue
+from impasto.tasks.harness.code import code_allowed
 from impasto.tasks.masked_text import check_masked_text, masked_text
 from impasto.tasks.precision import FORM, Precision
 from impasto.tasks.questions import Question, Questions, SubjectQuestions
@@ -67,6 +68,7 @@ __all__ = [
     "check_entry",
     "check_to_precision",
     "cnn_dailymail",
+    "code_allowed",
     "glue",
     "load_suite",
     "load_to_precision",
@@ -98,12 +100,13 @@ SUITES: dict[str, Callable[..., Suite]] = {"glue": glue, "masked_text": masked_t
 AT_ONCE = frozenset({"glue"})
 
 
-def load_suite(entry: str | Mapping[str, object]) -> Suite:
+def load_suite(entry: str | Mapping[str, object], *, allow_code: bool = False) -> Suite:
     """Return what a study's entry names: a task of ours or of lm-eval, or a group of lm-eval's.
 
-    `capitals`, `{name: arithmetic, terms: 3}`, `{name: arc_easy, num_fewshot: 0}`. Raises
-    UserError, saying what would be right, for an unknown task, an option that the task does not
-    have, a value that the option cannot take, and data that are not there.
+    `capitals`, `{name: arithmetic, terms: 3}`, `{name: arc_easy, num_fewshot: 0}`. `allow_code`
+    lets a folder of task files (`include_path`) run its code. Raises UserError, saying what would
+    be right, for an unknown task, an option that the task does not have, a value that the option
+    cannot take, data that are not there, and code that is not allowed.
     """
     name, options = _read(entry)
     if name in SUITES:
@@ -114,7 +117,8 @@ def load_suite(entry: str | Mapping[str, object]) -> Suite:
 
     read = Options.read(name, options)
     check_name(name, read, sorted(TASKS | SUITES))
-    return load_benchmark(name, read)
+    with code_allowed(allow_code):
+        return load_benchmark(name, read)
 
 
 def load_to_precision(entry: str | Mapping[str, object], precision: Precision) -> Suite:

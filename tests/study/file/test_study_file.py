@@ -184,7 +184,9 @@ BAD = {
     "a donor that no task has": (GOOD.replace("[2-3]", "inject(x)"), 9, r"inject\(donor\)"),
     "an alias": (GOOD.replace("demo", "&m demo") + "name: *m\n", 10, "no aliases"),
     "broken YAML": (GOOD.replace("{k: all}", "{k: all"), 8, "not YAML"),
-    "a tag that builds an object": (GOOD.replace("demo", "!!python/name:os.system"), 1, "not YAML"),
+    "a tag that builds an object": (GOOD.replace("demo", "!!python/name:os.system"), 1, "no tags"),
+    "a tag of YAML's own": (GOOD.replace("3, limit", "!!bool x6, limit"), 4, "no tags"),
+    "a word of thousands": (GOOD + f"{'m' * 900}: 1\n", 10, "unknown key 'mmm"),
     "a name that is no name": (GOOD + "name: ../up\n", 10, "letters, digits"),
     "a key that is no word": (GOOD + "[a]: b\n", 10, "a key must be a word"),
 }

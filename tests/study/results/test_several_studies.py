@@ -160,7 +160,7 @@ def test_an_older_file_that_holds_more_than_tables_is_refused(older, tmp_path):
     database = sqlite3.connect(packed)
     database.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM records; END")
     database.close()
-    with pytest.raises(UserError, match="is no packed study"):
+    with pytest.raises(UserError, match="the trigger 't' is none of form"):
         packing.unpack(packed, tmp_path / "new")
 
 

@@ -258,7 +258,7 @@ def test_plans_whose_scores_are_no_numbers_have_no_interval(model, tmp_path):
         ('["0-1 freeze 2-3", "0-2 freeze 3"]', "± 2.72 points (plan 0-2 freeze 3), wanted ± 4"),
     ):
         text = f"model: m\ntasks: [{entry}]\nplans: {plans}\n"
-        results = Study.from_text(text).run(model=cast(Any, Broken(model)))
+        results = Study.from_text(text).run(model=cast(Any, Broken(model)), allow_code=True)
         assert str(results.precisions[0]).endswith(told)
 
 
@@ -365,7 +365,9 @@ def test_a_group_is_known_as_a_whole_and_each_task_asked_the_same_share(tmp_path
         "subset_column": "subject", "num_fewshot": 0, "limit": {"within": "20%"},
     }  # fmt: skip
     text = json.dumps({"model": "demo", "tasks": [entry], "plans": ["0-3 [4-7] 8-11"]})
-    results = Study.from_text(text).run(tmp_path / "out", model=impasto.load("demo"))
+    results = Study.from_text(text).run(
+        tmp_path / "out", model=impasto.load("demo"), allow_code=True
+    )
     [reached] = results.precisions
     assert (reached.name, reached.asked, reached.items) == ("some_mmlu", 100, 250)
     counts = results.frame().groupby("task")["n"].unique().map(list).to_dict()

@@ -1,9 +1,11 @@
 """A study that ends early keeps what it had saved, asks the rest, and ends with the same table."""
 
+import errno
 import os
 import shutil
 import signal
 import sqlite3
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,6 +118,58 @@ def test_an_interrupt_finishes_what_is_running_saves_it_and_stops(study, model, 
     goes_on = After(model, 99, crash)
     study(goes_on, tmp_path)
     assert len(goes_on.asked) == UNITS - 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_scheduler_and_a_closed_terminal_stop_it_as_an_interrupt(number, study, model, tmp_path):
+    before = signal.getsignal(number)
+
+    def end():
+        for _ in range(2 if number == signal.SIGHUP else 1):  # a terminal may send several
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped, match=f"{2 * PLANS} of {CELLS} cells are saved"):
+        study(After(model, 2, end), tmp_path)
+    assert status(tmp_path).state == "stopped"
+    assert signal.getsignal(number) is before
+
+
+def test_what_was_to_be_ignored_from_outside_is(study, model, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        study(After(model, 2, lambda: os.kill(os.getpid(), signal.SIGHUP)), tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert status(tmp_path).state == "finished"
+
+
+def test_the_next_run_removes_what_a_killed_one_left(study, model, tmp_path):
+    heads = tmp_path / "heads" / "0123"
+    (heads / "sst2-ab.training").mkdir(parents=True)
+    (heads / "sst2-ab").mkdir()
+    (heads / "rte-cd.training").mkdir()
+    for name in (".results.csv.4194305.part", ".study.yaml.4194305.part"):  # of no process
+        (tmp_path / name).write_text("half")
+    with pytest.raises(Stopped):
+        study(After(model, 1, interrupt), tmp_path)
+    assert not list(tmp_path.glob(".*.part"))
+    assert {path.name for path in heads.iterdir()} == {"sst2-ab", "rte-cd.training"}
+    study(model, tmp_path)  # now that all is finished, no training is to go on
+    assert {path.name for path in heads.iterdir()} == {"sst2-ab"}
+
+
+def test_a_file_system_without_locks_is_told_in_our_words(study, model, tmp_path, monkeypatch):
+    def none(*given):
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        study(model, tmp_path)
+    messages = [str(each.message) for each in told if "lock" in str(each.message).lower()]
+    assert len(messages) == 1
+    assert "has no locks, so a file marks" in messages[0]
+    study(model, tmp_path)  # nothing is left to clear away
 
 
 def test_a_second_interrupt_stops_at_once_and_keeps_what_was_saved(study, model, tmp_path):

@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
+from impasto.error import shown
+from impasto.model.loading.unreadable import UNREADABLE, reason_of
 from impasto.model.structure.anatomy import ModelError
 from impasto.plan import Plan
 
@@ -36,7 +38,8 @@ def read_planned(config: dict[str, Any]) -> PlannedFolder | None:
     """Read a ``config.json``; None for that of any other model.
 
     Raises:
-        ModelError: when it is one, but of a family that this transformers does not know.
+        ModelError: when it is one, but damaged, or of a family that this transformers does not
+            know.
     """
     section = config.get(SECTION)
     kind = str(config.get("model_type", ""))
@@ -49,7 +52,15 @@ def read_planned(config: dict[str, Any]) -> PlannedFolder | None:
         plan, architecture = Plan.from_json(section["json"]), section["architecture"]
     except KeyError as error:
         raise ModelError(f"config.json is damaged: its section {SECTION} lacks {error}") from None
+    if not isinstance(architecture, str):
+        raise ModelError(
+            f"config.json is damaged: architecture in its section {SECTION} is a class's name, not "
+            f"{shown(architecture)}"
+        )
     added = (SECTION, "auto_map", "model_type", "architectures")
     own = {name: value for name, value in config.items() if name not in added}
     own["architectures"] = [architecture]
-    return PlannedFolder(plan, family, CONFIG_MAPPING[family].from_dict(own))
+    try:
+        return PlannedFolder(plan, family, CONFIG_MAPPING[family].from_dict(own))
+    except UNREADABLE as error:
+        raise ModelError(f"config.json is damaged: {reason_of(error)}") from error

@@ -30,6 +30,7 @@ from impasto.model.loading.exported import PlannedFolder, read_planned
 from impasto.model.loading.files import BUNDLED, LOCATING, default_dtype, folder_on_disk, place_of
 from impasto.model.loading.unreadable import (
     UNREADABLE,
+    check_config,
     naming_the_model,
     reason_of,
     tokenizer_if_any,
@@ -257,7 +258,9 @@ def _load_layers(
 def _planned(place: str, where: dict[str, Any]) -> PlannedFolder | None:
     """Return the plan and configuration of an exported folder; None for any other place."""
     try:
-        return read_planned(PreTrainedConfig.get_config_dict(place, **where)[0])
+        config = PreTrainedConfig.get_config_dict(place, **where)[0]
+        check_config(config)
+        return read_planned(config)
     except OSError:  # where files are missing, loading says more
         return None
 

@@ -6,8 +6,9 @@ again as a ``ModelError`` that names the model, or, for a tokenizer, becomes a w
 """
 
 import os
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, StrictDat
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.model.structure.anatomy import ModelError
 
 T = TypeVar("T")
@@ -30,12 +31,18 @@ UNREADABLE = (
     AttributeError,
     LookupError,
     RuntimeError,
+    ArithmeticError,
     SafetensorError,
     StrictDataclassError,
     HfHubHTTPError,
     EntryNotFoundError,
 )
+MOST_LAYERS = 10_000  # of a model; a plan runs no more
+MOST_BITS = 63  # of a whole number
 _OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.tiktoken")
+
+
+_LAYERS = re.compile(r"(num_|n_)?(\w+_)?layers?")  # what families call how many layers there are
 
 
 def reason_of(error: BaseException) -> str:
@@ -46,6 +53,23 @@ def reason_of(error: BaseException) -> str:
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     sentence = isinstance(error, OSError | ValueError | ImportError) and " " in said
     return said if sentence else f"{type(error).__name__}: {said}"
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise ModelError where a configuration has numbers that no model has.
+
+    A model of a thousand million layers would be built until the memory is full.
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            check_config(value)
+        elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise ModelError(f"{name} in config.json is no number of a model: {shown(value)}")
+        elif _LAYERS.fullmatch(str(name)) and isinstance(value, int) and value > MOST_LAYERS:
+            raise ModelError(
+                f"{name} in config.json is {shown(value)}; a model has at most {MOST_LAYERS:,} "
+                "layers"
+            )
 
 
 def naming_the_model(read: Callable[..., T]) -> Callable[..., T]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impasto.plan import Plan
-from impasto.study.database.records import plain, responses_of
+from impasto.study.database.records import parsed, plain, tuples_of
 from impasto.study.work.units import Answered
 from impasto.tasks import Request
 from impasto.tasks.request import Fidelity, Generation, LogLikelihood, RollingLogLikelihood
@@ -93,7 +93,7 @@ def packed_answer(answered: Answered) -> bytes:
 def unpacked_answer(data: bytes) -> Answered:
     """Return the answer that bytes are."""
     content = unpacked(data)
-    responses = [[responses_of(item) for item in plan] for plan in content["responses"]]
+    responses = [[tuples_of(parsed(item)) for item in plan] for plan in content["responses"]]
     return Answered(**content | {"responses": responses})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
 from impasto.study.database.searches import last_search
 from impasto.study.file.schema import near
@@ -85,7 +85,25 @@ def asked_file(connection: sqlite3.Connection, out: Path, name: str | None = Non
         raise UserError(_no_study(out, name, study_names(connection)))
     query = "SELECT model_name, study FROM study_models WHERE study_file = ? ORDER BY number"
     models = [AskedModel(*model) for model in connection.execute(query, [row[0]])]
+    written = WrittenStudy.from_text(row[2], name=row[1], source=DATABASE, checked=True)
+    if tuple(model.name for model in models) != written.models:
+        raise UserError(
+            f"the models of the study {shown(row[1])} are {shown(written.models)} by its file, and "
+            f"others by the database: {out / DATABASE} is damaged"
+        )
     return AskedFile(*row, models=models)
+
+
+def all_finished(connection: sqlite3.Connection, out: Path) -> bool:
+    """Say whether every study of a folder is finished; of one name, the one that ran last."""
+    asked = [asked_file(connection, out, name) for name in study_names(connection)]
+    query = "SELECT finished FROM studies WHERE id = ?"
+    rows = [
+        connection.execute(query, [model.study]).fetchone()
+        for file in asked
+        for model in file.models
+    ]
+    return all(row is not None and row[0] is not None for row in rows)
 
 
 def names_in(out: Path) -> list[str]:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from impasto import engine_version
 from impasto.engine_version import ENGINE
 from impasto.study.database.opening import transaction
-from impasto.study.work.identity import CODE_DIGITS, Identity, cell_key, study_digest
-
-CODE = "impasto's code"  # the part that told an engine before versions: a hash
+from impasto.study.work.identity import CODE, CODE_DIGITS, Identity, cell_key, study_digest
 
 
 @dataclass(frozen=True, slots=True)

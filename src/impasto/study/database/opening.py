@@ -9,46 +9,40 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from impasto import engine_version
 from impasto.engine_version import ENGINE
 from impasto.error import UserError
+from impasto.study.database.checking import check
+from impasto.study.database.complaints import ReadConnection, plainly
+from impasto.study.database.form import APPLICATION_ID, IN_MEMORY, migrate, migrations
 
 DATABASE = "results.sqlite"
-APPLICATION_ID = 0x696D7061  # "impa"
 WAIT = 30.0  # seconds that a writer waits for a reader that holds the file
-IN_MEMORY = ":memory:"
+MOST_BYTES = 2**27  # of one value
 NAMED = 5  # folders that an error names
-
-
-@cache
-def migrations() -> tuple[str, ...]:
-    """Return the statements that lead from each form to the next, beginning with none."""
-    folder = files("impasto.study.database").joinpath("migrations")
-    found = sorted((path for path in folder.iterdir() if path.name.endswith(".sql")), key=str)
-    return tuple(path.read_text(encoding="utf-8") for path in found)
 
 
 def open_to_write(path: Path | None) -> sqlite3.Connection:
     """Return a connection to the database at a path, made or brought up to date; None: in memory.
 
-    Raises UserError where the file is not one, is damaged, is of a newer form, or holds the answers
-    of a newer engine.
+    Raises UserError where the file is not one, is damaged, holds what none of ours does, is of a
+    newer form, or holds the answers of a newer engine; nothing was changed then.
     """
     with plainly(path):
         connection = sqlite3.connect(
             IN_MEMORY if path is None else path, timeout=WAIT, isolation_level=None
         )
         try:
-            if _check(connection, path):
+            version = _check(connection, path)
+            if version:
+                _check_contents(connection, path, version)
                 _check_engines(connection, path)
             if path is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-            _migrate(connection)
+            migrate(connection)
             # only now: a migration may put a table in another's place, whose rows must not go
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -57,11 +51,11 @@ def open_to_write(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(path: Path) -> ReadConnection:
     """Return a connection that writes nothing, also while another process runs the study.
 
     One of an older form is read from a copy in memory that is brought up to date. Raises UserError
-    where there is no such file, or it cannot be read.
+    where there is no such file, it cannot be read, or holds what none of ours does.
     """
     if not path.is_file():
         raise UserError(_nothing(path))
@@ -75,30 +69,62 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             return _connected_to_read(path, "mode=ro&immutable=1")
 
 
-def _connected_to_read(path: Path, how: str) -> sqlite3.Connection:
+def _connected_to_read(path: Path, how: str) -> ReadConnection:
     uri = f"{path.resolve().as_uri()}?{how}"
-    connection = sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=WAIT, isolation_level=None, factory=ReadConnection
+    )
     try:
+        connection.execute("PRAGMA trusted_schema = OFF")  # it may come from anywhere
         version = _check(connection, path)
         if version == 0:
             raise UserError(f"{path} is an empty database: no study ran in {path.parent} yet")
-        return connection if version == len(migrations()) else _updated_copy(connection)
+        if version < len(migrations()):
+            connection = _updated_copy(connection)
+        _bounded(connection)
+        check(connection, path)
+        connection.path = path  # from here on it complains in our words
     except BaseException:
         connection.close()
         raise
+    return connection
 
 
-def _updated_copy(connection: sqlite3.Connection) -> sqlite3.Connection:
+def _check_contents(connection: sqlite3.Connection, path: Path | None, version: int) -> None:
+    """Raise UserError where a database holds what none of ours does; one of an older form, too."""
+    _bounded(connection)
+    if version == len(migrations()):
+        check(connection, path)
+        return
+    copy = _copy_up_to_date(connection)
+    try:
+        check(copy, path)
+    finally:
+        copy.close()
+
+
+def _bounded(connection: sqlite3.Connection) -> None:
+    """Refuse a value that is larger than any of ours, which a damaged page may pretend to hold."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+
+
+def _updated_copy(connection: sqlite3.Connection) -> ReadConnection:
     """Return a copy of a database in memory, brought up to date, and close the database."""
-    copy = sqlite3.connect(IN_MEMORY, isolation_level=None)
+    copy = _copy_up_to_date(connection)
+    connection.close()
+    return copy
+
+
+def _copy_up_to_date(connection: sqlite3.Connection) -> ReadConnection:
+    """Return a copy of a database in memory, brought up to date."""
+    copy = sqlite3.connect(IN_MEMORY, isolation_level=None, factory=ReadConnection)
     try:
         copy.execute("PRAGMA trusted_schema = OFF")  # it may come from anywhere
         connection.backup(copy)
-        _migrate(copy)
+        migrate(copy)
     except BaseException:
         copy.close()
         raise
-    connection.close()
     return copy
 
 
@@ -132,16 +158,6 @@ def _check_engines(connection: sqlite3.Connection, path: Path | None) -> None:
         )
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the form up to date, one version after the other, each whole or not at all."""
-    [version] = connection.execute("PRAGMA user_version").fetchone()
-    for number, statements in enumerate(migrations()[version:], version + 1):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; {statements}"
-            f"PRAGMA user_version = {number}; COMMIT;"
-        )
-
-
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Make all that the block writes visible at once, or nothing of it."""
@@ -155,15 +171,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def plainly(path: Path | None) -> Iterator[None]:
-    """Answer what SQLite complains of in the block with what it means for the user."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise UserError(_meaning(error, path)) from error
-
-
 def _nothing(path: Path) -> str:
     """Say that there is no database at a path, and which folders beside it have one."""
     out = path.parent
@@ -175,22 +182,3 @@ def _nothing(path: Path) -> str:
         return message
     near = sorted(str(found.parent) for found in out.parent.glob(f"*/{path.name}"))
     return f"{message}; there are results in {', '.join(near[:NAMED])}" if near else message
-
-
-def _meaning(error: sqlite3.Error, path: Path | None) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return (
-            f"{path} is damaged or no database ({error}); nothing was changed. Move it away to "
-            "begin anew, or put a copy in its place (impasto results --unpack)"
-        )
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return (
-            f"{path} cannot be written: the disk is full or failing ({error}). All that was saved "
-            "before is intact: free some space and give the same command again"
-        )
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return f"{path} cannot be opened for this: {error}; is the folder read-only?"
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"{path} is held by another process ({error}); try again when it is done"
-    return f"{path}: {error}"

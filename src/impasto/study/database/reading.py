@@ -6,14 +6,18 @@ Nothing here writes, and records are read as they are asked for.
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
+from impasto.error import UserError, shown
+from impasto.study.database.checking import plan_fault
 from impasto.study.database.engines import parts_today
-from impasto.study.database.records import metrics_of, responses_of
+from impasto.study.database.records import Alike, metrics_of, parsed, tuples_of
 from impasto.study.database.saving import ROW
+from impasto.tasks.metrics import metric_of
 
 CELLS = """
     SELECT cells.id, tasks.name, plans.digest, plans.line, shards.start, tasks.id,
@@ -48,7 +52,7 @@ class Cells:
     """A study's cells, and what was said to the items of those that are finished."""
 
     def __init__(self, connection: sqlite3.Connection, study: int) -> None:
-        self._sql, self._study = connection, study
+        self._sql, self._study, self._alike = connection, study, Alike()
 
     @cached_property
     def every(self) -> Sequence[Cell]:
@@ -82,14 +86,16 @@ class Cells:
     def metrics(self, task: str, digest: str) -> Iterator[dict[str, Any]]:
         """Yield each item's metrics as they were saved."""
         for cell in self.finished[task, digest]:
-            query = "SELECT metrics FROM records WHERE cell = ? ORDER BY position"
-            yield from (metrics_of(row[0]) for row in self._sql.execute(query, [cell.id]))
+            query = "SELECT position, metrics FROM records WHERE cell = ? ORDER BY position"
+            for [text] in whole(cell, self._sql.execute(query, [cell.id])):
+                yield metrics_of(self._alike.metrics(task, text))
 
     def responses(self, task: str, digest: str) -> Iterator[tuple[Any, ...]]:
         """Yield what was said to each item's requests."""
         for cell in self.finished[task, digest]:
-            query = "SELECT responses FROM records WHERE cell = ? ORDER BY position"
-            yield from (responses_of(row[0]) for row in self._sql.execute(query, [cell.id]))
+            query = "SELECT position, responses FROM records WHERE cell = ? ORDER BY position"
+            for [text] in whole(cell, self._sql.execute(query, [cell.id])):
+                yield tuples_of(self._alike.responses(task, text))
 
     def truncated(self, task: str) -> int:
         """Return how many of a task's items did not fit the model's context."""
@@ -103,71 +109,24 @@ class Cells:
         return sum(cell.not_finite or 0 for cell in self.finished.get((task, digest), ()))
 
 
-class RecordedAnswers(Sequence[Mapping[str, Any]]):
-    """A record of every task, plan and item of a study, read from the database when asked for."""
+def whole(
+    cell: Cell, rows: Iterable[tuple[Any, ...]], start: int | None = None, stop: int | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what rows have behind their position; raises UserError unless a cell has all of them.
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], study: int) -> None:
-        self._connect, self._study = connect, study
-
-    @cached_property
-    def _sql(self) -> sqlite3.Connection:
-        return self._connect()
-
-    @cached_property
-    def _finished(self) -> list[Cell]:
-        found = Cells(self._sql, self._study).finished
-        return [cell for cells in found.values() for cell in cells]
-
-    @property
-    def definitions(self) -> dict[str, str]:
-        """The digests that the study's tasks had when they were asked, by name."""
-        tasks = study_tasks(self._sql, self._study)
-        return {name: parts["definition"] for name, (_, parts) in tasks.items()}
-
-    def __len__(self) -> int:
-        return sum(cell.stop - cell.start for cell in self._finished)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for cell in self._finished:
-            yield from self._records(cell, cell.start, cell.stop)
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        wanted = at if at >= 0 else len(self) + at
-        for cell in self._finished:
-            count = cell.stop - cell.start
-            if 0 <= wanted < count:
-                return next(self._records(cell, cell.start + wanted, cell.start + wanted + 1))
-            wanted -= count
-        raise IndexError(f"there is no answer {at}: there are {len(self)}")
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or len(self) != len(other):
-            return NotImplemented if not isinstance(other, Sequence) else False
-        return all(ours == theirs for ours, theirs in zip(self, other, strict=True))
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __repr__(self) -> str:
-        return f"<{len(self):,} answers>"
-
-    def _records(self, cell: Cell, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        rows = self._sql.execute(
-            "SELECT name, responses, metrics FROM records JOIN items USING (position) "
-            "WHERE cell = ? AND task = ? AND position >= ? AND position < ? ORDER BY position",
-            [cell.id, cell.task_id, start, stop],
+    Those of its items from `start` up to `stop`, or of all.
+    """
+    expected = cell.start if start is None else start
+    for position, *rest in rows:
+        if position != expected:
+            break
+        expected += 1
+        yield (*rest,)
+    if expected != (cell.stop if stop is None else stop):
+        raise UserError(
+            f"the answer to item {expected + 1} of {cell.task} under {shown(cell.plan)} is "
+            "missing, though the database says that all were answered: it is damaged"
         )
-        for item, responses, metrics in rows:
-            yield {
-                "task": cell.task,
-                "digest": cell.digest,
-                "plan": cell.plan,
-                "item": item,
-                "responses": json.loads(responses),
-                "metrics": json.loads(metrics),
-            }
 
 
 @dataclass(frozen=True)
@@ -201,14 +160,47 @@ def study_row(connection: sqlite3.Connection, study: int | str) -> StudyRow | No
         return None
     names = [field.name for field in fields(StudyRow)]
     found = dict(zip(names, row, strict=True))
-    return StudyRow(**found | {"model_parts": json.loads(found["model_parts"])})
+    return StudyRow(**found | {"model_parts": parsed(found["model_parts"])})
 
 
 def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str, Any]]:
-    """Return the rows of a finished study's table, with what they can be traced by."""
-    query = f"SELECT {', '.join(ROW)} FROM results WHERE study = ? ORDER BY number"
-    rows = connection.execute(query, [study.id])
-    return [traces(study) | dict(zip(ROW, row, strict=True)) for row in rows]
+    """Return the rows of a finished study's table, with what they can be traced by.
+
+    Raises UserError where one's plan is none, or not the one that its digest tells, and for a
+    value that its metric cannot have.
+    """
+    query = f"SELECT number, {', '.join(ROW)} FROM results WHERE study = ? ORDER BY number"
+    numbered = connection.execute(query, [study.id]).fetchall()
+    rows: list[dict[str, Any]] = [dict(zip(ROW, row, strict=True)) for _, *row in numbered]
+    fault = next(filter(None, map(_fault, rows)), "") or _unlike(rows)
+    if [number for number, *_ in numbered] != list(range(len(rows))):
+        fault = "rows are missing"
+    if fault:
+        raise UserError(f"the table of the study {study.name} is damaged: {fault}")
+    return [traces(study) | row for row in rows]
+
+
+def _fault(row: Mapping[str, Any]) -> str:
+    """Say what is wrong with a row of a table; nothing where it is right."""
+    values = [row[name] for name in ("value", "baseline", "chance") if row[name] is not None]
+    if metric_of(row["metric"]).is_bounded and not all(map(isfinite, values)):
+        return f"{shown(row['metric'])} has a value without end"
+    return plan_fault(row["plan"], row["digest"])
+
+
+def _unlike(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say which plan has rows that are not alike under all its labels; nothing where none has."""
+    labels: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    for row in rows:
+        label = tuple(row[name] for name in ("strategy", "k", "seed", "parameters", "plan"))
+        by_metric = labels.setdefault((row["task"], row["digest"]), {})
+        by_metric.setdefault(row["metric"], []).append(label)
+    for (task, _), by_metric in labels.items():
+        if len({frozenset(found) for found in by_metric.values()}) > 1:
+            return f"not all rows of {shown(task)} under a plan are of the same labels"
+        if any(len(set(found)) < len(found) for found in by_metric.values()):
+            return f"a plan has a metric of {shown(task)} twice"
+    return ""
 
 
 def traces(study: StudyRow) -> dict[str, Any]:
@@ -226,7 +218,7 @@ def study_tasks(connection: sqlite3.Connection, study: int) -> dict[str, tuple[s
     """Return each of a study's tasks by name: its digest, and its parts, as when it was asked."""
     query = "SELECT name, digest, parts FROM study_tasks JOIN tasks ON tasks.id = task "
     rows = connection.execute(query + "WHERE study = ?", [study])
-    return {name: (digest, json.loads(parts)) for name, digest, parts in rows}
+    return {name: (digest, parsed(parts)) for name, digest, parts in rows}
 
 
 def last_run(connection: sqlite3.Connection, studies: Sequence[int]) -> dict[str, Any] | None:
@@ -240,7 +232,7 @@ def last_run(connection: sqlite3.Connection, studies: Sequence[int]) -> dict[str
     if row is None:
         return None
     run = dict(zip(names, row, strict=True))
-    return run | {"versions": json.loads(run["versions"])}
+    return run | {"versions": parsed(run["versions"])}
 
 
 def model_digests(connection: sqlite3.Connection) -> list[str]:
@@ -276,7 +268,7 @@ def last_basis(
     ).fetchone()
     if row is None:
         return None
-    parts = map(json.loads, row)
+    parts = map(parsed, row)
     basis: dict[str, Mapping[str, str]] = dict(zip(("task", "model", "engine"), parts, strict=True))
     return basis | {"engine": parts_today(basis["engine"])}
 

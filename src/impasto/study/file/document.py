@@ -61,12 +61,15 @@ def read_document(text: str, source: str) -> YamlDocument:
 
 
 def _check_form(text: str, source: str) -> None:
-    """Raise StudyError where the text has aliases, or nests deeper than a study can."""
+    """Raise StudyError where the text has aliases or tags, or nests deeper than a study can."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         where = f"{source}, line {event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
             raise StudyError(f"{where}: a study has no aliases (*name); write it out")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise StudyError(f"{where}: a study has no tags ({shown(tag)}); write the value alone")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_NESTING:
@@ -90,7 +93,7 @@ class _Reader:
         try:
             return self.loader.construct_object(node)
         except (ValueError, IndexError, OverflowError) as error:
-            raise self._error(node, f"{node.value!r}: {error}") from None
+            raise self._error(node, f"{shown(node.value)}: {error}") from None
 
     def _entries(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, object]]:
         first: dict[str, int] = {}
@@ -100,7 +103,7 @@ class _Reader:
             key = key_node.value
             if key in first:
                 raise self._error(
-                    key_node, f"the key {key!r} again; line {first[key]} already gives it"
+                    key_node, f"the key {shown(key)} again; line {first[key]} already gives it"
                 )
             first[key] = key_node.start_mark.line + 1
             value = self.read(value_node, (*path, key))

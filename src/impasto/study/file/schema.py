@@ -151,7 +151,7 @@ def _explain(fault: Any) -> str:
     if key == "load" and len(fault["loc"]) > 1:
         return _explain_loading(str(fault["loc"][1]), fault)
     if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{near(key, FORMS)}\nThe keys are {', '.join(FORMS)}."
+        return f"unknown key {shown(key)}{near(key, FORMS)}\nThe keys are {', '.join(FORMS)}."
     if fault["type"] == "missing":
         return f"the key {key!r} is missing; for example\n  {FORMS[key]}"
     if fault["type"] == "value_error":
@@ -160,7 +160,7 @@ def _explain(fault: Any) -> str:
         return f"several models have a key of their own; for example\n  {FORMS['models']}"
     if fault["type"] == "string_pattern_mismatch":
         return "a study's name is made of letters, digits, '_', '-' and '.'"
-    return f"{key!r} cannot be {fault['input']!r}; for example\n  {FORMS[key]}"
+    return f"{key!r} cannot be {shown(fault['input'])}; for example\n  {FORMS[key]}"
 
 
 def _explain_loading(key: str, fault: Any) -> str:
@@ -168,5 +168,5 @@ def _explain_loading(key: str, fault: Any) -> str:
     if key in OF_TASKS:
         return f"{key} is an option of a task: tasks: [{{name: gsm8k, {key}: …}}]"
     if fault["type"] == "extra_forbidden":
-        return f"load has no {key!r}{near(key, LOADING)}\nIt has {', '.join(LOADING)}."
+        return f"load has no {shown(key)}{near(key, LOADING)}\nIt has {', '.join(LOADING)}."
     return f"{key} is {LOADING[key]}; not {shown(fault['input'])}"

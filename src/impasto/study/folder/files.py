@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from impasto.aside import aside_of, remove, remove_strays
 from impasto.error import UserError
 from impasto.study.database.opening import DATABASE
 from impasto.study.work.identity import digest_of
@@ -43,6 +44,20 @@ def discard(out: Path) -> None:
     shutil.rmtree(out / HEADS, ignore_errors=True)
 
 
+def tidy(out: Path, is_all_done: bool = False) -> None:
+    """Remove what runs that were killed left half written, their processes being gone.
+
+    A training that can go on stays, unless all studies of the folder are done. Only for the
+    folder's one writer.
+    """
+    remove_strays(out)
+    for folder in (out / HEADS).glob("*"):
+        remove_strays(folder)
+        for training in folder.glob("*.training"):
+            if is_all_done or training.with_suffix("").exists():
+                remove(training)
+
+
 def heads_folder(out: Path, model: str, engine: str) -> Path:
     """Return the folder of the heads that an engine fitted on a model; both are digests."""
     return out / HEADS / digest_of([model, engine])[:16]
@@ -68,7 +83,8 @@ def write_files(out: Path, contents: Mapping[str, str | bytes]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in contents.items():
-            part = out / f".{name}.{os.getpid()}.part"
+            remove_strays(out, name)
+            part = aside_of(out / name)
             written.append((part, out / name))
             with part.open("wb") as file:
                 file.write(text.encode() if isinstance(text, str) else text)
@@ -77,9 +93,10 @@ def write_files(out: Path, contents: Mapping[str, str | bytes]) -> None:
         for part, final in written:
             part.replace(final)
     except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+    finally:
         for part, _ in written:
             part.unlink(missing_ok=True)
-        raise UserError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def check_writable(out: Path) -> None:

@@ -1,19 +1,25 @@
 """One writer for each folder: a lock that the system itself releases when its process dies.
 
-So a run that was killed leaves nothing to clear away. Who only reads needs no lock.
+So a run that was killed leaves nothing to clear away. Who only reads needs no lock. Where the file
+system has no locks, a file that names the process stands in for one, and the user is told.
 """
 
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from impasto.error import UserError
 
 LOCK, HOLDER = ".lock", ".writer"
+NO_LOCKS = (
+    "the file system of {out} has no locks, so a file marks that the folder is written to; see to "
+    "it that no run on another machine writes to it at the same time"
+)
 
 
 @contextmanager
@@ -21,7 +27,9 @@ def only_writer(out: Path) -> Iterator[None]:
     """Hold the folder's lock in the block; raises UserError, saying who has it, where not."""
     lock = FileLock(out / LOCK)
     try:
-        lock.acquire(timeout=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the library, which takes a file in a lock's place
+            lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"{out} is being written to by {holder(out)}; wait for it (impasto status {out} says "
@@ -31,6 +39,8 @@ def only_writer(out: Path) -> Iterator[None]:
         raise UserError(f"{out} cannot be written to: {error.strerror or error}") from None
     try:
         _tell(out)
+        if isinstance(lock, SoftFileLock):
+            warnings.warn(NO_LOCKS.format(out=out), stacklevel=4)
         yield
     finally:
         (out / HOLDER).unlink(missing_ok=True)

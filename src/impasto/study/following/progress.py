@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     TaskID,
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from impasto.screen import console, printable
 from impasto.study.following.standing import Progress, Standing
 
 LINES = 10  # plain lines in a whole run
@@ -31,12 +31,12 @@ def show_progress(quiet: bool = False) -> Iterator[Progress]:
     if quiet:
         yield lambda standing: None
         return
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    screen = console()
+    if not screen.is_terminal:
         yield PlainProgress(sys.stderr)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -44,7 +44,7 @@ def show_progress(quiet: bool = False) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[counts]}"),
     )
-    with RichProgress(*columns, console=console, transient=True) as bar:
+    with RichProgress(*columns, console=screen, transient=True) as bar:
         yield BarProgress(bar, bar.add_task("starting", total=None, counts="", left="left"))
 
 
@@ -65,7 +65,7 @@ class BarProgress:
             self._task,
             total=total,
             completed=standing.share,
-            description=f"{_doing(standing)} {standing.detail}",
+            description=printable(f"{_doing(standing)} {standing.detail}"),
             counts=_counts(standing),
             left="left at most" if standing.is_most else "left",
         )

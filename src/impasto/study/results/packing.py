@@ -4,25 +4,22 @@ The file is the database itself, whole and without its log. One that comes from 
 only: it must have exactly our tables, with nothing that runs by itself, and be sound.
 """
 
-import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+from impasto.aside import aside_of, remove, remove_strays, written_aside
 from impasto.error import UserError
 from impasto.study.database.asked import asked_file, study_names
-from impasto.study.database.opening import (
-    DATABASE,
-    migrations,
-    open_to_read,
-    open_to_write,
-    plainly,
-)
+from impasto.study.database.checking import check_all
+from impasto.study.database.form import migrations
+from impasto.study.database.opening import DATABASE, open_to_read, open_to_write, plainly
 from impasto.study.database.reading import study_row
 from impasto.study.file.study import WrittenStudy
-from impasto.study.folder.files import check_folder, make_folder
+from impasto.study.folder.files import RESULTS, STUDY, check_folder, make_folder
 from impasto.study.folder.lock import only_writer
 from impasto.study.results.several import of_all
-from impasto.study.results.table import Results
+from impasto.study.results.table import Results, written_study
 
 
 def pack(out: Path, file: Path) -> None:
@@ -31,15 +28,10 @@ def pack(out: Path, file: Path) -> None:
         raise UserError(f"{file} exists already; name another file")
     if not file.parent.is_dir():
         raise UserError(f"{file} cannot be written: there is no folder {file.parent}")
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    connection = open_to_read(out / DATABASE)
-    try:
-        with plainly(file):
-            connection.execute("VACUUM INTO ?", [str(part)])
-        part.replace(file)
-    finally:
-        connection.close()
-        part.unlink(missing_ok=True)
+    remove_strays(file.parent, file.name)
+    with closing(open_to_read(out / DATABASE)) as connection, written_aside(file) as part:
+        connection.path = file  # what cannot be written is that
+        connection.execute("VACUUM INTO ?", [str(part)])
 
 
 def unpack(file: Path, out: Path) -> None:
@@ -47,6 +39,7 @@ def unpack(file: Path, out: Path) -> None:
     if not file.is_file():
         raise UserError(f"{file} does not exist")
     check_folder(out)
+    remove_strays(out)
     if (out / DATABASE).exists():
         raise UserError(f"{out} holds results already; give another folder")
     with plainly(file):
@@ -60,9 +53,37 @@ def unpack(file: Path, out: Path) -> None:
             packed.close()
 
 
+def check_results(out: Path) -> str:
+    """Return in words what a folder's database holds, every value of which is checked.
+
+    Raises UserError, naming the first faults, where it is damaged or not all ours.
+    """
+    path = out / DATABASE
+    connection = open_to_read(path)
+    with plainly(path), closing(connection):
+        _check_everything(connection, path)
+        counts = [
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("studies", "cells", "records")
+        ]
+    studies, cells, answers = counts
+    plural = "study" if studies == 1 else "studies"
+    return f"{studies} {plural}, {cells:,} cells, {answers:,} answers"
+
+
+def _check_everything(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise UserError unless every value of a database is right, its study files included."""
+    check_all(connection, path)
+    for name in study_names(connection):
+        asked_file(connection, path.parent, name)
+    for [study] in connection.execute("SELECT id FROM studies").fetchall():
+        row = study_row(connection, study)
+        if row is not None:
+            written_study(row)
+
+
 def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
-    """Raise UserError unless a database has our tables only, and holds together."""
-    packed.execute("PRAGMA trusted_schema = OFF")
+    """Raise UserError unless a database has our tables only, and every value in them is right."""
     ours = open_to_write(None)
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
     expected = ours.execute(query).fetchall()
@@ -71,29 +92,35 @@ def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
         raise UserError(
             f"{file} is no packed study: its tables are not those of form {len(migrations())}"
         )
-    [sound] = packed.execute("PRAGMA integrity_check(1)").fetchone()
-    loose = packed.execute("PRAGMA foreign_key_check").fetchone()
-    if sound != "ok" or loose is not None:
-        raise UserError(f"{file} is damaged ({sound if sound != 'ok' else 'rows are missing'})")
+    _check_everything(packed, file)
     if not study_names(packed):
         raise UserError(f"{file} holds no study")
 
 
 def _copy(packed: sqlite3.Connection, out: Path) -> None:
-    """Put a sound database into the folder, and the files that a study writes beside it."""
-    part = out / f".{DATABASE}.{os.getpid()}.part"
+    """Put a sound database into the folder, and the files that a study writes beside it.
+
+    All are made in a folder aside, so that a copy that is killed leaves nothing that looks whole.
+    """
+    aside = aside_of(out / DATABASE)
     try:
-        target = sqlite3.connect(part)
-        with plainly(out / DATABASE):
+        aside.mkdir()
+        with plainly(out / DATABASE), closing(sqlite3.connect(aside / DATABASE)) as target:
             packed.backup(target)
-        target.close()
-        part.replace(out / DATABASE)
+        asked = asked_file(packed, out)
+        rows = [
+            None if model.study is None else study_row(packed, model.study)
+            for model in asked.models
+        ]
+        if all(row is not None and row.finished is not None for row in rows):
+            study = WrittenStudy.from_text(
+                asked.file, name=asked.name, source=DATABASE, checked=True
+            )
+            of_all(study, Results.read_all(aside)).write(aside)
+        for name in (DATABASE, RESULTS, STUDY):
+            if (aside / name).exists():
+                (aside / name).replace(out / name)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
-    asked = asked_file(packed, out)
-    rows = [
-        None if model.study is None else study_row(packed, model.study) for model in asked.models
-    ]
-    if all(row is not None and row.finished is not None for row in rows):
-        study = WrittenStudy.from_text(asked.file, name=asked.name, source=DATABASE, checked=True)
-        of_all(study, Results.read_all(out)).write(out)
+        remove(aside)

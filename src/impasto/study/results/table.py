@@ -15,15 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.paths import path_of
+from impasto.study.database.answers import RecordedAnswers
 from impasto.study.database.asked import AskedFile, asked_file
 from impasto.study.database.costs import cost_rows
 from impasto.study.database.opening import DATABASE, open_to_read, plainly
 from impasto.study.database.precisions import precisions
 from impasto.study.database.reading import (
     Cells,
-    RecordedAnswers,
     StudyRow,
     counts,
     last_run,
@@ -163,7 +163,8 @@ class Results:
                 )
             [model] = asked.models
             found = None if model.study is None else study_row(connection, model.study)
-            assert found is not None
+            if found is None:
+                raise UserError(f"no cell of the study {asked.name} is finished yet")
             return read_results(connection, found, connect)
 
     @classmethod
@@ -201,7 +202,7 @@ def _reading(
 
 def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Connect) -> Results:
     """Return a study's results; its answers are read by a connection that is made then."""
-    study = WrittenStudy.from_text(found.file, name=found.name, source=DATABASE, checked=True)
+    study = written_study(found)
     missing: Sequence[Gap] = ()
     if found.finished is not None:
         rows = table_rows(connection, found)
@@ -221,6 +222,17 @@ def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Conne
         costs=_frame(cost_rows(connection, found.id), COSTS),
         precisions=precisions(connection, found.id),
     )
+
+
+def written_study(found: StudyRow) -> WrittenStudy:
+    """Return a study of one model as its file says; raises UserError where that is of others."""
+    study = WrittenStudy.from_text(found.file, name=found.name, source=DATABASE, checked=True)
+    if study.models != (found.model,):
+        raise UserError(
+            f"the study {found.name} is of {shown(found.model)} by the database, and of "
+            f"{shown(study.models)} by its file: {DATABASE} is damaged"
+        )
+    return study
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[Any, Any]) -> pd.DataFrame:

@@ -27,6 +27,8 @@ class Running:
         track: Who else is told of the run: tensorboard, wandb or mlflow.
         bench: With how many sequences of each length to time every plan, once its answers are
             there; None times none.
+        allow_code: Whether folders of task files that the study names (`include_path`) may run
+            their code.
         cluster: The Ray cluster whose workers answer; None for this process itself.
         command: What started it, as the results are to say.
         progress: Called with a `Standing` whenever there is something to show.
@@ -39,6 +41,7 @@ class Running:
     fresh: bool = False
     track: str | None = None
     bench: int | None = None
+    allow_code: bool = False
     cluster: Cluster | None = None
     command: str = "Study.run"
     progress: Progress = _unheard
@@ -52,5 +55,7 @@ class Running:
                 raise UserError(f"{name} is a whole number from {least}, not {shown(value)}")
         if not isinstance(self.save_every, int | float) or not self.save_every > 0:
             raise UserError(f"save_every is a number of seconds, not {shown(self.save_every)}")
+        if not isinstance(self.allow_code, bool):
+            raise UserError(f"allow_code is True or False, not {shown(self.allow_code)}")
         if isinstance(self.cluster, str):
             raise UserError(f"cluster is Cluster({shown(self.cluster)}), not its address alone")

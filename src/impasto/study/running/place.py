@@ -10,7 +10,7 @@ from pathlib import Path
 from impasto.study.database.engines import adopt_equal
 from impasto.study.database.opening import DATABASE, open_to_write
 from impasto.study.database.reading import model_digests
-from impasto.study.folder.files import discard, make_folder, rename_heads
+from impasto.study.folder.files import discard, make_folder, rename_heads, tidy
 from impasto.study.folder.journal import journal
 from impasto.study.folder.lock import only_writer
 
@@ -31,6 +31,7 @@ def opened(out: Path | None, log: logging.Logger, fresh: bool) -> Iterator[Place
         return
     make_folder(out)
     with only_writer(out), journal(out, log):
+        tidy(out)
         if fresh:
             discard(out)
         connection = open_to_write(out / DATABASE)

@@ -18,7 +18,7 @@ from time import perf_counter
 
 from impasto.error import UserError, shown
 from impasto.plan import Plan, count_of_plans
-from impasto.study.database.asked import begin_file, end_file
+from impasto.study.database.asked import all_finished, begin_file, end_file
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
 from impasto.study.database.precisions import save_precisions
 from impasto.study.database.reading import Cells, study_row
@@ -26,7 +26,7 @@ from impasto.study.database.register import Need, NeededTask, Registered, regist
 from impasto.study.database.saving import begin_run, end_run, save_table
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import WrittenStudy
-from impasto.study.folder.files import check_folder, heads_folder
+from impasto.study.folder.files import check_folder, heads_folder, tidy
 from impasto.study.folder.journal import unwritten
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
@@ -62,7 +62,7 @@ from impasto.study.work.identity import engine_identity, task_identity, versions
 from impasto.study.work.precision import measured
 from impasto.study.work.scoring import takes
 from impasto.study.work.selectors import is_open
-from impasto.tasks import Task
+from impasto.tasks import Task, code_allowed
 
 
 def run_study(
@@ -84,6 +84,7 @@ def run_study(
         asked = replace(asked, load={})  # it is loaded already, whatever the study would do
     log, began = unwritten(), time.time()
     with ExitStack() as stack, plainly(None if out is None else out / DATABASE):
+        stack.enter_context(code_allowed(running.allow_code))
 
         @cache
         def place() -> Place:
@@ -108,6 +109,8 @@ def run_study(
                 results.append(_run_model(turn, loaded, place, log, turn.running(running)))
             if not turn.is_last:
                 release()
+        if out is not None and all_finished(place().connection, out):
+            tidy(out, is_all_done=True)
         return of_all(asked, results)
 
 

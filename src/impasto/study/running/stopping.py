@@ -1,7 +1,7 @@
-"""Stopping a study without losing work: the first signal asks it to end, the second ends it.
+"""Stopping without losing work: the first signal asks a study to end, the second ends it.
 
 Asked to, the study finishes and saves the unit that it is at; then `Stopped` ends it. A scheduler's
-SIGTERM asks as Ctrl-C does.
+SIGTERM and the SIGHUP of a terminal that is closed ask as Ctrl-C does.
 """
 
 import signal
@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from impasto.signals import HANGUP, handled, others
 
 
 class Stopped(KeyboardInterrupt):
@@ -27,15 +29,11 @@ def stoppable(told: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     asked = threading.Event()
 
     def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
+        if not asked.is_set():
+            asked.set()
+            told()
+        elif number != HANGUP:  # of which a terminal may send several
             raise KeyboardInterrupt
-        asked.set()
-        told()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, ask) for number in signals}
-    try:
+    with handled((signal.SIGINT, *others()), ask):
         yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

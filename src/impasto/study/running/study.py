@@ -14,6 +14,7 @@ from impasto.study.file.study import WrittenStudy
 from impasto.study.results.table import Results
 from impasto.study.running.options import Running
 from impasto.study.work.asking import StudiedModel
+from impasto.tasks import code_allowed
 
 if TYPE_CHECKING:
     from impasto.study.running.estimate import StudyCost
@@ -25,16 +26,23 @@ class Study(WrittenStudy):
     __slots__ = ()
 
     def estimate(
-        self, *, model: str | None = None, limit: int | None = None, memory: int | None = None
+        self,
+        *,
+        model: str | None = None,
+        limit: int | None = None,
+        memory: int | None = None,
+        allow_code: bool = False,
     ) -> "StudyCost":
         """Return what running the study costs on this machine, running none of it.
 
         `model` stands in for the study's own, and says which of several is meant. `memory` is the
-        bytes that a batch may take. Raises UserError as `run` does.
+        bytes that a batch may take. `allow_code` lets folders of task files run their code. Raises
+        UserError as `run` does.
         """
         from impasto.study.running.estimate import estimate_study
 
-        return estimate_study(self, model, limit, memory)
+        with code_allowed(allow_code):
+            return estimate_study(self, model, limit, memory)
 
     def run(
         self,

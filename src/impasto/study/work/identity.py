@@ -21,6 +21,7 @@ from impasto.engine_version import ENGINE
 from impasto.tasks import Request, Task
 
 WAY = "way of asking"  # a part of a task that is asked to a precision
+CODE = "impasto's code"  # the part that told an engine before versions: a hash
 CODE_DIGITS = 16  # of the digest of impasto's code, where people read it
 LIBRARIES = ("torch", "transformers", "tokenizers")
 UNTOLD = ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash")  # no content

@@ -4,7 +4,8 @@ lm-eval finds the task, reads its data, draws its few-shot examples, writes its 
 and judges what the model said and sums it up. Only the answering in between is impasto's, so that
 one call can serve many plans. `options` is what a study may say about such a task, `loading` has
 lm-eval build it, `local` gives it data from files, `benchmark` is one of its tasks as an
-`impasto.tasks.Task`, and `quiet` keeps what lm-eval prints off the screen. lm-eval is imported when
+`impasto.tasks.Task`, `code` says whose files may run, and `quiet` keeps what lm-eval prints off the
+screen. lm-eval is imported when
 the first such task is named.
 """
 

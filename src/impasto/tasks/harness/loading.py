@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 from impasto.error import UserError
 from impasto.tasks.harness.benchmark import Benchmark, BenchmarkGroup
+from impasto.tasks.harness.code import check_code
 from impasto.tasks.harness.local import LocalData
 from impasto.tasks.harness.options import Options
 from impasto.tasks.harness.quiet import keep_templates, quiet, seeded
@@ -46,8 +47,10 @@ def unknown(name: str, include_path: str | None = None, ours: Sequence[str] = ()
 def load_benchmark(name: str, options: Options) -> Suite:
     """Return a task of lm-eval, or all those of a group or tag.
 
-    Raises UserError where its data, or a package that it needs, is not there.
+    Raises UserError where its data, or a package that it needs, is not there, and where it comes
+    from a folder whose code nobody has allowed to run.
     """
+    check_code(name, options.include_path)
     local = None if options.data is None else LocalData(options.data, options.subset_column)
     try:
         keep_templates()
