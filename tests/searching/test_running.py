@@ -1,6 +1,7 @@
 """Searches as users run them: found, kept, gone on with, and what is said of them on the way."""
 
 import json
+import sqlite3
 from typing import Any
 
 import pandas as pd
@@ -279,3 +280,12 @@ def test_the_command_says_what_it_found(tmp_path):
     assert found.best.cost["operations"] <= 0.95
     assert found.layer_rows is not None
     assert found.layer_rows_alone > found.layer_rows  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kept", ["3", "{", '{"memory": -1}', '{"pace": "x"}', '{"parts": [1]}'])
+def test_what_a_stranger_wrote_of_the_machine_is_told(kept, tmp_path):
+    search(Model(), tmp_path)
+    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+        connection.execute("UPDATE searches SET kept = ?", [kept])
+    with pytest.raises(UserError, match="the table searches of the results has"):
+        search(Model(), tmp_path)

@@ -125,8 +125,8 @@ def search(
         options = {"name": "texts", "given": given.name, **sizes}
         written = replace(written, objective=(TaskEntry(options, "impasto.search"),))
     running = Running(
-        memory=memory, fresh=fresh, allow_code=allow_code, cluster=cluster, progress=progress, say=say,
-        command="impasto.search",
+        memory=memory, fresh=fresh, allow_code=allow_code, cluster=cluster, progress=progress,
+        say=say, command="impasto.search",
     )  # fmt: skip
     return run_search(written, path, loaded, running, given)
 

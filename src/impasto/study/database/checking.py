@@ -39,6 +39,7 @@ SECONDS = frozenset({"began", "ended", "finished", "seconds", "seconds_error", "
 WHOLE = {  # the least and the most
     ("models", "layers"): (1, MOST_LAYERS),
     ("runs", "pid"): (0, 2**31 - 1),
+    ("searches", "pid"): (0, 2**31 - 1),
     ("results", "seed"): (0, 2**63 - 1),
     ("results", "k"): (0, 2**63 - 1),
     ("cells", "exact"): (0, 1),

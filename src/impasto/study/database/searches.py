@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, fields
 from typing import Any
 
+from impasto.error import UserError, shown
+from impasto.study.database.checking import LATEST
 from impasto.study.database.opening import transaction
 
 
@@ -84,7 +86,32 @@ def end_search(connection: sqlite3.Connection, search: int, outcome: str) -> Non
 def kept_of(connection: sqlite3.Connection, search: int) -> dict[str, Any]:
     """Return what was measured of the machine when a search first ran; see `keep_of`."""
     [found] = connection.execute("SELECT kept FROM searches WHERE id = ?", [search]).fetchone()
-    return json.loads(found)
+    try:
+        kept = json.loads(found)
+        if _is_kept(kept):
+            return kept
+    except (ValueError, RecursionError):
+        pass
+    raise UserError(
+        f"the table searches of the results has {shown(found)} where it keeps what was measured; "
+        "begin anew with --fresh, or take another copy of the folder"
+    )
+
+
+def _is_kept(kept: Any) -> bool:
+    """Say whether a value is what `keep_of` writes."""
+    if not isinstance(kept, dict) or not kept.keys() <= {"memory", "pace", "parts"}:
+        return False
+    memory, pace, parts = (kept.get(name) for name in ("memory", "pace", "parts"))
+    return (
+        (memory is None or (type(memory) is int and memory > 0))
+        and (pace is None or _is_seconds(pace))
+        and (parts is None or (isinstance(parts, dict) and all(map(_is_seconds, parts.values()))))
+    )
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < LATEST
 
 
 def keep_of(connection: sqlite3.Connection, search: int, **measured: Any) -> None:
