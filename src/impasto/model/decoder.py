@@ -45,12 +45,14 @@ class OpenedModel(Opened):
         takes_positions: Whether the model's forward takes positions.
         counts_places: Whether it numbers tokens by their place in a sequence instead.
         takes_unmade: Whether blocks pass masks to the attention unread; None until it is tried.
+        undivided: The layers whose parts plans cannot name, each with the reason; once checked.
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
     takes_positions: bool = field(init=False)
     counts_places: bool = field(default=False, init=False)
     takes_unmade: bool | None = field(default=None, init=False)
+    undivided: dict[int, str] = field(default_factory=dict, init=False)
     _mask_reader: MaskReader = field(default_factory=MaskReader, init=False)
     _visibility: Visibility | None = field(default=None, init=False)
 
@@ -204,6 +206,20 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         ModelError: when its blocks or their parts are not there, when its attention takes no mask
             per row (flash attention, for instance), or when it runs an exported plan.
     """
+    refuse_other_kinds(hf)
+    anatomy = find_anatomy(hf)
+    observed = observe(hf, anatomy, input_device(hf))
+    blocks = [
+        Block(module, (), ()) if call is None else call.as_block(anatomy)
+        for module, call in zip(anatomy.blocks, observed.calls, strict=True)
+    ]
+    asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
+    habits = Habits(observed.outputs, observed.cache_argument, asks)
+    return OpenedModel(ref(hf), blocks, habits, anatomy)
+
+
+def refuse_other_kinds(hf: PreTrainedModel) -> None:
+    """Raise ModelError for a model that is no decoder with its head, or runs an exported plan."""
     if hasattr(hf.config, "impasto"):
         raise ModelError(
             f"{type(hf).__name__} runs a plan of its own already; open its folder by "
@@ -215,15 +231,6 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
             "token whose successor is predicted; plans run on decoders with their head, loaded by "
             "AutoModelForCausalLM"
         )
-    anatomy = find_anatomy(hf)
-    observed = observe(hf, anatomy, input_device(hf))
-    blocks = [
-        Block(module, (), ()) if call is None else call.as_block(anatomy)
-        for module, call in zip(anatomy.blocks, observed.calls, strict=True)
-    ]
-    asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
-    habits = Habits(observed.outputs, observed.cache_argument, asks)
-    return OpenedModel(ref(hf), blocks, habits, anatomy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def settle_positions(model: OpenedModel, ids: list[int]) -> None:
     """
     count = min(_TOKENS, len(ids))
     tokens = torch.tensor([ids[:count]], device=model.device)
-    first = _fault(model, tokens)
+    first = _fault(model, tokens) or _counts_from_elsewhere(model, tokens)
     if first is None:
         return
     if not model.takes_positions and _takes_anything(model):
@@ -43,6 +43,20 @@ def settle_positions(model: OpenedModel, ids: list[int]) -> None:
     if _fault(model, tokens) is not None:
         model.counts_places = False
         raise ModelError(f"{type(model.hf).__name__} cannot be opened: {first}")
+
+
+def _counts_from_elsewhere(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
+    """Return the fault of a model that counts positions from elsewhere than 0, as RoBERTa does."""
+    if not model.takes_positions:
+        return None
+    positions = torch.arange(tokens.shape[1], device=model.device)[None]
+    told = model.enter(tokens, positions).states
+    model.takes_positions = False
+    own = model.enter(tokens, positions).states
+    model.takes_positions = True
+    if difference(told, own) <= allowed(model):
+        return None
+    return "tokens whose positions are told begin with other states than in its own forward"
 
 
 def _takes_anything(model: OpenedModel) -> bool:
