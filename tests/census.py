@@ -85,7 +85,8 @@ def look_at(model_type: str, kind: Any, **special: Any) -> Found:
 
 def _reads_text(hf: Any) -> None:
     """Raise unless a model reads a text without anything beside it."""
-    hf.generation_config = type(hf.generation_config)() if hf.generation_config else None
+    if getattr(hf, "generation_config", None) is not None:
+        hf.generation_config = type(hf.generation_config)()
     with torch.no_grad():
         hf(input_ids=torch.tensor([IDS]))
 

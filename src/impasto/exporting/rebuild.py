@@ -76,7 +76,8 @@ def rebuilt(model: OpenedModel, config: Any, order: Sequence[int | None]) -> Any
         for leaf in module._buffers:
             module._buffers[leaf] = other._buffers[leaf]
     _refuse_offloaded(hf)
-    hf.generation_config = copy.deepcopy(source.generation_config)
+    if source.can_generate():
+        hf.generation_config = copy.deepcopy(source.generation_config)
     return hf.eval()
 
 

@@ -36,6 +36,7 @@ class Exported:
         layers: How many layers it stores.
         bytes: How large the folder is.
         found: What the round trip found.
+        opens_by: The Auto class of transformers that opens it.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Exported:
     layers: int
     bytes: int
     found: RoundTrip
+    opens_by: str
 
 
 def export(
@@ -56,7 +58,8 @@ def export(
     """Write a model that runs a plan to a folder, and check it by loading it again.
 
     A plan of whole layers, in any order and repetition, becomes an ordinary checkpoint of its
-    family: ``AutoModelForCausalLM.from_pretrained(dest)``. Any other plan but those that inject
+    family: ``AutoModelForCausalLM.from_pretrained(dest)`` (or another Auto class, where it is no
+    plain decoder with its head). Any other plan but those that inject
     becomes a folder with the layers that it names, each once, and a small modeling file:
     ``from_pretrained(dest, trust_remote_code=True)``. Neither needs impasto; :func:`impasto.load`
     opens both.
@@ -92,15 +95,15 @@ def export(
     with whole_folder(dest) as folder:
         _save(built, folder, dest, max_shard_size)
         if form == "planned":
-            write_code(source, plan, folder)
+            write_code(source, plan, wanted.auto, folder)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(folder)
         found = check(folder, wanted, runs_code=form == "planned")
         worst = max(found.plain, found.cached)
-        about = Provenance(str(plan), plan.digest, form, model.name, digest, worst)
+        about = Provenance(str(plan), plan.digest, form, model.name, digest, worst, wanted.auto)
         write_card(folder, about, dest.name, options)
         size = sum(path.stat().st_size for path in folder.rglob("*"))
-    return Exported(dest, form, built.layers, size, found)
+    return Exported(dest, form, built.layers, size, found, wanted.auto)
 
 
 def _form(plan: Plan, form: Form | None) -> Form:
@@ -183,7 +186,8 @@ def _planned(source: OpenedModel, plan: Plan) -> _Built:
     """Build the source anew with the layers that the plan names, each once."""
     order = [layer if layer in plan.layers else None for layer in range(source.num_layers)]
     hf = rebuilt(source, source.hf.config, order)
-    hf.generation_config.cache_implementation = None  # a plan's keys and values need the usual one
+    if hf.can_generate():  # a plan's keys and values need the usual cache
+        hf.generation_config.cache_implementation = None
     return _Built(hf, dict(hf.state_dict()), len(plan.layers), is_plain=False)
 
 

@@ -142,7 +142,7 @@ class OpenedModel(Opened):
         return rows if all(may_be_picked(*each) for each in pairs) else None
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
-        """Apply the final norm and the head to states of depth T."""
+        """Apply the final norm, and the head where it predicts tokens, to states of depth T."""
         final, hf = self._final_modules, self.hf
         if final is not None and final.are_alone(hf):
             return final(hf, states)
@@ -162,12 +162,25 @@ class OpenedModel(Opened):
         rows = states[:, None]  # each row a sequence of its own, so that masks stay 1 × 1
         blank = torch.zeros(rows.shape[:2], dtype=torch.long, device=self.device)
         with self.finishing_with(rows):
-            return self.hf(input_ids=blank, use_cache=False).logits[:, 0]
+            return self._read(blank)[:, 0]
 
     def own_logits(self, ids: Int[Tensor, "batch rows"]) -> Float[Tensor, "batch rows vocab"]:
-        """Return the logits of the model's own forward, which passes over absent layers."""
+        """Return the logits of the model's own forward, which passes over absent layers.
+
+        Of a model without the head that predicts tokens, return its states behind the final norm.
+        """
         with self.skipping_absent():
+            return self._read(ids)
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether the model has the head that predicts next tokens."""
+        return self.hf.can_generate()
+
+    def _read(self, ids: Int[Tensor, "batch rows"]) -> Float[Tensor, "batch rows vocab"]:
+        if self.predicts_tokens:
             return self.hf(input_ids=ids, use_cache=False).logits
+        return self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state
 
     def visibility(self, length: int) -> Visibility:
         """Return the rules by which the model masks at least ``length`` positions."""
@@ -225,11 +238,15 @@ def refuse_other_kinds(hf: PreTrainedModel) -> None:
             f"{type(hf).__name__} runs a plan of its own already; open its folder by "
             "impasto.load(folder)"
         )
-    if hf.config.is_encoder_decoder or hf.get_output_embeddings() is None or not hf.can_generate():
+    if hf.config.is_encoder_decoder:
         raise ModelError(
-            f"{type(hf).__name__} does not predict next tokens, and freeze and noise are about the "
-            "token whose successor is predicted; plans run on decoders with their head, loaded by "
-            "AutoModelForCausalLM"
+            f"{type(hf).__name__} is an encoder-decoder: its decoder reads an encoder's states "
+            "beside the text; plans run on decoders alone and on encoders"
+        )
+    if hf.can_generate() and hf.get_output_embeddings() is None:
+        raise ModelError(
+            f"{type(hf).__name__} has no head that predicts tokens (get_output_embeddings() is "
+            "None), though it says that it generates; plans run on decoders of texts"
         )
 
 

@@ -9,10 +9,13 @@ from impasto.error import UserError, shown
 from impasto.model.encoder import may_be_encoder
 from impasto.model.loading.load import load_hf
 from impasto.model.loading.unreadable import read_tokenizer
+from impasto.model.structure.failing import failing
 from impasto.plan import Plan
 from impasto.run.batching.tokenisation import TextOptions
+from impasto.run.calls import calling
 from impasto.run.decoder import Model
 from impasto.run.encoder_model import Encoder
+from impasto.run.headless import HeadlessModel
 
 
 def load(
@@ -67,8 +70,11 @@ def load(
             f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
         )
     tokenizer = own_tokenizer if tokenizer is None else _checked_tokenizer(tokenizer, reading)
-    if not may_be_encoder(hf):
-        return Model(hf, tokenizer, name, plan, text_options)
+    with calling(hf), failing(type(hf).__name__, "is opened"):
+        is_encoder = may_be_encoder(hf)
+    if not is_encoder:
+        kind = Model if hf.can_generate() else HeadlessModel
+        return kind(hf, tokenizer, name, plan, text_options)
     if text_options.given:
         raise UserError(
             f"{', '.join(text_options.given)}: options are for decoders, and {name} is an encoder"
