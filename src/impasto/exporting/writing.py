@@ -17,6 +17,7 @@ from impasto.exporting.rebuild import check_configured, compare, rebuilt, separa
 from impasto.exporting.renumber import renumbered
 from impasto.exporting.roundtrip import RoundTrip, check, expected
 from impasto.model.decoder import OpenedModel
+from impasto.model.loading.wrapped import is_wrapped, unwrapped
 from impasto.paths import path_of
 from impasto.plan import Layer, Plan
 from impasto.run import Model, load_decoder
@@ -158,6 +159,7 @@ def _loaded(model: Any, plan: Plan, options: dict[str, Any]) -> tuple[Model, Any
     """
     if isinstance(model, Model) and options:
         raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
+    model = unwrapped(model) if is_wrapped(model) else model
     if isinstance(model, PreTrainedModel):
         outline = _checked(model)
         return load_decoder(model, **options), outline

@@ -254,9 +254,24 @@ def _mask_dimensions(call: ObservedCall) -> int:
     return mask.ndim if isinstance(mask, Tensor) else 0
 
 
+def _remedy(hf: PreTrainedModel) -> str:
+    """Say which attention takes a mask for each row, where the model runs one that does not."""
+    own = hf.config._attn_implementation
+    others = [n for n, known in (("sdpa", hf._supports_sdpa), ("eager", True)) if known]
+    if own in ("sdpa", "eager", None):
+        return ""
+    return f" (it attends by {own}); load it with attn_implementation={' or '.join(others)}"
+
+
 def _refuse_other_form(hf: PreTrainedModel, layer: int, call: ObservedCall) -> None:
     """Raise unless a block takes hidden states and a mask as plans can make them."""
     name, states = type(hf).__name__, call.given.get("hidden_states")
+    if hasattr(call.module, "_orig_mod"):
+        raise ModelError(
+            f"{name} cannot be opened: layer {layer} is wrapped by torch.compile; put its original "
+            "(_orig_mod) back in its place, and compile the whole model instead where that is "
+            "wanted: torch.compile(model)"
+        )
     if states is None:
         raise ModelError(
             f"{name} cannot be opened: layer {layer} takes no hidden_states, as layers do, but "
@@ -277,8 +292,7 @@ def _refuse_other_form(hf: PreTrainedModel, layer: int, call: ObservedCall) -> N
     if _mask_dimensions(call) != 4:
         raise ModelError(
             f"{name} cannot be opened: layer {layer} is called without a mask for each row, which "
-            "earlier and current tokens side by side need (attn_implementation="
-            f"{hf.config._attn_implementation!r}; 'sdpa' and 'eager' take one)"
+            f"earlier and current tokens side by side need{_remedy(hf)}"
         )
     if mask.dtype == torch.bool and not bool(mask[0, 0, 2, 2]):
         raise ModelError(

@@ -24,6 +24,7 @@ from impasto.model.loading.adapter_layers import with_adapter
 from impasto.model.loading.exported import PlannedFolder, read_planned
 from impasto.model.loading.files import BUNDLED, LOCATING, default_dtype, folder_on_disk, place_of
 from impasto.model.loading.kinds import Kind, kind_of
+from impasto.model.loading.quantised import with_quantization
 from impasto.model.loading.unreadable import (
     UNREADABLE,
     naming_the_model,
@@ -64,13 +65,15 @@ def load_hf(
         name: ``demo``, a folder, or a hub id; of a model, or of a PEFT adapter that names its base.
         plan: Load only the layers that this plan runs; the others take no memory.
         merge_adapter: Merge an adapter's weights into its base's, rather than keep its layers.
-        options: Passed on to ``from_pretrained``; ``add_bos_token`` to the tokenizer's.
+        options: Passed on to ``from_pretrained``; ``add_bos_token`` to the tokenizer's;
+            ``quantization`` is a name (:data:`impasto.model.loading.quantised.QUANTIZATIONS`).
 
     Raises:
         ModelError: when there is no such model, or it cannot be read.
         PlanError: when the plan names a layer that the model lacks.
     """
     place = place_of(name, options.get("subfolder"))
+    options = with_quantization(options)
     reading = {key: options.pop(key) for key in _READING if key in options}
     given = {
         "use_safetensors": True,
