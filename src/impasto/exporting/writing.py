@@ -18,10 +18,11 @@ from impasto.exporting.renumber import renumbered
 from impasto.exporting.roundtrip import RoundTrip, check, expected
 from impasto.model.decoder import OpenedModel
 from impasto.model.loading.wrapped import is_wrapped, unwrapped
+from impasto.model.opened import Opened
 from impasto.paths import path_of
 from impasto.plan import Layer, Plan
-from impasto.run import Model, load_decoder
-from impasto.run.opening import admit, opened
+from impasto.run import Encoder, Model, load
+from impasto.run.opening import admit, opening
 
 Form = Literal["checkpoint", "planned"]
 
@@ -88,9 +89,18 @@ def export(
     _check_size(max_shard_size)
     check_target(dest)
     model, outline = _loaded(model, plan, options)
-    source = opened(model.hf)
+    source = opening(model.hf).model
     admit(source, plan)
-    built = _checkpoint(source, outline, plan) if form == "checkpoint" else _planned(source, plan)
+    if form == "planned" and not isinstance(source, OpenedModel):
+        raise ExportError(
+            f"the plan {plan} is no ordinary checkpoint, and an encoder is exported as one: a plan "
+            "of whole layers, one after the other"
+        )
+    built = (
+        _planned(source, plan)
+        if form == "planned" and isinstance(source, OpenedModel)
+        else _checkpoint(source, outline, plan)
+    )
     wanted = expected(model, plan)
     digest = weights_digest(model.hf, source.anatomy.path, plan)
     with whole_folder(dest) as folder:
@@ -100,8 +110,9 @@ def export(
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(folder)
         found = check(folder, wanted, runs_code=form == "planned")
-        worst = max(found.plain, found.cached)
-        about = Provenance(str(plan), plan.digest, form, model.name, digest, worst, wanted.auto)
+        about = Provenance(
+            str(plan), plan.digest, form, model.name, digest, found.worst, wanted.auto
+        )
         write_card(folder, about, dest.name, options)
         size = sum(path.stat().st_size for path in folder.rglob("*"))
     return Exported(dest, form, built.layers, size, found, wanted.auto)
@@ -152,20 +163,20 @@ class _Built(NamedTuple):
     is_plain: bool
 
 
-def _loaded(model: Any, plan: Plan, options: dict[str, Any]) -> tuple[Model, Any]:
+def _loaded(model: Any, plan: Plan, options: dict[str, Any]) -> tuple[Model | Encoder, Any]:
     """Return a model that can be exported, opened, and what its configuration builds.
 
     A model that is loaded already is checked before it is opened, for that runs it.
     """
-    if isinstance(model, Model) and options:
+    if isinstance(model, Model | Encoder) and options:
         raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
     model = unwrapped(model) if is_wrapped(model) else model
     if isinstance(model, PreTrainedModel):
         outline = _checked(model)
-        return load_decoder(model, **options), outline
-    if not isinstance(model, Model):
+        return load(model, **options), outline
+    if not isinstance(model, Model | Encoder):
         loading: dict[str, Any] = {"merge_adapter": True} | options
-        model = load_decoder(model, plan=plan, **loading)
+        model = load(model, plan=plan, **loading)
     return model, _checked(model.hf)
 
 
@@ -176,7 +187,7 @@ def _checked(hf: PreTrainedModel) -> Any:
     return check_configured(hf)
 
 
-def _checkpoint(source: OpenedModel, outline: Any, plan: Plan) -> _Built:
+def _checkpoint(source: Opened, outline: Any, plan: Plan) -> _Built:
     """Build an ordinary model of the family whose layers are the plan's."""
     order = [step.index for step in plan.steps if isinstance(step, Layer)]
     hf = rebuilt(source, renumbered(source.hf.config, order), order)

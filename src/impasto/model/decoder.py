@@ -28,6 +28,7 @@ from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskReader
 from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
 from impasto.model.opened import Habits, Opened, input_device, replayable
+from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
 from impasto.model.structure.block import Arguments, Block, Entered, parameters
 
@@ -63,6 +64,17 @@ class OpenedModel(Opened):
     def takes_cache(self) -> bool:
         """Whether the model's forward takes a cache, which says how many tokens it has read."""
         return "past_key_values" in parameters(type(self.hf.base_model))
+
+    @property
+    def limits(self) -> list[str]:
+        """Why plans cannot name parts of some layers, a sentence for each reason."""
+        layers: dict[str, list[int]] = {}
+        for layer, reason in self.undivided.items():
+            layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
+        return [
+            f"plans cannot name parts of the layers {spans(alike)}: {reason}"
+            for reason, alike in layers.items()
+        ]
 
     def enter(
         self,

@@ -126,8 +126,10 @@ def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == depth > 0 and _are_blocks(module)
     ]
     if len(lists) > 1:
+        kind = type(text_config(hf))
+        own = [pair for pair in lists if type(_config_around(hf, pair[0])) is kind] or lists
         decoder = {id(module) for module in hf.get_decoder().modules()}  # type: ignore[operator]
-        inside = [pair for pair in lists if id(pair[1]) in decoder] or lists
+        inside = [pair for pair in own if id(pair[1]) in decoder] or own
         attending = [pair for pair in inside if _attend(pair[1])]
         lists = attending or [max(inside, key=lambda pair: _size(pair[1]))]
     if lists:
@@ -152,6 +154,16 @@ def text_config(hf: nn.Module) -> Any:
         f"{type(hf).__name__} has no decoder of texts: its configuration, a "
         f"{type(config).__name__}, names no number of layers for one (num_hidden_layers)"
     )
+
+
+def _config_around(hf: nn.Module, path: str) -> Any:
+    """Return the configuration of the innermost module around a list that has one."""
+    while path:
+        path = path.rpartition(".")[0]
+        config = getattr(hf.get_submodule(path), "config", None)
+        if config is not None:
+            return config
+    return None
 
 
 def _are_blocks(modules: nn.ModuleList) -> bool:
