@@ -1,5 +1,7 @@
 """An encoder without some of its layers is exported as an ordinary checkpoint of its family."""
 
+from typing import Any
+
 import pytest
 import torch
 import transformers as hf
@@ -27,7 +29,8 @@ def test_a_pruned_encoder_is_a_checkpoint_of_its_family(name, tmp_path):
 
 
 def test_an_encoder_with_a_head_of_classes_keeps_it(tmp_path):
-    config = hf.BertConfig(
+    kind: Any = hf.BertConfig
+    config = kind(
         vocab_size=97, hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
         intermediate_size=48, num_labels=3,
     )  # fmt: skip

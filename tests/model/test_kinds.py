@@ -15,8 +15,8 @@ from impasto.model.structure.anatomy import ModelError
 
 IDS = torch.randint(3, 90, (1, 15), generator=torch.Generator().manual_seed(4))[0].tolist()
 LINES = ("0-5", "0-2 4-5", "0-2 3.mlp 4-5", "0-1 freeze 2-5", "0 [1|2] 3-5")
-_LLAMA = {"num_key_value_heads": 2}
-_SEEN = {
+_LLAMA: dict[str, Any] = {"num_key_value_heads": 2}
+_SEEN: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "image_size": 28,
     "num_attention_heads": 4, "patch_size": 14,
 }  # fmt: skip
@@ -30,16 +30,16 @@ _QWEN = {
 
 def llava() -> Any:
     text = FAMILIES["llama"]().config
-    config = hf.LlavaConfig(
-        text_config=text, vision_config=hf.CLIPVisionConfig(**_SEEN), image_token_id=96
-    )
+    kind: Any = hf.LlavaConfig
+    config = kind(text_config=text, vision_config=hf.CLIPVisionConfig(**_SEEN), image_token_id=96)
     return weighted(hf.LlavaForConditionalGeneration(config))
 
 
 def qwen_with_positions_of_three_axes() -> Any:
+    kind: Any = hf.Qwen2_5_VLConfig
     seen = {"depth": 2, "hidden_size": 32, "num_heads": 4, "out_hidden_size": 32}
     tokens = {"image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92}
-    config = hf.Qwen2_5_VLConfig(text_config=_QWEN, vision_config=seen, **tokens)
+    config = kind(text_config=_QWEN, vision_config=seen, **tokens)
     return weighted(hf.Qwen2_5_VLForConditionalGeneration(config))
 
 
@@ -144,7 +144,8 @@ def test_a_bidirectional_model_without_a_head_is_an_encoder():
 
 
 def test_an_encoder_decoder_is_refused_as_what_it_is(tmp_path):
-    config = hf.T5Config(
+    kind: Any = hf.T5Config
+    config = kind(
         vocab_size=97, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
         decoder_start_token_id=0,
     )  # fmt: skip

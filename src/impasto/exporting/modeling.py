@@ -53,7 +53,8 @@ class Planned:
         owner = self.get_submodule(path.rpartition(".")[0])
         # A composite model reads the tokens, and makes the masks, outside of its decoder.
         self._outer: list[tuple[Any, dict[str, Any]]] = []
-        for module in dict.fromkeys((self, self.base_model)):
+        around: list[Any] = [self, self.base_model]
+        for module in dict.fromkeys(around):
             if module is not owner:
                 module.register_forward_pre_hook(self._enter, with_kwargs=True)
                 module.register_forward_hook(self._leave, always_call=True)

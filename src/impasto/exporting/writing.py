@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from impasto.exporting.card import Provenance, weights_digest, write_card
@@ -50,7 +51,7 @@ class Exported:
 
 
 def export(
-    model: "Model | PreTrainedModel | str | os.PathLike[str]",
+    model: "Model | Encoder | nn.Module | str | os.PathLike[str]",
     plan: Plan,
     dest: str | os.PathLike[str],
     form: Form | None = None,
@@ -105,7 +106,7 @@ def export(
     digest = weights_digest(model.hf, source.anatomy.path, plan)
     with whole_folder(dest) as folder:
         _save(built, folder, dest, max_shard_size)
-        if form == "planned":
+        if form == "planned" and isinstance(source, OpenedModel):
             write_code(source, plan, wanted.auto, folder)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(folder)

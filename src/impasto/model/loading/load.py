@@ -152,8 +152,8 @@ def _load_model(
         return _load_layers(place, plan, kind, given, where), plan
     if kind.opens is AutoModelForMaskedLM:
         return _load_encoder(place, given | where), plan
-    loaded = kind.opens.from_pretrained(place, output_loading_info=True, **given, **where)
-    return _whole(*loaded, kind.is_encoder), plan
+    hf, info = kind.opens.from_pretrained(place, output_loading_info=True, **given, **where)
+    return _whole(hf, info, kind.is_encoder), plan
 
 
 def _whole(hf: PreTrainedModel, info: dict[str, Any], is_encoder: bool) -> PreTrainedModel:
@@ -237,10 +237,9 @@ def _load_layers(
         "__module__": family.__module__,
         "_keys_to_ignore_on_load_unexpected": ignored,
     }
-    loaded = type(family.__name__, (family,), own).from_pretrained(
-        place, output_loading_info=True, **given, **where
-    )
-    hf = _whole(*loaded, kind.is_encoder)
+    partly: Any = type(family.__name__, (family,), own)
+    hf, info = partly.from_pretrained(place, output_loading_info=True, **given, **where)
+    hf = _whole(hf, info, kind.is_encoder)
     hf.__class__ = family  # from here on it is a model of its family like any other
     return hf
 
