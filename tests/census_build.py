@@ -101,7 +101,7 @@ _DEFAULT_ROPE = {"rope_type": "default", "rope_theta": 1e4}
 SPECIAL: dict[str, dict[str, Any]] = {
     "axk1": _AS_MANY,
     "axk2": _AS_MANY,
-    "bailing_hybrid": _LINEAR,
+    "bailing_hybrid": _LINEAR | _AS_MANY,
     "bamba": {"attn_layer_indices": [1, 3]},
     "blt": {"encoder_hash_byte_group_vocab": 100},
     "chameleon": _VOCABULARY_MAP,
@@ -142,7 +142,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "hunyuan_v1_moe": {"head_dim": 16},
     "hunyuan_vl_text": {"head_dim": 16, "rope_parameters": _DEFAULT_ROPE},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
-    "kimi_linear": _LINEAR,
+    "kimi_linear": _LINEAR | _AS_MANY,
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "longcat_flash": _AS_MANY | {"qk_head_dim": None, "head_dim": 8},
     "luke": {"entity_vocab_size": 20, "entity_emb_size": 16},
@@ -199,7 +199,9 @@ def small_config(kind: Any, outer: dict[str, Any] | None = None) -> Any:
             continue
         mapped = kind.attribute_map.get(name, name)
         before = vars(default).get(mapped, getattr(fields.get(mapped), "default", None))
-        if (name in special or _is_like(before, value)) and not isinstance(value, type):
+        if (name in special or name in (outer or {}) or _is_like(before, value)) and not isinstance(
+            value, type
+        ):
             given[name] = value
     for name in _NO_TOKENS:
         if name in known:

@@ -20,7 +20,8 @@ def test_a_block_is_its_residual_and_two_parts(name, attention):
     model = open_model(family(name, attention))
     found = check_blocks(model, read_bare(model, range(24)))
     assert found.undivided == {}
-    assert found.silence is not None and found.parts is not None
+    assert found.silence is not None
+    assert found.parts is not None
     assert max(found.logits, found.silence, found.parts) < 1e-5
     assert found.wiring == ("parallel" if name in PARALLEL else "sequential")
 

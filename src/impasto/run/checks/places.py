@@ -68,11 +68,11 @@ def _takes_anything(model: OpenedModel) -> bool:
 def _fault(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
     """Return what goes wrong when tokens stand in another order and are given their positions."""
     order = torch.arange(tokens.shape[1], device=model.device)
-    plain = model.enter(tokens, order[None])
     moved = torch.cat([order[2:].flip(0), order[2:3]])  # one of them twice, the first ones not
+    if model.counts_places and model.counted_in_place is None:
+        return _by_row("what its layers are called with")
+    plain = model.enter(tokens, order[None])
     try:
-        if model.counts_places and model.counted_in_place is None:
-            return _by_row("what its layers are called with")
         there = model.enter(tokens[:, moved], moved[None])
         counted = model.rowwise
     except RAISED as error:
