@@ -1,5 +1,6 @@
 """A checkpoint is opened by its own class: composite models, classifiers, bare decoders."""
 
+import json
 from typing import Any
 
 import pytest
@@ -154,4 +155,20 @@ def test_an_encoder_decoder_is_refused_as_what_it_is(tmp_path):
         impasto.load(made)
     made.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="T5ForConditionalGeneration is an encoder-decoder"):
+        impasto.load(tmp_path)
+
+
+def test_code_that_comes_with_a_checkpoint_is_not_run_unless_it_is_trusted(tmp_path):
+    code = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    config = {"model_type": "made_up", "auto_map": code, "architectures": ["Model"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "code.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(ModelError, match="Where you trust that code, give trust_remote_code=True"):
+        impasto.load(tmp_path)
+
+
+def test_a_model_without_a_decoder_of_texts_says_so(tmp_path):
+    config = hf.ViTConfig(**_SEEN)
+    hf.ViTForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="ViTForImageClassification has no decoder of texts"):
         impasto.load(tmp_path)
