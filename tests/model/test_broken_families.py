@@ -476,7 +476,7 @@ REFUSED = [
     (scales_by_the_number_of_keys, "tokens behind it"),
     (behaves_otherwise_with_a_cache, "behind|KV-only"),
     (writes_to_its_cache_twice, "layer 1 writes keys and values twice"),
-    (reads_another_layers_cache, "its own code fails when it"),
+    (reads_another_layers_cache, "uses its cache for other things than one pair of keys"),
     (takes_values_from_another_layers_last_call, "KV-only|fails"),
     (skips_a_layer, "calls layer 2 not at all"),
     (runs_a_layer_twice, "calls layer 2 twice"),

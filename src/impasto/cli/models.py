@@ -34,7 +34,7 @@ def models(
             if row.kind == kind and row.layers == "yes":
                 how = f"by hand: {by_hand[row.model_type]}" if row.model_type in by_hand else ""
                 cells = [row.layers, row.parts, row.history, row.rows, row.export or "no"]
-                rows.append([row.model_type, *cells, how or "without one of its modules"])
+                rows.append([row.model_type, *cells, how or "by its modules"])
         typer.echo(f"{title} ({len(rows) - 1})")
         for line in aligned([[f"  {first}", *rest] for first, *rest in rows]):
             typer.echo(line)
@@ -45,8 +45,8 @@ def models(
     typer.echo(
         "\nA small model of each family was compared with a naive reference: whole layers, parts\n"
         "of them, edits of earlier tokens (history), scored, generated, applied, with and without\n"
-        "a cache. What a part adds was spelt out by hand, or is what the block gives without the\n"
-        "other part's module. Rows are packed where earlier and current tokens stand side by\n"
+        "a cache. What a part adds was spelt out by hand, or is what the block gives without its\n"
+        "other part's modules. Rows are packed where earlier and current tokens stand side by\n"
         "side. Any other model is checked as it is opened: impasto models MODEL says what was\n"
         "found."
     )

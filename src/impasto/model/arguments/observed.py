@@ -123,6 +123,7 @@ def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Obse
     except RAISED as error:
         if not is_out_of_memory(error):
             _refuse_unlike(hf, anatomy)
+            _refuse_other_cache(hf, anatomy, device, error)
         raise
     name, layers = type(hf).__name__, [i for i, b in enumerate(anatomy.blocks) if not is_absent(b)]
     _refuse_other_order(name, anatomy, layers, calls)
@@ -207,6 +208,26 @@ def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:
             f"{', '.join(instead) or 'nothing'} where others have {attention}; plans run on models "
             "whose layers mix tokens by attention alone, with keys and values"
         )
+
+
+def _refuse_other_cache(
+    hf: PreTrainedModel, anatomy: Anatomy, device: torch.device, error: BaseException
+) -> None:
+    """Raise for a model that fails with a cache of keys and values, and reads on without one."""
+    ids = torch.zeros(1, 3, dtype=torch.long, device=device)
+    present = torch.tensor([[0, 1, 1]], device=device)
+    if any(is_absent(block) for block in anatomy.blocks):
+        return
+    try:
+        hf(input_ids=ids, attention_mask=present, use_cache=False)
+    except RAISED:
+        return
+    first = (str(error).strip() or "no message").splitlines()[0]
+    raise ModelError(
+        f"{type(hf).__name__} cannot be opened: it uses its cache for other things than one pair "
+        f"of keys and values for each layer, which is what plans keep ({type(error).__name__}: "
+        f"{first})"
+    ) from error
 
 
 def _uncached(anatomy: Anatomy, cache: _CountingCache) -> Forward:
