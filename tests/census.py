@@ -89,7 +89,8 @@ def look_at(model_type: str, kind: Any, lines: Any = PLANS, **special: Any) -> F
                 _compare_encoder(model, found)
             else:
                 _compare(model, found, lines)
-            found.exported = _exported(model)
+            if lines is PLANS:  # a spread of plans is not worth the time of writing folders
+                found.exported = _exported(model)
     except _OutOfTime:
         found.reason = f"took more than {SECONDS} seconds"
     except Exception as error:
