@@ -163,8 +163,9 @@ def noted(
     calls: list[Call] = []
 
     def note(block: nn.Module, args: tuple[Any, ...], kwargs: Call) -> None:
-        call = dict(zip(_parameters(type(block)), args, strict=False)) | kwargs
-        inputs.append(call.pop("hidden_states")[0])
+        names = _parameters(type(block))
+        call = dict(zip(names, args, strict=False)) | kwargs
+        inputs.append(call.pop(names[0])[0])
         calls.append(call)
 
     options: Call = {}

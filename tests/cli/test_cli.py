@@ -31,6 +31,7 @@ class SilentModel(Characters):
     num_layers: int = 4
     family: str = "silent"
     checked: tuple = (("it says what it says", 1e-7), ("allowed", 1e-4), ("the window of 9", None))
+    limits: tuple = ("plans cannot name parts of the layers 2-3: it is silent",)
     tokenizer: None = None
     identity: tuple = (("weights", "silent"),)
 
@@ -236,9 +237,14 @@ def test_mistakes_are_answered_without_loading_torch(tmp_path):
 def test_models_lists_the_families_and_checks_one_model(cli):
     listed = cli("models")
     assert listed.exit_code == 0
-    assert "gpt_neox" in listed.stdout
+    [row] = [line for line in listed.stdout.splitlines() if line.split()[:1] == ["gpt_neox"]]
+    assert row.split()[1:7] == ["yes", "yes", "yes", "packed", "checkpoint", "planned"]
+    assert row.endswith("by hand: GPT-NeoX, Pythia")
+    [row] = [line for line in listed.stdout.splitlines() if line.split()[:1] == ["bart"]]
+    assert row.split()[1:3] == ["yes", "no"]
     checked = cli("models", "demo")
     assert "demo: silent, 4 layers" in checked.stdout
+    assert "but plans cannot name parts of the layers 2-3: it is silent" in checked.stdout
     assert "1.0e-07  it says what it says" in checked.stdout
     assert "not checked: the window of 9" in checked.stdout
     assert cli("models", "nothing").exit_code == 2

@@ -476,15 +476,13 @@ REFUSED = [
     (scales_by_the_number_of_keys, "tokens behind it"),
     (behaves_otherwise_with_a_cache, "behind|KV-only"),
     (writes_to_its_cache_twice, "layer 1 writes keys and values twice"),
-    (reads_another_layers_cache, "its own code fails when it"),
+    (reads_another_layers_cache, "uses its cache for other things than one pair of keys"),
     (takes_values_from_another_layers_last_call, "KV-only|fails"),
     (skips_a_layer, "calls layer 2 not at all"),
     (runs_a_layer_twice, "calls layer 2 twice"),
     (runs_its_layers_in_another_order, "calls its layers as 0, 2, 1, 3"),
     (changes_states_between_layers, "changes the states between layers 1 and 2"),
     (adds_the_tokens_to_the_logits, "identity plan does not give"),
-    (doubles_what_a_block_gives, r"changes its input \(layer 2\)"),
-    (multiplies_its_parts, r"not residual \+ attention \+ MLP \(layer 1\)"),
     (takes_one_text_at_a_time, "NotImplementedError: one text at a time"),
     (takes_no_mask, "ValueError: no masks, please$"),
     (shifts_tokens_in_its_embedding, "more than the token and its position"),
@@ -700,7 +698,14 @@ def runs_its_parts_side_by_side():
     return hf
 
 
+UNDIVIDED = [
+    (doubles_what_a_block_gives, 2, "without attention and MLP it still changes its input"),
+    (multiplies_its_parts, 1, r"it is not its input \+ attention \+ MLP"),
+]
+
 UNUSUAL = [
+    doubles_what_a_block_gives,
+    multiplies_its_parts,
     writes_under_another_layers_number,
     was_pruned_by_hand,
     has_one_layer_at_two_places,
@@ -743,3 +748,23 @@ def test_it_opens_and_is_right(build):
         assert by_hf == written[0]
     assert len(model.shape.layers) == LAYERS
     assert model.generating_cost(PLANS, [TEXT], max_new_tokens=4).rows > 0
+
+
+@pytest.mark.parametrize(("build", "layer", "reason"), UNDIVIDED)
+def test_parts_of_a_layer_that_is_more_than_they_are_refused(build, layer, reason):
+    hf = build()
+    model = impasto.load(hf)
+    for part in ("attn", "mlp"):
+        plan = Plan.parse(f"0-2 [{layer}.{part} | 3]", layers=LAYERS)
+        for ask in (
+            lambda plan=plan: model.next_logits(plan, torch.tensor([TEXT])),
+            lambda plan=plan: model.loglikelihood([PLANS[0], plan], [(TEXT, [7])]),
+            lambda plan=plan: impasto.apply(hf, plan),
+        ):
+            with pytest.raises(ModelError, match=f"a part of layer {layer} .*: {reason}"):
+                ask()
+    other = (layer + 1) % LAYERS
+    plan = Plan.parse(f"0-2 {other}.mlp 3", layers=LAYERS)
+    logits = model.next_logits(plan, torch.tensor([TEXT]))[0]
+    wanted = reference.next_logits(hf, plan, TEXT)
+    torch.testing.assert_close(logits, wanted, atol=1e-3, rtol=1e-4)

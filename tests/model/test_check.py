@@ -19,21 +19,11 @@ PARALLEL = {"cohere", "falcon", "falcon_new", "gpt_neox", "gptj", "phi", "stable
 def test_a_block_is_its_residual_and_two_parts(name, attention):
     model = open_model(family(name, attention))
     found = check_blocks(model, read_bare(model, range(24)))
+    assert found.undivided == {}
+    assert found.silence is not None
+    assert found.parts is not None
     assert max(found.logits, found.silence, found.parts) < 1e-5
     assert found.wiring == ("parallel" if name in PARALLEL else "sequential")
-
-
-def test_a_model_whose_block_is_more_than_its_parts_is_refused():
-    hf = FAMILIES["llama"]().eval()
-    own = type(hf.model.layers[2])
-
-    class Doubled(own):
-        def forward(self, hidden_states, **arguments):
-            return 2 * super().forward(hidden_states, **arguments)
-
-    hf.model.layers[2].__class__ = Doubled
-    with pytest.raises(ModelError, match="changes its input"):
-        impasto.load(hf)
 
 
 def test_a_model_without_blocks_is_refused():

@@ -104,6 +104,7 @@ def _fed_to_experts(block: Any, states: torch.Tensor, call: spellings.Call) -> t
 
 
 _SPELLINGS = {
+    "bart": _OF_BART,
     "mbart": _OF_BART,
     "xglm": Spelling("model.layers", _OF_BART.attention, _OF_BART.mlp),
     "biogpt": Spelling("biogpt.layers", _OF_BART.attention, _OF_BART.mlp),
@@ -248,13 +249,23 @@ def mpt():
         (hybrid, "layers 1-2 have linear_attn where others have self_attn"),
         (gemma_3n, r"states of the form \(2, 1, 3, 32\)"),
         (mpt, "says what is hidden, not what is seen"),
-        (bart, "not residual|changes its input|other logits"),
     ],
 )
 def test_others_are_refused_with_the_reason(build, reason):
     with pytest.raises(ModelError, match=reason) as refused:
         impasto.load(build())
     assert "\n" not in str(refused.value)
+
+
+def test_layers_with_a_norm_behind_their_parts_run_whole():
+    model = impasto.load(bart())
+    for line in ("0 2-3", "3-0", "0-1 freeze [2|3] 1"):
+        plan = Plan.parse(line, layers=4)
+        logits = model.next_logits(plan, torch.tensor([TEXT]))[0]
+        wanted = reference.next_logits(model.hf, plan, TEXT)
+        torch.testing.assert_close(logits, wanted, atol=1e-3, rtol=1e-4)
+    with pytest.raises(ModelError, match="which can only run whole: without attention and MLP"):
+        model.next_logits(Plan.parse("0-2 3.mlp", layers=4), torch.tensor([TEXT]))
 
 
 @pytest.mark.parametrize("build", [phi_3_with_long_tables, llama_with_dynamic_tables])

@@ -35,6 +35,7 @@ def export(
     typer.echo(f"folder   {done.folder}")
     typer.echo(f"layers   {done.layers} stored, {done.bytes / 1e6:.1f} MB")
     code = ", trust_remote_code=True" if done.form == "planned" else ""
-    typer.echo(f'opens by AutoModelForCausalLM.from_pretrained("{dest}"{code})')
-    worst = max(done.found.plain, done.found.cached)
-    typer.echo(f"checked  loaded again, its logits are the plan's (difference {worst:.1e})")
+    typer.echo(f'opens by {done.opens_by}.from_pretrained("{dest}"{code})')
+    typer.echo(
+        f"checked  loaded again, its logits are the plan's (difference {done.found.worst:.1e})"
+    )

@@ -21,9 +21,9 @@ Every layer of the plan is a layer of this checkpoint, in the plan's order; a la
 repeats is stored once for each time, for the file format knows no second name for a tensor.
 
 ```python
-from transformers import AutoModelForCausalLM
+from transformers import {auto}
 
-model = AutoModelForCausalLM.from_pretrained("{place}")
+model = {auto}.from_pretrained("{place}")
 ```
 """
 PLANNED = """\
@@ -31,9 +31,9 @@ The folder holds the layers that the plan names, each once and under its own num
 that runs the plan on them (`modeling_impasto.py` and what it imports; impasto is not needed):
 
 ```python
-from transformers import AutoModelForCausalLM
+from transformers import {auto}
 
-model = AutoModelForCausalLM.from_pretrained("{place}", trust_remote_code=True)
+model = {auto}.from_pretrained("{place}", trust_remote_code=True)
 ```
 
 `impasto.load("{place}")` opens it without running that code; `model.plan` is the plan.
@@ -51,6 +51,7 @@ class Provenance:
         source: The source model, as it was loaded.
         weights: SHA-256 of the source's weights that the plan uses (:func:`weights_digest`).
         difference: The largest relative difference from the plan's logits when it was loaded again.
+        opens_by: The Auto class of transformers that opens it.
         impasto: The version that exported it.
     """
 
@@ -60,6 +61,7 @@ class Provenance:
     source: str
     weights: str
     difference: float
+    opens_by: str
     impasto: str = impasto.__version__
 
 
@@ -89,6 +91,8 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
     ]
     code = json.dumps(place, ensure_ascii=False)  # also a text of Python
     name = plain_text(printable(Path(about.source).name.replace("\n", " ")))
+    usage = PLAIN if about.form == "checkpoint" else PLANNED
+    usage = usage.replace('"{place}"', code).replace("{auto}", about.opens_by)
     text = f"""\
 ---
 {data.to_yaml()}
@@ -97,7 +101,7 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
 # {name} under the plan {code_span(about.plan)}
 
 {Table(("", ""), facts).written("md")}
-{(PLAIN if about.form == "checkpoint" else PLANNED).replace('"{place}"', code)}
+{usage}
 Exported by impasto {about.impasto}; nothing was trained.
 """
     (folder / "README.md").write_text(text, encoding="utf-8")

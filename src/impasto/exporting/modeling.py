@@ -34,9 +34,12 @@ class Planned:
     config: Any
     training: Any
     get_submodule: Any
+    base_model: Any
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        planned, config.__class__ = type(config), type(config).__mro__[1]  # which Auto classes know
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        config.__class__ = planned
         self._spec = config.impasto
         path = self._spec["blocks"]
         self._blocks = list(self.get_submodule(path))
@@ -48,12 +51,30 @@ class Planned:
         self._block_arguments: list[dict[str, Any]] = []
         self._before: list[Any] = []
         owner = self.get_submodule(path.rpartition(".")[0])
+        # A composite model reads the tokens, and makes the masks, outside of its decoder.
+        self._outer: list[tuple[Any, dict[str, Any]]] = []
+        around: list[Any] = [self, self.base_model]
+        for module in dict.fromkeys(around):
+            if module is not owner:
+                module.register_forward_pre_hook(self._enter, with_kwargs=True)
+                module.register_forward_hook(self._leave, always_call=True)
         owner.register_forward_pre_hook(self._begin, with_kwargs=True)
         owner.register_forward_hook(self._end, always_call=True)
+
+    def _enter(self, outer: Any, args: Any, kwargs: Any) -> None:
+        """Note what a module around the decoder is called with."""
+        self._outer.append((outer, _named(outer, args, kwargs)))
+
+    def _leave(self, outer: Any, *_: Any) -> None:
+        while self._outer and self._outer.pop()[0] is not outer:
+            pass
 
     def _begin(self, owner: Any, args: Any, kwargs: Any) -> None:
         """Let every block record its call arguments, for the length of one forward."""
         call = _named(owner, args, kwargs)
+        if self._outer:
+            outer = self._outer[0][1]
+            call |= {name: outer.get(name) for name in ("input_ids", "attention_mask")}
         for name in ("output_hidden_states", "output_attentions"):
             given = call.get(name)
             if getattr(self.config, name, None) if given is None else given:

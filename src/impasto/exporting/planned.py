@@ -33,7 +33,7 @@ class PlannedConfig({config}):
     model_type = "{kind}"
 
 
-class PlannedForCausalLM(Planned, {family}):
+class {own}(Planned, {family}):
     config_class = PlannedConfig
 {body}'''
 
@@ -48,14 +48,23 @@ def check_family(hf: Any) -> None:
         )
 
 
-def write_code(model: OpenedModel, plan: Plan, folder: Path) -> None:
-    """Put the code beside saved weights, and say in ``config.json`` that it is there."""
+def write_code(model: OpenedModel, plan: Plan, auto: str, folder: Path) -> None:
+    """Put the code beside saved weights, and say in ``config.json`` that it is there.
+
+    Args:
+        model: The source.
+        plan: The plan.
+        auto: The Auto class that opens the folder.
+        folder: The folder.
+    """
+    own = "Planned" + (auto.removeprefix("AutoModel") or "Model")
     family, kind = type(model.hf), TYPE_PREFIX + model.hf.config.model_type
     is_noisy = lower(plan).is_noisy
     bound = BOUND.format(
         plan=plan,
         kind=kind,
         family=family.__name__,
+        own=own,
         config=type(model.hf.config).__name__,
         imports="from .noise_impasto import NoiseSource, noise, prefix_keys\n" if is_noisy else "",
         body="    draws = (prefix_keys, NoiseSource, noise)\n" if is_noisy else "",
@@ -68,10 +77,10 @@ def write_code(model: OpenedModel, plan: Plan, folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {
         "model_type": kind,
-        "architectures": ["PlannedForCausalLM"],
+        "architectures": [own],
         "auto_map": {
             "AutoConfig": "modeling_impasto.PlannedConfig",
-            "AutoModelForCausalLM": "modeling_impasto.PlannedForCausalLM",
+            auto: f"modeling_impasto.{own}",
         },
         SECTION: _section(model, plan),
     }

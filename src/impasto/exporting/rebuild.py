@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from impasto.exporting.error import ExportError
 from impasto.model.decoder import OpenedModel
+from impasto.model.encoder import OpenedEncoder, Sentences
+from impasto.model.opened import Opened
 from impasto.model.structure.absent import empty_blocks, is_absent
-from impasto.model.structure.anatomy import find_blocks
-from impasto.model.structure.block import Block, Entered
+from impasto.model.structure.anatomy import find_blocks, find_convolution
+from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 
 # How a module knows its place, which differs wherever the order does; and a mode, no setting.
 NOT_COMPARED = ("layer_idx", "layer_id", "layer_number", "_layer_idx", "training")
@@ -49,7 +52,7 @@ def check_configured(hf: Any) -> Any:
     return outline
 
 
-def rebuilt(model: OpenedModel, config: Any, order: Sequence[int | None]) -> Any:
+def rebuilt(model: Opened, config: Any, order: Sequence[int | None]) -> Any:
     """Return a model with the source's weights whose layer i is the source's ``order[i]``.
 
     Args:
@@ -62,7 +65,16 @@ def rebuilt(model: OpenedModel, config: Any, order: Sequence[int | None]) -> Any
     """
     source, path = model.hf, model.anatomy.path
     kept = [place for place, layer in enumerate(order) if layer is not None]
-    hf = _outline(source, config, kept)
+    try:
+        hf = _outline(source, config, kept)
+    except RAISED as error:
+        if is_out_of_memory(error):
+            raise
+        raise ExportError(
+            f"a setting of {type(source).__name__} cannot follow the order of the plan's layers: "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}; form='planned' can "
+            "hold the plan"
+        ) from error
     for name, module, other in _pairs(hf, source, lambda name: _source_name(name, path, order)):
         fault = _misfit(module, other)
         if fault is not None:
@@ -76,11 +88,12 @@ def rebuilt(model: OpenedModel, config: Any, order: Sequence[int | None]) -> Any
         for leaf in module._buffers:
             module._buffers[leaf] = other._buffers[leaf]
     _refuse_offloaded(hf)
-    hf.generation_config = copy.deepcopy(source.generation_config)
+    if source.can_generate():
+        hf.generation_config = copy.deepcopy(source.generation_config)
     return hf.eval()
 
 
-def compare(model: OpenedModel, outline: Any, hf: Any, order: Sequence[int]) -> None:
+def compare(model: Opened, outline: Any, hf: Any, order: Sequence[int]) -> None:
     """Raise ExportError unless each layer of a rebuilt model is the source's of ``order``.
 
     Args:
@@ -103,13 +116,15 @@ def compare(model: OpenedModel, outline: Any, hf: Any, order: Sequence[int]) -> 
                     if own != value:
                         raise _changed(layer, where, own, value)
                     raise _inexpressible(place, layer, f"{where} is {found!r}, not {value!r}")
-    opened = OpenedModel(
+    opened = type(model)(
         ref(hf), [Block(block, (), ()) for block in blocks], model.habits, model.anatomy
     )
+    if isinstance(opened, OpenedEncoder):
+        opened.convolution = find_convolution(hf, model.anatomy)
     its, new = _called_with(model), _called_with(opened)
     for place, layer in enumerate(order):
-        for name, value in its.arguments[layer].items():
-            if not _same(value, new.arguments[place].get(name)):
+        for name, value in its[layer].items():
+            if not _same(value, new[place].get(name)):
                 raise _inexpressible(place, layer, f"it is called with another {name}")
 
 
@@ -209,7 +224,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     return {"class": type(module).__name__} | held
 
 
-def _called_with(model: OpenedModel) -> Entered:
+def _called_with(model: Opened) -> list[Arguments]:
     """Return what blocks are called with for a text longer than any window, after one pad."""
     config = model.hf.config.get_text_config(decoder=True)
     windows = [
@@ -222,7 +237,10 @@ def _called_with(model: OpenedModel) -> Entered:
     present = torch.ones_like(ids)
     present[:, 0] = 0
     with torch.no_grad():
-        return model.enter(ids, (present.cumsum(-1) - 1).clamp(min=0), present)
+        if isinstance(model, OpenedEncoder):
+            return model.prepare(Sentences(ids, present.bool())).arguments
+        assert isinstance(model, OpenedModel), "a model is a decoder or an encoder"
+        return model.enter(ids, (present.cumsum(-1) - 1).clamp(min=0), present).arguments
 
 
 def _same(one: Any, other: Any) -> bool:

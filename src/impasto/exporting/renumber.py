@@ -26,6 +26,8 @@ LISTS = (
 )
 # The numbers of some layers.
 NUMBERS = ("moe_layers", "full_attn_idxs", "cross_attention_layers", "global_layers")
+# The number of layers where a configuration has an encoder's beside it.
+DEPTHS = ("decoder_layers", "num_decoder_layers")
 # So many layers at the beginning are dense, the others have experts.
 LEADING_DENSE = ("first_k_dense_replace", "num_dense_layers")
 # How often a layer is not local, as an older form of ``layer_types``.
@@ -49,7 +51,9 @@ def renumbered(config: Any, order: Sequence[int]) -> Any:
         values = getattr(own, name, None)
         if isinstance(values, (list, tuple)):
             setattr(text, name, _places(order, values))
-    text.num_hidden_layers = len(order)
+    for name in ("num_hidden_layers", *DEPTHS):
+        if getattr(own, name, None) == depth:
+            setattr(text, name, len(order))
     for name in LEADING_DENSE:
         if isinstance(getattr(own, name, None), int):
             setattr(text, name, _leading(name, [layer < getattr(own, name) for layer in order]))

@@ -1,8 +1,10 @@
 """The round trip: what a written folder computes once it is loaded, against the plan itself.
 
-The folder is loaded as its users will, by plain ``AutoModelForCausalLM.from_pretrained``, and must
-give the plan's logits at every position of a short text, without a cache and token by token with
-one, and the plan's own greedy tokens.
+The folder is loaded as its users will, by ``from_pretrained`` of its Auto class (mostly
+``AutoModelForCausalLM``), and must give the plan's logits at every position of a short text,
+without a cache and token by token with one, and the plan's own greedy tokens. Of a model without
+the head that predicts next tokens, the states behind the final norm stand for the logits, and
+nothing is written; an encoder has no cache either.
 """
 
 import shutil
@@ -13,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, dynamic_module_utils
+from transformers import DynamicCache, GenerationConfig, dynamic_module_utils
 
 from impasto.exporting.error import ExportError
 from impasto.model.checks.decoder import difference
+from impasto.model.loading.kinds import auto_class
 from impasto.plan import Plan
-from impasto.run import Model, apply
+from impasto.run import Encoder, Model, apply
 from impasto.run.calls import evaluating
 
 PROMPT, NEW = 12, 4
@@ -35,8 +39,10 @@ class Expected:
 
     ids: Int[Tensor, "one tokens"]
     logits: Float[Tensor, "tokens vocab"]
+    auto: str
     attention: str
     limit: float
+    is_encoder: bool
 
 
 @dataclass(frozen=True)
@@ -45,29 +51,48 @@ class RoundTrip:
 
     Attributes:
         plain: Without a cache, at every position.
-        cached: With a cache, token by token.
+        cached: With a cache, token by token; None for an encoder, which has none.
         limit: What counts as rounding.
     """
 
     plain: float
-    cached: float
+    cached: float | None
     limit: float
+
+    @property
+    def worst(self) -> float:
+        """The larger difference."""
+        return max(self.plain, self.cached or 0.0)
 
 
 @torch.no_grad()
-def expected(model: Model, plan: Plan) -> Expected:
+def expected(model: Model | Encoder, plan: Plan) -> Expected:
     """Run the plan on the source."""
-    hf = model.hf
+    hf, is_encoder = model.hf, isinstance(model, Encoder)
     vocabulary = hf.config.get_text_config(decoder=True).vocab_size
     longest = (model.max_positions or PROMPT + NEW) - NEW
     ids = torch.tensor([[(7 * i + 3) % vocabulary for i in range(max(1, min(PROMPT, longest)))]])
     ids = ids.to(hf.get_input_embeddings().weight.device)
     with evaluating(hf), apply(hf, plan):
         for _ in range(NEW):
-            ids = torch.cat([ids, hf(input_ids=ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
-        logits = hf(input_ids=ids, use_cache=False).logits[0]
+            written = _at_once(hf, ids, is_encoder)[:, -1:].argmax(-1)
+            ids = torch.cat([ids, written % vocabulary], 1)
+        logits = _at_once(hf, ids, is_encoder)[0]
     limit = 1e-5 if hf.dtype in (torch.float32, torch.float64) else 5e-2
-    return Expected(ids, logits, hf.config._attn_implementation, limit)
+    attention = hf.config._attn_implementation
+    return Expected(ids, logits, auto_class(hf), attention, limit, is_encoder)
+
+
+def _at_once(hf: Any, ids: Tensor, is_encoder: bool) -> Tensor:
+    """Return what a forward without a cache gives for all tokens."""
+    return _outcome(hf, input_ids=ids, **({} if is_encoder else {"use_cache": False}))[0]
+
+
+def _outcome(hf: Any, **given: Any) -> tuple[Tensor, Any]:
+    """Return a forward's logits, or its final states where there is no head, and its cache."""
+    output = hf(**given) if hf.can_generate() else hf.base_model(**given)
+    values = output.logits if hf.can_generate() else output.last_hidden_state
+    return values, output.get("past_key_values")
 
 
 @torch.no_grad()
@@ -89,7 +114,7 @@ def check(folder: Path, wanted: Expected, runs_code: bool) -> RoundTrip:
 
 
 def _loaded(folder: Path, wanted: Expected, runs_code: bool) -> Any:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = getattr(transformers, wanted.auto).from_pretrained(
         folder,
         dtype="auto",
         trust_remote_code=runs_code,
@@ -105,16 +130,19 @@ def _loaded(folder: Path, wanted: Expected, runs_code: bool) -> Any:
 
 
 def _check(hf: Any, wanted: Expected) -> RoundTrip:
-    plain = difference(hf(input_ids=wanted.ids, use_cache=False).logits[0], wanted.logits)
-    cached = difference(_token_by_token(hf, wanted.ids), wanted.logits[-NEW - 1 :])
+    plain = difference(_at_once(hf, wanted.ids, wanted.is_encoder)[0], wanted.logits)
+    cached = None
+    if not wanted.is_encoder:
+        cached = difference(_token_by_token(hf, wanted.ids), wanted.logits[-NEW - 1 :])
     found = RoundTrip(plain, cached, wanted.limit)
     for how, value in (("without a cache", plain), ("with a cache", cached)):
-        if not value <= wanted.limit:
+        if value is not None and not value <= wanted.limit:
             raise ExportError(
                 f"what was written does not give the plan's logits {how} when it is loaded "
                 f"(relative difference {value:.1e}, allowed {wanted.limit:.0e}); nothing was kept"
             )
-    _check_written(hf, wanted)
+    if hf.can_generate():
+        _check_written(hf, wanted)
     return found
 
 
@@ -122,9 +150,10 @@ def _token_by_token(hf: Any, ids: Tensor) -> Tensor:
     """Return the logits after the prompt and after each new token, read one by one."""
     cache, logits, begin = DynamicCache(config=hf.config), [], 0
     for end in range(ids.shape[1] - NEW, ids.shape[1] + 1):
-        out = hf(input_ids=ids[:, begin:end], past_key_values=cache, use_cache=True)
-        logits.append(out.logits[0, -1])
-        cache, begin = out.past_key_values, end
+        given = {"input_ids": ids[:, begin:end], "past_key_values": cache, "use_cache": True}
+        values, cache = _outcome(hf, **given)
+        logits.append(values[0, -1])
+        begin = end
     return torch.stack(logits)
 
 

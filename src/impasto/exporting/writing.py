@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from impasto.exporting.card import Provenance, weights_digest, write_card
@@ -17,10 +18,12 @@ from impasto.exporting.rebuild import check_configured, compare, rebuilt, separa
 from impasto.exporting.renumber import renumbered
 from impasto.exporting.roundtrip import RoundTrip, check, expected
 from impasto.model.decoder import OpenedModel
+from impasto.model.loading.wrapped import is_wrapped, unwrapped
+from impasto.model.opened import Opened
 from impasto.paths import path_of
 from impasto.plan import Layer, Plan
-from impasto.run import Model, load_decoder
-from impasto.run.opening import admit, opened
+from impasto.run import Encoder, Model, load
+from impasto.run.opening import admit, opening
 
 Form = Literal["checkpoint", "planned"]
 
@@ -36,6 +39,7 @@ class Exported:
         layers: How many layers it stores.
         bytes: How large the folder is.
         found: What the round trip found.
+        opens_by: The Auto class of transformers that opens it.
     """
 
     folder: Path
@@ -43,10 +47,11 @@ class Exported:
     layers: int
     bytes: int
     found: RoundTrip
+    opens_by: str
 
 
 def export(
-    model: "Model | PreTrainedModel | str | os.PathLike[str]",
+    model: "Model | Encoder | nn.Module | str | os.PathLike[str]",
     plan: Plan,
     dest: str | os.PathLike[str],
     form: Form | None = None,
@@ -56,7 +61,8 @@ def export(
     """Write a model that runs a plan to a folder, and check it by loading it again.
 
     A plan of whole layers, in any order and repetition, becomes an ordinary checkpoint of its
-    family: ``AutoModelForCausalLM.from_pretrained(dest)``. Any other plan but those that inject
+    family: ``AutoModelForCausalLM.from_pretrained(dest)`` (or another Auto class, where it is no
+    plain decoder with its head). Any other plan but those that inject
     becomes a folder with the layers that it names, each once, and a small modeling file:
     ``from_pretrained(dest, trust_remote_code=True)``. Neither needs impasto; :func:`impasto.load`
     opens both.
@@ -84,23 +90,33 @@ def export(
     _check_size(max_shard_size)
     check_target(dest)
     model, outline = _loaded(model, plan, options)
-    source = opened(model.hf)
+    source = opening(model.hf).model
     admit(source, plan)
-    built = _checkpoint(source, outline, plan) if form == "checkpoint" else _planned(source, plan)
+    if form == "planned" and not isinstance(source, OpenedModel):
+        raise ExportError(
+            f"the plan {plan} is no ordinary checkpoint, and an encoder is exported as one: a plan "
+            "of whole layers, one after the other"
+        )
+    built = (
+        _planned(source, plan)
+        if form == "planned" and isinstance(source, OpenedModel)
+        else _checkpoint(source, outline, plan)
+    )
     wanted = expected(model, plan)
     digest = weights_digest(model.hf, source.anatomy.path, plan)
     with whole_folder(dest) as folder:
         _save(built, folder, dest, max_shard_size)
-        if form == "planned":
-            write_code(source, plan, folder)
+        if form == "planned" and isinstance(source, OpenedModel):
+            write_code(source, plan, wanted.auto, folder)
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(folder)
         found = check(folder, wanted, runs_code=form == "planned")
-        worst = max(found.plain, found.cached)
-        about = Provenance(str(plan), plan.digest, form, model.name, digest, worst)
+        about = Provenance(
+            str(plan), plan.digest, form, model.name, digest, found.worst, wanted.auto
+        )
         write_card(folder, about, dest.name, options)
         size = sum(path.stat().st_size for path in folder.rglob("*"))
-    return Exported(dest, form, built.layers, size, found)
+    return Exported(dest, form, built.layers, size, found, wanted.auto)
 
 
 def _form(plan: Plan, form: Form | None) -> Form:
@@ -148,19 +164,20 @@ class _Built(NamedTuple):
     is_plain: bool
 
 
-def _loaded(model: Any, plan: Plan, options: dict[str, Any]) -> tuple[Model, Any]:
+def _loaded(model: Any, plan: Plan, options: dict[str, Any]) -> tuple[Model | Encoder, Any]:
     """Return a model that can be exported, opened, and what its configuration builds.
 
     A model that is loaded already is checked before it is opened, for that runs it.
     """
-    if isinstance(model, Model) and options:
+    if isinstance(model, Model | Encoder) and options:
         raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
+    model = unwrapped(model) if is_wrapped(model) else model
     if isinstance(model, PreTrainedModel):
         outline = _checked(model)
-        return load_decoder(model, **options), outline
-    if not isinstance(model, Model):
+        return load(model, **options), outline
+    if not isinstance(model, Model | Encoder):
         loading: dict[str, Any] = {"merge_adapter": True} | options
-        model = load_decoder(model, plan=plan, **loading)
+        model = load(model, plan=plan, **loading)
     return model, _checked(model.hf)
 
 
@@ -171,7 +188,7 @@ def _checked(hf: PreTrainedModel) -> Any:
     return check_configured(hf)
 
 
-def _checkpoint(source: OpenedModel, outline: Any, plan: Plan) -> _Built:
+def _checkpoint(source: Opened, outline: Any, plan: Plan) -> _Built:
     """Build an ordinary model of the family whose layers are the plan's."""
     order = [step.index for step in plan.steps if isinstance(step, Layer)]
     hf = rebuilt(source, renumbered(source.hf.config, order), order)
@@ -183,7 +200,8 @@ def _planned(source: OpenedModel, plan: Plan) -> _Built:
     """Build the source anew with the layers that the plan names, each once."""
     order = [layer if layer in plan.layers else None for layer in range(source.num_layers)]
     hf = rebuilt(source, source.hf.config, order)
-    hf.generation_config.cache_implementation = None  # a plan's keys and values need the usual one
+    if hf.can_generate():  # a plan's keys and values need the usual cache
+        hf.generation_config.cache_implementation = None
     return _Built(hf, dict(hf.state_dict()), len(plan.layers), is_plain=False)
 
 

@@ -28,6 +28,7 @@ from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskReader
 from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
 from impasto.model.opened import Habits, Opened, input_device, replayable
+from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
 from impasto.model.structure.block import Arguments, Block, Entered, parameters
 
@@ -45,12 +46,14 @@ class OpenedModel(Opened):
         takes_positions: Whether the model's forward takes positions.
         counts_places: Whether it numbers tokens by their place in a sequence instead.
         takes_unmade: Whether blocks pass masks to the attention unread; None until it is tried.
+        undivided: The layers whose parts plans cannot name, each with the reason; once checked.
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
     takes_positions: bool = field(init=False)
     counts_places: bool = field(default=False, init=False)
     takes_unmade: bool | None = field(default=None, init=False)
+    undivided: dict[int, str] = field(default_factory=dict, init=False)
     _mask_reader: MaskReader = field(default_factory=MaskReader, init=False)
     _visibility: Visibility | None = field(default=None, init=False)
 
@@ -61,6 +64,17 @@ class OpenedModel(Opened):
     def takes_cache(self) -> bool:
         """Whether the model's forward takes a cache, which says how many tokens it has read."""
         return "past_key_values" in parameters(type(self.hf.base_model))
+
+    @property
+    def limits(self) -> list[str]:
+        """Why plans cannot name parts of some layers, a sentence for each reason."""
+        layers: dict[str, list[int]] = {}
+        for layer, reason in self.undivided.items():
+            layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
+        return [
+            f"plans cannot name parts of the layers {spans(alike)}: {reason}"
+            for reason, alike in layers.items()
+        ]
 
     def enter(
         self,
@@ -140,7 +154,7 @@ class OpenedModel(Opened):
         return rows if all(may_be_picked(*each) for each in pairs) else None
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
-        """Apply the final norm and the head to states of depth T."""
+        """Apply the final norm, and the head where it predicts tokens, to states of depth T."""
         final, hf = self._final_modules, self.hf
         if final is not None and final.are_alone(hf):
             return final(hf, states)
@@ -160,12 +174,25 @@ class OpenedModel(Opened):
         rows = states[:, None]  # each row a sequence of its own, so that masks stay 1 × 1
         blank = torch.zeros(rows.shape[:2], dtype=torch.long, device=self.device)
         with self.finishing_with(rows):
-            return self.hf(input_ids=blank, use_cache=False).logits[:, 0]
+            return self._read(blank)[:, 0]
 
     def own_logits(self, ids: Int[Tensor, "batch rows"]) -> Float[Tensor, "batch rows vocab"]:
-        """Return the logits of the model's own forward, which passes over absent layers."""
+        """Return the logits of the model's own forward, which passes over absent layers.
+
+        Of a model without the head that predicts tokens, return its states behind the final norm.
+        """
         with self.skipping_absent():
+            return self._read(ids)
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether the model has the head that predicts next tokens."""
+        return self.hf.can_generate()
+
+    def _read(self, ids: Int[Tensor, "batch rows"]) -> Float[Tensor, "batch rows vocab"]:
+        if self.predicts_tokens:
             return self.hf(input_ids=ids, use_cache=False).logits
+        return self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state
 
     def visibility(self, length: int) -> Visibility:
         """Return the rules by which the model masks at least ``length`` positions."""
@@ -204,17 +231,7 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         ModelError: when its blocks or their parts are not there, when its attention takes no mask
             per row (flash attention, for instance), or when it runs an exported plan.
     """
-    if hasattr(hf.config, "impasto"):
-        raise ModelError(
-            f"{type(hf).__name__} runs a plan of its own already; open its folder by "
-            "impasto.load(folder)"
-        )
-    if hf.config.is_encoder_decoder or hf.get_output_embeddings() is None or not hf.can_generate():
-        raise ModelError(
-            f"{type(hf).__name__} does not predict next tokens, and freeze and noise are about the "
-            "token whose successor is predicted; plans run on decoders with their head, loaded by "
-            "AutoModelForCausalLM"
-        )
+    refuse_other_kinds(hf)
     anatomy = find_anatomy(hf)
     observed = observe(hf, anatomy, input_device(hf))
     blocks = [
@@ -224,6 +241,25 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
     asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
     habits = Habits(observed.outputs, observed.cache_argument, asks)
     return OpenedModel(ref(hf), blocks, habits, anatomy)
+
+
+def refuse_other_kinds(hf: PreTrainedModel) -> None:
+    """Raise ModelError for a model that is no decoder with its head, or runs an exported plan."""
+    if hasattr(hf.config, "impasto"):
+        raise ModelError(
+            f"{type(hf).__name__} runs a plan of its own already; open its folder by "
+            "impasto.load(folder)"
+        )
+    if hf.config.is_encoder_decoder:
+        raise ModelError(
+            f"{type(hf).__name__} is an encoder-decoder: its decoder reads an encoder's states "
+            "beside the text; plans run on decoders alone and on encoders"
+        )
+    if hf.can_generate() and hf.get_output_embeddings() is None:
+        raise ModelError(
+            f"{type(hf).__name__} has no head that predicts tokens (get_output_embeddings() is "
+            "None), though it says that it generates; plans run on decoders of texts"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,15 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from impasto.error import UserError
 from impasto.model.opened import Habits, Opened, input_device, replayable
 from impasto.model.structure.absent import first_present, is_absent
 from impasto.model.structure.anatomy import (
     Anatomy,
     ModelError,
+    find_blocks,
     find_convolution,
     find_encoder_anatomy,
 )
@@ -35,8 +38,11 @@ from impasto.model.structure.block import (
     arity,
     parameters,
 )
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 from impasto.plan.steps import Part
 
+_IDS = (3, 1, 4, 1, 5, 9)
+_NO_CHANGE = 1e-6  # relative; a smaller difference is not that of a token
 _CONVOLVED = ("hidden_states", "residual_states", "input_mask")
 
 
@@ -192,8 +198,35 @@ class OpenedEncoder(Opened):
 
 
 def may_be_encoder(hf: PreTrainedModel) -> bool:
-    """Whether a model neither predicts next tokens nor is an encoder-decoder."""
-    return not (hf.can_generate() or hf.config.is_encoder_decoder or hasattr(hf.config, "impasto"))
+    """Whether a model is to be opened as an encoder: it predicts no next tokens, and reads on.
+
+    A model without the head that predicts tokens is a decoder where no token of it sees a later
+    one. It is asked by reading two short texts, unless its kind is known to be that of an encoder.
+    """
+    if hf.can_generate() or hf.config.is_encoder_decoder or hasattr(hf.config, "impasto"):
+        return False
+    is_known = hf.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    is_decoder = getattr(hf.config, "is_decoder", False)
+    return (is_known and not is_decoder) or not _reads_one_way(hf)
+
+
+@torch.no_grad()
+def _reads_one_way(hf: PreTrainedModel) -> bool:
+    """Whether no token of a text sees a later one; False for a model that reads no texts."""
+    try:
+        ids = torch.tensor([_IDS, _IDS], device=input_device(hf))
+        ids[1, -1] += 1
+        blocks = find_blocks(hf)[1]
+        present = first_present(blocks)
+        absent = [(b, present.forward) for b in blocks if is_absent(b) and present is not None]
+        with Forwards(absent):
+            states = hf.base_model(input_ids=ids).last_hidden_state
+        one, other = states[:, :-1].float()
+        return float((one - other).abs().max()) <= _NO_CHANGE * float(one.abs().max())
+    except (UserError, *RAISED) as error:
+        if is_out_of_memory(error):
+            raise
+        return False
 
 
 def open_encoder(hf: PreTrainedModel) -> OpenedEncoder:

@@ -82,6 +82,11 @@ class Opened(ABC):
             for module, block in zip(modules, self.blocks, strict=True)  # type: ignore[call-overload]
         )
 
+    @property
+    def limits(self) -> list[str]:
+        """What plans cannot do on this model, in sentences; mostly nothing."""
+        return []
+
     def first_block(self) -> Block:
         """Return the lowest layer that is loaded."""
         return self.blocks[self.present[0]]

@@ -115,6 +115,12 @@ class Plan:
         return frozenset(step.index for step in walk(self.steps) if isinstance(step, Layer))
 
     @property
+    def divided(self) -> frozenset[int]:
+        """The layers of which only a part runs somewhere."""
+        layers = (step for step in walk(self.steps) if isinstance(step, Layer))
+        return frozenset(layer.index for layer in layers if layer.part != "block")
+
+    @property
     def markers(self) -> tuple[tuple[int, Marker], ...]:
         """(depth, marker) in order; a marker's depth is the top-level layer steps before it."""
         depth = 0

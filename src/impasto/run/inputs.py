@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from impasto.error import UserError, shown
+from impasto.model.loading.wrapped import is_wrapped
 from impasto.plan import Plan
 
 Ids = list[int]
@@ -166,10 +167,8 @@ def checked_memory(memory: object) -> int | None:
 
 
 def checked_model(hf: object) -> nn.Module:
-    """Return a Hugging Face model, which PEFT may have wrapped."""
-    if isinstance(hf, PreTrainedModel) or (
-        isinstance(hf, nn.Module) and hasattr(hf, "get_base_model")
-    ):
+    """Return a Hugging Face model, which PEFT or torch.compile may have wrapped."""
+    if isinstance(hf, nn.Module) and (isinstance(hf, PreTrainedModel) or is_wrapped(hf)):
         return hf
     if isinstance(getattr(hf, "hf", None), PreTrainedModel):
         raise UserError(f"{shown(hf)} is impasto's; give the Hugging Face model: model.hf")

@@ -3,20 +3,25 @@
 import os
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from impasto.error import UserError, shown
 from impasto.model.encoder import may_be_encoder
 from impasto.model.loading.load import load_hf
 from impasto.model.loading.unreadable import read_tokenizer
+from impasto.model.loading.wrapped import is_wrapped, unwrapped
+from impasto.model.structure.failing import failing
 from impasto.plan import Plan
 from impasto.run.batching.tokenisation import TextOptions
+from impasto.run.calls import calling
 from impasto.run.decoder import Model
 from impasto.run.encoder_model import Encoder
+from impasto.run.headless import HeadlessModel
 
 
 def load(
-    model: str | os.PathLike[str] | PreTrainedModel,
+    model: str | os.PathLike[str] | nn.Module,
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
     *,
@@ -27,9 +32,10 @@ def load(
     """Open a decoder or an encoder so that plans can run on it.
 
     Args:
-        model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model. A folder
-            may be one that :func:`impasto.export` wrote. A folder or a hub id may be that of a
-            PEFT adapter, which is put into the base model that it names.
+        model: ``"demo"`` (bundled), a folder, a hub id, or a loaded Hugging Face model, also one
+            that PEFT or ``torch.compile`` has wrapped (plans run on the original). A folder may be
+            one that :func:`impasto.export` wrote. A folder or a hub id may be that of a PEFT
+            adapter, which is put into the base model that it names.
         tokenizer: Its tokenizer, where it does not come with the model. Without one, prompts are
             token ids.
         plan: Load for this plan: layers that it does not name are neither read nor held in memory,
@@ -41,7 +47,9 @@ def load(
             has it. None: as the tokenizer does it.
         options: Passed on to ``from_pretrained``: ``dtype``, ``device_map``, ``revision``,
             ``attn_implementation``, ``trust_remote_code``, …; and ``merge_adapter=True``: an
-            adapter's weights are merged into its base's, where otherwise its layers stay apart.
+            adapter's weights are merged into its base's, where otherwise its layers stay apart;
+            and ``quantization="4bit"`` (or ``8bit``, ``quanto-int8``, ``quanto-int4``): weights
+            are quantised as they are loaded, by a package that must be installed.
 
     Raises:
         ModelError: when there is no such model, or plans cannot run on it; the message says why.
@@ -52,7 +60,8 @@ def load(
         raise UserError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
     text_options = TextOptions.read(max_length, add_bos_token)
     reading = {} if add_bos_token is None else {"add_bos_token": add_bos_token}
-    if isinstance(model, PreTrainedModel):
+    if isinstance(model, PreTrainedModel) or is_wrapped(model):
+        model = unwrapped(model)
         given = [*options, *(["plan"] if plan is not None else [])]
         if given:
             raise UserError(f"{', '.join(given)}: options are for models that are yet to load")
@@ -67,8 +76,11 @@ def load(
             f"a model is a name, a folder or a loaded model, not {type(model).__name__}"
         )
     tokenizer = own_tokenizer if tokenizer is None else _checked_tokenizer(tokenizer, reading)
-    if not may_be_encoder(hf):
-        return Model(hf, tokenizer, name, plan, text_options)
+    with calling(hf), failing(type(hf).__name__, "is opened"):
+        is_encoder = may_be_encoder(hf)
+    if not is_encoder:
+        kind = Model if hf.can_generate() else HeadlessModel
+        return kind(hf, tokenizer, name, plan, text_options)
     if text_options.given:
         raise UserError(
             f"{', '.join(text_options.given)}: options are for decoders, and {name} is an encoder"
@@ -86,7 +98,7 @@ def _checked_tokenizer(tokenizer: object, reading: dict[str, bool]) -> Any:
 
 
 def load_decoder(
-    model: str | os.PathLike[str] | PreTrainedModel,
+    model: str | os.PathLike[str] | nn.Module,
     tokenizer: PreTrainedTokenizerBase | str | os.PathLike[str] | None = None,
     plan: Plan | None = None,
     **options: Any,

@@ -64,6 +64,11 @@ class Loaded(ABC, Generic[M]):
         return opening(self.hf).report()
 
     @property
+    def limits(self) -> list[str]:
+        """What plans cannot do on this model, a sentence for each kind of layer; mostly nothing."""
+        return self._opened.limits
+
+    @property
     def num_layers(self) -> int:
         """The number of layers T; plans name layers 0…T−1."""
         return self._opened.num_layers

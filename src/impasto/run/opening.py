@@ -135,8 +135,8 @@ def admit(model: Opened, plan: Plan) -> None:
 
     Raises:
         PlanError: when it names a layer that the model lacks.
-        ModelError: when it names a layer that was not loaded, or is about earlier tokens, which an
-            encoder does not have.
+        ModelError: when it names a layer that was not loaded, or the part of a layer that can only
+            run whole, or is about earlier tokens, which an encoder does not have.
     """
     plan.check(model.num_layers)
     if plan.has_history and isinstance(model, OpenedEncoder):
@@ -150,6 +150,12 @@ def admit(model: Opened, plan: Plan) -> None:
             f"the plan {plan} names layers that are not loaded ({spans(lacking)}); the model was "
             f"loaded for a plan that runs {spans(model.present)}: load it for this plan, or "
             "without plan= for all layers"
+        )
+    if isinstance(model, OpenedModel) and not model.undivided.keys().isdisjoint(plan.divided):
+        layer = min(plan.divided & model.undivided.keys())
+        raise ModelError(
+            f"the plan {plan} names a part of layer {layer} of {type(model.hf).__name__}, which "
+            f"can only run whole: {model.undivided[layer]}; name whole layers"
         )
 
 

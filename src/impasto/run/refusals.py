@@ -10,6 +10,12 @@ class PredictsNoNextToken:
 
     is_encoder = True
 
+    def class_logits(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse; under `apply`, the model's own forward gives what its head says."""
+        raise _for_decoders(
+            self, "class_logits", "with impasto.apply(model.hf, plan), model.hf gives its own"
+        )
+
     @property
     def prefix_token(self) -> NoReturn:
         """Refuse: nothing is predicted after an empty context."""
@@ -53,9 +59,16 @@ class PredictsNoNextToken:
 
 
 class MasksNoToken:
-    """The questions that only an encoder answers, as a decoder refuses them."""
+    """The questions that only another kind of model answers, as a decoder refuses them."""
 
     is_encoder = False
+
+    def class_logits(self, *_: Any, **__: Any) -> Any:
+        """Refuse: it is about decoders whose head classifies; `next_logits` is about tokens."""
+        raise UserError(
+            f"class_logits is for decoders with a head that classifies, and {self!r} predicts "
+            "tokens; next_logits gives the logits after the last token"
+        )
 
     def token_logits(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse; `next_logits` gives those after the last token."""

@@ -61,7 +61,7 @@ class PickedRows:
                 return tuple(self._picked(each, inner) for each, inner in pairs)
             case dict():
                 return {name: self._picked(each, axis[name]) for name, each in value.items()}
-            case int():
+            case int() if value is not None:  # None: the model's own forward left it out
                 if id(value) not in self._done:
                     rows = self.rows.to(value.device)
                     self._done[id(value)] = value.index_select(axis, rows)

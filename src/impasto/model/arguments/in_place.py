@@ -24,7 +24,8 @@ class Lines(NamedTuple):
 
     Attributes:
         rows: Their indices among all rows.
-        ids: The tokens on the lines; zero where no row stands.
+        ids: The tokens on the lines; one of the rows' where no row stands, never padding, which
+            some models do not count.
         first: The position of each line's first column.
         line: The line of each row.
         column: The column of each row.
@@ -97,7 +98,7 @@ def _lines(
             *_lines(ids, positions, rows[lower], rank[lower]),
             *_lines(ids, positions, rows[upper], rank[upper] - count // 2),
         ]
-    tokens = ids.new_zeros(count, columns)
+    tokens = ids[rows[0]].repeat(count, columns)
     tokens[rank, at - first] = ids[rows]
     return [Lines(rows, tokens, first, rank, at - first)]
 

@@ -123,6 +123,7 @@ def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Obse
     except RAISED as error:
         if not is_out_of_memory(error):
             _refuse_unlike(hf, anatomy)
+            _refuse_other_cache(hf, anatomy, device, error)
         raise
     name, layers = type(hf).__name__, [i for i, b in enumerate(anatomy.blocks) if not is_absent(b)]
     _refuse_other_order(name, anatomy, layers, calls)
@@ -209,6 +210,26 @@ def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:
         )
 
 
+def _refuse_other_cache(
+    hf: PreTrainedModel, anatomy: Anatomy, device: torch.device, error: BaseException
+) -> None:
+    """Raise for a model that fails with a cache of keys and values, and reads on without one."""
+    ids = torch.zeros(1, 3, dtype=torch.long, device=device)
+    present = torch.tensor([[0, 1, 1]], device=device)
+    if any(is_absent(block) for block in anatomy.blocks):
+        return
+    try:
+        hf(input_ids=ids, attention_mask=present, use_cache=False)
+    except RAISED:
+        return
+    first = (str(error).strip() or "no message").splitlines()[0]
+    raise ModelError(
+        f"{type(hf).__name__} cannot be opened: it uses its cache for other things than one pair "
+        f"of keys and values for each layer, which is what plans keep ({type(error).__name__}: "
+        f"{first})"
+    ) from error
+
+
 def _uncached(anatomy: Anatomy, cache: _CountingCache) -> Forward:
     """Return a stand-in for absent blocks: the first loaded one, run without the cache.
 
@@ -254,9 +275,24 @@ def _mask_dimensions(call: ObservedCall) -> int:
     return mask.ndim if isinstance(mask, Tensor) else 0
 
 
+def _remedy(hf: PreTrainedModel) -> str:
+    """Say which attention takes a mask for each row, where the model runs one that does not."""
+    own = hf.config._attn_implementation
+    others = [n for n, known in (("sdpa", hf._supports_sdpa), ("eager", True)) if known]
+    if own in ("sdpa", "eager", None):
+        return ""
+    return f" (it attends by {own}); load it with attn_implementation={' or '.join(others)}"
+
+
 def _refuse_other_form(hf: PreTrainedModel, layer: int, call: ObservedCall) -> None:
     """Raise unless a block takes hidden states and a mask as plans can make them."""
     name, states = type(hf).__name__, call.given.get("hidden_states")
+    if hasattr(call.module, "_orig_mod"):
+        raise ModelError(
+            f"{name} cannot be opened: layer {layer} is wrapped by torch.compile; put its original "
+            "(_orig_mod) back in its place, and compile the whole model instead where that is "
+            "wanted: torch.compile(model)"
+        )
     if states is None:
         raise ModelError(
             f"{name} cannot be opened: layer {layer} takes no hidden_states, as layers do, but "
@@ -277,8 +313,7 @@ def _refuse_other_form(hf: PreTrainedModel, layer: int, call: ObservedCall) -> N
     if _mask_dimensions(call) != 4:
         raise ModelError(
             f"{name} cannot be opened: layer {layer} is called without a mask for each row, which "
-            "earlier and current tokens side by side need (attn_implementation="
-            f"{hf.config._attn_implementation!r}; 'sdpa' and 'eager' take one)"
+            f"earlier and current tokens side by side need{_remedy(hf)}"
         )
     if mask.dtype == torch.bool and not bool(mask[0, 0, 2, 2]):
         raise ModelError(

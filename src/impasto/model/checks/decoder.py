@@ -3,12 +3,16 @@
 Two claims about the layers that are loaded, on a text that the model's own forward has read. First,
 running every block in order, with the arguments that the model's own forward prepares, gives the
 model's own logits. Second, a block is residual + attention + MLP, so that either part can be left
-out and nothing else changes. :mod:`impasto.run.checks` proves the same of the other ways in which
-the engine calls blocks. A family that nobody thought of works if all of it holds.
+out and nothing else changes. Where the second does not hold of a layer, plans cannot name its parts
+(:attr:`impasto.model.opened.Opened.undivided`), and run it whole as ever.
+:mod:`impasto.run.checks` proves the same of the other ways in which the engine calls blocks. A
+family that nobody thought of works if all of it holds.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,8 +21,9 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.model.measured.shape import ACTIVE_EXPERTS
 from impasto.model.opened import Opened
-from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.anatomy import Anatomy, ModelError, unnamed
 from impasto.model.structure.block import Arguments, Block, first_tensor
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 
 _MOST_ROWS = 0.7  # of a model with experts in half precision; see `rows_differ`
 
@@ -46,16 +51,19 @@ class BlockCheck:
 
     Attributes:
         logits: Identity plan against the model's own logits.
-        silence: A block with both parts left out against its input.
-        parts: A block against its two parts put together.
+        silence: A block with both parts left out against its input; of the layers whose parts can
+            be left out. None where there is no such layer.
+        parts: A block against its two parts put together; of the same layers.
         wiring: ``sequential`` where the MLP reads attention's output, ``parallel`` where both read
             the block's input.
+        undivided: The layers whose parts cannot be left out, each with the reason.
     """
 
     logits: float
-    silence: float
-    parts: float
+    silence: float | None
+    parts: float | None
     wiring: str
+    undivided: dict[int, str]
 
 
 @torch.no_grad()
@@ -100,39 +108,78 @@ def check_blocks(model: OpenedModel, own: BareReading) -> BlockCheck:
     ids = torch.tensor([own.ids], device=model.device)
     entered = model.enter(ids, torch.arange(len(own.ids), device=model.device)[None])
     states = entered.states
-    silences: list[float] = []
-    sequential: list[float] = []
-    parallel: list[float] = []
+    apart: dict[int, PartsCheck] = {}
     for layer in model.present:
-        block, arguments = model.blocks[layer], entered.arguments[layer]
-        silent, one_by_one, side_by_side, after = _taken_apart(block, states, arguments)
-        silences.append(rows_differ(model, silent, states))
-        sequential.append(rows_differ(model, one_by_one, after))
-        parallel.append(rows_differ(model, side_by_side, after))
-        states = after
+        apart[layer] = _check_parts(model, layer, states, entered.arguments[layer])
+        states = model.blocks[layer](states, entered.arguments[layer])
     logits = refuse_above(
         model,
         "the identity plan does not give the model's own logits",
         rows_differ(model, model.leave(states[0]), own.logits),
         lambda: _why(model, own, entered.states),
     )
-    silence, layer = _worst(model, silences)
-    refuse_above(
-        model,
-        f"a block without attention and MLP changes its input (layer {layer})",
-        silence,
-        lambda: _lacking(model, layer, silence),
+    undivided = {layer: each.fault for layer, each in apart.items() if each.fault}
+    divided = [each for each in apart.values() if not each.fault]
+    if not divided:
+        return BlockCheck(logits, None, None, "", undivided)
+    wired = {each.wiring for each in divided}
+    return BlockCheck(
+        logits,
+        max(each.silence for each in divided),
+        max(each.parts for each in divided),
+        " or ".join(sorted(wired, reverse=True)),
+        undivided,
     )
-    is_sequential = _worst(model, sequential) <= _worst(model, parallel)
-    parts, layer = _worst(model, sequential if is_sequential else parallel)
-    refuse_above(model, f"a block is not residual + attention + MLP (layer {layer})", parts)
-    return BlockCheck(logits, silence, parts, "sequential" if is_sequential else "parallel")
 
 
-def _worst(model: OpenedModel, differences: Sequence[float]) -> tuple[float, int]:
-    """Return the largest difference, or NaN, and its layer."""
-    every = torch.tensor(differences)
-    return float(every.max()), model.present[int(every.argmax())]
+class PartsCheck(NamedTuple):
+    """What was measured of one layer's parts; see :class:`BlockCheck`.
+
+    Attributes:
+        silence: Without both parts, against the input.
+        parts: The two parts put together, against the whole block.
+        wiring: How they were put together.
+        fault: Why they cannot be left out; empty where they can.
+    """
+
+    silence: float
+    parts: float
+    wiring: str
+    fault: str
+
+
+def _check_parts(
+    model: OpenedModel, layer: int, states: Float[Tensor, "1 rows hidden"], arguments: Arguments
+) -> PartsCheck:
+    """Return whether a block is residual + attention + MLP, and how its parts are wired."""
+    block, anatomy = model.blocks[layer], model.anatomy
+    if not anatomy.attention or not anatomy.mlp:
+        return PartsCheck(math.nan, math.nan, "", unnamed(anatomy))
+    try:
+        silent, one_by_one, side_by_side, after = _taken_apart(block, states, arguments)
+    except RAISED as error:
+        if is_out_of_memory(error):
+            raise
+        first = (str(error).strip() or "no message").splitlines()[0]
+        fault = f"its own code fails where one is left out: {type(error).__name__}: {first}"
+        return PartsCheck(math.nan, math.nan, "", fault)
+    silence = rows_differ(model, silent, states)
+    sequential = rows_differ(model, one_by_one, after)
+    parallel = rows_differ(model, side_by_side, after)
+    is_sequential = not parallel < sequential
+    parts = sequential if is_sequential else parallel
+    limit, fault = allowed(model), ""
+    if not silence <= limit:
+        fault = _lacking(block, anatomy) or (
+            "without attention and MLP it still changes its input, by a norm behind them or a "
+            f"further part (relative difference {silence:.1e}, allowed {limit:.0e})"
+        )
+    elif not parts <= limit:
+        fault = (
+            f"it is not its input + attention + MLP (relative difference {parts:.1e}, allowed "
+            f"{limit:.0e})"
+        )
+    return PartsCheck(silence, parts, "sequential" if is_sequential else "parallel", fault)
 
 
 def _why(
@@ -159,21 +206,16 @@ def _why(
     return None
 
 
-def _lacking(model: OpenedModel, layer: int, measured: float) -> "Reason | None":
-    """Return which part a block that is not residual + parts lacks; None where it has both.
-
-    ``measured`` is the difference of its output without parts from its input.
-    """
-    block = model.blocks[layer]
+def _lacking(block: Block, anatomy: Anatomy) -> str:
+    """Say which part a block that is not residual + parts lacks; empty where it has both."""
     lacks = [n for n, part in (("attention", block.attention), ("MLP", block.mlp)) if not part]
     if not lacks:
-        return None
+        return ""
     names = ", ".join(name for name, _ in block.module.named_children())
-    known = "+".join(model.anatomy.attention if lacks[0] == "attention" else model.anatomy.mlp)
-    return Reason(
-        f"layer {layer} has no {' and no '.join(lacks)} of the kind that other layers have "
-        f"({known}); what it does have ({names}) is more than plans can leave out",
-        measured,
+    known = "+".join(anatomy.attention if lacks[0] == "attention" else anatomy.mlp)
+    return (
+        f"it has no {' and no '.join(lacks)} of the kind that other layers have ({known}); what it "
+        f"does have ({names}) is more than plans can leave out"
     )
 
 

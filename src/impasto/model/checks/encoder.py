@@ -80,8 +80,8 @@ def _refuse_one_way(model: OpenedEncoder, own: Float[Tensor, "batch rows hidden"
     """Raise ModelError if no token sees a later one."""
     if difference(own[1, :-1], own[0, :-1]) < _NO_CHANGE:
         raise ModelError(
-            f"{type(model.hf).__name__} reads its text one way, so it is no encoder; plans run on "
-            "decoders with the head that predicts next tokens, loaded by AutoModelForCausalLM"
+            f"{type(model.hf).__name__}: no token's state changes with a later token, so it reads "
+            "its text one way, which no encoder does"
         )
 
 

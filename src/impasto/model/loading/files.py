@@ -12,6 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 
 from impasto.model.loading.adapter import CONFIG, find_adapter, looks_like_folder
+from impasto.model.loading.quantised import bits_of
 from impasto.model.loading.unreadable import naming_the_model
 from impasto.model.structure.anatomy import ModelError
 
@@ -42,15 +43,18 @@ def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
     place = place_of(name, options.get("subfolder"))
     where = {key: options[key] for key in LOCATING if key in options} | {"local_files_only": True}
     dtype = options.get("dtype", default_dtype(name))
-    adapter = find_adapter(place, where)
+    adapter, bits = find_adapter(place, where), bits_of(options.get("quantization"))
     if adapter is None:
-        return _bytes_at(place, options.get("revision"), dtype)
-    base = _bytes_at(adapter.base, adapter.base_where.get("revision"), dtype)
+        return _bytes_at(place, options.get("revision"), dtype, bits)
+    base = _bytes_at(adapter.base, adapter.base_where.get("revision"), dtype, bits)
     return None if base is None else base + adapter.weights().stat().st_size
 
 
-def _bytes_at(place: str, revision: str | None, dtype: Any) -> int | None:
-    """Return the bytes of the weights at a place; None where they are not on this machine."""
+def _bytes_at(place: str, revision: str | None, dtype: Any, bits: int | None) -> int | None:
+    """Return the bytes of the weights at a place; None where they are not on this machine.
+
+    ``bits`` are those of a weight where the model is quantised, its embeddings and head excepted.
+    """
     folder = folder_on_disk(place, revision)
     if folder is None:
         return None
@@ -61,7 +65,7 @@ def _bytes_at(place: str, revision: str | None, dtype: Any) -> int | None:
     else:
         paths = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter_"))
     wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
-    total = 0
+    total = 0.0
     for path in paths:
         if not path.is_file():
             return None
@@ -70,8 +74,15 @@ def _bytes_at(place: str, revision: str | None, dtype: Any) -> int | None:
                 part = weights.get_slice(key)
                 stored = _ITEM_BYTES.get(part.get_dtype(), 4)
                 size = wanted.itemsize if isinstance(wanted, torch.dtype) else stored
+                if bits is not None and len(part.get_shape()) == 2 and not _is_kept(key):
+                    size = bits / 8
                 total += prod(part.get_shape()) * size
-    return total or None
+    return int(total) or None
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a weight is that of an embedding or a head, which quantisers leave as they are."""
+    return "emb" in name or "head" in name or "wte" in name
 
 
 def bundled_folder(name: str | os.PathLike[str]) -> str:

@@ -10,14 +10,9 @@ from typing import Any, NamedTuple
 
 from accelerate import init_empty_weights
 from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
     AutoModelForMaskedLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,6 +23,8 @@ from impasto.model.loading.adapter import CONFIG, Adapter, base_alone, find_adap
 from impasto.model.loading.adapter_layers import with_adapter
 from impasto.model.loading.exported import PlannedFolder, read_planned
 from impasto.model.loading.files import BUNDLED, LOCATING, default_dtype, folder_on_disk, place_of
+from impasto.model.loading.kinds import Kind, kind_of
+from impasto.model.loading.quantised import with_quantization
 from impasto.model.loading.unreadable import (
     UNREADABLE,
     check_config,
@@ -39,14 +36,6 @@ from impasto.model.structure.absent import empty_blocks, spans
 from impasto.model.structure.anatomy import ModelError, find_blocks
 from impasto.plan import Plan
 
-# How an encoder is opened, by what its checkpoint calls itself; else without a head.
-_HEADS = {
-    "ForMaskedLM": AutoModelForMaskedLM,
-    "ForPreTraining": AutoModelForMaskedLM,
-    "ForSequenceClassification": AutoModelForSequenceClassification,
-    "ForTokenClassification": AutoModelForTokenClassification,
-    "ForQuestionAnswering": AutoModelForQuestionAnswering,
-}
 # The options that are the tokenizer's alone.
 _READING = ("add_bos_token",)
 
@@ -77,13 +66,15 @@ def load_hf(
         name: ``demo``, a folder, or a hub id; of a model, or of a PEFT adapter that names its base.
         plan: Load only the layers that this plan runs; the others take no memory.
         merge_adapter: Merge an adapter's weights into its base's, rather than keep its layers.
-        options: Passed on to ``from_pretrained``; ``add_bos_token`` to the tokenizer's.
+        options: Passed on to ``from_pretrained``; ``add_bos_token`` to the tokenizer's;
+            ``quantization`` is a name (:data:`impasto.model.loading.quantised.QUANTIZATIONS`).
 
     Raises:
         ModelError: when there is no such model, or it cannot be read.
         PlanError: when the plan names a layer that the model lacks.
     """
     place = place_of(name, options.get("subfolder"))
+    options = with_quantization(options)
     reading = {key: options.pop(key) for key in _READING if key in options}
     given = {
         "use_safetensors": True,
@@ -131,9 +122,8 @@ def outline(name: str | os.PathLike[str], **options: Any) -> Outline:
         place, where = adapter.base, adapter.base_where
     planned = _planned(place, where)
     config = _config(place, given, where) if planned is None else planned.config
-    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
-    kind = _kind(place, given | {"config": config}, where)
-    return Outline(layers, kind is not AutoModelForCausalLM)
+    layers = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    return Outline(layers, kind_of(config).is_encoder)
 
 
 @naming_the_model
@@ -161,12 +151,13 @@ def _load_model(
     kind = _kind(place, given, where)
     if plan is not None:
         return _load_layers(place, plan, kind, given, where), plan
-    if kind is AutoModelForMaskedLM:
+    if kind.opens is AutoModelForMaskedLM:
         return _load_encoder(place, given | where), plan
-    return _whole(*kind.from_pretrained(place, output_loading_info=True, **given, **where)), plan
+    hf, info = kind.opens.from_pretrained(place, output_loading_info=True, **given, **where)
+    return _whole(hf, info, kind.is_encoder), plan
 
 
-def _whole(hf: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:
+def _whole(hf: PreTrainedModel, info: dict[str, Any], is_encoder: bool) -> PreTrainedModel:
     """Return a model that was loaded, unless weights of its layers were not stored.
 
     Transformers draws missing weights at random. An encoder's pooler and head may be missing: who
@@ -175,12 +166,13 @@ def _whole(hf: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:
     Args:
         hf: The model.
         info: The loading info of `from_pretrained`.
+        is_encoder: Whether the model is an encoder.
 
     Raises:
         ModelError: when weights are missing, or are of another shape than the model's.
     """
     missing, mismatched = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
-    if not hf.can_generate():
+    if is_encoder:
         prefix = f"{hf.base_model_prefix}." if hf.base_model is not hf else ""
         missing = [name for name in missing if name.startswith(prefix) and "pooler." not in name]
     for names, fault in ((missing, "are not stored"), (mismatched, "are stored in other shapes")):
@@ -194,18 +186,16 @@ def _whole(hf: PreTrainedModel, info: dict[str, Any]) -> PreTrainedModel:
     return hf
 
 
-def _kind(place: str, given: dict[str, Any], where: dict[str, Any]) -> Any:
-    """Return the class that opens a checkpoint: decoders with their head, encoders with theirs."""
+def _kind(place: str, given: dict[str, Any], where: dict[str, Any]) -> Kind:
+    """Return how a checkpoint is opened."""
     try:
         config = given.get("config") or _config(place, given, where)
     except OSError:  # where files are missing, loading says more
-        return AutoModelForCausalLM
-    named = next(iter(getattr(config, "architectures", None) or ()), "")
-    is_decoder = getattr(config, "is_decoder", False) or named.endswith(("CausalLM", "LMHeadModel"))
-    is_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING
-    if not is_masked or config.is_encoder_decoder or is_decoder:
-        return AutoModelForCausalLM
-    return next((kind for end, kind in _HEADS.items() if named.endswith(end)), AutoModel)
+        return Kind("AutoModelForCausalLM")
+    try:
+        return kind_of(config)
+    except ModelError as error:
+        raise ModelError(f"model {place!r} cannot be opened: {error}") from error
 
 
 def _config(place: str, given: dict[str, Any], where: dict[str, Any]) -> PreTrainedConfig:
@@ -218,17 +208,18 @@ def _load_encoder(place: str, given: dict[str, Any]) -> PreTrainedModel:
     prefix = f"{hf.base_model_prefix}."
     lacking = [name for name in info["missing_keys"] if not name.startswith(prefix)]
     if lacking:
-        return _whole(*AutoModel.from_pretrained(place, output_loading_info=True, **given))
-    return _whole(hf, info)
+        bare = AutoModel.from_pretrained(place, output_loading_info=True, **given)
+        return _whole(*bare, is_encoder=True)
+    return _whole(hf, info, is_encoder=True)
 
 
 def _load_layers(
-    place: str, plan: Plan, kind: Any, given: dict[str, Any], where: dict[str, Any]
+    place: str, plan: Plan, kind: Kind, given: dict[str, Any], where: dict[str, Any]
 ) -> PreTrainedModel:
     """Load a model without the layers that a plan does not name."""
     config = given.get("config") or _config(place, given, where)
     with init_empty_weights():
-        outline: Any = kind.from_config(config, trust_remote_code=given["trust_remote_code"])
+        outline: Any = kind.opens.from_config(config, trust_remote_code=given["trust_remote_code"])
     path, blocks = find_blocks(outline)
     plan.check(len(blocks))
     family, layers = type(outline), plan.layers
@@ -247,10 +238,9 @@ def _load_layers(
         "__module__": family.__module__,
         "_keys_to_ignore_on_load_unexpected": ignored,
     }
-    loaded = type(family.__name__, (family,), own).from_pretrained(
-        place, output_loading_info=True, **given, **where
-    )
-    hf = _whole(*loaded)
+    partly: Any = type(family.__name__, (family,), own)
+    hf, info = partly.from_pretrained(place, output_loading_info=True, **given, **where)
+    hf = _whole(hf, info, kind.is_encoder)
     hf.__class__ = family  # from here on it is a model of its family like any other
     return hf
 

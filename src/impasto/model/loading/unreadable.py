@@ -51,6 +51,8 @@ def reason_of(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    if "trust_remote_code=True" in str(error) and "trust_remote_code" not in said:
+        said += " Where you trust that code, give trust_remote_code=True."
     sentence = isinstance(error, OSError | ValueError | ImportError) and " " in said
     return said if sentence else f"{type(error).__name__}: {said}"
 

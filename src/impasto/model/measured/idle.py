@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 from impasto.plan.steps import Part
 
 _TOKENS = 3
@@ -35,7 +36,11 @@ def with_idle(model: OpenedModel) -> list[Block]:
         block, arguments = blocks[layer], entered.arguments[layer]
         kind = _kind(block)
         if kind not in known:
-            known[kind] = {part: _idle(block, part, entered.states, arguments) for part in _PARTS}
+            known[kind] = {
+                part: _idle(block, part, entered.states, arguments)
+                for part in _PARTS
+                if (block.attention if part == "attention" else block.mlp)
+            }
         idle = {part: _named(block.module, names) for part, names in known[kind].items()}
         blocks[layer] = replace(block, idle=idle)
     return blocks
@@ -52,9 +57,14 @@ def _idle(
 ) -> list[str]:
     """Return the names of the modules whose output nobody reads while ``part`` is left out."""
     within = {m for each in (*block.attention, *block.mlp) for m in each.module.modules()}
-    names = []
+    names: list[str] = []
     with block.without(part):
-        expected = block(states, arguments)
+        try:
+            expected = block(states, arguments)
+        except RAISED as error:  # then plans cannot leave this part out, which the check finds
+            if is_out_of_memory(error):
+                raise
+            return names
         for name, module in block.module.named_modules():
             if module in within or any(True for _ in module.children()):
                 continue

@@ -5,11 +5,12 @@ This is the only module that knows names. Its result is a claim, not yet a fact:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from impasto.error import UserError
-from impasto.model.structure.absent import first_present
+from impasto.model.structure.absent import first_present, is_absent
 
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention")
 QUERY_NAMES = ("q_proj",)  # modules that make queries alone: keys and values do without them
@@ -20,12 +21,16 @@ MLP_NAMES = (
     *((name,) for name in ("block_sparse_moe", "shared_mlp", "feed_forward", "ffn")),
     ("fc1", "fc2"),
 )
-# In encoders a part may hold its own residual and norm: then the modules are those before these.
-ENCODER_ATTENTION = (
+# BERT's parts hold their own residual and norm: then the modules are those before these.
+_BERTS_ATTENTION, _BERTS_MLP = (
     ("attention.self", "attention.output.dense"),
-    *((name,) for name in ("attention", "attn", "self_attn")),
+    ("intermediate", "output.dense"),
 )
-ENCODER_MLP = (("intermediate", "output.dense"), ("ffn",), ("mlp",))
+ENCODER_ATTENTION = (
+    _BERTS_ATTENTION,
+    *((name,) for name in ("attention.attn", "attention", "attn", "self_attn")),
+)
+ENCODER_MLP = (_BERTS_MLP, ("ffn",), ("mlp",))
 CONVOLUTION = "conv"  # DeBERTa's, beside the blocks: a part of its first layer
 
 
@@ -43,7 +48,8 @@ class Anatomy:
     Attributes:
         path: The name of the list of blocks in the model.
         blocks: The list.
-        attention: The names, within a block, of the modules of its attention.
+        attention: The names, within a block, of the modules of its attention; empty where it has
+            none under a known name.
         mlp: Those of its MLP.
     """
 
@@ -54,22 +60,38 @@ class Anatomy:
 
 
 def find_anatomy(hf: nn.Module) -> Anatomy:
-    """Find the blocks of a decoder and their parts.
+    """Find the blocks of a decoder and their parts, where those have names known here.
 
     Raises:
-        ModelError: when no list of ``num_hidden_layers`` blocks is there, or its blocks do not
-            have an attention and an MLP under names known here.
+        ModelError: when no list of ``num_hidden_layers`` blocks is there.
     """
-    return _anatomy(hf, tuple((name,) for name in ATTENTION_NAMES), MLP_NAMES)
+    attentions = (_BERTS_ATTENTION, *((name,) for name in ATTENTION_NAMES))
+    return _anatomy(hf, attentions, (_BERTS_MLP, *MLP_NAMES))
 
 
 def find_encoder_anatomy(hf: nn.Module) -> Anatomy:
     """Find the blocks of an encoder and their parts.
 
     Raises:
-        ModelError: as :func:`find_anatomy` does.
+        ModelError: when no list of ``num_hidden_layers`` blocks is there, or its blocks do not
+            have an attention and an MLP under names known here.
     """
-    return _anatomy(hf, ENCODER_ATTENTION, ENCODER_MLP)
+    anatomy = _anatomy(hf, ENCODER_ATTENTION, ENCODER_MLP)
+    if not anatomy.attention or not anatomy.mlp:
+        raise ModelError(f"{type(hf).__name__}: {unnamed(anatomy)}")
+    return anatomy
+
+
+def unnamed(anatomy: Anatomy) -> str:
+    """Say which of its two parts no block of a model has under a known name."""
+    modules = {name for block in anatomy.blocks for name, _ in block.named_children()}
+    lacking = [
+        n for n, part in (("attention", anatomy.attention), ("MLP", anatomy.mlp)) if not part
+    ]
+    return (
+        f"no module of a block ({', '.join(sorted(modules))}) is known by its name as its "
+        f"{' or its '.join(lacking)}"
+    )
 
 
 def find_convolution(hf: nn.Module, anatomy: Anatomy) -> nn.Module | None:
@@ -83,37 +105,33 @@ def _anatomy(hf: nn.Module, attentions: Names, mlps: Names) -> Anatomy:
     if first_present(blocks) is None:
         raise ModelError(f"{type(hf).__name__} was loaded without any of its layers")
     modules = {name for block in blocks for name, _ in block.named_modules()}
-    attention = next((names for names in attentions if modules.issuperset(names)), None)
-    mlp = next((names for names in mlps if modules.issuperset(names)), None)
-    if attention is None or mlp is None:
-        lacking = "attention" if attention is None else "MLP"
-        parts = sorted({name.partition(".")[0] for name in modules} - {""})
-        raise ModelError(
-            f"{type(hf).__name__}: no {lacking} found in a block with the parts "
-            f"{', '.join(parts)}; known names are "
-            f"{', '.join('+'.join(n) for n in attentions)} and "
-            f"{', '.join('+'.join(n) for n in mlps)}"
-        )
+    attention = next((names for names in attentions if modules.issuperset(names)), ())
+    mlp = next((names for names in mlps if modules.issuperset(names)), ())
     return Anatomy(path, blocks, attention, mlp)
 
 
 def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
     """Return the name and the list of a model's blocks.
 
-    Of several such lists (an image encoder's beside a language model's, say), it is the decoder's.
+    Of several such lists (an image encoder's beside a language model's, say), it is the decoder's;
+    of a decoder's, the one with an attention in it, or else the largest.
 
     Raises:
-        ModelError: when no list of ``num_hidden_layers`` blocks with an attention is there.
+        ModelError: when no list of ``num_hidden_layers`` modules with weights is there.
     """
-    depth = hf.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
+    depth = text_config(hf).num_hidden_layers
     lists = [
         (path, module)
         for path, module in hf.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth > 0 and _attend(module)
+        if isinstance(module, nn.ModuleList) and len(module) == depth > 0 and _are_blocks(module)
     ]
     if len(lists) > 1:
+        kind = type(text_config(hf))
+        own = [pair for pair in lists if type(_config_around(hf, pair[0])) is kind] or lists
         decoder = {id(module) for module in hf.get_decoder().modules()}  # type: ignore[operator]
-        lists.sort(key=lambda pair: id(pair[1]) not in decoder)
+        inside = [pair for pair in own if id(pair[1]) in decoder] or own
+        attending = [pair for pair in inside if _attend(pair[1])]
+        lists = attending or [max(inside, key=lambda pair: _size(pair[1]))]
     if lists:
         return lists[0]
     raise ModelError(
@@ -122,14 +140,50 @@ def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
     )
 
 
+def text_config(hf: nn.Module) -> Any:
+    """Return the configuration of a model's decoder, which a composite model has within its own.
+
+    Raises:
+        ModelError: when it has none, or one without layers.
+    """
+    config: Any = hf.config
+    found = config.get_text_config(decoder=True)
+    if isinstance(getattr(found, "num_hidden_layers", None), int):
+        return found
+    raise ModelError(
+        f"{type(hf).__name__} has no decoder of texts: its configuration, a "
+        f"{type(config).__name__}, names no number of layers for one (num_hidden_layers)"
+    )
+
+
+def _config_around(hf: nn.Module, path: str) -> Any:
+    """Return the configuration of the innermost module around a list that has one."""
+    while path:
+        path = path.rpartition(".")[0]
+        config = getattr(hf.get_submodule(path), "config", None)
+        if config is not None:
+            return config
+    return None
+
+
+def _are_blocks(modules: nn.ModuleList) -> bool:
+    """Whether modules may be blocks: each has others within it, unless it is absent."""
+    return all(is_absent(module) or any(True for _ in module.children()) for module in modules)
+
+
 def _attend(blocks: nn.ModuleList) -> bool:
-    """Whether any of the blocks has an attention."""
+    """Whether any of the blocks has an attention under a known name."""
     children = {name for block in blocks for name, _ in block.named_children()}
     return not children.isdisjoint(ATTENTION_NAMES)
 
 
+def _size(modules: nn.ModuleList) -> int:
+    return sum(weight.numel() for weight in modules.parameters())
+
+
 def find_queries(block: nn.Module, anatomy: Anatomy) -> tuple[nn.Module, ...]:
     """Return the modules that make a block's queries and nothing else."""
-    attention = dict(block.named_modules()).get(anatomy.attention[0])
+    name = next(iter(anatomy.attention), None)
+    attention = None if name is None else dict(block.named_modules()).get(name)
     children = dict(attention.named_children()) if attention is not None else {}
     return tuple(children[n] for n in QUERY_NAMES if hasattr(children.get(n), "out_features"))

@@ -1,9 +1,13 @@
-"""The families on which every kind of plan is compared with the naive reference.
+"""The families on which plans are compared with the naive reference.
 
-A list to read; nothing runs on it. Whether plans can run on a model is checked when it is opened
-(:mod:`impasto.model.checks.decoder`), whatever its family.
+Lists to read; nothing runs on them. Whether plans can run on a model is checked when it is opened
+(:mod:`impasto.model.checks.decoder`), whatever its family. Of some families the parts are spelt out
+by hand, and every kind of plan is compared; of all others that transformers has, a small model with
+random weights is compared on a spread of plans, and what came of it is in a table beside this file.
 """
 
+import csv
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -47,3 +51,24 @@ ENCODERS = (
     Family("modernbert", "ModernBERT", "norms before the parts; windows and full layers by turns"),
     Family("roberta", "RoBERTa", "positions counted from the padding token's"),
 )
+
+TABLE = Path(__file__).with_name("families.csv")
+
+
+class Counted(NamedTuple):
+    """What works on a family, as a small model of it showed; each is ``yes``, ``no`` or a word."""
+
+    model_type: str
+    kind: str  # decoder, encoder
+    layers: str
+    parts: str
+    history: str  # edits of earlier tokens: freeze, noise
+    rows: str  # packed, sequential; of encoders, sentences
+    export: str  # the forms of export that hold it
+    refused: str  # why it does not open
+
+
+def counted() -> list[Counted]:
+    """Return what works on each family of the transformers that the table was made with."""
+    with TABLE.open(encoding="utf-8", newline="") as lines:
+        return [Counted(**row) for row in csv.DictReader(lines)]

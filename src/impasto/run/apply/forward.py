@@ -153,6 +153,8 @@ class PlanInForward:
         positions = call.block_arguments[0].get("position_ids")
         if positions is None:  # a family whose blocks need none
             positions = (is_real.cumsum(1) - 1).clamp(min=0)[:, length:]
+        if positions.ndim == 3:  # several axes (images): of a text, all count its tokens
+            positions = positions[0]
         positions = positions.reshape(-1, new).expand(size, -1)
         past = positions[:, :1] + torch.arange(-length, 0, device=ids.device)
         has_past = is_real[:, :length]

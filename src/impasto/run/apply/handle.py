@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from impasto.error import UserError
 from impasto.model.decoder import OpenedModel
+from impasto.model.loading.wrapped import unwrapped
 from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.block import Arguments, Forward, Forwards, as_output, parameters
@@ -60,7 +61,7 @@ def apply(hf: nn.Module, plan: Plan, stack: bool = False) -> "Applied":
             with ``stack``, when none of the plan's layers can be stacked, or memory does not
             suffice.
     """
-    hf, plan = _unwrapped(checked_model(hf)), checked_plan(plan)
+    hf, plan = unwrapped(checked_model(hf)), checked_plan(plan)
     turns = turns_of(hf)
     with turns.lock:
         turns.refuse_within_a_call("a plan cannot be applied")
@@ -276,8 +277,3 @@ class Applied:
             return record(*args, **kwargs)
 
         return forward
-
-
-def _unwrapped(hf: Any) -> PreTrainedModel:
-    """Return the Hugging Face model itself, out of PEFT's wrapping where it has one."""
-    return hf.get_base_model() if hasattr(hf, "get_base_model") else hf

@@ -46,12 +46,12 @@ def check_decoder(model: OpenedModel) -> Checked:
         settle_positions(model, texts.long.ids)
     with failing(name, "calls its blocks one by one"):
         apart = check_blocks(model, texts.long)
+    model.undivided = apart.undivided
     tokens = f"({lengths.tokens} tokens)"
-    claims = [
-        (f"the identity plan gives the model's own logits {tokens}", apart.logits),
-        ("a block without attention and MLP returns its input", apart.silence),
-        (f"a block is its two parts ({apart.wiring})", apart.parts),
-    ]
+    claims = [(f"the identity plan gives the model's own logits {tokens}", apart.logits)]
+    if apart.silence is not None and apart.parts is not None:
+        claims.append(("a block without attention and MLP returns its input", apart.silence))
+        claims.append((f"a block is its two parts ({apart.wiring})", apart.parts))
     for way in WAYS:
         with failing(name, way.doing):
             pairs = way.read(model, texts)

@@ -31,7 +31,7 @@ def settle_positions(model: OpenedModel, ids: list[int]) -> None:
     """
     count = min(_TOKENS, len(ids))
     tokens = torch.tensor([ids[:count]], device=model.device)
-    first = _fault(model, tokens)
+    first = _fault(model, tokens) or _counts_from_elsewhere(model, tokens)
     if first is None:
         return
     if not model.takes_positions and _takes_anything(model):
@@ -45,6 +45,20 @@ def settle_positions(model: OpenedModel, ids: list[int]) -> None:
         raise ModelError(f"{type(model.hf).__name__} cannot be opened: {first}")
 
 
+def _counts_from_elsewhere(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
+    """Return the fault of a model that counts positions from elsewhere than 0, as RoBERTa does."""
+    if not model.takes_positions:
+        return None
+    positions = torch.arange(tokens.shape[1], device=model.device)[None]
+    told = model.enter(tokens, positions).states
+    model.takes_positions = False
+    own = model.enter(tokens, positions).states
+    model.takes_positions = True
+    if difference(told, own) <= allowed(model):
+        return None
+    return "tokens whose positions are told begin with other states than in its own forward"
+
+
 def _takes_anything(model: OpenedModel) -> bool:
     """Whether the model's forward takes further keyword arguments, under any name."""
     parameters = inspect.signature(type(model.hf.base_model).forward).parameters.values()
@@ -54,11 +68,11 @@ def _takes_anything(model: OpenedModel) -> bool:
 def _fault(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
     """Return what goes wrong when tokens stand in another order and are given their positions."""
     order = torch.arange(tokens.shape[1], device=model.device)
-    plain = model.enter(tokens, order[None])
     moved = torch.cat([order[2:].flip(0), order[2:3]])  # one of them twice, the first ones not
+    if model.counts_places and model.counted_in_place is None:
+        return _by_row("what its layers are called with")
+    plain = model.enter(tokens, order[None])
     try:
-        if model.counts_places and model.counted_in_place is None:
-            return _by_row("what its layers are called with")
         there = model.enter(tokens[:, moved], moved[None])
         counted = model.rowwise
     except RAISED as error:

@@ -114,7 +114,7 @@ def draw(model: OpenedModel, count: int) -> list[int]:
     special: set[int] = set()
     for name, value in {**model.hf.config.to_dict(), **config.to_dict()}.items():
         if name.endswith(_SPECIAL):
-            special.update(v for v in (value if isinstance(value, list) else [value]) if v)
+            special.update(value if isinstance(value, list) else [value])
     seed = torch.Generator().manual_seed(7)
     tokens: list[int] = []
     drawn = torch.randint(model.vocabulary, (4 * count,), generator=seed).tolist()

@@ -25,7 +25,7 @@ class KeysValues(NamedTuple):
     """Keys and values of some tokens at one occurrence of a layer's attention."""
 
     keys: Float[Tensor, "batch heads keys width"]
-    values: Float[Tensor, "batch heads keys width"]
+    values: Float[Tensor, "batch heads keys width_of_values"]
 
     @property
     def length(self) -> int:
@@ -93,7 +93,7 @@ class KVBuffer:
     """
 
     keys: Float[Tensor, "batch heads capacity width"]
-    values: Float[Tensor, "batch heads capacity width"]
+    values: Float[Tensor, "batch heads capacity width_of_values"]
 
     @classmethod
     def empty_like(

@@ -117,11 +117,13 @@ class BlockCache(Cache):
     def update(  # type: ignore[override]
         self,
         key_states: Float[Tensor, "batch heads rows width"],
-        value_states: Float[Tensor, "batch heads rows width"],
+        value_states: Float[Tensor, "batch heads rows width_of_values"],
         layer_idx: int,
         *_: Any,
         **__: Any,
-    ) -> tuple[Float[Tensor, "batch heads keys width"], Float[Tensor, "batch heads keys width"]]:
+    ) -> tuple[
+        Float[Tensor, "batch heads keys width"], Float[Tensor, "batch heads keys width_of_values"]
+    ]:
         """Append new keys and values to the past ones, and return all that rows may see.
 
         Raises:

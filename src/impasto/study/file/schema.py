@@ -37,6 +37,7 @@ LOADING = {
     "attn_implementation": "sdpa or eager",
     "max_length": "the most tokens of a request, a whole number from 1 on",
     "add_bos_token": "true or false: whether texts get the tokenizer's special tokens",
+    "quantization": "one of 4bit, 8bit (bitsandbytes), quanto-int8, quanto-int4",
     "merge_adapter": "true (merge an adapter's weights into its base's) or false (keep its layers)",
 }
 OF_TASKS = ("enable_thinking", "think_end_token", "apply_chat_template")  # not how a model loads
@@ -80,6 +81,7 @@ class Loading(BaseModel):
     max_length: Annotated[StrictInt, Field(ge=1)] | None = None
     add_bos_token: StrictBool | None = None
     merge_adapter: StrictBool | None = None
+    quantization: Literal["4bit", "8bit", "quanto-int8", "quanto-int4"] | None = None
 
 
 class StudyFile(BaseModel):

@@ -1,0 +1,82 @@
+"""Every family of the installed transformers: what opens is right, what does not says why.
+
+The fast tests hold forty families that must never fall out to the reference on a few plans. The
+slow one builds all there are, prints their counts, and compares them with the table that
+``impasto models`` prints, so that a new release of transformers shows at once what changed:
+``python tests/census.py --write`` writes the table anew.
+"""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from census import OF_DECODERS, PLANS, Found, census, counted_row, look_at
+from census_build import entries
+from impasto.model.structure.families import counted
+
+KEPT = (
+    "apertus", "arcee", "bert", "biogpt", "bitnet", "codegen", "cohere", "cohere2", "deepseek_v2",
+    "deepseek_v3", "ernie4_5", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "gemma4_text",
+    "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium",
+    "llama", "llama4_text", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "opt",
+    "phi3", "qwen2", "qwen3", "smollm3", "stablelm",
+)  # fmt: skip
+COMPOSITE = ("gemma3", "gemma4", "glm4v", "idefics2", "llava", "qwen2_5_vl", "qwen3_vl")
+_FEW = ("identity", "skip of layer 0", "mix")
+
+
+def _kinds(mapping: str) -> dict[str, Any]:
+    return dict(entries(mapping))
+
+
+@pytest.mark.parametrize("model_type", KEPT)
+def test_a_family_that_must_not_fall_out_is_exact(model_type):
+    lines = {name: PLANS[name] for name in _FEW}
+    found = look_at(model_type, _kinds("CAUSAL_LM")[model_type], lines, **OF_DECODERS)
+    assert found.verdict == "exact", found
+
+
+@pytest.mark.parametrize("model_type", COMPOSITE)
+def test_the_decoder_of_a_composite_family_is_exact(model_type):
+    lines = {name: PLANS[name] for name in _FEW}
+    found = look_at(model_type, _kinds("MULTIMODAL_LM")[model_type], lines)
+    assert found.verdict == "exact", found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["CAUSAL_LM", "MULTIMODAL_LM", "MASKED_LM"])
+def test_every_family_is_exact_or_refused_with_a_reason(mapping):
+    every = list(census(mapping))
+    print(mapping, dict(Counter(found.verdict for found in every)))
+    bad = [found for found in every if found.verdict in ("wrong", "crashed")]
+    assert not bad, "\n".join(map(str, bad))
+    refused = [found for found in every if found.verdict == "refused"]
+    assert all(len(found.reason.split()) >= 4 for found in refused)
+    _agree_with_the_table(every, is_encoder=mapping == "MASKED_LM")
+
+
+def _agree_with_the_table(every: list[Found], is_encoder: bool) -> None:
+    kind = "encoder" if is_encoder else "decoder"
+    table = {row.model_type: row for row in counted() if row.kind == kind}
+    changed = []
+    for found in every:
+        if found.verdict == "exact":
+            new, known = (
+                counted_row(found.model_type, is_encoder, found),
+                table.get(found.model_type),
+            )
+            if known is None or known.layers != "yes":
+                changed.append(f"opens now: {new}")
+            elif (new.parts, new.rows) != (known.parts, known.rows):
+                changed.append(f"{known} is now {new}")
+        elif found.verdict == "refused":
+            known = table.get(found.model_type)
+            if known is not None and known.layers == "yes" and not is_encoder:
+                changed.append(f"no longer opens, in one of its classes: {found}")
+    assert not changed, "\n".join(changed)
+
+
+def test_no_family_that_must_not_fall_out_is_missing_from_the_table():
+    opened = {row.model_type for row in counted() if row.layers == "yes"}
+    assert {*KEPT, *COMPOSITE} <= opened
