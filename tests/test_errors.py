@@ -318,6 +318,7 @@ RAISED = {
     "run/encoder/executor.py": {"TypeError": "plans with such steps are not admitted"},
     "run/kv/buffers.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
     "run/execute/executor.py": {"TypeError": "no such step can stand there"},
+    "run/execute/sequential.py": {"TypeError": "no such step can stand there"},
     "study/database/reading.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/results/several.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/running/stopping.py": {"KeyboardInterrupt": "what it is"},

@@ -87,10 +87,11 @@ class OpenedModel(Opened):
             given["past_key_values"] = past
         if self.takes_positions:
             given["position_ids"] = positions
-        entered = self._entered(given, positions)
-        return entered if past is None else self._without_cache(entered)
+        entered = self.entered(given, positions)
+        return entered if past is None else self.without_cache(entered)
 
-    def _entered(self, given: Arguments, positions: Int[Tensor, "batch rows"]) -> Entered:
+    def entered(self, given: Arguments, positions: Int[Tensor, "batch rows"]) -> Entered:
+        """Return what the model's own forward, so called, hands to its blocks."""
         try:
             calls = self.block_calls(given)
         except IndexError as error:
@@ -100,7 +101,8 @@ class OpenedModel(Opened):
             ) from error
         return Entered(calls[0]["hidden_states"], [replayable(call) for call in calls])
 
-    def _without_cache(self, entered: Entered) -> Entered:
+    def without_cache(self, entered: Entered) -> Entered:
+        """Return the same arguments with no cache among them."""
         name = self.habits.cache_argument
         return Entered(entered.states, [call | {name: None} for call in entered.arguments])
 
@@ -113,7 +115,7 @@ class OpenedModel(Opened):
             given: Arguments = {"input_ids": lines.ids, "use_cache": False}
             if lines.first:
                 given["past_key_values"] = LengthOnlyCache(lines.first)
-            return self._without_cache(self._entered(given, positions))
+            return self.without_cache(self.entered(given, positions))
 
         axes = self.counted_in_place
         assert axes is not None, "positions were settled"
@@ -130,7 +132,7 @@ class OpenedModel(Opened):
         def plain(batch: int, rows: int) -> list[Arguments]:
             ids = torch.zeros(batch, rows, dtype=torch.long, device=self.device)
             given: Arguments = {"input_ids": ids, "use_cache": False}
-            return self._entered(given, torch.arange(rows, device=ids.device)[None]).arguments
+            return self.entered(given, torch.arange(rows, device=ids.device)[None]).arguments
 
         rows = compare_calls(plain(1, 2), plain(1, 3), _MASKS)
         sequences = compare_calls(plain(2, 3), plain(4, 3), _MASKS)
@@ -204,6 +206,20 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
         ModelError: when its blocks or their parts are not there, when its attention takes no mask
             per row (flash attention, for instance), or when it runs an exported plan.
     """
+    refuse_other_kinds(hf)
+    anatomy = find_anatomy(hf)
+    observed = observe(hf, anatomy, input_device(hf))
+    blocks = [
+        Block(module, (), ()) if call is None else call.as_block(anatomy)
+        for module, call in zip(anatomy.blocks, observed.calls, strict=True)
+    ]
+    asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
+    habits = Habits(observed.outputs, observed.cache_argument, asks)
+    return OpenedModel(ref(hf), blocks, habits, anatomy)
+
+
+def refuse_other_kinds(hf: PreTrainedModel) -> None:
+    """Raise ModelError for a model that is no decoder with its head, or runs an exported plan."""
     if hasattr(hf.config, "impasto"):
         raise ModelError(
             f"{type(hf).__name__} runs a plan of its own already; open its folder by "
@@ -215,15 +231,6 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
             "token whose successor is predicted; plans run on decoders with their head, loaded by "
             "AutoModelForCausalLM"
         )
-    anatomy = find_anatomy(hf)
-    observed = observe(hf, anatomy, input_device(hf))
-    blocks = [
-        Block(module, (), ()) if call is None else call.as_block(anatomy)
-        for module, call in zip(anatomy.blocks, observed.calls, strict=True)
-    ]
-    asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
-    habits = Habits(observed.outputs, observed.cache_argument, asks)
-    return OpenedModel(ref(hf), blocks, habits, anatomy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,17 +100,19 @@ def _anatomy(hf: nn.Module, attentions: Names, mlps: Names) -> Anatomy:
 def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
     """Return the name and the list of a model's blocks.
 
-    Of several such lists (an image encoder's beside a language model's, say), it is the decoder's.
+    Of several such lists (an image encoder's beside a language model's, say), it is one of blocks
+    with attention where there is any, and the decoder's.
 
     Raises:
-        ModelError: when no list of ``num_hidden_layers`` blocks with an attention is there.
+        ModelError: when no list of ``num_hidden_layers`` blocks is there.
     """
     depth = hf.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr]
-    lists = [
+    every = [
         (path, module)
         for path, module in hf.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth > 0 and _attend(module)
+        if isinstance(module, nn.ModuleList) and len(module) == depth > 0
     ]
+    lists = [pair for pair in every if _attend(pair[1])] or every
     if len(lists) > 1:
         decoder = {id(module) for module in hf.get_decoder().modules()}  # type: ignore[operator]
         lists.sort(key=lambda pair: id(pair[1]) not in decoder)

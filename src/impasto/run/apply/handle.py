@@ -26,7 +26,14 @@ from impasto.error import UserError
 from impasto.model.decoder import OpenedModel
 from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments, Forward, Forwards, as_output, parameters
+from impasto.model.structure.block import (
+    Arguments,
+    Forward,
+    Forwards,
+    as_output,
+    named_call,
+    parameters,
+)
 from impasto.plan import Plan
 from impasto.run.apply.forward import ForwardCall, PlanInForward
 from impasto.run.apply.outputs import OutputCollector
@@ -254,10 +261,9 @@ class Applied:
 
     def _stand_in(self, block: nn.Module) -> Forward:
         """Return a forward that records a block's call arguments; the last one runs the plan."""
-        names = parameters(type(block))
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            arguments, call = dict(zip(names, args, strict=False)) | kwargs, self._call
+            arguments, call = named_call(block, args, kwargs), self._call
             call.block_arguments.append(arguments)
             states = arguments["hidden_states"]
             if len(call.block_arguments) == self._model.num_layers:
