@@ -62,6 +62,11 @@ class OpenedModel(Opened):
         """Whether the model's forward takes a cache, which says how many tokens it has read."""
         return "past_key_values" in parameters(type(self.hf.base_model))
 
+    @property
+    def cache_name(self) -> str:
+        """The argument in which the model's forward takes a cache."""
+        return "past_key_values" if self.sequential is None else self.sequential.takes_cache
+
     def enter(
         self,
         ids: Int[Tensor, "batch rows"],
@@ -84,7 +89,7 @@ class OpenedModel(Opened):
             return self._enter_in_place(ids, positions)
         given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
         if past is not None:
-            given["past_key_values"] = past
+            given[self.cache_name] = past
         if self.takes_positions:
             given["position_ids"] = positions
         entered = self.entered(given, positions)

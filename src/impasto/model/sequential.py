@@ -194,13 +194,5 @@ def enter_behind(model: OpenedModel, ids: Int[Tensor, "batch rows"], begin: int)
 
     No block is run. Where a model's forward takes no cache, only the first tokens can be embedded.
     """
-    habits = model.sequential
-    assert habits is not None, "the model was opened by open_sequential"
     positions = torch.arange(begin, begin + ids.shape[1], device=ids.device).expand_as(ids)
-    given: Arguments = {"input_ids": ids, "use_cache": False}
-    if begin:
-        given[habits.takes_cache] = LengthOnlyCache(begin)
-    if model.takes_positions:
-        given["position_ids"] = positions
-    entered = model.entered(given, positions)
-    return model.without_cache(entered) if begin else entered
+    return model.enter(ids, positions, past=LengthOnlyCache(begin) if begin else None)

@@ -62,12 +62,14 @@ class SequentialExecutor:
         tree: The tokens.
         records: Whether the states at the end of requests are kept, for tokens to come.
         past: What was read before; None for nothing.
+        given: What the model's own forward prepared, where all tokens are read in one stretch.
     """
 
     model: OpenedModel
     tree: TokenTree
     records: bool = False
     past: Read | None = None
+    given: Entered | None = None
 
     @cached_property
     def joint(self) -> list[StretchCall]:
@@ -132,7 +134,7 @@ class SequentialExecutor:
 
         All requests of one :class:`Read` are equally long.
         """
-        totals = self._hashed[1]
+        _, totals, places = self._hashed
         for at, call in enumerate(self.joint):
             sequences = [sequence for sequence, _ in call.stretch.ended]
             if not sequences:
@@ -141,7 +143,7 @@ class SequentialExecutor:
             last = call.rows[sequences, -1]
             present = {each: kept for each, kept in states.items() if kept is not None}
             requests = [request for _, request in call.stretch.ended]
-            yield requests, Read(call.read[sequences], present, totals[last])
+            yield requests, Read(call.read[sequences], present, totals[last], places[last] + 1)
 
     @cached_property
     def _scored(self) -> Int[Tensor, "scored"]:
@@ -156,6 +158,8 @@ class SequentialExecutor:
         for stretch in stretches(self.tree, single, self.records, before.shape[1]):
             calls.append(StretchCall(self.model, stretch, ids, before, scored))
             before = calls[-1].read
+        if self.given is not None and len(calls) == 1:
+            calls[0].is_given(self.given)
         return calls
 
     def _branches(self, instruction: RunBranches, state: TreeState) -> TreeState:
@@ -264,7 +268,7 @@ class SequentialExecutor:
             if "use_cache" in arguments:
                 arguments["use_cache"] = True
             rows = block(rows, arguments, run.part)
-            state.length += entered.states.shape[1]
+            state.layer.length += rows.shape[1]
             return rows, state
         return block(rows, arguments, run.part), None
 
@@ -288,15 +292,15 @@ class SequentialExecutor:
         count, device = len(self.tree.ids), self.model.device
         keys = torch.zeros(count, dtype=torch.long, device=device)
         sums, place = keys.clone(), keys.clone()
-        total = keys.new_zeros(self.tree.parents.count(-1))
-        total = total if self.past is None else self.past.total
+        total = lengths = keys.new_zeros(self.tree.parents.count(-1))
+        if self.past is not None:
+            total, lengths = self.past.total, self.past.lengths
         for call in self.joint:
-            size, begin = len(call.rows), call.before.shape[1]
-            lengths = torch.full((size,), begin, device=device)
+            lengths = lengths[call.parents]
             own = prefix_keys(call.ids, call.is_real, lengths, total[call.parents])
-            real = call.rows[call.is_real]
+            real, width = call.rows[call.is_real], call.rows.shape[1]
             keys[real], sums[real] = own[0][call.is_real], own[1][call.is_real]
-            places = torch.arange(begin, begin + call.rows.shape[1], device=device)
-            place[real] = places.expand_as(call.rows)[call.is_real]
-            total = own[1][:, -1]
+            places = lengths[:, None] + torch.arange(width, device=device)
+            place[real] = places[call.is_real]
+            total, lengths = own[1][:, -1], lengths + width
         return keys, sums, place

@@ -29,17 +29,19 @@ class Read:
         ids: The tokens.
         states: The state of each occurrence.
         total: The sums of :func:`impasto.run.execute.noise.prefix_keys` over the tokens.
+        lengths: How many of the tokens are no padding.
     """
 
     ids: Int[Tensor, "batch past"]
     states: Mapping[Occurrence, LayerState]
     total: Int[Tensor, "batch"]
+    lengths: Int[Tensor, "batch"]
 
     def select(self, sequences: Int[Tensor, "some"]) -> "Read":
         """Return some of the sequences, given by index."""
         states = {each: state.select(sequences) for each, state in self.states.items()}
         own = sequences.to(self.ids.device)
-        return Read(self.ids[own], states, self.total[own])
+        return Read(self.ids[own], states, self.total[own], self.lengths[own])
 
 
 class StretchCall:
@@ -77,6 +79,12 @@ class StretchCall:
     def read(self) -> Int[Tensor, "batch read"]:
         """The tokens that each sequence has read at the end."""
         return torch.cat([self.before, self.ids], 1)
+
+    def is_given(self, entered: Entered) -> None:
+        """Let blocks be called with what the model's own forward has prepared."""
+        self.__dict__["entered"] = entered
+        if self.ids.shape[1] == 1:
+            self.__dict__["entered_current"] = entered
 
     @cached_property
     def entered(self) -> Entered:

@@ -6,7 +6,7 @@ the rows that it has read (:class:`RowsRead`), which then run again before each 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -50,12 +50,14 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
     """Keys, values, convolutional and recurrent states of an occurrence, as Hugging Face has them.
 
     Attributes:
+        length: The number of tokens that it has read, padding included.
         linear: The state of a linear attention that its family keeps under no other name.
         indexer: The keys of a sparse attention's indexer.
     """
 
     def __init__(self, number_of_states: int = 1) -> None:
         super().__init__(number_of_states=number_of_states)
+        self.length = 0
         self.linear: Any = None
         self.indexer: Tensor | None = None
 
@@ -72,6 +74,52 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
                 }
         return other
 
+    def without_first(self, count: int) -> "StateLayer":
+        """Return a copy without the keys of the first ``count`` tokens, which are padding."""
+        other = copy(self)
+        if self.is_initialized:
+            assert self.keys is not None, "keys and values were written"
+            assert self.values is not None
+            other.keys, other.values = self.keys[:, :, count:], self.values[:, :, count:]
+        other.length = self.length - count
+        if self.indexer is not None:
+            other.indexer = self.indexer[:, count:]
+        return other
+
+    @classmethod
+    def joined(cls, layers: "Sequence[StateLayer]", length: int) -> "StateLayer":
+        """Return the states of several, one's sequences behind the other's.
+
+        Where some have read fewer tokens than ``length``, their keys and values begin with zeros.
+        """
+        joined = copy(layers[0])
+        for name, value in vars(layers[0]).items():
+            each = [vars(layer)[name] for layer in layers]
+            if isinstance(value, Tensor):
+                axis = 1 if name == "indexer" else 2 if name in ("keys", "values") else None
+                joined.__dict__[name] = _cat(each, axis, length)
+            elif isinstance(value, dict):
+                joined.__dict__[name] = {
+                    key: _cat([one[key] for one in each], None, length)
+                    if isinstance(own, Tensor)
+                    else own
+                    for key, own in value.items()
+                }
+        joined.length = length
+        return joined
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens that were read."""
+        return self.length
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Let each sequence stand several times, one behind the other."""
+        self.__dict__.update(vars(self.mapped(lambda each: each.repeat_interleave(repeats, 0))))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some of the sequences."""
+        self.reorder_cache(indices)
+
     @property
     def has_read(self) -> bool:
         """Whether a convolution or a recurrence has left a state."""
@@ -87,27 +135,31 @@ class CarriedState(Cache, LayerState):
 
     Args:
         layer: What the occurrence has read so far; it is written to.
-        length: The number of tokens that it has read.
     """
 
-    def __init__(self, layer: StateLayer, length: int) -> None:
+    def __init__(self, layer: StateLayer) -> None:
         super().__init__(layers=[layer])
-        self.layer, self.length = layer, length
+        self.layer = layer
+
+    @property
+    def length(self) -> int:
+        """The number of tokens that it has read."""
+        return self.layer.length
 
     @classmethod
     def empty(cls, config: Any) -> "CarriedState":
         """Return the state of an occurrence that has read nothing."""
         count = getattr(config, "number_of_conv_states", None)
-        return cls(StateLayer(count if isinstance(count, int) else 1), 0)
+        return cls(StateLayer(count if isinstance(count, int) else 1))
 
     def select(self, sequences: Int[Tensor, "some"]) -> "CarriedState":
         """Return a copy of the state of some sequences."""
         pick: Picked = lambda each: each[sequences.to(each.device)]  # noqa: E731
-        return CarriedState(self.layer.mapped(pick), self.length)
+        return CarriedState(self.layer.mapped(pick))
 
     def copied(self) -> "CarriedState":
         """Return a copy; families write recurrent states in place."""
-        return CarriedState(self.layer.mapped(torch.clone), self.length)
+        return CarriedState(self.layer.mapped(torch.clone))
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any):
         """Append keys and values, and return all."""
@@ -168,3 +220,16 @@ class CarriedState(Cache, LayerState):
 
     def _has(self, state_idx: int) -> bool:
         return self.layer.has_previous_state[state_idx]
+
+
+def _cat(tensors: Sequence[Tensor], axis: int | None, length: int) -> Tensor:
+    """Return the tensors of several sequences as one, with zeros before the first of an axis."""
+    if axis is not None:
+        widths = [length - each.shape[axis] for each in tensors]
+        tensors = [
+            torch.cat(
+                [each.new_zeros(*each.shape[:axis], width, *each.shape[axis + 1 :]), each], axis
+            )
+            for each, width in zip(tensors, widths, strict=True)
+        ]
+    return torch.cat(list(tensors))
