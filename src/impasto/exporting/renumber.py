@@ -25,7 +25,13 @@ LISTS = (
     "activation_sparsity_pattern",
 )
 # The numbers of some layers.
-NUMBERS = ("moe_layers", "full_attn_idxs", "cross_attention_layers", "global_layers")
+NUMBERS = (
+    "moe_layers",
+    "full_attn_idxs",
+    "cross_attention_layers",
+    "global_layers",
+    "attn_layer_indices",
+)
 # So many layers at the beginning are dense, the others have experts.
 LEADING_DENSE = ("first_k_dense_replace", "num_dense_layers")
 # How often a layer is not local, as an older form of ``layer_types``.
@@ -43,6 +49,8 @@ def renumbered(config: Any, order: Sequence[int]) -> Any:
     depth = own.num_hidden_layers
     for name in LISTS:
         values = getattr(own, name, None)
+        if _is_computed(own, name):
+            continue
         if isinstance(values, (list, tuple)) and len(values) == depth:
             setattr(text, name, [values[layer] for layer in order])
     for name in NUMBERS:
@@ -57,6 +65,11 @@ def renumbered(config: Any, order: Sequence[int]) -> Any:
     _write_expert_range(own, text, order)
     _write_windows(own, text)
     return written
+
+
+def _is_computed(config: Any, name: str) -> bool:
+    """Whether a configuration computes a setting from others, which are written instead."""
+    return isinstance(getattr(type(config), name, None), property)
 
 
 def _places(order: Sequence[int], layers: Sequence[int]) -> list[int]:
