@@ -27,7 +27,7 @@ from impasto.run.batching.stretches import TokenTree
 from impasto.run.execute.rows import Batch
 from impasto.run.execute.sequential import SequentialExecutor, TreeState
 from impasto.run.execute.stretch_calls import Read, habits_of
-from impasto.run.kv.states import CarriedState, LayerState, RowsRead, StateLayer
+from impasto.run.kv.states import CarriedState, LayerState, RowsRead, joined_states
 
 
 class RowsLayer(DynamicLayer):
@@ -181,7 +181,7 @@ class SequentialForward:
         for occurrence in self.program.occurrences:
             each = [states.get(occurrence) for _, states in kept]
             present = [state for state in each if state is not None]
-            layer = _joined(present, length)
+            layer = _layer_of(joined_states(present, length))
             layers.append(layer)
             if len(kept) > 1:
                 layer.reorder_cache(back)
@@ -242,19 +242,12 @@ def _state_of(layer: Any, sequences: Tensor, start: int) -> LayerState | None:
     return CarriedState(picked.without_first(start))
 
 
-def _joined(states: Sequence[LayerState], length: int) -> Any:
-    """Return a cache's layer with some states, one's sequences behind the other's.
-
-    Keys and values, or rows, are padded with zeros on the left, to a length.
-    """
-    if all(isinstance(each, RowsRead) for each in states):
-        layer = RowsLayer()
-        rows = [each.rows for each in states if isinstance(each, RowsRead)]
-        padded = [torch.nn.functional.pad(r, (0, 0, length - r.shape[1], 0)) for r in rows]
-        keys = torch.cat(padded)[:, None]
-        layer.lazy_initialization(keys, keys)
-        layer.keys, layer.values = keys, keys[..., :0]
-        return layer
-    return StateLayer.joined(
-        [each.layer for each in states if isinstance(each, CarriedState)], length
-    )
+def _layer_of(state: LayerState) -> Any:
+    """Return a cache's layer that holds a state."""
+    if isinstance(state, CarriedState):
+        return state.layer
+    assert isinstance(state, RowsRead), "there are two kinds of states"
+    layer, keys = RowsLayer(), state.rows[:, None]
+    layer.lazy_initialization(keys, keys)
+    layer.keys, layer.values = keys, keys[..., :0]
+    return layer

@@ -1,4 +1,4 @@
-"""In which calls sequences are read whose rows cannot be packed: stretches, one behind the other.
+"""In which calls sequences are read whose rows cannot be packed: stretches of their tokens.
 
 Requests that begin alike are a tree of tokens. A stretch is a rectangle of it: as many tokens of
 each of some sequences, which have all read equally many before. So no call needs padding between
@@ -7,10 +7,10 @@ one that it parted from. A sequence of which nothing follows may be padded on th
 token sees what comes after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from impasto.run.batching.batches import BatchGroup
+from impasto.run.batching.batches import BatchGroup, cuts
 from impasto.run.batching.prefix_tree import PrefixTree
 
 
@@ -64,7 +64,7 @@ class Stretch:
     """Some tokens of each of some sequences, read in one call of a block.
 
     Attributes:
-        begin: How many tokens each sequence has read before.
+        before: The stretch (by index) from whose sequences these go on; None for the first ones.
         rows: The rows of each sequence; padding repeats the last one.
         counts: How many of them are no padding.
         parents: The sequence of the stretch before that each goes on from.
@@ -72,7 +72,7 @@ class Stretch:
         ended: The sequences whose state is wanted at their end, and of which request each is.
     """
 
-    begin: int
+    before: int | None
     rows: list[list[int]]
     counts: list[int]
     parents: list[int]
@@ -80,22 +80,38 @@ class Stretch:
     ended: list[tuple[int, int]]
 
 
-def stretches(tree: TokenTree, single: bool, keeps_ends: bool, begin: int = 0) -> list[Stretch]:
-    """Return the stretches in which a tree is read.
+Head = tuple[int, int]
+"""The row at which a sequence goes on, and the sequence before that it goes on from."""
+
+
+def stretches(
+    tree: TokenTree,
+    single: bool,
+    keeps_ends: bool,
+    in_step: bool,
+    call_cost: int,
+) -> list[Stretch]:
+    """Return the stretches in which a tree is read; each comes behind the one that it follows.
 
     Args:
         tree: The tokens.
         single: Whether each scored token begins a stretch, so that the state before it is there.
         keeps_ends: Whether the state at the end of each request is wanted.
-        begin: How many tokens were read before.
+        in_step: Whether all sequences go on together, as far as the shortest of them goes: fewer
+            calls, of fewer tokens each.
+        call_cost: What one more call of a block costs, in rows.
     """
     layout = _Layout(tree, single, keeps_ends)
-    heads = [(row, sequence) for sequence, row in enumerate(layout.roots)]
+    roots = [(row, sequence) for sequence, row in enumerate(layout.roots)]
+    pending: list[tuple[list[Head], int | None]] = [(roots, None)]
     found: list[Stretch] = []
-    while heads:
-        stretch, heads = layout.next(heads, begin)
-        found.append(stretch)
-        begin += len(stretch.rows[0])
+    while pending:
+        heads, before = pending.pop()
+        for some in [heads] if in_step else layout.alike(heads, call_cost):
+            stretch, after = layout.next(some, before)
+            if after:
+                pending.append((after, len(found)))
+            found.append(stretch)
     return found
 
 
@@ -119,13 +135,27 @@ class _Layout:
             else:
                 self._is_open[row] = bool(children) or row in self._ends
 
-    def next(
-        self, heads: list[tuple[int, int]], begin: int
-    ) -> tuple[Stretch, list[tuple[int, int]]]:
-        """Return the stretch that begins at some rows, and the rows at which the next one does.
+    def alike(self, heads: list[Head], call_cost: int) -> Iterator[list[Head]]:
+        """Part sequences into those that are followed, by their lengths, and the others.
 
-        Each row comes with the sequence, of the stretch before, that it goes on from.
+        The others, which may be padded, are cut into runs of about one length.
         """
+        lasting: dict[int, list[Head]] = {}
+        closed: list[Head] = []
+        for head in heads:
+            row = head[0]
+            if self._is_open[row]:
+                lasting.setdefault(self._length[row], []).append(head)
+            else:
+                closed.append(head)
+        yield from lasting.values()
+        closed.sort(key=lambda head: -self._length[head[0]])
+        sizes = [self._length[row] for row, _ in closed]
+        for begin, end in cuts(sizes, call_cost) if closed else ():
+            yield closed[begin:end]
+
+    def next(self, heads: list[Head], before: int | None) -> tuple[Stretch, list[Head]]:
+        """Return the stretch that begins at some rows, and where what follows it begins."""
         lasting = [self._length[row] for row, _ in heads if self._is_open[row]]
         width = min(lasting) if lasting else max(self._length[row] for row, _ in heads)
         rows, counts, ended, after = [], [], [], []
@@ -140,4 +170,4 @@ class _Layout:
                 ended.append((sequence, self._ends[last]))
             after += [(child, sequence) for child in self._children[last]]
         parents = [parent for _, parent in heads]
-        return Stretch(begin, rows, counts, parents, bool(after or ended), ended), after
+        return Stretch(before, rows, counts, parents, bool(after or ended), ended), after

@@ -28,15 +28,16 @@ from impasto.plan.program import (
     RunLayer,
     Split,
 )
+from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.stretches import TokenTree, stretches
 from impasto.run.execute.branches import Merge
 from impasto.run.execute.executor import refuse_changing_tables, source_of
 from impasto.run.execute.noise import noise, prefix_keys
 from impasto.run.execute.stretch_calls import Read, StretchCall, TreeSplice, habits_of
-from impasto.run.kv.states import CarriedState, LayerState, RowsRead
+from impasto.run.kv.states import CarriedState, LayerState, RowsRead, joined_states
 
-LastStates = Mapping[Occurrence, tuple[LayerState | None, ...]]
-"""For each occurrence, the state at the end of those requests that end with each stretch."""
+EndStates = Sequence[tuple[list[int], LayerState]]
+"""The states at the end of requests: for each stretch at which some end, these and their state."""
 
 
 class TreeState(NamedTuple):
@@ -45,12 +46,12 @@ class TreeState(NamedTuple):
     Attributes:
         earlier: The tokens' states; as long as rows are joint, of current tokens too.
         current: Once they are split: the scored tokens' states as current tokens.
-        last: The states at the end of requests, where they are kept.
+        last: The states of each occurrence at the end of requests, where they are kept.
     """
 
     earlier: Float[Tensor, "tokens hidden"]
     current: Float[Tensor, "scored hidden"] | None = None
-    last: LastStates = MappingProxyType({})
+    last: Mapping[Occurrence, EndStates] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -130,20 +131,21 @@ class SequentialExecutor:
         return state._replace(earlier=earlier, current=current)
 
     def read_at_ends(self, state: TreeState) -> Iterator[tuple[list[int], Read]]:
-        """Yield what was read of the requests that end alike: the requests, and their states.
-
-        All requests of one :class:`Read` are equally long.
-        """
+        """Yield the requests that are equally long, and what was read of them."""
         _, totals, places = self._hashed
-        for at, call in enumerate(self.joint):
-            sequences = [sequence for sequence, _ in call.stretch.ended]
-            if not sequences:
-                continue
-            states = {each: kept[at] for each, kept in state.last.items()}
-            last = call.rows[sequences, -1]
-            present = {each: kept for each, kept in states.items() if kept is not None}
-            requests = [request for _, request in call.stretch.ended]
-            yield requests, Read(call.read[sequences], present, totals[last], places[last] + 1)
+        by_length: dict[int, dict[int, Tensor]] = {}
+        for call in self.joint:
+            for sequence, request in call.stretch.ended:
+                by_length.setdefault(call.read.shape[1], {})[request] = call.read[sequence]
+        for length, ids in by_length.items():
+            requests = sorted(ids)
+            states = {
+                occurrence: _state_of(kept, requests, length)
+                for occurrence, kept in state.last.items()
+            }
+            ends = [self.tree.ends[request] for request in requests]
+            read = torch.stack([ids[request] for request in requests])
+            yield requests, Read(read, states, totals[ends], places[ends] + 1)
 
     @cached_property
     def _scored(self) -> Int[Tensor, "scored"]:
@@ -152,12 +154,14 @@ class SequentialExecutor:
     def _calls(self, single: bool) -> list[StretchCall]:
         ids = torch.tensor(self.tree.ids, device=self.model.device)
         scored = {row: place for place, row in enumerate(self.tree.scored)} if single else {}
-        before = ids.new_zeros(self.tree.parents.count(-1), 0)
-        before = before if self.past is None else self.past.ids
+        first = ids.new_zeros(self.tree.parents.count(-1), 0)
+        first = first if self.past is None else self.past.ids
         calls: list[StretchCall] = []
-        for stretch in stretches(self.tree, single, self.records, before.shape[1]):
+        in_step = single or habits_of(self.model).goes_on == "tokens"
+        cost = rows_per_call(self.model)
+        for stretch in stretches(self.tree, single, self.records, in_step, cost):
+            before = first if stretch.before is None else calls[stretch.before].read
             calls.append(StretchCall(self.model, stretch, ids, before, scored))
-            before = calls[-1].read
         if self.given is not None and len(calls) == 1:
             calls[0].is_given(self.given)
         return calls
@@ -185,10 +189,10 @@ class SequentialExecutor:
     def _layer(self, run: RunLayer, state: TreeState) -> TreeState:
         calls = self.joint if state.current is None else self.split
         parts: list[tuple[StretchCall, Tensor]] = []
-        current, before = state.current, self._past(run.occurrence)
-        kept: list[LayerState | None] = []
+        current, kept = state.current, list[tuple[list[int], LayerState]]()
+        left: list[LayerState | None] = []
         for call in calls:
-            begin = self._begin(run, call, before)
+            begin = self._begin(run, call, left)
             if current is not None and len(call.current):
                 rows = current[call.scored][:, None]
                 own = None if begin is None else begin.select(call.current)
@@ -198,43 +202,38 @@ class SequentialExecutor:
             if is_read and not (run.occurrence is None and run.rows == "kv-only"):
                 rows, begin = self._through(run, state.earlier[call.rows], call, begin)
                 parts.append((call, rows))
-            before = begin
-            ended = [sequence for sequence, _ in call.stretch.ended]
-            is_kept = ended and begin is not None
-            kept.append(begin.select(torch.tensor(ended)) if is_kept and begin else None)
+            left.append(begin)
+            if call.stretch.ended and begin is not None:
+                sequences, requests = zip(*call.stretch.ended, strict=True)
+                kept.append((list(requests), begin.select(torch.tensor(sequences))))
         earlier = state.earlier if run.rows == "kv-only" else self._scattered(parts, state.earlier)
         last = state.last
         if self.records and run.occurrence is not None:
-            last = {**last, run.occurrence: self._as_joint(calls, kept)}
+            last = {**last, run.occurrence: kept}
         return TreeState(earlier, current, last)
-
-    def _as_joint(
-        self, calls: Sequence[StretchCall], kept: Sequence[LayerState | None]
-    ) -> tuple[LayerState | None, ...]:
-        """Return the states at the ends of requests for the stretches of joint rows.
-
-        There, requests end after equally many tokens, and in the same order.
-        """
-        by_length = {
-            call.read.shape[1]: each
-            for call, each in zip(calls, kept, strict=True)
-            if call.stretch.ended
-        }
-        return tuple(by_length.get(call.read.shape[1]) for call in self.joint)
 
     def _past(self, occurrence: Occurrence | None) -> LayerState | None:
         if self.past is None or occurrence is None:
             return None
-        return self.past.states[occurrence].copied()
+        return self.past.states[occurrence]
 
     def _begin(
-        self, run: RunLayer, call: StretchCall, before: LayerState | None
+        self, run: RunLayer, call: StretchCall, left: Sequence[LayerState | None]
     ) -> LayerState | None:
-        """Return the state from which a stretch goes on; None where none is needed."""
+        """Return the state from which a stretch goes on; None where none is needed.
+
+        Args:
+            run: The layer.
+            call: The stretch.
+            left: The states that the stretches before it have left.
+        """
         if run.occurrence is None:
             return None
-        if before is not None:
-            return before if call.goes_straight_on else before.select(call.parents)
+        stretch = call.stretch
+        if stretch.before is not None or self.past is not None:
+            before = self._past(run.occurrence) if stretch.before is None else left[stretch.before]
+            assert before is not None, "a stretch that is followed leaves a state"
+            return before.select(call.parents)
         if not habits_of(self.model).goes_on:
             like = call.embedded
             return RowsRead(like.new_zeros(like.shape[0], 0, like.shape[2]))
@@ -295,12 +294,25 @@ class SequentialExecutor:
         total = lengths = keys.new_zeros(self.tree.parents.count(-1))
         if self.past is not None:
             total, lengths = self.past.total, self.past.lengths
+        after: list[tuple[Tensor, Tensor]] = []
         for call in self.joint:
-            lengths = lengths[call.parents]
-            own = prefix_keys(call.ids, call.is_real, lengths, total[call.parents])
+            before = call.stretch.before
+            base = (total, lengths) if before is None else after[before]
+            sums_before, count_before = (each[call.parents] for each in base)
+            own = prefix_keys(call.ids, call.is_real, count_before, sums_before)
             real, width = call.rows[call.is_real], call.rows.shape[1]
             keys[real], sums[real] = own[0][call.is_real], own[1][call.is_real]
-            places = lengths[:, None] + torch.arange(width, device=device)
+            places = count_before[:, None] + torch.arange(width, device=device)
             place[real] = places[call.is_real]
-            total, lengths = own[1][:, -1], lengths + width
+            after.append((own[1][:, -1], count_before + width))
         return keys, sums, place
+
+
+def _state_of(kept: EndStates, requests: list[int], length: int) -> LayerState:
+    """Return the state of some requests, which are equally long and end where nothing else does."""
+    wanted = set(requests)
+    some = [(each, state) for each, state in kept if wanted.issuperset(each)]
+    order = [request for each, _ in some for request in each]
+    state = some[0][1] if len(some) == 1 else joined_states([state for _, state in some], length)
+    places = [order.index(request) for request in requests]
+    return state if places == list(range(len(order))) else state.select(torch.tensor(places))

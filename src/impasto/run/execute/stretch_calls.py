@@ -51,7 +51,7 @@ class StretchCall:
         model: The model.
         stretch: The stretch.
         ids: The token of each row of the tree.
-        before: The tokens that each sequence of the stretch before has read.
+        before: The tokens that each sequence has read that it goes on from.
         scored: The place among the predictions of each scored row.
     """
 
@@ -73,7 +73,6 @@ class StretchCall:
         self.current = torch.tensor([at for at, _ in first], dtype=torch.long, device=device)
         self.scored = torch.tensor([place for _, place in first], dtype=torch.long, device=device)
         self._single: dict[int, Entered] = {}
-        self.goes_straight_on = stretch.parents == list(range(len(before)))
 
     @property
     def read(self) -> Int[Tensor, "batch read"]:

@@ -222,6 +222,18 @@ class CarriedState(Cache, LayerState):
         return self.layer.has_previous_state[state_idx]
 
 
+def joined_states(states: Sequence[LayerState], length: int) -> LayerState:
+    """Return the states of several, one's sequences behind the other's.
+
+    Keys and values, or rows, are padded with zeros on the left, to a length.
+    """
+    rows = [each.rows for each in states if isinstance(each, RowsRead)]
+    if rows:
+        return RowsRead(_cat(rows, 1, length))
+    layers = [each.layer for each in states if isinstance(each, CarriedState)]
+    return CarriedState(StateLayer.joined(layers, length))
+
+
 def _cat(tensors: Sequence[Tensor], axis: int | None, length: int) -> Tensor:
     """Return the tensors of several sequences as one, with zeros before the first of an axis."""
     if axis is not None:
