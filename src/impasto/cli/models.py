@@ -21,6 +21,8 @@ def models(
     if model is not None:
         opened = load_model(model)
         typer.echo(f"{opened.name}: {opened.family}, {opened.num_layers} layers; plans run on it")
+        if opened.runs_sequences is not None:
+            typer.echo(f"sequences run as they are; rows are not packed: {opened.runs_sequences}")
         typer.echo("relative differences that the opening check found:")
         for claim, found in opened.checked:
             told = f"not checked: {claim}" if found is None else f"{found:8.1e}  {claim}"
