@@ -23,7 +23,7 @@ def test_a_block_is_its_residual_and_two_parts(name, attention):
     assert found.wiring == ("parallel" if name in PARALLEL else "sequential")
 
 
-def test_a_model_whose_block_is_more_than_its_parts_is_refused():
+def test_a_model_whose_block_is_more_than_its_parts_runs_whole_layers():
     hf = FAMILIES["llama"]().eval()
     own = type(hf.model.layers[2])
 
@@ -32,8 +32,10 @@ def test_a_model_whose_block_is_more_than_its_parts_is_refused():
             return 2 * super().forward(hidden_states, **arguments)
 
     hf.model.layers[2].__class__ = Doubled
-    with pytest.raises(ModelError, match="changes its input"):
-        impasto.load(hf)
+    model = impasto.load(hf)
+    assert "changes its input" in model.runs_sequences
+    with pytest.raises(ModelError, match="names parts of layers: layer 2"):
+        model.next_logits(impasto.Plan.parse("0-4 5.mlp"), torch.tensor([[1, 2, 3]]))
 
 
 def test_a_model_without_blocks_is_refused():
@@ -51,7 +53,7 @@ def test_a_model_that_gives_nan_is_refused():
         impasto.load(hf)
 
 
-def test_a_model_whose_rows_cannot_be_packed_is_refused():
+def test_a_model_whose_rows_cannot_be_packed_runs_sequences():
     hf = FAMILIES["llama"]().eval()
     own = type(hf.model.layers[1].self_attn)
 
@@ -63,8 +65,8 @@ def test_a_model_whose_rows_cannot_be_packed_is_refused():
             return super().forward(hidden_states + before, **arguments)
 
     hf.model.layers[1].self_attn.__class__ = Shifted
-    with pytest.raises(ModelError, match="split rows do not give its own logits"):
-        impasto.load(hf)
+    reason = impasto.load(hf).runs_sequences
+    assert "split rows do not give its own logits" in reason
 
 
 def test_a_family_that_nobody_listed_works_if_it_passes():

@@ -141,8 +141,8 @@ class PlanInForward:
         """
         if call.arguments.get("use_cache") and not model.habits.cache_argument:
             raise UserError(
-                f"{type(model.hf).__name__} keeps what it has read in a state of its own form, "
-                "which has no place for a plan's; call it, or its generate, with use_cache=False"
+                f"{type(model.hf).__name__} keeps what it has read in a form that has no place for "
+                "what a plan's layers have read; call it, or its generate, with use_cache=False"
             )
         cache = call.block_arguments[0].get(model.habits.cache_argument)
         tokens = ReadTokens.of(cache, self._plan)

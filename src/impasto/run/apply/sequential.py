@@ -97,7 +97,8 @@ class SequentialForward:
         kept: list[tuple[list[int], Mapping[Occurrence, LayerState]]] = []
         for part in every:
             executor, rows = self._executor(part, batch, read)
-            state = TreeState(states[rows])
+            starts_anew = bool(batch.past.shape[1]) and habits_of(self.model).goes_on is None
+            state = executor.start() if starts_anew else TreeState(states[rows])
             latest = [_latest(executor, state)]
             for instruction in self.program.instructions:
                 state = executor.step(instruction, state)
