@@ -164,7 +164,7 @@ def noted(
 
     def note(block: nn.Module, args: tuple[Any, ...], kwargs: Call) -> None:
         call = dict(zip(_parameters(type(block)), args, strict=False)) | kwargs
-        inputs.append(call.pop("hidden_states")[0])
+        inputs.append(call.pop(_parameters(type(block))[0])[0])
         calls.append(call)
 
     options: Call = {}

@@ -519,8 +519,7 @@ def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
     assert re.search(reason, model.runs_sequences)
     with_cache = build is not writes_to_its_cache_twice  # which its own generate cannot, either
     is_right(build(), PLANS, with_cache)
-    [habits] = {model._opened.sequential.refused_parts}
-    if habits is not None:
+    if model._opened.sequential.refused_parts is not None:
         with pytest.raises(ModelError, match="names parts of layers: layer"):
             model.next_logits(Plan.parse("0-2 3.mlp"), torch.tensor([TEXT]))
 

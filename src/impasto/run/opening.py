@@ -181,7 +181,8 @@ def _open_sequential(hf: PreTrainedModel, refusal: ModelError) -> tuple[Opened, 
     """Open a decoder whose rows cannot be packed; raise the refusal where that fails, too."""
     try:
         with failing(type(hf).__name__, "reads three tokens"):
-            model = open_sequential(hf, str(refusal))
+            reason = str(refusal).removeprefix(f"{type(hf).__name__} cannot be opened: ")
+            model = open_sequential(hf, reason)
         return model, check_sequential(model)
     except ModelError as also:
         raise refusal from also
