@@ -32,8 +32,9 @@ def mix(state: str) -> Move:
     """Run the attention of a hybrid's layer, or else the part of it that carries a state."""
 
     def move(block: nn.Module, states: Tensor, call: Call) -> Tensor:
-        if hasattr(block, "self_attn"):
-            return block.self_attn(states, **call)[0]  # type: ignore[operator]
+        attention: Any = getattr(block, "self_attn", None)
+        if attention is not None:
+            return attention(states, **call)[0]
         return getattr(block, state)(states, attention_mask=call["attention_mask"])
 
     return move

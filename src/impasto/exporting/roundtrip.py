@@ -5,6 +5,7 @@ give the plan's logits at every position of a short text, without a cache and to
 one, and the plan's own greedy tokens.
 """
 
+import inspect
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, dynamic_module_utils
+from transformers import AutoModelForCausalLM, GenerationConfig, dynamic_module_utils
 
 from impasto.exporting.error import ExportError
 from impasto.model.checks.decoder import difference
@@ -120,11 +121,13 @@ def _check(hf: Any, wanted: Expected) -> RoundTrip:
 
 def _token_by_token(hf: Any, ids: Tensor) -> Tensor:
     """Return the logits after the prompt and after each new token, read one by one."""
-    cache, logits, begin = DynamicCache(config=hf.config), [], 0
+    takes = inspect.signature(type(hf).forward).parameters
+    name = next(each for each in ("past_key_values", "cache_params", "state") if each in takes)
+    cache, logits, begin = None, [], 0
     for end in range(ids.shape[1] - NEW, ids.shape[1] + 1):
-        out = hf(input_ids=ids[:, begin:end], past_key_values=cache, use_cache=True)
+        out = hf(input_ids=ids[:, begin:end], **{name: cache}, use_cache=True)
         logits.append(out.logits[0, -1])
-        cache, begin = out.past_key_values, end
+        cache, begin = out[name], end
     return torch.stack(logits)
 
 

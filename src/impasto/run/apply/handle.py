@@ -222,6 +222,9 @@ class Applied:
             raise self._changed()
         arguments = dict(zip(names, args, strict=False)) | kwargs
         outputs, keep = self._call.outputs, self._call.logits_to_keep
+        if not self._model.packs_rows and arguments.get("attention_mask") is None:
+            # Some families do not hand it on, for nothing of theirs reads it.
+            arguments["attention_mask"] = self._call.arguments.get("attention_mask")
         if module is self._hf:
             keep = arguments.get("logits_to_keep")
         call = self._own.call = ForwardCall(outputs, arguments, logits_to_keep=keep)
