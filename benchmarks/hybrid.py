@@ -101,7 +101,9 @@ def main() -> int:
         worst = max(worst, *apart)
     peer_seconds *= len(plans) / len(chosen)
     ratio = peer_seconds / own_seconds
-    print(f"{type(source).__name__}: {len(plans)} plans x {QUESTIONS} questions of {CHOICES} choices")
+    print(
+        f"{type(source).__name__}: {len(plans)} plans x {QUESTIONS} questions of {CHOICES} choices"
+    )
     print(f"impasto {own_seconds:.1f} s, HFLM in a loop {peer_seconds:.1f} s "
           f"({len(chosen)} of {len(plans)} plans timed)")  # fmt: skip
     print(f"ratio   {ratio:.1f} x (at least {TARGET:g} x)")

@@ -69,7 +69,8 @@ def renumbered(config: Any, order: Sequence[int]) -> Any:
 
 def _is_computed(config: Any, name: str) -> bool:
     """Whether a configuration computes a setting from others, which are written instead."""
-    return isinstance(getattr(type(config), name, None), property)
+    mapped = type(config).attribute_map.get(name, name)
+    return isinstance(getattr(type(config), mapped, None), property)
 
 
 def _places(order: Sequence[int], layers: Sequence[int]) -> list[int]:
