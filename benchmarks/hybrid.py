@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 import torch
 import transformers as hf
-from torch import nn
 
 import impasto
 from impasto import Plan

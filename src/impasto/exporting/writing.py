@@ -177,7 +177,7 @@ def _refuse_planned(source: OpenedModel, plan: Plan, form: Form) -> None:
     """Raise ExportError for a plan that no checkpoint can hold, where rows are not packed."""
     if form == "planned":
         raise ExportError(
-            f"the plan {plan} can be no ordinary checkpoint, and the code of a planned folder keeps "
+            f"the plan {plan} can be no ordinary checkpoint, and a planned folder's code keeps "
             f"keys and values only, while layers of {type(source.hf).__name__} carry a state that "
             "is another for each appearance of a layer; impasto.load and impasto.apply run it"
         )
