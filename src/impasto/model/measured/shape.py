@@ -182,7 +182,10 @@ class _EndingCache(Cache):
     def update_conv_state(self, conv_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Tensor:
         return conv_states
 
-    update_recurrent_state = update_conv_state
+    def update_recurrent_state(
+        self, recurrent_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> Tensor:
+        return recurrent_states
 
     def is_recording_past(self, layer_idx: int) -> bool:
         return False

@@ -8,7 +8,7 @@ its past. Only the states of all batches are in memory at once; what a block nee
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan.program import InjectDonor, Instruction, Occurrence
-from impasto.plan.tree import DonorRun
+from impasto.plan.tree import DonorRun, Executes
 from impasto.run.batching.batches import BatchGroup, prefix_length, rows_per_call
 from impasto.run.batching.donors import Splice, splice
 from impasto.run.batching.prefix_tree import PrefixTree, chain, shared_length
@@ -28,6 +28,15 @@ from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.execute.sequential import SequentialExecutor
 from impasto.run.execute.stretch_calls import TreeSplice
 from impasto.run.kv.buffers import KeysValues, merge_batches
+
+
+@runtime_checkable
+class Predicts(Executes[Any], Protocol):
+    """What runs instructions on a group, and gives the states that predictions are made from."""
+
+    def finish(self, state: Any) -> Float[Tensor, "predictions hidden"]:
+        """Return the states that predictions are made from, in the order of the group's."""
+        ...
 
 
 class GroupState(NamedTuple):
@@ -96,7 +105,7 @@ def group_executor(
     group: BatchGroup,
     donors: Collection[str],
     records: bool = False,
-) -> tuple[GroupExecutor | SequentialExecutor, dict[str, DonorRun]]:
+) -> tuple[Predicts, dict[str, DonorRun]]:
     """Return what runs instructions on a group, and what runs the donors of these names beside it.
 
     Args:

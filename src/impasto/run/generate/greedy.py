@@ -20,7 +20,7 @@ from impasto.plan.tree import DonorRun, Node, plant, trunk_first, walk
 from impasto.run.batching.batches import BatchGroup, batch_groups
 from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute.groups import group_executor
+from impasto.run.execute.groups import GroupExecutor, group_executor
 from impasto.run.execute.logits import likeliest
 from impasto.run.execute.sequential import SequentialExecutor
 from impasto.run.generate.call_order import neighbour_key
@@ -85,6 +85,7 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
     )
     if isinstance(executors, SequentialExecutor):
         return _write_one_by_one(job, prompts, executors, donors)
+    assert isinstance(executors, GroupExecutor), "rows are packed"
     batches = [executor.batch for executor in executors.executors]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
     scheduler = Scheduler(job.model, job.stopping, job.memory // 2)

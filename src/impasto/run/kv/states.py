@@ -66,9 +66,9 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
         other = copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                other.__dict__[name] = pick(value)
+                vars(other)[name] = pick(value)
             elif isinstance(value, dict):
-                other.__dict__[name] = {
+                vars(other)[name] = {
                     key: pick(each) if isinstance(each, Tensor) else each
                     for key, each in value.items()
                 }
@@ -97,9 +97,9 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
             each = [vars(layer)[name] for layer in layers]
             if isinstance(value, Tensor):
                 axis = 1 if name == "indexer" else 2 if name in ("keys", "values") else None
-                joined.__dict__[name] = _cat(each, axis, length)
+                vars(joined)[name] = _cat(each, axis, length)
             elif isinstance(value, dict):
-                joined.__dict__[name] = {
+                vars(joined)[name] = {
                     key: _cat([one[key] for one in each], None, length)
                     if isinstance(own, Tensor)
                     else own
@@ -114,7 +114,7 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Let each sequence stand several times, one behind the other."""
-        self.__dict__.update(vars(self.mapped(lambda each: each.repeat_interleave(repeats, 0))))
+        vars(self).update(vars(self.mapped(lambda each: each.repeat_interleave(repeats, 0))))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some of the sequences."""
@@ -127,7 +127,7 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Let each sequence go on from the state of another, as beams do."""
-        self.__dict__.update(vars(self.mapped(lambda each: each[beam_idx.to(each.device)])))
+        vars(self).update(vars(self.mapped(lambda each: each[beam_idx.to(each.device)])))
 
 
 class CarriedState(Cache, LayerState):
