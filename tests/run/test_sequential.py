@@ -155,6 +155,32 @@ def test_a_plan_of_whole_layers_is_exported(name, tmp_path):
     assert max(found.plain, found.cached) <= found.limit
 
 
+def test_layers_that_a_plan_does_not_name_need_not_be_loaded(tmp_path):
+    hf, plan = family("qwen3_next"), Plan.parse("1 1 3 5", layers=6)
+    hf.save_pretrained(tmp_path)
+    loaded = impasto.load(tmp_path, plan=plan)
+    requests = [(TEXT[:6], TEXT[6:8])]
+    [[(log_p, _)]] = loaded.loglikelihood(plan, requests)
+    assert log_p == pytest.approx(reference.score(hf, plan, *requests[0])[0], rel=1e-5)
+    with pytest.raises(ModelError, match="not loaded"):
+        loaded.loglikelihood(Plan.identity(6), requests)
+
+
+@pytest.mark.parametrize("line", ["0 freeze 1-5", "0 [1|2] 3-5"])
+def test_what_no_checkpoint_holds_is_refused_by_export(line, tmp_path):
+    with pytest.raises(impasto.ImpastoError, match="carry a state"):
+        impasto.export(family("lfm2"), Plan.parse(line, layers=6), tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+def test_costs_are_counted_of_layers_without_keys():
+    model = impasto.load(family("qwen3_next"))
+    kept = [layer.kept for layer in model.shape.layers]
+    assert [size > 0 for size in kept] == [False, False, True] * 2
+    plans = [Plan.identity(6), Plan.parse("0 freeze 1-5")]
+    assert model.scoring_cost(plans, [(TEXT[:6], TEXT[6:8])]).rows > 0
+
+
 def tree_of(*requests):
     prefix_tree = PrefixTree()
     for index, (ids, first) in enumerate(requests):

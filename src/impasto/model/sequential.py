@@ -118,7 +118,7 @@ def _calls(
     With ``cached``, the model makes itself a cache.
     """
     failed: Exception | None = None
-    for outputs in (0, 1, 2):  # the form of an absent block's output is not known before
+    for outputs in range(4):  # the form of an absent block's output is not known before
         calls: list[_Call] = []
         hooks = _noting(blocks, calls)
         ids = torch.arange(3, device=input_device(hf))[None]

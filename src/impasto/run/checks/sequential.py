@@ -56,10 +56,10 @@ def check_sequential(model: OpenedModel) -> Checked:
     how = {"stretches": "from the states that its blocks leave", "tokens": "token by token"}
     going = "all rows again" if habits.goes_on is None else how[habits.goes_on]
     claims.append((f"texts behind a shared beginning, {going}, give the model's own logits", worst))
-    habits.refused_parts = _refused_parts(model, texts)
+    habits.refused_parts, worst = _parts(model, texts)
     if habits.refused_parts is None:
         model.blocks = with_idle(model)
-        claims.append(("a block is its token mixer and its MLP", allowed(model)))
+        claims.append(("a block is its token mixer and its MLP", worst))
     missing = [
         f"the {each.replace('_', ' ')} of {value} (the check reads {lengths.tokens} tokens)"
         for each, value in lengths.beyond.items()
@@ -124,14 +124,15 @@ def _read(model: OpenedModel, tree: TokenTree, modes: tuple[RowMode, ...]) -> li
     return logits
 
 
-def _refused_parts(model: OpenedModel, texts: Texts) -> str | None:
-    """Return why parts of layers cannot run alone; None where they can."""
+def _parts(model: OpenedModel, texts: Texts) -> tuple[str | None, float]:
+    """Return why parts of layers cannot run alone (None: they can), and how far they are off."""
     lacking = [i for i in model.present if not (model.blocks[i].attention and model.blocks[i].mlp)]
     if lacking:
         return (
             f"layers {spans(lacking)} of {type(model.hf).__name__} are not made of a token mixer "
             "and an MLP that could be told apart; plans of whole layers run on it"
-        )
+        ), torch.inf
+    worst = 0.0
     ids = torch.tensor([texts.long.ids], device=model.device)
     entered = model.enter(ids, torch.arange(ids.shape[1], device=model.device)[None])
     for layer in model.present:
@@ -142,8 +143,9 @@ def _refused_parts(model: OpenedModel, texts: Texts) -> str | None:
                 f"layer {layer} of {type(model.hf).__name__} is not its input, its token mixer and "
                 f"its MLP (relative difference {apart:.1e}, allowed {allowed(model):.0e}); plans "
                 "of whole layers run on it"
-            )
-    return None
+            ), apart
+        worst = max(worst, apart)
+    return None, worst
 
 
 def _parts_differ(model: OpenedModel, block: Block, states: Tensor, arguments: Arguments) -> float:
