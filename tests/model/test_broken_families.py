@@ -516,10 +516,12 @@ SEQUENTIAL = [
 )
 def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
     model = impasto.load(build())
-    assert re.search(reason, model.runs_sequences)
+    assert re.search(reason, model.runs_sequences or "")
     with_cache = build is not writes_to_its_cache_twice  # which its own generate cannot, either
     is_right(build(), PLANS, with_cache)
-    if model._opened.sequential.refused_parts is not None:
+    habits = model._opened.sequential
+    assert habits is not None
+    if habits.refused_parts is not None:
         with pytest.raises(ModelError, match="names parts of layers: layer"):
             model.next_logits(Plan.parse("0-2 3.mlp"), torch.tensor([TEXT]))
 
