@@ -62,15 +62,15 @@ def cases(family: str, T: int, **choices: Sequence[Any]) -> list[Case]:
 def hand_edited(model: impasto.Model, case: Case) -> Iterator[Callable[[Sequence[Input]], Answers]]:
     """Score on a model whose layers are edited by hand."""
     edit = EDITS[case.family]
-    yield partial(_scores, _harness(_edited(model.hf, partial(edit, **case.choices))))
+    yield partial(scores, harness_of(edited(model.hf, partial(edit, **case.choices))))
 
 
 @contextmanager
 def applied(model: impasto.Model, case: Case) -> Iterator[Callable[[Sequence[Input]], Answers]]:
     """Score on the model itself, under `impasto.apply`."""
-    harness = _harness(model.hf)
+    harness = harness_of(model.hf)
     with impasto.apply(model.hf, case.plan):
-        yield partial(_scores, harness)
+        yield partial(scores, harness)
 
 
 @contextmanager
@@ -170,13 +170,16 @@ class Average(nn.Module):
         return total.div_(len(self.layers))
 
 
-def _edited(hf: Any, edit: Callable[[Layers], list[nn.Module]]) -> Any:
+def edited(hf: Any, edit: Callable[[Layers], list[nn.Module]]) -> Any:
     """Return a model that shares every weight with another and has its layers edited."""
     twin = _shallow(hf)
     twin.model = _shallow(hf.model)
     twin.model.layers = nn.ModuleList(edit(list(hf.model.layers)))
     config = copy.copy(hf.config)
     config.num_hidden_layers = len(twin.model.layers)
+    if getattr(config, "layer_types", None):  # by which the model masks
+        kinds = dict(zip(map(id, hf.model.layers), config.layer_types, strict=True))
+        config.layer_types = [kinds.get(id(each), "") for each in twin.model.layers]
     # Scoring needs no cache; and one would mix up the turns of a layer that runs twice.
     config.use_cache = False
     twin.config = twin.model.config = config
@@ -192,7 +195,7 @@ def _shallow(module: nn.Module) -> Any:
 # ---------------------------------------------------------------------- running them
 
 
-def _harness(hf: Any) -> Any:
+def harness_of(hf: Any) -> Any:
     """Return lm-eval's runner for a loaded model.
 
     In low precision its log-softmax runs in fp32, or its sums would be too coarse to be compared.
@@ -215,7 +218,8 @@ def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     )
 
 
-def _scores(harness: Any, inputs: Sequence[Input]) -> Answers:
+def scores(harness: Any, inputs: Sequence[Input]) -> Answers:
+    """Return the log-likelihood of each input under a runner."""
     requests = [(("", ""), context, continuation) for context, continuation in inputs]
     return [score for score, _ in harness._loglikelihood_tokens(requests, disable_tqdm=True)]
 

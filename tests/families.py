@@ -95,11 +95,43 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     ),
 }  # fmt: skip
 
+_MAMBA_2 = {
+    "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1,
+    "mamba_chunk_size": 8,
+}  # fmt: skip
+_BY_TURNS = ["linear_attention", "linear_attention", "full_attention"] * 2
+
+# Their rows cannot be packed, for their layers carry a state.
+SEQUENTIAL: dict[str, Callable[..., Any]] = {
+    "bamba": partial(
+        small, hf.BambaForCausalLM, num_key_value_heads=2, attn_layer_indices=[2, 5], **_MAMBA_2
+    ),
+    "granitemoehybrid": partial(
+        small, hf.GraniteMoeHybridForCausalLM, num_key_value_heads=2, **_MAMBA_2,
+        layer_types=["mamba", "mamba", "attention"] * 2, num_local_experts=0,
+        shared_intermediate_size=64, residual_multiplier=0.7,
+    ),
+    "lfm2": partial(
+        small, hf.Lfm2ForCausalLM, num_key_value_heads=2,
+        layer_types=["conv", "conv", "full_attention"] * 2, block_auto_adjust_ff_dim=False,
+    ),
+    "qwen3_next": partial(
+        small, hf.Qwen3NextForCausalLM, num_key_value_heads=2, head_dim=16, layer_types=_BY_TURNS,
+        linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
+        linear_value_head_dim=8, num_experts=0, mlp_only_layers=list(range(LAYERS)),
+    ),
+    "mamba": partial(small, hf.MambaForCausalLM, state_size=8, time_step_rank=4),
+    "mamba2": partial(
+        small, hf.Mamba2ForCausalLM, state_size=8, num_heads=8, head_dim=8, n_groups=1, chunk_size=8
+    ),
+    "rwkv": partial(small, hf.RwkvForCausalLM, attention_hidden_size=32, rescale_every=0),
+}  # fmt: skip
+
 
 @cache
 def family(name: str, attention: str = "sdpa") -> Any:
     """Return the fp32 model of a family; the same one at each call."""
-    return weighted(FAMILIES[name](attention))
+    return weighted({**FAMILIES, **SEQUENTIAL}[name](attention))
 
 
 @torch.no_grad()

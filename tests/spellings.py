@@ -28,6 +28,18 @@ def attend(name: str, *, adds_residual: bool = False) -> Move:
     return move
 
 
+def mix(state: str) -> Move:
+    """Run the attention of a hybrid's layer, or else the part of it that carries a state."""
+
+    def move(block: nn.Module, states: Tensor, call: Call) -> Tensor:
+        attention: Any = getattr(block, "self_attn", None)
+        if attention is not None:
+            return attention(states, **call)[0]
+        return getattr(block, state)(states, attention_mask=call["attention_mask"])
+
+    return move
+
+
 def feed(name: str) -> Move:
     """Run an MLP that adds the residual itself, and give it none."""
     return lambda block, states, call: getattr(block, name)(states, torch.zeros_like(states))
@@ -158,6 +170,29 @@ SPELLINGS: dict[str, Spelling] = {
         attention=("input_layernorm", attend("self_attention")),
         mlp=("post_attention_layernorm", "mlp"),
     ),
+    "bamba": Spelling(
+        "model.layers",
+        attention=("input_layernorm", mix("mamba")),
+        mlp=("pre_ff_layernorm", "feed_forward"),
+    ),
+    "granitemoehybrid": Spelling(
+        "model.layers",
+        attention=("input_layernorm", mix("mamba"), scaled("residual_multiplier")),
+        mlp=("post_attention_layernorm", "shared_mlp", scaled("residual_multiplier")),
+    ),
+    "lfm2": Spelling(
+        "model.layers",
+        attention=("operator_norm", mix("conv")),
+        mlp=("ffn_norm", "feed_forward"),
+    ),
+    "qwen3_next": Spelling(
+        "model.layers",
+        attention=("input_layernorm", mix("linear_attn")),
+        mlp=("post_attention_layernorm", "mlp"),
+    ),
+    "mamba": Spelling("backbone.layers", attention=(), mlp=()),
+    "mamba2": Spelling("backbone.layers", attention=(), mlp=()),
+    "rwkv": Spelling("rwkv.blocks", attention=(), mlp=()),
     "bloom": Spelling(
         "transformer.h",
         attention=("input_layernorm", attend("self_attention", adds_residual=True)),

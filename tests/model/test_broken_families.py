@@ -1,10 +1,12 @@
 """Models that break what plans rely on are refused with the reason; merely unusual ones are right.
 
-Each is a tiny Llama that was changed in one way. What is refused says which claim fails; what opens
+Each is a tiny Llama that was changed in one way. What is refused says which claim fails; where rows
+cannot be packed, for the same reasons, sequences run as they are, and are right as well. What opens
 is compared with the naive reference on texts longer than its windows: scores behind a shared
 context, generated tokens, frozen prefixes.
 """
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -460,23 +462,10 @@ REFUSED = [
     (drops_out_in_eval_mode, AGAIN),
     (remembers_the_last_call, AGAIN),
     (mixes_rows_by_place_in_attention, "tokens behind it|split rows"),
-    (convolves_over_tokens_in_the_mlp, "split rows"),
-    (sums_over_earlier_rows, "split rows"),
-    (ignores_its_mask, "split rows"),
-    (drops_part_of_its_mask, "split rows"),
-    (windows_by_index_inside_attention, "by the place of a row.*window_size=34"),
-    (reads_the_last_keys_only, "by the place of a row.*local_window=34"),
-    (counts_positions_inside_attention, "split rows"),
-    (scales_queries_beyond_a_floor_that_it_counts, "by the place of a row.*floor_scale=26"),
-    (treats_the_first_row_of_a_call_apart, "shared beginning|KV-only"),
     (looks_at_later_tokens, "depend on the tokens behind it"),
     (treats_the_last_row_apart, "depend on the tokens behind it"),
     (norms_over_the_batch, "depend on the texts beside it"),
-    (has_room_for_so_many_rows, "by the place of a row|texts beside it"),
     (scales_by_the_number_of_keys, "tokens behind it"),
-    (behaves_otherwise_with_a_cache, "behind|KV-only"),
-    (writes_to_its_cache_twice, "layer 1 writes keys and values twice"),
-    (reads_another_layers_cache, "uses its cache for other things than one pair of keys"),
     (takes_values_from_another_layers_last_call, "KV-only|fails"),
     (skips_a_layer, "calls layer 2 not at all"),
     (runs_a_layer_twice, "calls layer 2 twice"),
@@ -484,9 +473,6 @@ REFUSED = [
     (changes_states_between_layers, "changes the states between layers 1 and 2"),
     (adds_the_tokens_to_the_logits, "identity plan does not give"),
     (takes_one_text_at_a_time, "NotImplementedError: one text at a time"),
-    (takes_no_mask, "ValueError: no masks, please$"),
-    (shifts_tokens_in_its_embedding, "more than the token and its position"),
-    (turns_by_the_place_of_a_row, "position_embeddings.* by the place of a row"),
     (gives_nan, "cannot be opened"),
 ]
 
@@ -499,6 +485,45 @@ def test_it_is_refused_with_the_reason(build, reason):
     with pytest.raises(ModelError, match=reason) as refused:
         impasto.load(hf)
     assert "\n" not in str(refused.value)
+
+
+# --- models whose rows cannot be packed: their sequences run as they are --------------------------
+
+SEQUENTIAL = [
+    (convolves_over_tokens_in_the_mlp, "split rows"),
+    (sums_over_earlier_rows, "split rows"),
+    (ignores_its_mask, "split rows"),
+    (drops_part_of_its_mask, "split rows"),
+    (windows_by_index_inside_attention, "by the place of a row.*window_size=34"),
+    (reads_the_last_keys_only, "by the place of a row.*local_window=34"),
+    (counts_positions_inside_attention, "split rows"),
+    (scales_queries_beyond_a_floor_that_it_counts, "by the place of a row.*floor_scale=26"),
+    (treats_the_first_row_of_a_call_apart, "shared beginning|KV-only"),
+    (has_room_for_so_many_rows, "by the place of a row|texts beside it"),
+    (behaves_otherwise_with_a_cache, "behind|KV-only"),
+    (writes_to_its_cache_twice, "layer 1 writes keys and values twice"),
+    (reads_another_layers_cache, "its own code fails when it"),
+    (doubles_what_a_block_gives, r"changes its input \(layer 2\)"),
+    (multiplies_its_parts, r"not residual \+ attention \+ MLP \(layer 1\)"),
+    (takes_no_mask, "ValueError: no masks, please$"),
+    (shifts_tokens_in_its_embedding, "more than the token and its position"),
+    (turns_by_the_place_of_a_row, "position_embeddings.* by the place of a row"),
+]
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"), SEQUENTIAL, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
+    model = impasto.load(build())
+    assert re.search(reason, model.runs_sequences or "")
+    with_cache = build is not writes_to_its_cache_twice  # which its own generate cannot, either
+    is_right(build(), PLANS, with_cache)
+    habits = model._opened.sequential
+    assert habits is not None
+    if habits.refused_parts is not None:
+        with pytest.raises(ModelError, match="names parts of layers: layer"):
+            model.next_logits(Plan.parse("0-2 3.mlp"), torch.tensor([TEXT]))
 
 
 # --- models that are only unusual -----------------------------------------------------------------
@@ -726,12 +751,19 @@ UNUSUAL = [
 
 @pytest.mark.parametrize("build", UNUSUAL, ids=lambda build: build.__name__)
 def test_it_opens_and_is_right(build):
-    hf = build()
+    model = is_right(build(), PLANS)
+    assert model.runs_sequences is None
+    assert len(model.shape.layers) == LAYERS
+    assert model.generating_cost(PLANS, [TEXT], max_new_tokens=4).rows > 0
+
+
+def is_right(hf, plans, with_cache=True):
+    """Compare what a model gives under plans with the reference; return it."""
     model = impasto.load(hf)
     requests = [(TEXT[:40], [7, 8]), (TEXT[:40], [7, 9, 11]), (TEXT[:30], [3])]
-    scores = model.loglikelihood(PLANS, requests)
-    texts = model.generate(PLANS, [TEXT[:40], TEXT[:33]], max_new_tokens=4)
-    for plan, found, written in zip(PLANS, scores, texts, strict=True):
+    scores = model.loglikelihood(plans, requests)
+    texts = model.generate(plans, [TEXT[:40], TEXT[:33]], max_new_tokens=4)
+    for plan, found, written in zip(plans, scores, texts, strict=True):
         logits = model.next_logits(plan, torch.tensor([TEXT]))[0]
         torch.testing.assert_close(
             logits, reference.next_logits(hf, plan, TEXT), atol=1e-3, rtol=1e-4
@@ -744,10 +776,11 @@ def test_it_opens_and_is_right(build):
             assert new == reference.generate(hf, plan, TEXT[:length], 4)
         with impasto.apply(hf, plan):
             ids = torch.tensor([TEXT[:40]])
-            by_hf = hf.generate(ids, max_new_tokens=4, do_sample=False)[0, 40:].tolist()
+            by_hf = hf.generate(ids, max_new_tokens=4, do_sample=False, use_cache=with_cache)[
+                0, 40:
+            ].tolist()
         assert by_hf == written[0]
-    assert len(model.shape.layers) == LAYERS
-    assert model.generating_cost(PLANS, [TEXT], max_new_tokens=4).rows > 0
+    return model
 
 
 @pytest.mark.parametrize(("build", "layer", "reason"), UNDIVIDED)

@@ -11,7 +11,6 @@ import impasto
 from families import FAMILIES, small, weighted
 from impasto.model.arguments.lengths import length_limit, named_lengths
 from impasto.model.decoder import open_model
-from impasto.model.structure.anatomy import ModelError
 from impasto.run.checks import texts
 from impasto.run.checks.texts import draw, lengths_of
 
@@ -62,8 +61,7 @@ def test_what_is_too_long_for_the_whole_model_is_checked_layer_by_layer(monkeypa
     assert any("(20 tokens)" in claim for claim, _ in model.checked)
     assert all(found is not None for _, found in model.checked)
     hf = bounded(monkeypatch, 20, windows_by_index_inside_attention())
-    with pytest.raises(ModelError, match="layer 1 gives in a text of 42 tokens"):
-        impasto.load(hf)
+    assert "layer 1 gives in a text of 42 tokens" in impasto.load(hf).runs_sequences
 
 
 def test_what_is_too_long_for_that_too_is_told(monkeypatch):

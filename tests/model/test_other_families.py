@@ -1,5 +1,6 @@
 """Families beside the listed ones: what opens is right, the others are refused with the reason."""
 
+import re
 from typing import Any
 
 import pytest
@@ -247,10 +248,31 @@ def mpt():
         (llama_4_with_a_floor, "by the place of a row"),
         (llama_4_with_a_floor_out_of_reach, "counts positions by itself.*floor_scale=262144"),
         (hybrid, "layers 1-2 have linear_attn where others have self_attn"),
-        (gemma_3n, r"states of the form \(2, 1, 3, 32\)"),
         (mpt, "says what is hidden, not what is seen"),
     ],
 )
+def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
+    source = build()
+    model = impasto.load(source)
+    assert re.search(reason, model.runs_sequences or "")
+    ids = torch.randint(3, 97, (1, 50), generator=torch.Generator().manual_seed(1))
+    layers = model.num_layers
+    with torch.no_grad():
+        own = source(ids, use_cache=False).logits[:, -1]
+    assert torch.equal(model.next_logits(Plan.identity(layers), ids), own)
+    for line in ("0 0-1", f"0 freeze 1-{layers - 1}", "1 noise(gaussian) [0|1]"):
+        plan, text = Plan.parse(line, layers=layers), ids[0].tolist()
+        whole = model.next_logits(plan, ids)
+        [states] = model.hidden_states(plan, [text])
+        torch.testing.assert_close(
+            model._opened.leave(states[-1, -1:]), whole, atol=1e-4, rtol=1e-4
+        )
+        score, _ = model.loglikelihood(plan, [(text[:-1], text[-1:])])[0][0]
+        log_p = model.next_logits(plan, ids[:, :-1])[0].log_softmax(-1)[text[-1]]
+        assert score == pytest.approx(float(log_p), abs=1e-4)
+
+
+@pytest.mark.parametrize(("build", "reason"), [(gemma_3n, r"states of the form \(2, 1, 3, 32\)")])
 def test_others_are_refused_with_the_reason(build, reason):
     with pytest.raises(ModelError, match=reason) as refused:
         impasto.load(build())

@@ -74,7 +74,7 @@ def explain(
     for line in _explanation(parsed, layers):
         typer.echo(line)
     if opened is not None:
-        for line in _costs(parsed, opened, tokens):
+        for line in (*_reading(parsed, opened), *_costs(parsed, opened, tokens)):
             typer.echo(line)
 
 
@@ -159,6 +159,18 @@ def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":
         yield f"{number:3}. {sentence}"
     yield ""
     yield diagram(plan)
+
+
+def _reading(plan: "Plan", model: "Model | Encoder") -> "Iterator[str]":
+    """Yield how a model reads texts whose rows cannot be packed, and what is slower there."""
+    if model.runs_sequences is None:
+        return
+    yield f"reads    sequences as they are, for rows cannot be packed: {model.runs_sequences}"
+    if plan.has_history:
+        yield (
+            "slower   each predicted token takes a step of its own, from the state that the "
+            "tokens before it left"
+        )
 
 
 def _costs(plan: "Plan", model: "Model | Encoder", tokens: int | None) -> "Iterator[str]":

@@ -56,6 +56,8 @@ def _checked(name: str) -> None:
     """Open a model and print what the check found."""
     opened = load_model(name)
     typer.echo(f"{opened.name}: {opened.family}, {opened.num_layers} layers; plans run on it")
+    if opened.runs_sequences is not None:
+        typer.echo(f"sequences run as they are; rows are not packed: {opened.runs_sequences}")
     for limit in opened.limits:
         typer.echo(f"but {limit}")
     typer.echo("relative differences that the opening check found:")

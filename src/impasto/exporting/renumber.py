@@ -25,7 +25,13 @@ LISTS = (
     "activation_sparsity_pattern",
 )
 # The numbers of some layers.
-NUMBERS = ("moe_layers", "full_attn_idxs", "cross_attention_layers", "global_layers")
+NUMBERS = (
+    "moe_layers",
+    "full_attn_idxs",
+    "cross_attention_layers",
+    "global_layers",
+    "attn_layer_indices",
+)
 # The number of layers where a configuration has an encoder's beside it.
 DEPTHS = ("decoder_layers", "num_decoder_layers")
 # So many layers at the beginning are dense, the others have experts.
@@ -45,6 +51,8 @@ def renumbered(config: Any, order: Sequence[int]) -> Any:
     depth = own.num_hidden_layers
     for name in LISTS:
         values = getattr(own, name, None)
+        if _is_computed(own, name):
+            continue
         if isinstance(values, (list, tuple)) and len(values) == depth:
             setattr(text, name, [values[layer] for layer in order])
     for name in NUMBERS:
@@ -61,6 +69,12 @@ def renumbered(config: Any, order: Sequence[int]) -> Any:
     _write_expert_range(own, text, order)
     _write_windows(own, text)
     return written
+
+
+def _is_computed(config: Any, name: str) -> bool:
+    """Whether a configuration computes a setting from others, which are written instead."""
+    mapped = type(config).attribute_map.get(name, name)
+    return isinstance(getattr(type(config), mapped, None), property)
 
 
 def _places(order: Sequence[int], layers: Sequence[int]) -> list[int]:

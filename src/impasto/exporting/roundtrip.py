@@ -7,6 +7,7 @@ the head that predicts next tokens, the states behind the final norm stand for t
 nothing is written; an encoder has no cache either.
 """
 
+import inspect
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import torch
 import transformers
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, dynamic_module_utils
+from transformers import GenerationConfig, dynamic_module_utils
 
 from impasto.exporting.error import ExportError
 from impasto.model.checks.decoder import difference
@@ -92,7 +93,8 @@ def _outcome(hf: Any, **given: Any) -> tuple[Tensor, Any]:
     """Return a forward's logits, or its final states where there is no head, and its cache."""
     output = hf(**given) if hf.can_generate() else hf.base_model(**given)
     values = output.logits if hf.can_generate() else output.last_hidden_state
-    return values, output.get("past_key_values")
+    cache = next((output[name] for name in CACHES if name in output), None)
+    return values, cache
 
 
 @torch.no_grad()
@@ -148,9 +150,11 @@ def _check(hf: Any, wanted: Expected) -> RoundTrip:
 
 def _token_by_token(hf: Any, ids: Tensor) -> Tensor:
     """Return the logits after the prompt and after each new token, read one by one."""
-    cache, logits, begin = DynamicCache(config=hf.config), [], 0
+    takes = inspect.signature(type(hf).forward).parameters
+    name = next(each for each in CACHES if each in takes)
+    cache, logits, begin = None, [], 0
     for end in range(ids.shape[1] - NEW, ids.shape[1] + 1):
-        given = {"input_ids": ids[:, begin:end], "past_key_values": cache, "use_cache": True}
+        given = {"input_ids": ids[:, begin:end], name: cache, "use_cache": True}
         values, cache = _outcome(hf, **given)
         logits.append(values[0, -1])
         begin = end

@@ -97,6 +97,8 @@ def export(
             f"the plan {plan} is no ordinary checkpoint, and an encoder is exported as one: a plan "
             "of whole layers, one after the other"
         )
+    if isinstance(source, OpenedModel) and not source.packs_rows:
+        _refuse_planned(source, plan, form)
     built = (
         _planned(source, plan)
         if form == "planned" and isinstance(source, OpenedModel)
@@ -188,11 +190,27 @@ def _checked(hf: PreTrainedModel) -> Any:
     return check_configured(hf)
 
 
+def _refuse_planned(source: OpenedModel, plan: Plan, form: Form) -> None:
+    """Raise ExportError for a plan that no checkpoint can hold, where rows are not packed."""
+    if form == "planned":
+        raise ExportError(
+            f"the plan {plan} can be no ordinary checkpoint, and a planned folder's code keeps "
+            f"keys and values only, while layers of {type(source.hf).__name__} carry a state that "
+            "is another for each appearance of a layer; impasto.load and impasto.apply run it"
+        )
+
+
 def _checkpoint(source: Opened, outline: Any, plan: Plan) -> _Built:
     """Build an ordinary model of the family whose layers are the plan's."""
     order = [step.index for step in plan.steps if isinstance(step, Layer)]
-    hf = rebuilt(source, renumbered(source.hf.config, order), order)
-    compare(source, outline, hf, order)
+    try:
+        hf = rebuilt(source, renumbered(source.hf.config, order), order)
+        compare(source, outline, hf, order)
+    except ExportError as error:
+        if source.packs_rows:
+            raise
+        reason = str(error).partition("; form='planned'")[0]
+        raise ExportError(f"{reason}; impasto.load and impasto.apply run the plan") from error
     return _Built(hf, separate(hf, source.anatomy.path, order), len(order), is_plain=True)
 
 

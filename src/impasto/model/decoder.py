@@ -76,6 +76,11 @@ class OpenedModel(Opened):
             for reason, alike in layers.items()
         ]
 
+    @property
+    def cache_name(self) -> str:
+        """The argument in which the model's forward takes a cache."""
+        return "past_key_values" if self.sequential is None else self.sequential.takes_cache
+
     def enter(
         self,
         ids: Int[Tensor, "batch rows"],
@@ -98,13 +103,14 @@ class OpenedModel(Opened):
             return self._enter_in_place(ids, positions)
         given: Arguments = {"input_ids": ids, "attention_mask": present, "use_cache": False}
         if past is not None:
-            given["past_key_values"] = past
+            given[self.cache_name] = past
         if self.takes_positions:
             given["position_ids"] = positions
-        entered = self._entered(given, positions)
-        return entered if past is None else self._without_cache(entered)
+        entered = self.entered(given, positions)
+        return entered if past is None else self.without_cache(entered)
 
-    def _entered(self, given: Arguments, positions: Int[Tensor, "batch rows"]) -> Entered:
+    def entered(self, given: Arguments, positions: Int[Tensor, "batch rows"]) -> Entered:
+        """Return what the model's own forward, so called, hands to its blocks."""
         try:
             calls = self.block_calls(given)
         except IndexError as error:
@@ -114,7 +120,8 @@ class OpenedModel(Opened):
             ) from error
         return Entered(calls[0]["hidden_states"], [replayable(call) for call in calls])
 
-    def _without_cache(self, entered: Entered) -> Entered:
+    def without_cache(self, entered: Entered) -> Entered:
+        """Return the same arguments with no cache among them."""
         name = self.habits.cache_argument
         return Entered(entered.states, [call | {name: None} for call in entered.arguments])
 
@@ -127,7 +134,7 @@ class OpenedModel(Opened):
             given: Arguments = {"input_ids": lines.ids, "use_cache": False}
             if lines.first:
                 given["past_key_values"] = LengthOnlyCache(lines.first)
-            return self._without_cache(self._entered(given, positions))
+            return self.without_cache(self.entered(given, positions))
 
         axes = self.counted_in_place
         assert axes is not None, "positions were settled"
@@ -144,7 +151,7 @@ class OpenedModel(Opened):
         def plain(batch: int, rows: int) -> list[Arguments]:
             ids = torch.zeros(batch, rows, dtype=torch.long, device=self.device)
             given: Arguments = {"input_ids": ids, "use_cache": False}
-            return self._entered(given, torch.arange(rows, device=ids.device)[None]).arguments
+            return self.entered(given, torch.arange(rows, device=ids.device)[None]).arguments
 
         rows = compare_calls(plain(1, 2), plain(1, 3), _MASKS)
         sequences = compare_calls(plain(2, 3), plain(4, 3), _MASKS)

@@ -7,9 +7,9 @@ and ends.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 from weakref import ref
 
 import torch
@@ -20,7 +20,14 @@ from transformers import PreTrainedModel
 from impasto.model.arguments.lengths import RotaryLimit, length_limit
 from impasto.model.structure.absent import is_absent
 from impasto.model.structure.anatomy import Anatomy, ModelError
-from impasto.model.structure.block import Arguments, Block, Forward, Forwards, as_output, parameters
+from impasto.model.structure.block import (
+    Arguments,
+    Block,
+    Forward,
+    Forwards,
+    as_output,
+    named_call,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,28 @@ class Habits:
     asks_length: tuple[int, ...] = ()
 
 
+GoesOn = Literal["stretches", "tokens"]
+
+
+@dataclass(slots=True)
+class SequentialHabits:
+    """How a model is called whose rows cannot be packed (:mod:`impasto.model.sequential`).
+
+    Attributes:
+        reason: Why they cannot be.
+        takes_cache: The argument in which the model's own forward takes a cache; empty for none.
+        goes_on: How a block goes on from the state that it wrote to a cache: by several tokens at
+            once (``stretches``), or by single ones (``tokens``). ``None``: it does not, and all
+            rows of a sequence run again with every new one.
+        refused_parts: Why plans that name parts of layers cannot run; None where they can.
+    """
+
+    reason: str
+    takes_cache: str
+    goes_on: GoesOn | None = None
+    refused_parts: str | None = None
+
+
 @dataclass(eq=False)
 class Opened(ABC):
     """A model whose blocks can be called one by one.
@@ -52,6 +81,7 @@ class Opened(ABC):
     blocks: list[Block]
     habits: Habits
     anatomy: Anatomy
+    sequential: SequentialHabits | None = field(default=None, init=False)
 
     @property
     def hf(self) -> PreTrainedModel:
@@ -59,6 +89,11 @@ class Opened(ABC):
         model = self._hf()
         assert model is not None, "an opened model is used whose Hugging Face model is gone"
         return model
+
+    @property
+    def packs_rows(self) -> bool:
+        """Whether rows of several kinds may run in one call; else sequences run as they are."""
+        return self.sequential is None
 
     @property
     def num_layers(self) -> int:
@@ -146,7 +181,8 @@ class Opened(ABC):
             ModelError: when its forward does not call every block.
         """
         calls: list[Arguments] = []
-        with Forwards([(block.module, self._noting(calls)) for block in self.blocks]):
+        blocks = {id(block.module): block.module for block in self.blocks}.values()
+        with Forwards([(block, self._noting(block, calls)) for block in blocks]):
             self.hf.base_model(**given)
         if len(calls) != self.num_layers:
             raise ModelError(
@@ -172,17 +208,13 @@ class Opened(ABC):
         absent = (block.module for block in self.blocks if is_absent(block.module))
         return Forwards([(block, identity) for block in absent])
 
-    def _noting(self, calls: list[Arguments]) -> Forward:
+    def _noting(self, block: nn.Module, calls: list[Arguments]) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
-            call = dict(zip(self._block_parameters, args, strict=False)) | kwargs
+            call = named_call(block, args, kwargs)
             calls.append(call)
             return as_output(call["hidden_states"], self.habits.block_outputs)
 
         return forward
-
-    @cached_property
-    def _block_parameters(self) -> list[str]:
-        return parameters(type(self.blocks[0].module))
 
 
 def input_device(hf: PreTrainedModel) -> torch.device:

@@ -73,8 +73,11 @@ class DonorRun:
     splice: Any  # what the executor that takes the rows understands
 
 
-def plant(programs: Sequence[Sequence[Instruction]]) -> Node:
-    """Return the tree of some programs, or of any beginnings of programs."""
+def plant(programs: Sequence[Sequence[Instruction]], releases: bool = True) -> Node:
+    """Return the tree of some programs, or of any beginnings of programs.
+
+    With ``releases``, earlier rows are released where no program reads them any more.
+    """
     root = Node()
     for index, instructions in enumerate(programs):
         path, strides = [root], list(_strides(instructions))
@@ -86,7 +89,7 @@ def plant(programs: Sequence[Sequence[Instruction]]) -> Node:
             names = names | {one.name for one in each if isinstance(one, InjectDonor)}
             node.injects |= names
     _measure(root)
-    _release(root)
+    _release(root, releases)
     return root
 
 
@@ -206,14 +209,14 @@ def _measure(root: Node) -> None:
         )
 
 
-def _release(root: Node) -> None:
+def _release(root: Node, releases: bool) -> None:
     """Say of each node what leads to it, once it is known what is below."""
     stack = [(root, True)]
     while stack:
         node, is_joint = stack.pop()
         for stride, branch in node.branches.items():
             branch.runs = stride
-            if not branch.attends and all(map(reads_as_found, stride)):
+            if releases and not branch.attends and all(map(reads_as_found, stride)):
                 branch.runs = tuple(
                     each for one in stride for each in release(one, is_joint and len(stride) == 1)
                 )

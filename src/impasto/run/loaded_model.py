@@ -69,6 +69,12 @@ class Loaded(ABC, Generic[M]):
         return self._opened.limits
 
     @property
+    def runs_sequences(self) -> str | None:
+        """Why rows cannot be packed, where sequences run as they are; None where they can."""
+        habits = self._opened.sequential
+        return None if habits is None else habits.reason
+
+    @property
     def num_layers(self) -> int:
         """The number of layers T; plans name layers 0…T−1."""
         return self._opened.num_layers

@@ -23,12 +23,14 @@ from impasto.model.decoder import OpenedModel, open_model
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.measured.idle import with_idle
 from impasto.model.opened import Opened
+from impasto.model.sequential import open_sequential
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.failing import failing
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder
+from impasto.run.checks.sequential import check_sequential
 from impasto.run.inputs import checked_plans
 
 
@@ -144,6 +146,9 @@ def admit(model: Opened, plan: Plan) -> None:
             f"the plan {plan} is about earlier tokens (freeze, noise), and an encoder has none: "
             "every token sees all others, and none is the current one; run it on a decoder"
         )
+    refused = None if model.sequential is None else model.sequential.refused_parts
+    if refused is not None and len(set(plan.occurrences)) > 1:
+        raise ModelError(f"the plan {plan} names parts of layers: {refused}")
     lacking = plan.layers.difference(model.present)
     if lacking:
         raise ModelError(
@@ -168,11 +173,25 @@ def admitted(model: Opened, plans: object) -> list[Plan]:
 
 
 def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
-    with failing(type(hf).__name__, "reads three tokens"):
-        model = open_model(hf)
-    with failing(type(hf).__name__, "is asked for a block without one of its parts"):
-        model.blocks = with_idle(model)
-    return model, check_decoder(model)
+    try:
+        with failing(type(hf).__name__, "reads three tokens"):
+            model = open_model(hf)
+        with failing(type(hf).__name__, "is asked for a block without one of its parts"):
+            model.blocks = with_idle(model)
+        return model, check_decoder(model)
+    except ModelError as refusal:
+        return _open_sequential(hf, refusal)
+
+
+def _open_sequential(hf: PreTrainedModel, refusal: ModelError) -> tuple[Opened, Checked]:
+    """Open a decoder whose rows cannot be packed; raise the refusal where that fails, too."""
+    try:
+        with failing(type(hf).__name__, "reads three tokens"):
+            reason = str(refusal).removeprefix(f"{type(hf).__name__} cannot be opened: ")
+            model = open_sequential(hf, reason)
+        return model, check_sequential(model)
+    except ModelError as also:
+        raise refusal from also
 
 
 def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:

@@ -53,6 +53,12 @@ class LengthOnlyCache(Cache):
         """Return the position of the first new token."""
         return self._past
 
+    def has_previous_state(
+        self, layer_idx: int | None = None, state_idx: int | None = None
+    ) -> bool:
+        """Whether a recurrence counts as having read anything."""
+        return self._past > 0
+
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Return the number of keys in a mask, and the position of the first."""
         return self._past + query_length if self._keys is None else self._keys, 0

@@ -205,8 +205,8 @@ def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:
         instead = sorted(set().union(*(children[index] for index in others)) - shared)
         raise ModelError(
             f"{type(hf).__name__} cannot be opened: layers {spans(others)} have "
-            f"{', '.join(instead) or 'nothing'} where others have {attention}; plans run on models "
-            "whose layers mix tokens by attention alone, with keys and values"
+            f"{', '.join(instead) or 'nothing'} where others have {attention}; rows are packed "
+            "where layers mix tokens by attention alone, with keys and values"
         )
 
 

@@ -21,6 +21,7 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import find_queries
 from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.failing import RAISED
 from impasto.plan.cost import Experts, LayerShape, Shape
 
 # How configurations call the number of experts that a row runs.
@@ -130,7 +131,9 @@ def _layer(
     ]
     experts = [each.experts for each in mlp if each.experts is not None]
     active = next((n for n in (getattr(config, a, None) for a in ACTIVE_EXPERTS) if n), 1)
-    pair = 2 * config.hidden_size
+    pair = 2 * config.hidden_size if model.packs_rows else 0  # a recurrence looks at no pairs
+    if not (attention or mlp):
+        attention = _count_weights(block).every
     if written is not None:
         pair = config.num_attention_heads * (written.keys.shape[3] + written.values.shape[3])
     return LayerShape(
@@ -176,6 +179,27 @@ class _EndingCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
+    def has_previous_state(
+        self, layer_idx: int | None = None, state_idx: int | None = None
+    ) -> bool:
+        return False
+
+    def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
+        return None
+
+    get_recurrent_state = get_conv_state
+
+    def update_conv_state(self, conv_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Tensor:
+        return conv_states
+
+    def update_recurrent_state(
+        self, recurrent_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> Tensor:
+        return recurrent_states
+
+    def is_recording_past(self, layer_idx: int) -> bool:
+        return False
+
 
 def _all_keys_values(model: OpenedModel, blocks: Iterable[nn.Module]) -> list[_KeysValues | None]:
     """Return the keys and values of each block of an outline; None for a block without."""
@@ -189,7 +213,7 @@ def _all_keys_values(model: OpenedModel, blocks: Iterable[nn.Module]) -> list[_K
             _on_meta(arguments),
             name,
         )
-        if model.blocks[layer].leaves_keys
+        if model.blocks[layer].leaves_keys and name
         else None
         for layer, (block, arguments) in enumerate(zip(blocks, entered.arguments, strict=True))
     ]
@@ -200,8 +224,8 @@ def _keys_values(
     states: Float[Tensor, "1 rows hidden"],
     arguments: Arguments,
     cache_argument: str,
-) -> _KeysValues:
-    """Run a block until it writes its keys and values, and return them."""
+) -> _KeysValues | None:
+    """Run a block until it writes its keys and values; return them, or None where it has none."""
     cache, counter = _EndingCache(), FlopCounterMode(display=False)
     given = arguments | {cache_argument: cache}
     if "use_cache" in given:
@@ -211,7 +235,10 @@ def _keys_values(
             block(states, given)
     except _Written:
         pass
-    assert cache.written is not None, "a block with leaves_keys writes keys and values"
+    except RAISED:  # a recurrence that asks more of its state than this cache can say
+        return None
+    if cache.written is None:
+        return None
     return _KeysValues(*cache.written, counter.get_total_flops() // (2 * _ROWS))
 
 

@@ -187,6 +187,18 @@ def parameters(kind: type[nn.Module]) -> list[str]:
     return list(inspect.signature(kind.forward).parameters)[1:]
 
 
+def named_call(module: nn.Module, args: tuple[Any, ...], given: Arguments) -> Arguments:
+    """Return the arguments of a block's call by name; its states are ``hidden_states``.
+
+    Some families call them otherwise, but all have them first.
+    """
+    names = parameters(type(module))
+    call = dict(zip(names, args, strict=False)) | given
+    if "hidden_states" not in call and names[0] in call:
+        call = {"hidden_states": call.pop(names[0])} | call
+    return call
+
+
 def first_tensor(output: Any) -> Float[Tensor, "*rows hidden"]:
     """Return the hidden states in a module's output, which some families wrap in a tuple."""
     return output[0] if isinstance(output, tuple) else output

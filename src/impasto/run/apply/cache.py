@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -48,7 +48,7 @@ class ReadTokens(DynamicLayer):
             if first.plan != plan:
                 raise UserError(f"this cache was filled under the plan {first.plan}, not {plan}")
             return first
-        if cache.get_seq_length():
+        if _is_filled(cache):
             raise UserError(f"this cache was filled without the plan {plan}; begin with a new one")
         tokens = ReadTokens(plan)
         cache.__dict__["layers"] = [tokens]
@@ -59,14 +59,29 @@ class ReadTokens(DynamicLayer):
         """The tokens read before this call; None before the first."""
         return None if self.keys is None else self.keys[:, 0, :, 0]
 
+    @property
+    def are_real(self) -> Bool[Tensor, "batch past"]:
+        """Where the tokens that were read are no padding."""
+        assert self.values is not None, "tokens were read"
+        return self.values[:, 0, :, 0].bool()
+
     def append(self, batch: Batch) -> None:
-        """Append the tokens that a call has read."""
-        self.update(batch.ids[:, None, :, None], batch.ids[:, None, :, None])
+        """Append the tokens that a call has read, and where they are no padding."""
+        self.update(batch.ids[:, None, :, None], batch.is_real.long()[:, None, :, None])
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Begin with no tokens: an empty tensor of integers, to which others are joined."""
         super().lazy_initialization(key_states, value_states)
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+
+
+def _is_filled(cache: DynamicCache) -> bool:
+    """Whether a cache holds anything of any token."""
+    for layer in cache.layers:
+        states = getattr(layer, "has_previous_state", {})
+        if any(states.values()) or (isinstance(layer, DynamicLayer) and layer.get_seq_length()):
+            return True
+    return False
 
 
 class OccurrenceLayer(DynamicLayer):

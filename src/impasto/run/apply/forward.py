@@ -19,6 +19,7 @@ from impasto.plan import Plan
 from impasto.plan.program import Program, lower, runs_layers
 from impasto.run.apply.cache import HuggingFacePast, ReadTokens
 from impasto.run.apply.outputs import OutputCollector
+from impasto.run.apply.sequential import SequentialForward
 from impasto.run.apply.stacking import StackedLayers
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.encoder.executor import EncoderExecutor
@@ -96,7 +97,10 @@ class PlanInForward:
         size, new = states.shape[:2]
         scored = call.num_scored(new)
         batch = self._batch(call, states, scored, tokens)
-        arguments = [replayable(each) | {name: None} for each in call.block_arguments]
+        none = {name: None} if name else {}
+        arguments = [replayable(each) | none for each in call.block_arguments]
+        if model.sequential is not None:
+            return self._run_sequential(model, call, batch, Entered(states, arguments))
         past = None
         if tokens is not None:
             past = HuggingFacePast(cache, self._program.occurrences, 2 * new)
@@ -127,6 +131,31 @@ class PlanInForward:
             return state.latest
         return torch.cat([state.earlier[:, : new - scored], state.current], 1)
 
+    def _run_sequential(
+        self, model: OpenedModel, call: ForwardCall, batch: Batch, prepared: Entered
+    ) -> Float[Tensor, "batch new hidden"]:
+        """Return the final states where rows are not packed.
+
+        Raises:
+            UserError: when the call wants to go on later from a state that is no cache.
+        """
+        if call.arguments.get("use_cache") and not model.habits.cache_argument:
+            raise UserError(
+                f"{type(model.hf).__name__} keeps what it has read in a form that has no place for "
+                "what a plan's layers have read; call it, or its generate, with use_cache=False"
+            )
+        cache = call.block_arguments[0].get(model.habits.cache_argument)
+        tokens = ReadTokens.of(cache, self._plan)
+        before = None if tokens is None else tokens.ids
+        before = batch.ids[:, :0] if before is None else before
+        is_identity = self._plan == Plan.identity(model.num_layers)
+        forward = SequentialForward(model, self._program, is_identity, cache)
+        with call.outputs as outputs:
+            states = forward.run(batch, before, prepared, outputs)
+        if tokens is not None:
+            tokens.append(batch)
+        return states
+
     def _batch(
         self,
         call: ForwardCall,
@@ -149,9 +178,12 @@ class PlanInForward:
         before = None if tokens is None else tokens.ids
         before = ids[:, :0] if before is None else before
         length = before.shape[1]
-        is_real = _is_real(call.arguments.get("attention_mask"), size, length + new, ids.device)
+        mask = call.arguments.get("attention_mask")
+        is_real = _is_real(mask, size, length + new, ids.device)
+        if mask is None and length and tokens is not None and not self._model.packs_rows:
+            is_real = torch.cat([tokens.are_real, is_real[:, length:]], 1)  # some pass it but once
         positions = call.block_arguments[0].get("position_ids")
-        if positions is None:  # a family whose blocks need none
+        if positions is None or positions.numel() not in (new, size * new):  # or of several axes
             positions = (is_real.cumsum(1) - 1).clamp(min=0)[:, length:]
         if positions.ndim == 3:  # several axes (images): of a text, all count its tokens
             positions = positions[0]

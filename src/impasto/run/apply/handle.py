@@ -27,7 +27,14 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.loading.wrapped import unwrapped
 from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments, Forward, Forwards, as_output, parameters
+from impasto.model.structure.block import (
+    Arguments,
+    Forward,
+    Forwards,
+    as_output,
+    named_call,
+    parameters,
+)
 from impasto.plan import Plan
 from impasto.run.apply.forward import ForwardCall, PlanInForward
 from impasto.run.apply.outputs import OutputCollector
@@ -216,6 +223,9 @@ class Applied:
             raise self._changed()
         arguments = dict(zip(names, args, strict=False)) | kwargs
         outputs, keep = self._call.outputs, self._call.logits_to_keep
+        if not self._model.packs_rows and arguments.get("attention_mask") is None:
+            # Some families do not hand it on, for nothing of theirs reads it.
+            arguments["attention_mask"] = self._call.arguments.get("attention_mask")
         if module is self._hf:
             keep = arguments.get("logits_to_keep")
         call = self._own.call = ForwardCall(outputs, arguments, logits_to_keep=keep)
@@ -255,10 +265,9 @@ class Applied:
 
     def _stand_in(self, block: nn.Module) -> Forward:
         """Return a forward that records a block's call arguments; the last one runs the plan."""
-        names = parameters(type(block))
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            arguments, call = dict(zip(names, args, strict=False)) | kwargs, self._call
+            arguments, call = named_call(block, args, kwargs), self._call
             call.block_arguments.append(arguments)
             states = arguments["hidden_states"]
             if len(call.block_arguments) == self._model.num_layers:

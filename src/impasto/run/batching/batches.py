@@ -103,7 +103,7 @@ def batch_groups(
         prefix = alike[0].ids[:length]
         remaining = sorted((tree.without_prefix(length) for tree in alike), key=_negative_size)
         batches: list[list[PrefixTree]] = []
-        for batch in _batches(remaining, at_once, call_cost):
+        for batch in _batches(remaining, at_once, call_cost if model.packs_rows else None):
             is_full = len(prefix) + sum(map(_rows, [*batches, batch])) > rows
             if batches and (is_full or (merge and not prefix)):
                 yield BatchGroup(batches, prefix)
@@ -133,22 +133,23 @@ def _parts(values: list[T], at: int) -> list[list[T]]:
 
 
 def _batches(
-    prefix_trees: Sequence[PrefixTree], at_once: int, call_cost: int
+    prefix_trees: Sequence[PrefixTree], at_once: int, call_cost: int | None
 ) -> Iterator[list[PrefixTree]]:
     """Yield batches of prefix trees of like length, each with at most about ``at_once`` rows.
 
     Args:
         prefix_trees: The trees, the longest first.
         at_once: The most rows of a batch; a longer tree makes a batch of its own.
-        call_cost: What one more call of a block costs, in rows.
+        call_cost: What one more call of a block costs, in rows; None where nothing is padded.
     """
-    for begin, end in _cuts([len(tree.ids) for tree in prefix_trees], call_cost):
+    sizes = [len(tree.ids) for tree in prefix_trees]
+    for begin, end in [(0, len(sizes))] if call_cost is None else cuts(sizes, call_cost):
         count = max(1, at_once // len(prefix_trees[begin].ids))
         for at in range(begin, end, count):
             yield list(prefix_trees[at : min(at + count, end)])
 
 
-def _cuts(sizes: Sequence[int], call_cost: int) -> list[tuple[int, int]]:
+def cuts(sizes: Sequence[int], call_cost: int) -> list[tuple[int, int]]:
     """Cut descending sizes into runs (begin, end), each of which is padded to its first size.
 
     Fewer runs cost fewer calls, more runs less padding: their sum is made as small as it can be,

@@ -71,9 +71,11 @@ def bytes_per_row(model: OpenedModel, tree: Node, keys: int) -> int:
     config = model.hf.config.get_text_config(decoder=True)
     inner = getattr(config, "intermediate_size", None) or 4 * model.hidden
     numbers = 2 * (8 * model.hidden + 3 * inner)
-    heads = config.num_attention_heads if config._attn_implementation == "eager" else 1
+    is_eager = config._attn_implementation == "eager"
+    heads = getattr(config, "num_attention_heads", 1) if is_eager else 1
     masked = keys
-    if keys * keys > NUMBERS_OF_A_MASK and makes_no_large_masks(model, keys):
+    is_large = keys * keys > NUMBERS_OF_A_MASK
+    if is_large and model.packs_rows and makes_no_large_masks(model, keys):
         masked = NUMBERS_OF_A_MASK // keys
     in_a_block = numbers * model.hf.dtype.itemsize + 2 * masked * (1 + 4 * heads)
     return waiting_bytes_per_row(model, tree) + in_a_block

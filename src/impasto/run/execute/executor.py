@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
 from impasto.plan.program import (
     InjectDonor,
@@ -49,23 +50,11 @@ class Executor(LayerRunner):
 
     def start(self) -> State:
         """Return the state at depth 0: the embeddings."""
-        self._refuse_changing_tables()
+        limit, batch = self.model.length_limit, self.batch
+        if limit is not None and batch.ids.shape[1] + batch.past.shape[1] > limit.tokens:
+            refuse_changing_tables(self.model, int(batch.positions[batch.is_real].max()) + 1)
         prefix = None if self.prefix is None else self.prefix.start()
         return State(self.frames.joint.entered.states, prefix=prefix)
-
-    def _refuse_changing_tables(self) -> None:
-        """Raise where a model's rotary tables would be others than for the beginning of a text."""
-        limit, batch = self.model.length_limit, self.batch
-        if limit is None or batch.ids.shape[1] + batch.past.shape[1] <= limit.tokens:
-            return
-        length = int(batch.positions[batch.is_real].max()) + 1
-        if length > limit.tokens:
-            raise ModelError(
-                f"a text of {length} tokens is too long for plans on this model: beyond "
-                f"{limit.tokens} tokens its rotary tables change with the length of the text "
-                f"(rope_type {limit.rope_type!r}), so what it makes of a token depends on how many "
-                "follow; shorten the text"
-            )
 
     def step(self, instruction: Instruction, state: State) -> State:
         """Run one instruction of a program; injections have :meth:`inject`."""
@@ -130,6 +119,18 @@ class Executor(LayerRunner):
         drawn = noise(state.earlier, keys, source_of(instruction))
         spared = (self.batch.index < instruction.keep)[..., None].to(drawn.device)
         return state._replace(earlier=torch.where(spared, state.earlier, drawn))
+
+
+def refuse_changing_tables(model: OpenedModel, length: int) -> None:
+    """Raise where a model's rotary tables would be others than for the beginning of a text."""
+    limit = model.length_limit
+    if limit is not None and length > limit.tokens:
+        raise ModelError(
+            f"a text of {length} tokens is too long for plans on this model: beyond "
+            f"{limit.tokens} tokens its rotary tables change with the length of the text "
+            f"(rope_type {limit.rope_type!r}), so what it makes of a token depends on how many "
+            "follow; shorten the text"
+        )
 
 
 def source_of(instruction: ReplaceByNoise) -> NoiseSource:

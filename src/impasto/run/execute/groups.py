@@ -8,7 +8,7 @@ its past. Only the states of all batches are in memory at once; what a block nee
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,15 +16,27 @@ from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan.program import InjectDonor, Instruction, Occurrence
-from impasto.plan.tree import DonorRun
+from impasto.plan.tree import DonorRun, Executes
 from impasto.run.batching.batches import BatchGroup, prefix_length, rows_per_call
 from impasto.run.batching.donors import Splice, splice
 from impasto.run.batching.prefix_tree import PrefixTree, chain, shared_length
 from impasto.run.batching.request import TokenRequest, Transplant
+from impasto.run.batching.stretches import TokenTree
 from impasto.run.execute.executor import Executor
 from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch, following_batch
+from impasto.run.execute.sequential import SequentialExecutor
+from impasto.run.execute.stretch_calls import TreeSplice
 from impasto.run.kv.buffers import KeysValues, merge_batches
+
+
+@runtime_checkable
+class Predicts(Executes[Any], Protocol):
+    """What runs instructions on a group, and gives the states that predictions are made from."""
+
+    def finish(self, state: Any) -> Float[Tensor, "predictions hidden"]:
+        """Return the states that predictions are made from, in the order of the group's."""
+        ...
 
 
 class GroupState(NamedTuple):
@@ -93,7 +105,7 @@ def group_executor(
     group: BatchGroup,
     donors: Collection[str],
     records: bool = False,
-) -> tuple[GroupExecutor, dict[str, DonorRun]]:
+) -> tuple[Predicts, dict[str, DonorRun]]:
     """Return what runs instructions on a group, and what runs the donors of these names beside it.
 
     Args:
@@ -103,6 +115,8 @@ def group_executor(
         donors: The names that plans inject.
         records: Whether keys and values are recorded, for tokens that will follow.
     """
+    if model.sequential is not None:
+        return sequential_group(model, requests, group, donors, records)
     prefix = _prefix_executor(model, group.prefix)
     executors = [_executor(model, batch, prefix, records) for batch in group.batches]
     return GroupExecutor(executors), {
@@ -161,3 +175,25 @@ def _executor(
         return Executor(model, first_batch(prefix_trees, model.device), records=records)
     batch = following_batch(prefix.batch, prefix_trees)
     return Executor(model, batch, records=records, prefix=prefix)
+
+
+def sequential_group(
+    model: OpenedModel,
+    requests: Sequence[TokenRequest],
+    group: BatchGroup,
+    donors: Collection[str],
+    records: bool = False,
+) -> tuple[SequentialExecutor, dict[str, DonorRun]]:
+    """Return the same where rows are not packed: the group is one tree of tokens."""
+    tree = TokenTree.of_group(group)
+    executor = SequentialExecutor(model, tree, records)
+    runs = {}
+    for name in donors:
+        owners = [requests[each.requests[0]] for each in group.prefix_trees]
+        transplants = [owner.transplants[name] for owner in owners]
+        prompts = [chain(row, _donor_request(name, each)) for row, each in enumerate(transplants)]
+        donor = SequentialExecutor(model, TokenTree.of([], prompts))
+        begins = (tree.begins, donor.tree.begins)
+        splices = TreeSplice.of(transplants, begins, (len(group.prefix), 0), model.device)
+        runs[name] = DonorRun(donor, splices)
+    return executor, runs

@@ -16,14 +16,16 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.program import Program, lower
-from impasto.plan.tree import Node, plant, trunk_first, walk
+from impasto.plan.tree import DonorRun, Node, plant, trunk_first, walk
 from impasto.run.batching.batches import BatchGroup, batch_groups
 from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
-from impasto.run.execute.groups import group_executor
+from impasto.run.execute.groups import GroupExecutor, group_executor
 from impasto.run.execute.logits import likeliest
+from impasto.run.execute.sequential import SequentialExecutor
 from impasto.run.generate.call_order import neighbour_key
 from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText, Stopping
+from impasto.run.generate.one_by_one import Writer
 from impasto.run.generate.scheduler import Scheduler
 
 
@@ -45,7 +47,8 @@ def generate(
     meter = Meter(progress, len(plans) * len(prompts))
     lowered = [lower(plan) for plan in plans]
     programs = list(dict.fromkeys(lowered))
-    tree = trunk_first(plant([program.instructions for program in programs]))
+    instructions = [program.instructions for program in programs]
+    tree = trunk_first(plant(instructions, releases=model.packs_rows))
     job = _Job(model, programs, tree, prompts, stopping, memory)
     written: list[list[list[int]]] = [[[] for _ in prompts] for _ in programs]
     queue = fitting_groups(model, job.tree, prompts, memory, merge=False)
@@ -80,6 +83,9 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
     executors, donors = group_executor(
         job.model, job.prompts, group, job.tree.injects, records=True
     )
+    if isinstance(executors, SequentialExecutor):
+        return _write_one_by_one(job, prompts, executors, donors)
+    assert isinstance(executors, GroupExecutor), "rows are packed"
     batches = [executor.batch for executor in executors.executors]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
     scheduler = Scheduler(job.model, job.stopping, job.memory // 2)
@@ -101,12 +107,26 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
     return texts_by_program
 
 
+def _write_one_by_one(
+    job: _Job,
+    prompts: Sequence[list[int]],
+    executor: SequentialExecutor,
+    donors: dict[str, DonorRun],
+) -> dict[int, list[GeneratedText]]:
+    """Return the same where rows are not packed: one plan writes its texts after the other."""
+    texts_by_program: dict[int, list[GeneratedText]] = {}
+    for number, state in walk(job.tree, executor, donors):
+        texts = texts_by_program[number] = [GeneratedText(len(prompt)) for prompt in prompts]
+        Writer(job.model, job.programs[number], job.stopping).write(executor, state, texts)
+    return texts_by_program
+
+
 @torch.no_grad()
 def predict(
     model: OpenedModel, plan: Plan, prompts: Sequence[TokenRequest]
 ) -> Float[Tensor, "prompts vocab"]:
     """Return the logits after each prompt under a plan."""
-    tree = plant([lower(plan).instructions])
+    tree = plant([lower(plan).instructions], releases=model.packs_rows)
     logits_by_prompt: list[Tensor] = [torch.empty(0)] * len(prompts)
     for group in batch_groups(model, prompts, merge=False):
         executors, donors = group_executor(model, prompts, group, tree.injects)

@@ -99,7 +99,7 @@ def cost(
     """
     share = shares(model)
     programs = [lower(plan).instructions for plan in plans]
-    tree = plant(programs)
+    tree = plant(programs, releases=model.packs_rows)
     queue = fitting_groups(model, tree, requests, memory, not new_tokens, finished)
     groups = list(queue)
     singly = [plant([program]) for program in programs]

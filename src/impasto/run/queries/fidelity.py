@@ -95,7 +95,7 @@ def fidelity(
         memory: The bytes that a batch may take; None for what is free.
     """
     programs = _programs(model, plans)
-    tree = plant(programs)
+    tree = plant(programs, releases=model.packs_rows)
     read = [piece.request for piece in pieces]
     sums = torch.zeros(len(plans), len(pieces), 3, dtype=torch.float64)
     queue = fitting_groups(model, tree, read, memory, finished=_waiting(programs))

@@ -26,14 +26,15 @@ def hidden_states(
         plan: The plan.
         requests: The requests; every token of them is scored.
     """
-    tree = plant(lower(plan).beginnings)
+    tree = plant(lower(plan).beginnings, releases=model.packs_rows)
     by_request: list[Tensor] = [torch.empty(0)] * len(requests)
     for group in batch_groups(model, requests, merge=False):
         executor, donors = group_executor(model, requests, group, tree.injects)
-        depths = [states.each for _, states in walk(tree, executor, donors)]
-        sequences: list[Tensor] = []
-        for batch in zip(*depths, strict=True):
-            sequences += torch.stack([state.latest.to(model.device) for state in batch], 1)
+        depths = [
+            executor.finish(states).to(model.device) for _, states in walk(tree, executor, donors)
+        ]
+        lengths = [len(requests[index].ids) for index in group.requests]
+        sequences = torch.stack(depths).split(lengths, 1)
         for index, states in zip(group.requests, sequences, strict=True):
-            by_request[index] = states[:, : len(requests[index].ids)]
+            by_request[index] = states
     return by_request

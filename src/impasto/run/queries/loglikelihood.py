@@ -44,7 +44,8 @@ def score(
         progress: Called with the share that is done, 0 to 1.
         memory: The bytes that a batch may take; None for what is free.
     """
-    tree = plant([lower(plan).instructions for plan in plans])
+    programs = [lower(plan).instructions for plan in plans]
+    tree = plant(programs, releases=model.packs_rows)
     scores: list[list[Score]] = [[(0.0, True)] * len(requests) for _ in plans]
     read = [request for request, _ in requests]
     queue = fitting_groups(model, tree, read, memory)

@@ -1,0 +1,162 @@
+"""The opening check of decoders whose rows are not packed: sequences run as they are, and go on.
+
+As for others (:mod:`impasto.run.checks`), the bare model's own forward is the truth. The engine
+reads the same texts under the identity plan, in one call, behind a shared beginning, and token by
+token. Where blocks do not go on from the states that they leave, all rows run again for each token.
+"""
+
+import torch
+from torch import Tensor
+
+from impasto.model.checks.decoder import allowed, refuse_above, rows_differ
+from impasto.model.decoder import OpenedModel
+from impasto.model.measured.idle import with_idle
+from impasto.model.opened import GoesOn
+from impasto.model.structure.absent import spans
+from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.failing import RAISED, failing, is_out_of_memory
+from impasto.plan.program import RowMode, Split, whole_layer
+from impasto.run.batching.prefix_tree import PrefixTree, chain
+from impasto.run.batching.request import TokenRequest
+from impasto.run.batching.stretches import TokenTree
+from impasto.run.checks import Checked
+from impasto.run.checks.texts import Texts, lengths_of, read_texts
+from impasto.run.execute.sequential import SequentialExecutor
+from impasto.run.execute.stretch_calls import habits_of
+
+_MODES: tuple[RowMode, ...] = ("joint", "split")
+
+
+@torch.no_grad()
+def check_sequential(model: OpenedModel) -> Checked:
+    """Check a decoder that was just opened, and settle how its blocks go on.
+
+    Raises:
+        ModelError: when a claim does not hold, with the reason.
+    """
+    name, lengths = type(model.hf).__name__, lengths_of(model)
+    with failing(name, f"reads {lengths.tokens} tokens"):
+        texts = read_texts(model, lengths.tokens)
+    with failing(name, "calls its blocks one by one"):
+        logits = refuse_above(
+            model,
+            "the identity plan does not give the model's own logits",
+            _alone(model, texts),
+        )
+    claims = [(f"the identity plan gives the model's own logits ({lengths.tokens} tokens)", logits)]
+    habits = habits_of(model)
+    habits.goes_on = _goes_on(model, texts) if habits.takes_cache else None
+    with failing(name, "reads texts that begin alike"):
+        worst = refuse_above(
+            model,
+            "texts that begin alike do not get its own logits where their beginning is read once",
+            _behind_beginning(model, texts),
+        )
+    how = {"stretches": "from the states that its blocks leave", "tokens": "token by token"}
+    going = "all rows again" if habits.goes_on is None else how[habits.goes_on]
+    claims.append((f"texts behind a shared beginning, {going}, give the model's own logits", worst))
+    habits.refused_parts, worst = _parts(model, texts)
+    if habits.refused_parts is None:
+        model.blocks = with_idle(model)
+        claims.append(("a block is its token mixer and its MLP", worst))
+    missing = [
+        f"the {each.replace('_', ' ')} of {value} (the check reads {lengths.tokens} tokens)"
+        for each, value in lengths.beyond.items()
+    ]
+    return Checked(claims, missing)
+
+
+def _alone(model: OpenedModel, texts: Texts) -> float:
+    """Return how far a text that runs alone, in one call of each block, is from its own logits."""
+    request = TokenRequest(texts.long.ids, range(len(texts.long.ids)), {})
+    tree = TokenTree.of([], [chain(0, request)])
+    [mine] = _read(model, tree, ("joint",))
+    return rows_differ(model, mine, texts.long.logits)
+
+
+def _goes_on(model: OpenedModel, texts: Texts) -> GoesOn | None:
+    """Return how blocks go on from the states that they leave; None where they do not."""
+    ways: tuple[GoesOn, ...] = ("stretches", "tokens")
+    for way in ways:
+        habits_of(model).goes_on = way
+        try:
+            if _behind_beginning(model, texts) <= allowed(model):
+                return way
+        except (*RAISED, ModelError) as error:  # it takes no such state, or no mask behind one
+            if is_out_of_memory(error):
+                raise
+    return None
+
+
+def _behind_beginning(model: OpenedModel, texts: Texts) -> float:
+    """Read a beginning, and behind it two texts, beside a shorter one; then token by token."""
+    long, other, shared = texts.long, texts.other, texts.shared
+    end = len(other.ids) - 1
+    trees = [PrefixTree(), chain(2, TokenRequest(other.ids[:end], range(shared, end), {}))]
+    trees[0].add(0, TokenRequest(long.ids, range(shared, len(long.ids)), {}))
+    trees[0].add(1, TokenRequest(other.ids, range(shared, len(other.ids)), {}))
+    tree = TokenTree.of(long.ids[:shared], [each.without_prefix(shared) for each in trees])
+    worst = 0.0
+    for mine in _read(model, tree, _MODES):
+        branching, alone = mine.split([len(each.scored) for each in trees])
+        pairs = [
+            (branching[trees[0].predictions[0]], long.logits[shared:]),
+            (branching[trees[0].predictions[1]], other.logits[shared:]),
+            (alone, other.logits[shared:end]),
+        ]
+        apart = torch.tensor([rows_differ(model, each, own) for each, own in pairs])
+        worst = max(worst, float(apart.nan_to_num(torch.inf).max()))
+    return worst
+
+
+def _read(model: OpenedModel, tree: TokenTree, modes: tuple[RowMode, ...]) -> list[Tensor]:
+    """Return the logits of a tree's scored tokens, read in rows of some modes."""
+    logits = []
+    for rows in modes:
+        executor = SequentialExecutor(model, tree)
+        state = executor.start()
+        if rows != "joint":
+            state = executor.step(Split(), state)
+        for layer in model.present:
+            state = executor.step(whole_layer(layer, rows), state)
+        logits.append(model.leave(executor.finish(state)))
+    return logits
+
+
+def _parts(model: OpenedModel, texts: Texts) -> tuple[str | None, float]:
+    """Return why parts of layers cannot run alone (None: they can), and how far they are off."""
+    lacking = [i for i in model.present if not (model.blocks[i].attention and model.blocks[i].mlp)]
+    if lacking:
+        return (
+            f"layers {spans(lacking)} of {type(model.hf).__name__} are not made of a token mixer "
+            "and an MLP that could be told apart; plans of whole layers run on it"
+        ), torch.inf
+    worst = 0.0
+    ids = torch.tensor([texts.long.ids], device=model.device)
+    entered = model.enter(ids, torch.arange(ids.shape[1], device=model.device)[None])
+    for layer in model.present:
+        states = texts.long.before[layer]
+        apart = _parts_differ(model, model.blocks[layer], states, entered.arguments[layer])
+        if not apart <= allowed(model):
+            return (
+                f"layer {layer} of {type(model.hf).__name__} is not its input, its token mixer and "
+                f"its MLP (relative difference {apart:.1e}, allowed {allowed(model):.0e}); plans "
+                "of whole layers run on it"
+            ), apart
+        worst = max(worst, apart)
+    return None, worst
+
+
+def _parts_differ(model: OpenedModel, block: Block, states: Tensor, arguments: Arguments) -> float:
+    """Return how far a block is from its parts, which leave nothing else, the MLP row by row."""
+    whole, attended = block(states, arguments), block(states, arguments, "attention")
+    with block.without("attention", "mlp"):
+        silent = block(states, arguments)
+    fed = block(states, arguments, "mlp")
+    by_row = block(states.flip(1), arguments, "mlp").flip(1)
+    in_order = rows_differ(model, block(attended, arguments, "mlp"), whole)
+    beside = rows_differ(model, attended + fed - states, whole)
+    return max(
+        rows_differ(model, silent, states), rows_differ(model, by_row, fed), min(in_order, beside)
+    )
