@@ -522,7 +522,7 @@ def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
     habits = model._opened.sequential
     assert habits is not None
     if habits.refused_parts is not None:
-        with pytest.raises(ModelError, match="names parts of layers: layer"):
+        with pytest.raises(ModelError, match="can only run whole: layer"):
             model.next_logits(Plan.parse("0-2 3.mlp"), torch.tensor([TEXT]))
 
 

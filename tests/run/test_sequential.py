@@ -118,7 +118,7 @@ def test_states_fidelity_and_donors_equal_the_reference(name):
 @pytest.mark.parametrize("name", WHOLE)
 def test_parts_are_refused_where_a_layer_has_no_two(name):
     model = impasto.load(family(name))
-    with pytest.raises(ModelError, match="names parts of layers: layer"):
+    with pytest.raises(ModelError, match="can only run whole: layer"):
         model.loglikelihood(Plan.parse("0-4 5.mlp"), [([5, 6], [7])])
 
 

@@ -29,6 +29,7 @@ from impasto.run import Encoder, Model, apply
 from impasto.run.calls import evaluating
 
 PROMPT, NEW = 12, 4
+CACHES = ("past_key_values", "cache_params", "state")  # how forwards call what they keep
 
 
 @dataclass(frozen=True)

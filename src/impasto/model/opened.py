@@ -58,13 +58,11 @@ class SequentialHabits:
         goes_on: How a block goes on from the state that it wrote to a cache: by several tokens at
             once (``stretches``), or by single ones (``tokens``). ``None``: it does not, and all
             rows of a sequence run again with every new one.
-        refused_parts: Why plans that name parts of layers cannot run; None where they can.
     """
 
     reason: str
     takes_cache: str
     goes_on: GoesOn | None = None
-    refused_parts: str | None = None
 
 
 @dataclass(eq=False)

@@ -146,9 +146,6 @@ def admit(model: Opened, plan: Plan) -> None:
             f"the plan {plan} is about earlier tokens (freeze, noise), and an encoder has none: "
             "every token sees all others, and none is the current one; run it on a decoder"
         )
-    refused = None if model.sequential is None else model.sequential.refused_parts
-    if refused is not None and len(set(plan.occurrences)) > 1:
-        raise ModelError(f"the plan {plan} names parts of layers: {refused}")
     lacking = plan.layers.difference(model.present)
     if lacking:
         raise ModelError(

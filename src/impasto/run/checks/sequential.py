@@ -56,8 +56,10 @@ def check_sequential(model: OpenedModel) -> Checked:
     how = {"stretches": "from the states that its blocks leave", "tokens": "token by token"}
     going = "all rows again" if habits.goes_on is None else how[habits.goes_on]
     claims.append((f"texts behind a shared beginning, {going}, give the model's own logits", worst))
-    habits.refused_parts, worst = _parts(model, texts)
-    if habits.refused_parts is None:
+    refused, worst = _parts(model, texts)
+    if refused is not None:
+        model.undivided = dict.fromkeys(range(model.num_layers), refused)
+    else:
         model.blocks = with_idle(model)
         claims.append(("a block is its token mixer and its MLP", worst))
     missing = [
