@@ -1,10 +1,10 @@
-"""Whether what is killed while it trains, exports, packs or draws ends as if nothing had been.
+"""Whether what is killed while it trains, searches, exports, packs or draws ends as if nothing had been.
 
 Each round kills a process (SIGKILL) up to twice, at moments that chance chooses, then lets the same
 job run to its end. What comes of it must equal what an undisturbed one comes to, and nothing that a
 killed one wrote aside may be left.
 
-    python benchmarks/killed.py [training|exporting|packing|drawing …] [--rounds 25] [--seed 0]
+    python benchmarks/killed.py [training|searching|exporting|packing|drawing …] [--rounds 25] [--seed 0]
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import impasto
+import impasto.searching
 import mutations
 from impasto.study import Results, Study
 
@@ -137,6 +138,28 @@ def training(place: Path) -> tuple[Job, Outcome]:
     return lambda out: void(study.run(out / "study")), lambda out: outcome(out / "study")
 
 
+def searching(place: Path) -> tuple[Job, Outcome]:
+    """Return a search on the bundled model, and the tasks that confirm what it found.
+
+    Folders that began at other times divide the work otherwise, which the last digits show: what is
+    compared are plans, and four digits of what is said of them.
+    """
+    texts = [f"Q: What is {n} + {n % 7}?\nA: {n + n % 7}\n" for n in range(48)]
+
+    def job(out: Path) -> None:
+        impasto.search(
+            "demo", texts, budget={"parts": 0.8}, method="greedy", out=out / "search",
+            references=["drop_last"], confirm=[{"name": "capitals", "limit": 20}],
+        )  # fmt: skip
+
+    def outcome(out: Path) -> object:
+        found = impasto.searching.Found.read(out / "search")
+        told = [(str(one.plan), f"{one.objective:.4g}") for one in (*found.front, *found.tried)]
+        return str(found.best.plan), told, [(str(c.plan), c.value) for c in found.confirmed]
+
+    return job, outcome
+
+
 def exporting(place: Path) -> tuple[Job, Outcome]:
     """Return the export of a small decoder under a plan."""
     source = mutations.tiny_model(place / "source")
@@ -222,6 +245,7 @@ def tiny_encoder(folder: Path) -> str:
 
 KINDS: dict[str, Callable[[Path], tuple[Job, Outcome]]] = {
     "training": training,
+    "searching": searching,
     "exporting": exporting,
     "packing": packing,
     "drawing": drawing,
