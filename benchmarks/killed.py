@@ -1,10 +1,10 @@
-"""Whether what is killed while it trains, searches, exports, packs or draws ends as if nothing had been.
+"""Whether what is killed while it trains, searches, exports, packs or draws ends as it must.
 
 Each round kills a process (SIGKILL) up to twice, at moments that chance chooses, then lets the same
 job run to its end. What comes of it must equal what an undisturbed one comes to, and nothing that a
 killed one wrote aside may be left.
 
-    python benchmarks/killed.py [training|searching|exporting|packing|drawing …] [--rounds 25] [--seed 0]
+    python benchmarks/killed.py [training|searching|exporting|packing|drawing …] [--rounds 25]
 """
 
 import argparse
