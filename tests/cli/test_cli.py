@@ -31,6 +31,7 @@ class SilentModel(Characters):
     num_layers: int = 4
     family: str = "silent"
     checked: tuple = (("it says what it says", 1e-7), ("allowed", 1e-4), ("the window of 9", None))
+    runs_sequences: None = None
     limits: tuple = ("plans cannot name parts of the layers 2-3: it is silent",)
     tokenizer: None = None
     identity: tuple = (("weights", "silent"),)

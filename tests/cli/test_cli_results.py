@@ -95,7 +95,7 @@ def test_a_packed_file_that_is_not_exactly_ours_is_refused(change, out, tmp_path
     database.close()
     done = cli("results", there, "--unpack", file)
     assert done.exit_code == 2
-    assert "of form 4" in done.stderr
+    assert "of form 5" in done.stderr
     assert not there.exists()
 
 
@@ -150,7 +150,7 @@ def test_a_mistake_is_one_message(words, message, out, tmp_path, monkeypatch):
 
 def test_fresh_asks_and_takes_no_for_an_answer(out, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("impasto.cli.run._can_ask", lambda: True)
+    monkeypatch.setattr("impasto.cli.running._can_ask", lambda: True)
     monkeypatch.setattr("impasto.run.load", lambda name: Model())
     (tmp_path / "mine.yaml").write_text(TEXT)
     words = ("run", "mine.yaml", "--out", out, "--fresh", "--quiet")

@@ -1,6 +1,7 @@
 """Under apply, a model is at home in everything that takes a Hugging Face model."""
 
 import inspect
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,6 @@ import impasto
 import reference
 from families import family
 from impasto import Plan, UserError
-from impasto.model.structure.anatomy import ModelError
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 PROMPT = "Q: What is the capital of France?\nA:"
@@ -215,6 +215,9 @@ def test_what_a_plan_cannot_run_under_is_refused_with_the_reason():
 
 
 @pytest.mark.parametrize("kind", [LlamaModel, LlamaForSequenceClassification])
-def test_a_decoder_without_its_head_is_refused_with_the_rule(kind):
-    with pytest.raises(ModelError, match="reads its text one way, so it is no encoder"):
-        impasto.load(kind(family("llama").config).eval())
+def test_a_decoder_without_its_head_predicts_no_tokens(kind):
+    model: Any = impasto.load(kind(family("llama").config).eval())
+    plan = Plan.identity(model.num_layers)
+    assert len(model.hidden_states(plan, [IDS])[0]) == model.num_layers + 1
+    with pytest.raises(UserError, match="head"):
+        model.generate([plan], [IDS], 2)

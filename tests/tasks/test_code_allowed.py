@@ -6,8 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import harness_index
-from impasto.cli import app
-from impasto.cli import run as command
+from impasto.cli import app, running
 from impasto.error import UserError
 from impasto.study import Study
 from impasto.tasks import load_suite
@@ -59,7 +58,7 @@ def test_run_takes_the_option_or_asks_once(entry, tmp_path, monkeypatch):
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 2
     assert "--allow-code" in refused.stderr
-    monkeypatch.setattr(command, "_can_ask", lambda: True)
+    monkeypatch.setattr(running, "_can_ask", lambda: True)
     declined = CliRunner().invoke(app, words, input="n\n")
     assert (declined.exit_code, declined.output.count("Run it?")) == (2, 1)
     assert not (tmp_path / "ran").exists()

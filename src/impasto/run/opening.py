@@ -177,7 +177,19 @@ def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
             model.blocks = with_idle(model)
         return model, check_decoder(model)
     except ModelError as refusal:
+        if _has_remedy(hf):
+            raise
         return _open_sequential(hf, refusal)
+
+
+def _has_remedy(hf: PreTrainedModel) -> bool:
+    """Say whether a model that is refused opens once it is loaded otherwise, as the refusal says.
+
+    Its blocks are compiled one by one, or attend by a function that takes no mask for each row.
+    """
+    is_compiled = any(hasattr(module, "_orig_mod") for module in hf.modules())
+    attends = getattr(hf.config, "_attn_implementation", None)
+    return is_compiled or attends not in ("sdpa", "eager", None)
 
 
 def _open_sequential(hf: PreTrainedModel, refusal: ModelError) -> tuple[Opened, Checked]:

@@ -32,7 +32,7 @@ def test_work_comes_out_as_it_went_in():
 
 def test_answers_come_out_to_the_bit():
     responses = [
-        [((-0.1 - 1e-17, True), "text \udce9"), (math.inf,)],
+        [((-0.1 - 1e-17, True), "text \u2211\n"), (math.inf,)],
         [((5e-324, False), ""), (-math.inf,)],
     ]
     answered = Answered(7, responses, 3, 1.5, 2.5, "host", "cpu")

@@ -141,7 +141,9 @@ def is_exact(record: Judged) -> bool:
 
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: numbers as Python's own, sequences as lists, else as text."""
-    if value is None or isinstance(value, str | bool | int | float):
+    if isinstance(value, str):
+        return _LONE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
