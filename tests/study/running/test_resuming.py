@@ -120,8 +120,18 @@ def test_an_interrupt_finishes_what_is_running_saves_it_and_stops(study, model, 
     assert len(goes_on.asked) == UNITS - 2
 
 
+@pytest.fixture
+def heard(number):
+    """Have a signal heard also where the tests themselves run under nohup."""
+    before = signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_scheduler_and_a_closed_terminal_stop_it_as_an_interrupt(number, study, model, tmp_path):
+def test_a_scheduler_and_a_closed_terminal_stop_it_as_an_interrupt(
+    number, study, model, tmp_path, heard
+):
     before = signal.getsignal(number)
 
     def end():
