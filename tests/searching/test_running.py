@@ -289,3 +289,16 @@ def test_what_a_stranger_wrote_of_the_machine_is_told(kept, tmp_path):
         connection.execute("UPDATE searches SET kept = ?", [kept])
     with pytest.raises(UserError, match="the table searches of the results has"):
         search(Model(), tmp_path)
+
+
+def test_a_folder_with_a_search_is_checked_and_packed(tmp_path):
+    out, there = tmp_path / "out", tmp_path / "there"
+    search(Model(), out, confirm=[{"name": "capitals", "limit": 20}])
+    done = CliRunner().invoke(app, ["results", str(out), "--check"])
+    assert done.exit_code == 0, done.output
+    assert "1 study, 1 search, " in done.output
+    for words in (["--pack", str(tmp_path / "packed")], ["--unpack", str(tmp_path / "packed")]):
+        folder = out if words[0] == "--pack" else there
+        done = CliRunner().invoke(app, ["results", str(folder), *words])
+        assert done.exit_code == 0, done.output
+    assert status_of(there, study="search").state == "finished"

@@ -21,6 +21,9 @@ from impasto.study.folder.lock import only_writer
 from impasto.study.results.several import of_all
 from impasto.study.results.table import Results, written_study
 
+# What a search asks are cells of studies without a study file.
+OF_FILES = "SELECT id FROM studies WHERE file NOT IN (SELECT file FROM searches)"
+
 
 def pack(out: Path, file: Path) -> None:
     """Write all results of a folder to one file; raises UserError where that cannot be."""
@@ -62,13 +65,14 @@ def check_results(out: Path) -> str:
     connection = open_to_read(path)
     with plainly(path), closing(connection):
         _check_everything(connection, path)
-        counts = [
+        studies = len(connection.execute(OF_FILES).fetchall())
+        searches, cells, answers = (
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("studies", "cells", "records")
-        ]
-    studies, cells, answers = counts
+            for table in ("searches", "cells", "records")
+        )
     plural = "study" if studies == 1 else "studies"
-    return f"{studies} {plural}, {cells:,} cells, {answers:,} answers"
+    searched = f", {searches} search{'es' if searches > 1 else ''}" if searches else ""
+    return f"{studies} {plural}{searched}, {cells:,} cells, {answers:,} answers"
 
 
 def _check_everything(connection: sqlite3.Connection, path: Path) -> None:
@@ -76,7 +80,7 @@ def _check_everything(connection: sqlite3.Connection, path: Path) -> None:
     check_all(connection, path)
     for name in study_names(connection):
         asked_file(connection, path.parent, name)
-    for [study] in connection.execute("SELECT id FROM studies").fetchall():
+    for [study] in connection.execute(OF_FILES).fetchall():
         row = study_row(connection, study)
         if row is not None:
             written_study(row)
