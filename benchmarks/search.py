@@ -265,7 +265,8 @@ def one_seed(
     )
     ours = time.perf_counter() - begin
     large, other = Stock(model.hf, choosing), Stock(model.hf, judging)
-    least = next(n for n in range(len(choosing)) if sum(map(len, choosing[: n + 1])) >= STAGE)
+    enough = (n for n in range(len(choosing)) if sum(map(len, choosing[: n + 1])) >= STAGE)
+    least = next(enough, len(choosing) - 1)
     small = Stock(model.hf, choosing[: least + 1])
     evolved, seconds = evopress(small, large, count, seed)
     rows = small.rows + large.rows
