@@ -155,8 +155,8 @@ def _on_task(
             task=task,
             title=title,
             metric=metric,
-            value=float(np.average(items[at][0], weights=weights)),
-            baseline=float(np.average(theirs, weights=weights)),
+            value=_as_metric(metric, float(np.average(items[at][0], weights=weights))),
+            baseline=_as_metric(metric, float(np.average(theirs, weights=weights))),
             n=len(theirs),
             difference=difference,
             low=ends[0],
@@ -174,6 +174,13 @@ def _more_is_better(metric: str, items: np.ndarray) -> tuple[np.ndarray, np.ndar
         return sign * items[:, 0] / items[:, 1], items[:, 1]
     lower = metric_of(metric).lower_is_better
     return (-items if lower else items), None
+
+
+def _as_metric(metric: str, mean: float) -> float:
+    """Return the metric's value of a mean of which more is better: of log p the perplexity."""
+    if not metric_of(metric).lower_is_better:
+        return mean
+    return float(np.exp(-mean)) if metric.split(",")[0].endswith("perplexity") else -mean
 
 
 @dataclass(frozen=True)

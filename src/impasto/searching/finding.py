@@ -1,4 +1,4 @@
-"""Running a search: choose on one half of the items, say on the other half what that is worth.
+"""Making a search: choose on one half of the items, say on the other half what that is worth.
 
 With the plans that the search finds, reference plans are measured on the same items: the edits that
 harm least one by one, the layers that change states least (ShortGPT, arXiv 2403.03853), the last
@@ -120,9 +120,10 @@ class Search:
         task = Task(self.space, self.budget, judge, self.seed, self._told_of_method)
         check_reachable(task)
         judge.measure([FULL])
-        chosen = judge.plan(METHODS[self.method](task))
+        preferred = METHODS[self.method](task)
         rows = self.counted.rows
         own = list(judge.tried)
+        chosen = _best(task, own, judge.plan(preferred))
         whole = [(one.plan, one.objective) for one in own if one.share == 1]
         front = _front(self.budget, whole, chosen)
         others = self._others(task)
@@ -198,6 +199,12 @@ class _Counting:
         """Return, by plan, the metrics of a task's first so many items."""
         self._counted.add(task, plans, count)
         return self._puts.put(task, plans, count)
+
+
+def _best(task: Task, tried: Sequence[Scored], preferred: Plan) -> Plan:
+    """Return the best plan within the budget that was asked all items; of equals the preferred."""
+    whole = [one for one in tried if one.share == 1 and task.budget.keeps(one.plan)]
+    return min(whole, key=lambda one: (one.objective, one.plan != preferred, str(one.plan))).plan
 
 
 def _front(budget: Budget, scored: Sequence[tuple[Plan, float]], chosen: Plan) -> list[Plan]:

@@ -176,7 +176,7 @@ class Objective:
         if (values >= HOPELESS * np.maximum(weights, 1e-9)).any():
             raise UserError(
                 f"the {self.title} of the full model is not a number, so no plan can be compared "
-                "with it; load the model in a wider dtype (load: {dtype: float32}), or give others "
+                "with it; load the model in a wider dtype (load: {dtype: float32}), or give other "
                 "texts"
             )
 

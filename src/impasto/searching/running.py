@@ -148,7 +148,7 @@ class _Run:
 
         for move in space.moves:
             for edit in (edit for edit in space.edits if edit.move == move):
-                with naming(f"the move {move} cannot be made on {model.name}"):
+                with _naming(f"the move {move} cannot be made on {model.name}"):
                     admit(model._opened, space.plan(frozenset({edit})))
 
     def _as_found(self, made: Measured, objective: Objective, budget: Budget) -> Found:
@@ -293,7 +293,7 @@ class _Run:
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def _naming(what: str) -> Iterator[None]:
     """Have an error of the block say what it is about."""
     try:
         yield
