@@ -20,7 +20,7 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -169,17 +169,9 @@ def shortgpt(model: impasto.Model, ids: Sequence[Sequence[int]], count: int) -> 
     return frozenset(part for i in order[: count // 2] for part in (2 * i, 2 * i + 1))
 
 
-def dropped_of(plan: Plan, layers: int) -> Dropped:
-    """Return what a plan of attentions and MLPs drops."""
-    space = Space(layers, ("attention", "mlp"))
-    left = {edit: 2 * edit.layer + (edit.move == "mlp") for edit in space.edits}
-    here: frozenset[Edit] = frozenset()
-    words = {item.index: item.part for item in plan.steps if hasattr(item, "index")}  # type: ignore[union-attr]
-    for edit in space.edits:
-        part = words.get(edit.layer)
-        if part is None or ((part == "attention") == (edit.move == "mlp") and part != "block"):
-            here = here | {edit}
-    return frozenset(left[edit] for edit in here)
+def dropped_by(edits: Iterable[Edit]) -> Dropped:
+    """Return the parts that edits drop."""
+    return frozenset(2 * edit.layer + (edit.move == "mlp") for edit in edits)
 
 
 def halves(
@@ -217,7 +209,7 @@ def stories(given: argparse.Namespace) -> Iterator[bool]:
     )  # fmt: skip
     ours = time.perf_counter() - begin
     best = min(every, key=every.__getitem__)
-    mine = every[tuple(sorted(dropped_of(found.best.plan, model.num_layers)))]  # type: ignore[index]
+    mine = every[tuple(sorted(dropped_by(found.best.edits)))]  # type: ignore[index]
     print(
         f"stories: brute force over {len(every)} subsets: KL {every[best]:.5f} in {alone:.1f} s; "
         f"auto: {found.best.plan}, KL {found.best.objective:.5f} (directly {mine:.5f}) in "
@@ -271,7 +263,7 @@ def one_seed(
     evolved, seconds = evopress(small, large, count, seed)
     rows = small.rows + large.rows
     ways = {
-        "auto": dropped_of(found.best.plan, 12),
+        "auto": dropped_by(found.best.edits),
         "EvoPress": evolved,
         "greedy": greedy(large, count),
         "one-shot": one_shot(large, count),

@@ -10,7 +10,7 @@ Lydersen, Laake, *BMC Medical Research Methodology* 13, 2013), which is less cau
 test and keeps its level; other items by Student's t.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -25,9 +25,7 @@ from impasto.plan import Plan
 from impasto.searching.file import WrittenSearch
 from impasto.searching.found import Confirmed
 from impasto.study import Results, Study
-from impasto.tasks import Request
 from impasto.tasks.metrics import main_metric, metric_of
-from impasto.tasks.request import Generation
 
 LEVEL = 0.05
 MOST = 12  # plans of the front that are confirmed
@@ -61,7 +59,6 @@ def compared(
     results: Results,
     plans: Sequence[Plan],
     seen: Mapping[str, frozenset[str]],
-    kinds: Mapping[str, str],
 ) -> list[Confirmed]:
     """Return every plan on every task against the full model, corrected for all of them.
 
@@ -69,21 +66,14 @@ def compared(
         results: What the plans and the full model answered.
         plans: The plans; the full model is none of them.
         seen: By task, the items that chose the plans, which do not count.
-        kinds: By task, `choice` or `generation`.
     """
     found = [
         one
         for task, metric, records in _by_task(results, seen)
-        for one in _on_task(results, task, metric, item_scores(records), plans, kinds[task])
+        for one in _on_task(results, task, metric, item_scores(records), plans, _kind_of(records))
     ]
     corrected = holm([one.p for one in found])
     return [replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)]
-
-
-def kind_of(requests: Iterable[Sequence[Request]]) -> str:
-    """Return whether a task's answers are written or given."""
-    written = all(isinstance(each, Generation) for some in requests for each in some)
-    return "generation" if written else "choice"
 
 
 def mid_p(lost: int, gained: int) -> float:
@@ -121,6 +111,12 @@ def _by_task(
         metric = main_metric(dict.fromkeys(m for record in some[:1] for m in record["metrics"]))
         if metric is not None:
             yield task, metric, some
+
+
+def _kind_of(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return whether a task's answers are written or given."""
+    written = all(isinstance(said, str) for record in records for said in record["responses"])
+    return "generation" if written else "choice"
 
 
 def _on_task(

@@ -21,7 +21,6 @@ from impasto.searching.confirming import (
     collapsed,
     compared,
     confirming_study,
-    kind_of,
     some_of,
 )
 from impasto.searching.edits import Space
@@ -74,7 +73,8 @@ def run_search(
     database = None if out is None else out / DATABASE
     with plainly(database), code_allowed(running.allow_code):
         suites = [load_suite(dict(entry.options)) for entry in search.objective if texts is None]
-        confirm = [load_suite(dict(entry.options)) for entry in search.confirm]
+        for entry in search.confirm:
+            entry.load()  # what cannot be is said before anything runs
         if texts is not None:
             suites = [Suite((texts,))]
         if out is not None:
@@ -89,7 +89,7 @@ def run_search(
                 _with_sentences(found).write(out)
             if search.confirm:
                 model: Any = answering.model if running.cluster is None else None
-                found = _confirmed(search, found, objective, confirm, out, model, running)
+                found = _confirmed(search, found, objective, out, model, running)
                 if out is not None:
                     _with_sentences(found).write(out)
     return _with_sentences(found)
@@ -315,7 +315,6 @@ def _confirmed(
     search: WrittenSearch,
     found: Found,
     objective: Objective,
-    confirm: Sequence[Suite],
     out: Path | None,
     model: StudiedModel | None,
     running: Running,
@@ -324,19 +323,13 @@ def _confirmed(
     plans = some_of([one.plan for one in found.front], found.best.plan, found.full.plan)
     study = confirming_study(search, found.model if model is None else search.model, plans)
     results = run_study(study, out, model, replace(running, fresh=False))
-    tasks = [task for suite in confirm for task in suite.tasks]
-    kinds = {task.name: kind_of(task.requests(_tokenizer(model))) for task in tasks}
-    confirmed = compared(results, plans, _seen(objective), kinds)
+    confirmed = compared(results, plans, _seen(objective))
     chances = {
         row["task"]: row["chance"]
         for row in results.table.to_dict("records")
         if any(one.task == row["task"] and one.metric == row["metric"] for one in confirmed)
     }
     return replace(found, confirmed=confirmed, sentences=list(collapsed(confirmed, chances)))
-
-
-def _tokenizer(model: StudiedModel | None) -> Any:
-    return None if model is None else model.tokenizer
 
 
 def _seen(objective: Objective) -> Mapping[str, frozenset[str]]:
