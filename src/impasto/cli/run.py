@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from impasto.cli.app import INTERRUPTED, app
+from impasto.cli.app import app
 from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of
 from impasto.cli.running import (
     ClusterOption,
@@ -20,6 +20,7 @@ from impasto.cli.running import (
     YesOption,
     cluster_of,
     command_of,
+    going_on,
     may_run_code,
     may_throw_away,
 )
@@ -100,28 +101,22 @@ def run(
     command = command_of(["impasto", "run", str(study)], options)
     may_run = allow_code or may_run_code(read.tasks)
     throws_away = fresh and may_throw_away(folder, yes)
-    try:
-        with show_progress(quiet) as progress:
-            results = read.run(
-                folder,
-                model=model,
-                limit=limit,
-                memory=allowed,
-                save_every=save_every or SAVE_EVERY,
-                track=track,
-                bench=(sequences or SEQUENCES) if bench else None,
-                allow_code=may_run,
-                cluster=where,
-                fresh=throws_away,
-                command=command,
-                progress=progress,
-                say=lambda notice: typer.echo(printable(notice), err=True),  # also above a bar
-            )
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"impasto: interrupted{f'; {stopped}' if str(stopped) else ''}", err=True)
-        if folder.exists():
-            typer.echo(f"to go on:  {command}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    with going_on(command, folder), show_progress(quiet) as progress:
+        results = read.run(
+            folder,
+            model=model,
+            limit=limit,
+            memory=allowed,
+            save_every=save_every or SAVE_EVERY,
+            track=track,
+            bench=(sequences or SEQUENCES) if bench else None,
+            allow_code=may_run,
+            cluster=where,
+            fresh=throws_away,
+            command=command,
+            progress=progress,
+            say=lambda notice: typer.echo(printable(notice), err=True),  # also above a bar
+        )
     typer.echo(f"results  {folder / 'results.csv'}")
     with code_allowed(may_run):
         _show(results, folder, quiet)

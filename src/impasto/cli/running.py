@@ -1,13 +1,15 @@
 """What commands that run for long have in common: clusters, going on, throwing results away."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from impasto.cli.app import INTERRUPTED
 from impasto.error import UserError
 from impasto.tasks.harness.code import about_code, folder_with_code
 
@@ -84,6 +86,18 @@ def command_of(words: list[str], options: dict[str, object]) -> str:
         if value is not None:
             words += [name] if value is True else [name, str(value)]
     return shlex.join(words)
+
+
+@contextmanager
+def going_on(command: str, folder: Path) -> Iterator[None]:
+    """Say how to go on where somebody interrupts the block, and end."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"impasto: interrupted{f'; {stopped}' if str(stopped) else ''}", err=True)
+        if folder.exists():
+            typer.echo(f"to go on:  {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def may_throw_away(folder: Path, yes: bool) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from impasto.cli.app import INTERRUPTED, app
+from impasto.cli.app import app
 from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of
 from impasto.cli.running import (
     ClusterOption,
@@ -20,6 +20,7 @@ from impasto.cli.running import (
     YesOption,
     cluster_of,
     command_of,
+    going_on,
     may_run_code,
     may_throw_away,
 )
@@ -76,24 +77,18 @@ def search(
     command = command_of(["impasto", "search", str(spec)], options)
     may_run = allow_code or may_run_code((*read.objective, *read.confirm))
     throws_away = fresh and may_throw_away(folder, yes)
-    try:
-        with show_progress(quiet) as progress:
-            running = Running(
-                memory=allowed,
-                save_every=save_every or SAVE_EVERY,
-                cluster=where,
-                fresh=throws_away,
-                allow_code=may_run,
-                command=command,
-                progress=progress,
-                say=lambda notice: typer.echo(printable(notice), err=True),
-            )
-            found = run_search(read, folder, None, running)
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"impasto: interrupted{f'; {stopped}' if str(stopped) else ''}", err=True)
-        if folder.exists():
-            typer.echo(f"to go on:  {command}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    with going_on(command, folder), show_progress(quiet) as progress:
+        running = Running(
+            memory=allowed,
+            save_every=save_every or SAVE_EVERY,
+            cluster=where,
+            fresh=throws_away,
+            allow_code=may_run,
+            command=command,
+            progress=progress,
+            say=lambda notice: typer.echo(printable(notice), err=True),
+        )
+        found = run_search(read, folder, None, running)
     _show(found, folder, quiet)
 
 
