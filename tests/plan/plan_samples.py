@@ -7,7 +7,7 @@ import string
 
 from hypothesis import strategies as st
 
-from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Part, Plan
+from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Part, Plan, Reach
 
 DESIGN_EXAMPLES = (
     "0-31",
@@ -26,20 +26,37 @@ DESIGN_EXAMPLES = (
     "0-15 inject(donor) 16-31",
     "0-7 [8-23]*3 freeze 24-30.mlp 31",
     "0-7 [8-23]*3 24-31",
+    "0-7 8-11@0.5 12-31",
+    "0-7 (8-11)@0.5*2 12-31",
+    "[8-11]@-0.25",
+    "8-11.attn@1.5",
+    "[8|]",
+    "[8-11 | ]*2",
+    "20-31{first=1, last=64}",
+    "20-31.attn{last=64}@0.5*2",
+    "0-15 freeze(prompt) 16-31",
+    "0-15 noise(gaussian, seed=3, prompt) 16-31",
 )
 
 _PARTS: tuple[Part, ...] = ("block", "attention", "mlp")
 _parts = st.sampled_from(_PARTS)
-_layers = st.builds(Layer, st.integers(0, 9) | st.integers(0, 99_999), _parts)
+_scales = st.sampled_from([1.0, 1.0, 0.5, -0.25, 8.0, 0.0, 1e-20, 1 / 3, 0.1])
+_reaches = st.none() | st.builds(Reach, st.sampled_from([0, 1, 2**63 - 1]), st.just(64))
+_ways = st.sampled_from(_PARTS).flatmap(
+    lambda part: st.tuples(st.just(part), st.none() if part == "mlp" else _reaches, _scales)
+)
+_layers = st.builds(
+    lambda index, way: Layer(index, *way), st.integers(0, 9) | st.integers(0, 99_999), _ways
+)
 
 
 @st.composite
 def _runs(draw: st.DrawFn) -> tuple:
     """Consecutive layers, repeats included: what the printer compresses."""
     first, last = draw(st.integers(0, 12)), draw(st.integers(0, 12))
-    part = draw(_parts)
+    way = draw(_ways | _parts.map(lambda part: (part,)))
     down = 1 if first <= last else -1
-    run = tuple(Layer(index, part) for index in range(first, last + down, down))
+    run = tuple(Layer(index, *way) for index in range(first, last + down, down))
     return run * draw(st.integers(1, 3))
 
 
@@ -53,15 +70,16 @@ _moving = st.recursive(
     _layers,
     lambda items: st.builds(
         Parallel,
-        st.lists(_sequences(items), min_size=1, max_size=4).map(tuple),
+        st.lists(_sequences(items) | st.just(()), min_size=1, max_size=4).map(tuple).filter(any),
         st.sampled_from(["mean", "sum"]),
+        _scales,
     ),
     max_leaves=6,
 )
 _options = st.sampled_from([0, 0, 1, 7, 2**63 - 1])
 _markers = (
-    st.just(Freeze())
-    | st.builds(Noise, st.sampled_from(["shuffle", "gaussian"]), _options, _options)
+    st.builds(Freeze, st.booleans())
+    | st.builds(Noise, st.sampled_from(["shuffle", "gaussian"]), _options, _options, st.booleans())
     | st.builds(Inject, st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", fullmatch=True))
 )
 plans = (
@@ -75,6 +93,7 @@ _WORDS = [
     *("*", "(", ")", "[", "]", "|", "=", ",", ".attn", ".mlp", ".norm", "*2", "*0", "*10000"),
     *("freeze", "frezze", "freeze(", "noise", "inject", "noise(shuffle)", "noise(gaussian,"),
     *("noise(", "seed=3", "keep=1)", "sum[", "sum", "inject(donor)", "attn", "mlp"),
+    *("@", "@0.5", "@-8", "@9", "@.", "{", "}", "{last=64}", "first=1", "prompt", "prompt)"),
     *("é", "²", "٣", "–", "\x00", "\ud800", "𝟘", "((((", "]]]]", " ", "\n", "\t"),
 ]
 

@@ -19,6 +19,7 @@ from impasto.plan.steps import (
     NoiseKind,
     Parallel,
     Part,
+    Reach,
     Step,
     walk,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Part",
     "Plan",
     "PlanError",
+    "Reach",
     "Step",
     "count_of_plans",
     "diagram",

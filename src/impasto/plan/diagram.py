@@ -1,21 +1,22 @@
 """A plan as a picture for the terminal, top to bottom, at most 80 columns wide.
 
-A box is a run of layers (dashed when only one of its parts runs), a fork is parallel branches with
-one lane each, a round frame is a loop, and a double line across the stream is a marker. Pictures
-are blocks of lines, stacked or set side by side; a block's width is odd, and the stream enters and
-leaves in its middle column. What does not fit is left out, visibly.
+A box is a run of layers (dashed when they run otherwise than in the model), a fork is parallel
+branches with one lane each, a round frame is a loop, and a double line across the stream is a
+marker. Pictures are blocks of lines, stacked or set side by side; a block's width is odd, and the
+stream enters and leaves in its middle column. What does not fit is left out, visibly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from impasto.plan.items import Brackets, Item, Repeat, Span, compress
 from impasto.plan.plan import Plan
-from impasto.plan.spelling import spell_item, spell_items
-from impasto.plan.steps import Freeze, Inject, Noise, Part
+from impasto.plan.spelling import spell_item, spell_items, spell_reach, spell_scale
+from impasto.plan.steps import Freeze, Inject, Noise, Part, Reach, spelled_scale
 
 WIDTH = 80
 _STREAM = 47  # columns for the picture; the notes beside it take the rest
@@ -37,23 +38,24 @@ Row = TypeVar("Row")
 def diagram(plan: Plan) -> str:
     """Return a picture of ``plan``: several lines of at most 80 columns, without colours."""
     depths = iter(plan.markers)
-    rows: list[tuple[Block, str]] = []
-    for items, part in chains(compress(plan.steps)):
+    rows: list[tuple[Block, list[str]]] = []
+    for items, manner in chains(compress(plan.steps)):
         match items:
             case [Freeze() | Noise() | Inject() as marker]:
                 note = f"{spell_item(marker)} at depth {next(depths)[0]}"
-                rows.append((["═════╪═════"], note))
-            case _ if part:
-                box = _box(chain_lines(items, _STREAM - 4), dashed=part != "block")
-                rows.append((box, DROPPED[part]))
+                rows.append((["═════╪═════"], [note]))
+            case _ if manner:
+                box = _box(chain_lines(items, _STREAM - 4), dashed=manner.is_less)
+                rows.append((box, manner.notes))
             case _:
-                rows.append((_draw(items[0], _STREAM), ""))
-    rows = _shortened(rows, (["⋮"], ""))
+                rows.append((_draw(items[0], _STREAM), []))
+    rows = _shortened(rows, (["⋮"], []))
     width = max(len(block[0]) for block, _ in rows)
     lines = [_centred("│", width)]
-    for block, note in rows:
+    for block, notes in rows:
         drawn = [_centred(line, width) for line in block]
-        drawn[len(drawn) // 2] = f"{drawn[len(drawn) // 2].rstrip()}  {note}"
+        for at, note in enumerate(notes, (len(drawn) - len(notes) + 1) // 2):
+            drawn[at] = f"{drawn[at].rstrip()}  {note}"
         lines += [*drawn, _centred("│", width)]
     return "\n".join(_cut(f" {line}".rstrip(), WIDTH) for line in lines)
 
@@ -61,23 +63,57 @@ def diagram(plan: Plan) -> str:
 # ---------------------------------------------------------------------- from items to blocks
 
 
-def chains(items: Sequence[Item]) -> list[tuple[list[Item], Part | None]]:
-    """Group neighbours that one box can hold, with their part; all other items stand alone."""
-    groups: list[tuple[list[Item], Part | None]] = []
-    for part, neighbours in groupby(items, key=_part):
+class Manner(NamedTuple):
+    """How the layers of a box run: what of them, what their attention sees, how much they add."""
+
+    part: Part
+    reach: Reach | None
+    scale: float
+
+    @property
+    def is_less(self) -> bool:
+        """Whether they run in another way than the model runs them."""
+        return self != ("block", None, 1)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is said beside the box, line by line: no more lines than a box has."""
+        notes = [DROPPED[self.part], seen(self.reach), times(self.scale)]
+        return [note for note in notes if note]
+
+
+def seen(reach: Reach | None) -> str:
+    """Return what attention sees, in words; nothing where it is not narrowed."""
+    if reach is None:
+        return ""
+    counts = (("first", reach.first), ("last", reach.last))
+    return "attention sees the " + " and the ".join(f"{w} {n:,}" for w, n in counts if n)
+
+
+def times(scale: float) -> str:
+    """Return how much of what is added counts, in words; nothing where all of it does."""
+    return "" if scale == 1 else f"what it adds × {spelled_scale(scale)}"
+
+
+def chains(items: Sequence[Item]) -> list[tuple[list[Item], Manner | None]]:
+    """Group neighbours that one box can hold, and how they run; all other items stand alone."""
+    groups: list[tuple[list[Item], Manner | None]] = []
+    for manner, neighbours in groupby(items, key=_manner):
         chain = list(neighbours)
-        if part:
-            groups.append((chain, part))
+        if manner:
+            groups.append((chain, manner))
         else:
             groups += [([item], None) for item in chain]
     return groups
 
 
-def _part(item: Item) -> Part | None:
-    """Return the part that runs in a span, or in a span said several times; else None."""
+def _manner(item: Item) -> Manner | None:
+    """Return how a span runs, or a span said several times; else None."""
     match item:
-        case Span(part=part) | Repeat(items=(Span(part=part),)):
-            return part
+        case Span(part=part, reach=reach, scale=scale):
+            return Manner(part, reach, scale)
+        case Repeat(items=(Span() as span,)):
+            return _manner(span)
         case _:
             return None
 
@@ -85,8 +121,8 @@ def _part(item: Item) -> Part | None:
 def _stack(items: Sequence[Item], width: int) -> Block:
     """Draw items below one another, without boxes."""
     blocks = [
-        _text(chain_lines(group, width)) if part else _draw(group[0], width)
-        for group, part in chains(items)
+        _text(chain_lines(group, width)) if manner else _draw(group[0], width)
+        for group, manner in chains(items)
     ]
     blocks = _shortened(blocks, ["⋮"])
     widest = max(len(block[0]) for block in blocks)
@@ -130,8 +166,11 @@ def _brackets(brackets: Brackets, width: int) -> Block:
 
 
 def combined(brackets: Brackets) -> str:
-    """Return how branches are combined: `mean of 3`."""
-    return f"{brackets.combine} of {brackets.size}" if brackets.size > 1 else "one branch"
+    """Return how branches are combined: `mean of 3`, `mean of 3 × 0.5`."""
+    scale = "" if brackets.scale == 1 else f" × {spelled_scale(brackets.scale)}"
+    if brackets.size == 1:
+        return f"what they add{scale}" if scale else "one branch"
+    return f"{brackets.combine} of {brackets.size}{scale}"
 
 
 def branches_of(brackets: Brackets) -> Sequence[tuple[Item, ...]]:
@@ -140,22 +179,30 @@ def branches_of(brackets: Brackets) -> Sequence[tuple[Item, ...]]:
         return brackets.branches
     stride = 1 if span.first <= span.last else -1
     indices = range(span.first, span.last + stride, stride)
-    return [(Span(index, index, span.part),) for index in indices]
+    return [(replace(span, first=index, last=index),) for index in indices]
 
 
 def _lanes(branches: Sequence[tuple[Item, ...]], width: int) -> list[Block]:
     """Draw as many branches side by side as fit; the others become one lane of dots."""
     need = 1
-    for branch in (*branches[:20], branches[-1]):
-        chained = all(map(_part, branch)) and len(branch) == 1
+    for branch in filter(None, (*branches[:20], branches[-1])):
+        chained = all(map(_manner, branch)) and len(branch) == 1
         need = max(need, len(label(branch[0])) if chained else _LANE)
     fit = max(2, (width + _GAP) // (min(need, _LANE) + 1 - need % 2 + _GAP))
+    shown: Sequence[tuple[Item, ...] | None] = branches
     if len(branches) > fit:
         first = fit // 2
-        branches = [*branches[:first], (), *branches[len(branches) - (fit - first - 1) :]]
-    each = (width - _GAP * (len(branches) - 1)) // len(branches)
+        shown = [*branches[:first], None, *branches[len(branches) - (fit - first - 1) :]]
+    each = (width - _GAP * (len(shown) - 1)) // len(shown)
     each -= 1 - each % 2
-    return [_stack(branch, each) if branch else ["…"] for branch in branches]
+    return [_lane(branch, each) for branch in shown]
+
+
+def _lane(branch: tuple[Item, ...] | None, width: int) -> Block:
+    """Draw a branch: a bare stream where it is empty, dots where branches are left out."""
+    if branch is None:
+        return ["…"]
+    return _stack(branch, width) if branch else ["│"]
 
 
 def chain_lines(items: Sequence[Item], width: int) -> list[str]:
@@ -178,10 +225,11 @@ def chain_lines(items: Sequence[Item], width: int) -> list[str]:
 def label(item: Item) -> str:
     """Return what a box says of a span, or of a span said several times."""
     match item:
-        case Span(first, last, part):
-            return (f"{first}" if first == last else f"{first}–{last}") + _ONLY[part]
-        case Repeat(items=(Span() as span,), times=times):
-            return f"{label(span)} ×{times}" if span.size == 1 else f"({label(span)}) ×{times}"
+        case Span(first, last, part, reach, scale):
+            layers = f"{first}" if first == last else f"{first}–{last}"
+            return layers + _ONLY[part] + spell_reach(reach) + spell_scale(scale)
+        case Repeat(items=(Span() as span,), times=turns):
+            return f"{label(span)} ×{turns}" if span.size == 1 else f"({label(span)}) ×{turns}"
         case _:
             return spell_items([item])
 

@@ -9,7 +9,11 @@ from difflib import get_close_matches
 from impasto.plan.tokens import WORD
 
 _ITEMS = "an item is a layer (8), a range (8-23), a group (4 5), brackets [8|9] or a marker"
-_EXAMPLES = {"*": "(4 5)*2", ".": "24-31.mlp", "-": "8-23"}
+_EXAMPLES = {"*": "(4 5)*2", ".": "24-31.mlp", "-": "8-23", "@": "8@0.5", "{": "8{last=64}"}
+REACH_OF_ITEM = (
+    "a reach belongs to a layer or a range, as in 20-31{last=64}: write it on each one inside"
+)
+_ORDER = "part, reach, scale, repeat, in this order: 8-23.attn{last=64}@0.5*2"
 MARKERS = ("freeze", "noise", "inject")
 PARTS = ("attn", "mlp")
 
@@ -25,13 +29,12 @@ def no_item(token: str, nested: bool) -> str:
     word = token.rstrip("(")
     if nested and word in MARKERS:
         return f"{word} stands at the top level, not inside brackets or groups"
-    if token == "freeze(":
-        return "freeze takes no options; a group after it needs a space: freeze (8 9)"
     if token in ("–", "—", "−", "‐", "‑"):
         return "a range is written with a plain hyphen, as in 8-23"
     if token in (",", ";"):
         return "items are separated by spaces, as in 0-7 24-31"
-    if token in _EXAMPLES:
+    if token[0] in _EXAMPLES:
+        token = token[0]
         return f"'{token}' needs something right before it, as in {_EXAMPLES[token]}"
     if re.fullmatch(WORD, token):
         hint = did_you_mean(token, (*MARKERS, "sum")) or f": {_ITEMS}"
@@ -41,11 +44,15 @@ def no_item(token: str, nested: bool) -> str:
 
 
 def no_postfix(symbol: str, following: str, after_span: bool) -> str:
-    """Return why ``symbol``, a dot or a hyphen, cannot follow the item before it."""
+    """Return why ``symbol``, which begins a suffix, cannot follow the item before it."""
     if symbol == "." and following.isidentifier() and following not in PARTS:
         return f"a part is .attn or .mlp{did_you_mean(following, PARTS)}"
     if after_span:
-        return "a span is i, i-j, i.mlp or i-j.mlp, with *n after all of it: 8-23.mlp*2"
+        return f"a span is i or i-j, then its {_ORDER}"
+    if symbol == "@":
+        return "a scale comes before the repeat, (4 5)@0.5*2; of all turns together, ((4 5)*2)@0.5"
+    if symbol == "{":
+        return REACH_OF_ITEM
     if symbol == ".":
         return "only a layer or a range has parts, as in 8-23.mlp: write it on each one inside"
     return "a range runs from a layer to a layer, as in 8-23"

@@ -11,16 +11,28 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from impasto.plan.repeats import find_repeats
-from impasto.plan.steps import Combine, Freeze, Inject, Layer, Noise, Parallel, Part, Step
+from impasto.plan.steps import (
+    Combine,
+    Freeze,
+    Inject,
+    Layer,
+    Noise,
+    Parallel,
+    Part,
+    Reach,
+    Step,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive layers, ascending or descending, all with the same part."""
+    """Consecutive layers, ascending or descending, all with the same part, reach and scale."""
 
     first: int
     last: int
     part: Part
+    reach: Reach | None = None
+    scale: float = 1.0
 
     @property
     def size(self) -> int:
@@ -38,11 +50,15 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Brackets:
-    """Parallel branches; ``spread`` is set when each layer of one span is a branch."""
+    """Parallel branches; ``spread`` is set when each layer of one span is a branch.
+
+    A scaled group of items in a row is brackets of one branch.
+    """
 
     branches: tuple[tuple[Item, ...], ...]
     combine: Combine
     spread: Span | None = None
+    scale: float = 1.0
 
     @property
     def size(self) -> int:
@@ -100,7 +116,7 @@ def _runs(steps: Sequence[Step], groups: bool) -> list[Item]:
                 end += 1
             last = steps[end - 1]
             assert isinstance(last, Layer)
-            items.append(Span(step.index, last.index, step.part))
+            items.append(Span(step.index, last.index, step.part, step.reach, step.scale))
         elif isinstance(step, Parallel):
             items.append(_brackets(step, groups))
         else:
@@ -111,10 +127,14 @@ def _runs(steps: Sequence[Step], groups: bool) -> list[Item]:
 
 def _stride(one: Step, other: Step) -> int:
     """Return 1 or -1 when ``other`` continues a range upwards or downwards, else 0."""
-    if isinstance(one, Layer) and isinstance(other, Layer) and one.part == other.part:
+    if isinstance(one, Layer) and isinstance(other, Layer) and _are_alike(one, other):
         step = other.index - one.index
         return step if step in (1, -1) else 0
     return 0
+
+
+def _are_alike(one: Layer, other: Layer) -> bool:
+    return one.part == other.part and one.scale == other.scale and one.reach == other.reach
 
 
 def _brackets(step: Parallel, groups: bool) -> Brackets:
@@ -122,6 +142,6 @@ def _brackets(step: Parallel, groups: bool) -> Brackets:
     if len(firsts) == len(step.branches) and all(isinstance(first, Layer) for first in firsts):
         runs = _runs(firsts, groups)
         if len(runs) == 1 and isinstance(runs[0], Span):
-            return Brackets(((runs[0],),), step.combine, spread=runs[0])
+            return Brackets(((runs[0],),), step.combine, runs[0], step.scale)
     branches = tuple(compress(branch, groups) for branch in step.branches)
-    return Brackets(branches, step.combine)
+    return Brackets(branches, step.combine, scale=step.scale)

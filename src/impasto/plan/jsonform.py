@@ -14,11 +14,13 @@ from impasto.plan.error import PlanError
 from impasto.plan.steps import (
     MAX_NESTING,
     MAX_OCCURRENCES,
+    MAX_SCALE,
     Freeze,
     Inject,
     Layer,
     Noise,
     Parallel,
+    Reach,
     Step,
 )
 
@@ -29,6 +31,12 @@ _KEYS = {
     "freeze": {"freeze"},
     "noise": {"noise", "seed", "keep"},
     "inject": {"inject"},
+}
+# Left out where they say nothing, so that a plan without them keeps its digest.
+_OPTIONAL = {
+    "layer": {"reach", "scale"},
+    "parallel": {"scale"},
+    "noise": {"prompt"},
 }
 
 
@@ -57,17 +65,25 @@ def read_json(text: str | bytes) -> tuple[Step, ...]:
 
 def _encode(step: Step) -> dict[str, Any]:
     match step:
-        case Layer(index, part):
-            return {"layer": index, "part": part}
-        case Parallel(branches, combine):
+        case Layer(index, part, reach, scale):
+            entry: dict[str, Any] = {"layer": index, "part": part}
+            if reach is not None:
+                entry["reach"] = {"first": reach.first, "last": reach.last}
+            return entry | _scale(scale)
+        case Parallel(branches, combine, scale):
             inner = [[_encode(step) for step in branch] for branch in branches]
-            return {"parallel": inner, "combine": combine}
-        case Freeze():
-            return {"freeze": True}
-        case Noise(kind, seed, keep):
-            return {"noise": kind, "seed": seed, "keep": keep}
+            return {"parallel": inner, "combine": combine} | _scale(scale)
+        case Freeze(prompt):
+            return {"freeze": "prompt" if prompt else True}
+        case Noise(kind, seed, keep, prompt):
+            entry = {"noise": kind, "seed": seed, "keep": keep}
+            return entry | {"prompt": True} if prompt else entry
         case Inject(name):
             return {"inject": name}
+
+
+def _scale(scale: float) -> dict[str, Any]:
+    return {} if scale == 1 else {"scale": scale}
 
 
 def _decode_all(entries: Any, nesting: int) -> tuple[Step, ...]:
@@ -82,27 +98,41 @@ def _decode_all(entries: Any, nesting: int) -> tuple[Step, ...]:
 
 def _decode(entry: Any, nesting: int) -> Step:
     kind = next((kind for kind in _KINDS_OF_STEP if isinstance(entry, dict) and kind in entry), "")
-    if not kind or entry.keys() != _KEYS[kind]:
+    if not kind or entry.keys() - _OPTIONAL.get(kind, set()) != _KEYS[kind]:
         forms = "; ".join(", ".join(sorted(keys)) for keys in _KEYS.values())
         raise PlanError(f"{shown(entry, 80)} is not a step: a step has the keys of one of {forms}")
     match kind:
         case "layer":
-            return Layer(entry["layer"], entry["part"])
+            return Layer(entry["layer"], entry["part"], _reach(entry), _decoded_scale(entry))
         case "parallel":
             if not isinstance(entry["parallel"], list):
                 raise PlanError(
                     f"parallel holds a list of branches, not {shown(entry['parallel'], 80)}"
                 )
             branches = tuple([_decode_all(branch, nesting + 1) for branch in entry["parallel"]])
-            return Parallel(branches, entry["combine"])
+            return Parallel(branches, entry["combine"], _decoded_scale(entry))
         case "noise":
-            return Noise(entry["noise"], entry["seed"], entry["keep"])
+            return Noise(entry["noise"], entry["seed"], entry["keep"], entry.get("prompt", False))
         case "inject":
             return Inject(entry["inject"])
         case _:
-            if entry["freeze"] is not True:
-                raise PlanError(f"freeze is true or left out, not {shown(entry['freeze'], 80)}")
-            return Freeze()
+            if entry["freeze"] is not True and entry["freeze"] != "prompt":
+                raise PlanError(f'freeze is true or "prompt", not {shown(entry["freeze"], 80)}')
+            return Freeze(entry["freeze"] == "prompt")
+
+
+def _reach(entry: dict[str, Any]) -> Reach | None:
+    if "reach" not in entry:
+        return None
+    reach = entry["reach"]
+    if not isinstance(reach, dict) or reach.keys() != {"first", "last"}:
+        raise PlanError(f'a reach is {{"first": 1, "last": 64}}, not {shown(reach, 80)}')
+    return Reach(reach["first"], reach["last"])
+
+
+def _decoded_scale(entry: dict[str, Any]) -> float:
+    scale = entry.get("scale", 1.0)
+    return float(scale) if type(scale) is int and abs(scale) <= MAX_SCALE else scale
 
 
 _KINDS_OF_STEP = tuple(_KEYS)

@@ -1,52 +1,54 @@
 """Reading the notation: one line of text to the steps that it stands for.
 
     plan     := (item | marker)+
-    item     := (span | '(' item+ ')' | ['sum'] '[' branch ('|' branch)* ']') ('*' n)*
+    item     := (span [reach] | '(' item+ ')' | ['sum'] '[' branch ('|' branch)* ']')
+                ['@' scale] ('*' n)*
     span     := i ['-' j] ['.' ('attn' | 'mlp')]
-    branch   := item+
-    marker   := 'freeze' | 'noise' '(' kind (',' option '=' n)* ')' | 'inject' '(' name ')'
+    reach    := '{' ('first' | 'last') '=' n [',' ('first' | 'last') '=' n] '}'
+    branch   := item*
+    marker   := 'freeze' ['(' 'prompt' ')'] | 'noise' '(' kind (',' option)* ')'
+                | 'inject' '(' name ')'
+    option   := ('seed' | 'keep') '=' n | 'prompt'
 
-A single span between brackets is spread: each of its layers is a branch. Reading takes time
-linear in the text, counts layer occurrences before it expands anything, and raises nothing but
-``PlanError``.
+A single span between brackets is spread: each of its layers is a branch. A scale belongs to each
+layer of a span, and to a group or brackets as a whole. Reading takes time linear in the text,
+counts layer occurrences before it expands anything, and raises nothing but ``PlanError``.
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from impasto.error import shown
+from impasto.plan.cursor import Cursor, whole
 from impasto.plan.error import PlanError
-from impasto.plan.hints import MARKERS, did_you_mean, no_bar, no_item, no_postfix
+from impasto.plan.hints import (
+    MARKERS,
+    no_bar,
+    no_item,
+    no_postfix,
+)
+from impasto.plan.markers import read_marker
 from impasto.plan.steps import (
-    INJECT_NAME,
-    INJECT_NAME_RULE,
     MAX_INDEX,
     MAX_NESTING,
     MAX_OCCURRENCES,
-    MAX_OPTION,
+    NO_BRANCH,
     Combine,
-    Freeze,
-    Inject,
     Layer,
-    Marker,
-    Noise,
-    NoiseKind,
     Parallel,
     Part,
     Step,
     span,
 )
-from impasto.plan.tokens import SPAN, place, tokenize
+from impasto.plan.suffixes import read_reach, read_scale
+from impasto.plan.tokens import SPAN, place
 
 MAX_TEXT = 10_000
 MAX_REPEAT = 10_000
 MAX_BRACKETS = 500
 
 _PARTS: dict[str, Part] = {"attn": "attention", "mlp": "mlp"}
-_KINDS: dict[str, NoiseKind] = {"shuffle": "shuffle", "gaussian": "gaussian"}
 _CLOSERS = frozenset(("", "|", "]", ")"))
-_AFTER = frozenset("*.-")
+_AFTER = frozenset("{@*.-")
 
 
 def read_plan(text: str, layers: int | None = None) -> tuple[Step, ...]:
@@ -67,13 +69,11 @@ def read_plan(text: str, layers: int | None = None) -> tuple[Step, ...]:
     return _Reader(text, layers).plan()
 
 
-class _Reader:
+class _Reader(Cursor):
     """A position in the list of tokens; each method reads one rule of the grammar from there."""
 
     def __init__(self, text: str, layers: int | None) -> None:
-        self.text = text
-        self.tokens = tokenize(text)
-        self.at = 0
+        super().__init__(text)
         self.nesting = 0
         self.opened = 0
         self.occurrences = 0
@@ -107,7 +107,7 @@ class _Reader:
                 if self.occurrences > MAX_OCCURRENCES:
                     self.count(0, start, start)
             bare = token in spans
-            if tokens[self.at] in _AFTER:
+            if tokens[self.at][:1] in _AFTER:
                 added, bare = self.repeated(added, bare, start, before)
             steps += added
             count += 1
@@ -124,23 +124,28 @@ class _Reader:
             self.at += 1
             self.expect("[", "sum stands before brackets, as in sum[8|9]")
             return [self.brackets("sum")]
-        if token in MARKERS and not self.nesting:
-            return [self.marker(token)]
+        if token.removesuffix("(") in MARKERS and not self.nesting:
+            return [read_marker(self, token)]
         return self.fail(no_item(token, nested=self.nesting > 0))
 
     def repeated(
         self, steps: list[Step], bare: bool, start: int, before: int
     ) -> tuple[list[Step], bool]:
-        """Return an item's steps as often as the ``*n`` after it say, and if it is a bare span."""
+        """Return an item's steps as the suffixes after it say, and if it is a bare span still."""
+        is_span = self.tokens[start] in self.spans
+        if self.tokens[self.at] == "{":
+            steps = read_reach(self, steps, start, is_span)
+        if self.tokens[self.at].startswith("@"):
+            steps = read_scale(self, steps, is_span)
         while self.tokens[self.at] == "*":
             times = self.times()
             if times > 1:
                 self.count((self.occurrences - before) * (times - 1), start, self.at - 1)
                 steps, bare = steps * times, False
-        if self.tokens[self.at] in _AFTER:
+        if self.tokens[self.at][:1] in _AFTER:
             symbol, following = self.tokens[self.at : self.at + 2]
-            after_span = self.tokens[start] in self.spans
-            self.fail(no_postfix(symbol, following, after_span), self.at, self.at + 1)
+            last = self.at + (symbol in ".-")
+            self.fail(no_postfix(symbol[:1], following, is_span), self.at, last)
         return steps, bare
 
     def span(self, token: str) -> list[Step]:
@@ -177,12 +182,14 @@ class _Reader:
         while True:
             steps, count, bare = self.sequence()
             if not count:
-                self.fail("a branch needs at least one item, as in [8 | 9]", opened, self.at)
+                self.count(1, opened, self.at)  # an empty branch, lest there be any number of them
             branches.append(tuple(steps))
             if self.tokens[self.at] != "|":
                 break
             self.at += 1
         self.close(opened, "]")
+        if not any(branches):
+            self.fail(NO_BRANCH, opened, self.at - 1)
         if len(branches) == 1:
             if count > 1:
                 inside = self.tokens[opened + 1 : self.at - 1]
@@ -191,66 +198,10 @@ class _Reader:
                 branches = list(zip(steps, strict=True))
         return Parallel(tuple(branches), combine)
 
-    def marker(self, word: str) -> Marker:
-        start = self.at
-        self.at += 1
-        marker = Freeze() if word == "freeze" else self.noise() if word == "noise" else self.donor()
-        if self.tokens[self.at] == "*":
-            self.fail(f"{word} is a marker and cannot be repeated", start, self.at)
-        return marker
-
-    def donor(self) -> Inject:
-        self.expect("(", "inject names its donor, as in inject(donor)")
-        self.at += 1
-        name = self.tokens[self.at]
-        if not INJECT_NAME.fullmatch(name):
-            self.fail(f"inject needs the donor's name: {INJECT_NAME_RULE}")
-        self.at += 1
-        self.expect(")", "inject takes one name, as in inject(donor)")
-        self.at += 1
-        return Inject(name)
-
-    def noise(self) -> Noise:
-        self.expect("(", "noise names its kind: noise(shuffle) or noise(gaussian)")
-        self.at += 1
-        kind = self.tokens[self.at]
-        if kind not in _KINDS:
-            self.fail(f"noise is shuffle or gaussian{did_you_mean(kind, _KINDS)}")
-        self.at += 1
-        options: dict[str, int] = {}
-        while self.tokens[self.at] == ",":
-            self.at += 1
-            self.option(options)
-        self.expect(")", "noise looks like noise(gaussian, seed=3, keep=1)")
-        self.at += 1
-        return Noise(_KINDS[kind], **options)
-
-    def option(self, options: dict[str, int]) -> None:
-        name = self.tokens[self.at]
-        if name not in ("seed", "keep"):
-            self.fail(f"noise's options are seed and keep{did_you_mean(name, ('seed', 'keep'))}")
-        if name in options:
-            self.fail(f"{name} is given twice")
-        self.at += 1
-        self.expect("=", f"{name} has a value, as in {name}=3")
-        self.at += 1
-        rule = f"{name} is a whole number from 0 to 2**63 - 1"
-        options[name] = self.number(MAX_OPTION, rule)
-        self.at += 1
-
     # ------------------------------------------------------------------ numbers and bounds
 
-    def number(self, most: int, rule: str) -> int:
-        token = self.tokens[self.at]
-        if not (token.isascii() and token.isdecimal()):
-            self.fail(rule)
-        value = _whole(token)
-        if value > most:
-            self.fail(rule)
-        return value
-
     def index(self, digits: str, offset: int) -> int:
-        value = _whole(digits)
+        value = whole(digits)
         if value > self.top:
             have = f"layers 0..{self.top}" if self.top else "layer 0 only"
             rule = f"layer {value} does not exist: this model has {have}"
@@ -301,20 +252,3 @@ class _Reader:
             self.fail(f"'{self.tokens[opened]}' needs a '{closer}' {what}", opened, opened)
         self.nesting -= 1
         self.at += 1
-
-    def expect(self, token: str, rule: str) -> None:
-        if self.tokens[self.at] != token:
-            self.fail(rule, max(0, self.at - 1), self.at)
-
-    # ------------------------------------------------------------------ what went wrong, and where
-
-    def fail(self, message: str, first: int | None = None, last: int | None = None) -> NoReturn:
-        first = self.at if first is None else first
-        last = min(first if last is None else last, len(self.tokens) - 1)
-        raise PlanError(message, self.text, place(self.text, min(first, last), last))
-
-
-def _whole(digits: str) -> int:
-    """Return the value, or for more digits than any bound has, some number above all bounds."""
-    digits = digits if len(digits) < 20 else digits.lstrip("0")
-    return int(digits or "0") if len(digits) < 20 else MAX_OPTION + 1

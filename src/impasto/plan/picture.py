@@ -1,9 +1,9 @@
 """A plan as a picture in SVG, top to bottom: what `diagram` draws in letters.
 
-Boxes are runs of layers (dashed and tinted where only one of their parts runs), a fork is parallel
-branches with a lane each, a round frame a loop, a double line across the stream a marker. Lines and
-letters take the colour of the text around, so that the picture fits a light page and a dark one.
-Everything that the plan says is escaped; what is too much is left out, visibly.
+Boxes are runs of layers (dashed and tinted where they run otherwise than in the model), a fork is
+parallel branches with a lane each, a round frame a loop, a double line across the stream a marker.
+Lines and letters take the colour of the text around, so that the picture fits a light page and a
+dark one. Everything that the plan says is escaped; what is too much is left out, visibly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from impasto.plan.diagram import DROPPED, branches_of, chain_lines, chains, combined
+from impasto.plan.diagram import branches_of, chain_lines, chains, combined
 from impasto.plan.items import Brackets, Item, Repeat, compress
 from impasto.plan.plan import Plan
 from impasto.plan.spelling import spell_item, spell_items
@@ -38,25 +38,26 @@ class _Block:
 def picture(plan: Plan) -> str:
     """Return a picture of ``plan`` as an SVG document."""
     depths = iter(plan.markers)
-    rows: list[tuple[_Block, str]] = []
-    for items, part in chains(compress(plan.steps)):
+    rows: list[tuple[_Block, list[str]]] = []
+    for items, manner in chains(compress(plan.steps)):
         match items:
             case [Freeze() | Noise() | Inject() as marker]:
-                rows.append((_marker(), f"{spell_item(marker)} at depth {next(depths)[0]}"))
-            case _ if part:
+                rows.append((_marker(), [f"{spell_item(marker)} at depth {next(depths)[0]}"]))
+            case _ if manner:
                 lines = chain_lines(items, CHARACTERS)
-                rows.append((_box(lines, dashed=part != "block"), DROPPED[part]))
+                rows.append((_box(lines, dashed=manner.is_less), manner.notes))
             case _:
-                rows.append((_draw(items[0], 0), ""))
-    rows = _shortened(rows, (_text(["⋮"]), ""))
+                rows.append((_draw(items[0], 0), []))
+    rows = _shortened(rows, (_text(["⋮"]), []))
     stream = max(block.width for block, _ in rows)
-    notes = max(len(note) for _, note in rows)
-    width = stream + 2 * PAD + (notes * LETTER + 2 * PAD if notes else 0)
+    longest = max((len(note) for _, notes in rows for note in notes), default=0)
+    width = stream + 2 * PAD + (longest * LETTER + 2 * PAD if longest else 0)
     middle, y, body = PAD + stream / 2, 0.0, ""
-    for block, note in rows:
+    for block, notes in rows:
         body += _stream(middle, y, GAP) + _at(block, middle - block.width / 2, y + GAP)
-        if note:
-            body += _letters(note, PAD + stream + 2 * PAD, y + GAP + block.height / 2, "start")
+        first = y + GAP + block.height / 2 - (len(notes) - 1) * LINE / 2
+        for at, note in enumerate(notes):
+            body += _letters(note, PAD + stream + 2 * PAD, first + at * LINE, "start")
         y += GAP + block.height
     body += _stream(middle, y, GAP)
     return _document(str(plan), width, y + GAP, body)
@@ -87,10 +88,10 @@ def _draw(item: Item, depth: int) -> _Block:
 def _stack(items: Sequence[Item], depth: int) -> _Block:
     """Draw items below each other."""
     blocks = [
-        _box(chain_lines(group, CHARACTERS), dashed=part != "block")
-        if part
+        _box(chain_lines(group, CHARACTERS), dashed=manner.is_less)
+        if manner
         else _draw(group[0], depth)
-        for group, part in chains(items)
+        for group, manner in chains(items)
     ]
     blocks = _shortened(blocks, _text(["⋮"]))
     width, y, body = max(block.width for block in blocks), 0.0, ""
@@ -105,11 +106,11 @@ def _stack(items: Sequence[Item], depth: int) -> _Block:
 
 def _brackets(brackets: Brackets, depth: int) -> _Block:
     """Draw lanes between a fork and a join, and below it how they are combined."""
-    branches = list(branches_of(brackets))
+    branches: list[tuple[Item, ...] | None] = list(branches_of(brackets))
     if len(branches) > MOST_LANES:
         half = MOST_LANES // 2
-        branches = [*branches[:half], (), *branches[-half:]]
-    lanes = [_stack(branch, depth + 1) if branch else _text(["…"]) for branch in branches]
+        branches = [*branches[:half], None, *branches[-half:]]
+    lanes = [_lane(branch, depth) for branch in branches]
     told = combined(brackets)
     inner = sum(lane.width for lane in lanes) + LANE_GAP * (len(lanes) - 1)
     width = max(inner, len(told) * LETTER)
@@ -128,6 +129,15 @@ def _brackets(brackets: Brackets, depth: int) -> _Block:
     bottom = height + GAP
     body += _letters(told, width / 2, bottom + LINE / 2 + 2, "middle")
     return _Block(width, bottom + LINE + 4, body)
+
+
+def _lane(branch: tuple[Item, ...] | None, depth: int) -> _Block:
+    """Draw a branch: a bare stream where it is empty, dots where branches are left out."""
+    if branch is None:
+        return _text(["…"])
+    return (
+        _stack(branch, depth + 1) if branch else _Block(2 * LETTER, LINE, _stream(LETTER, 0, LINE))
+    )
 
 
 def _loop(block: _Block, times: int) -> _Block:

@@ -12,7 +12,8 @@ from itertools import islice
 WORD = r"[A-Za-z_][A-Za-z0-9_-]*+"
 # A span is one token, blanks and all; a word glued to it is taken along, to be refused.
 _SPAN = rf"([0-9]++)(?:\s*+-\s*+([0-9]++))?(?:\s*+\.\s*+(attn|mlp)(?![A-Za-z0-9_-]))?({WORD})?"
-_TOKEN = re.compile(rf"freeze\(|{WORD}|{re.sub('[(](?![?])', '(?:', _SPAN)}|\S")
+SCALE = r"@\s*+[-+]?[0-9]*+(?:\.[0-9]*+)?+"  # what follows an @ is one token, right or wrong
+_TOKEN = re.compile(rf"freeze\(|{WORD}|{re.sub('[(](?![?])', '(?:', _SPAN)}|{SCALE}|\S")
 SPAN = re.compile(_SPAN)
 
 

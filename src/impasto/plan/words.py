@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from impasto.plan.diagram import seen, times
 from impasto.plan.items import Brackets, Item, Repeat, Span, compress
 from impasto.plan.plan import Plan
-from impasto.plan.steps import Freeze, Inject, Marker, Noise, Part
+from impasto.plan.steps import Freeze, Inject, Marker, Noise, Part, spelled_scale
 
 _ONLY: dict[Part, str] = {
     "block": "",
@@ -29,14 +30,14 @@ def in_words(plan: Plan) -> list[str]:
 
 def _marker(marker: Marker, depth: int) -> str:
     match marker:
-        case Freeze():
-            return f"from here on earlier tokens keep the state they have at depth {depth}"
-        case Noise(kind, seed, keep):
+        case Freeze(prompt):
+            return f"from here on {_whose(prompt)} keep the state they have at depth {depth}"
+        case Noise(kind, seed, keep, prompt):
             noise = "shuffled" if kind == "shuffle" else "replaced by gaussian noise"
             spared = f"; the first {keep} tokens are spared" if keep > 1 else ""
             spared = "; the first token is spared" if keep == 1 else spared
             return (
-                f"at depth {depth} earlier tokens' states are {noise}, "
+                f"at depth {depth} {_states_of(prompt)} are {noise}, "
                 f"each keeping its norm (seed {seed}{spared})"
             )
         case Inject(name):
@@ -47,26 +48,36 @@ def _layers(item: Item) -> str:
     match item:
         case Span():
             return _span(item)
-        case Repeat(items, times):
-            turns = "twice" if times == 2 else f"{times} times"
+        case Repeat(items, count):
+            turns = "twice" if count == 2 else f"{count} times"
             if len(items) == 1:
                 return f"{_layers(items[0])}, {turns}"
             return f"{turns} in a row: {_sequence(items)}"
-        case Brackets(branches, combine, spread):
+        case Brackets(branches, combine, spread, scale):
             inner = _span(spread) if spread else "; beside ".join(map(_sequence, branches))
+            scaled = "" if scale == 1 else f", what they add together × {spelled_scale(scale)}"
             if item.size == 1:
-                return f"{inner}, as a single branch"
-            return f"in parallel ({inner}), {combine} of {item.size} branches"
+                return f"{inner}{scaled or ', as a single branch'}"
+            return f"in parallel ({inner}), {combine} of {item.size} branches{scaled}"
         case _:  # markers stand at the top level only
             raise AssertionError(item)
 
 
 def _sequence(items: Sequence[Item]) -> str:
-    return ", then ".join(map(_layers, items))
+    return ", then ".join(map(_layers, items)) or "nothing"
+
+
+def _whose(prompt: bool) -> str:
+    return "the prompt's tokens, its last one excepted," if prompt else "earlier tokens"
+
+
+def _states_of(prompt: bool) -> str:
+    return f"the states of {_whose(prompt)}" if prompt else "earlier tokens' states"
 
 
 def _span(span: Span) -> str:
-    only = _ONLY[span.part]
+    manner = (seen(span.reach), times(span.scale))
+    only = _ONLY[span.part] + "".join(f", {each}" for each in manner if each)
     if span.size == 1:
         return f"layer {span.first}{only}"
     down = " downwards" if span.first > span.last else ""
