@@ -119,8 +119,8 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call]) -> Tensor:
                 end = _run(hf, inner, end, calls)
             ends.append(end)
         if step.combine == "mean":
-            return torch.stack(ends).mean(0)
-        return rows + sum(end - rows for end in ends)
+            return rows + step.scale * (torch.stack(ends).mean(0) - rows)
+        return rows + step.scale * sum(end - rows for end in ends)
     assert isinstance(step, Layer)
     spelt, block = SPELLINGS[hf.config.model_type], blocks_of(hf)[step.index]
     run = {"attention": spelt.attention, "mlp": spelt.mlp, "block": whole}[step.part]
@@ -129,7 +129,7 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call]) -> Tensor:
     if convolution is not None and step.index == 0:
         mixed = convolution.conv(rows[None].transpose(1, 2)).transpose(1, 2)
         after = convolution.LayerNorm(after + nn.functional.gelu(mixed))
-    return after[0]
+    return rows + step.scale * (after[0] - rows)
 
 
 def through_head(hf: Any, rows: Tensor, ids: list[int], **given: Any) -> Any:

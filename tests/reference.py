@@ -126,8 +126,8 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor | 
                 end = _run(hf, inner, end, calls, frozen)
             ends.append(end)
         if step.combine == "mean":
-            return torch.stack(ends).mean(0)
-        return rows + sum(end - rows for end in ends)
+            return rows + step.scale * (torch.stack(ends).mean(0) - rows)
+        return rows + step.scale * sum(end - rows for end in ends)
     assert isinstance(step, Layer)
     family = spelling(hf)
     block, call, x = family.blocks_of(hf)[step.index], calls[step.index], rows[None]
@@ -137,6 +137,7 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor | 
         after = x + adds(family.mlp, block, x, call)
     else:
         after = whole(block, x, call)
+    after = x + step.scale * (after - x)
     return after[0] if frozen is None else torch.cat([frozen, after[0, -1:]])
 
 

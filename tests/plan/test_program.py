@@ -3,6 +3,7 @@
 import pytest
 
 from impasto import Plan
+from impasto.plan.lowering import lower
 from impasto.plan.program import (
     InjectDonor,
     ReplaceByNoise,
@@ -11,7 +12,6 @@ from impasto.plan.program import (
     Split,
     attends,
     layers,
-    lower,
 )
 
 

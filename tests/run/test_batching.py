@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import impasto
 from families import family
 from impasto import Plan, UserError, strategies
-from impasto.plan.program import lower
+from impasto.plan.lowering import lower
 from impasto.plan.steps import Part
 from impasto.plan.tree import plant
 from impasto.run.batching import batches, memory

@@ -1,7 +1,8 @@
 """In what order plans end, and how what plans run is put in order when they decode together."""
 
 from impasto import Plan
-from impasto.plan.program import RunLayer, layers, lower
+from impasto.plan.lowering import lower
+from impasto.plan.program import RunLayer, layers
 from impasto.plan.tree import plant, trunk_first, walk
 from impasto.run.generate.call_order import BlockCall, call_order, neighbour_key
 from impasto.run.generate.decode_batch import spans_of

@@ -12,13 +12,14 @@ import reference
 from families import FAMILIES, LAYERS, VOCABULARY, family
 from impasto.plan import Freeze, Layer, Noise, Parallel, Plan
 
+scales = st.sampled_from([1.0, 1.0, 1.0, 0.5, -0.25, 1.5])
 layers = st.builds(
-    Layer, st.integers(0, LAYERS - 1), st.sampled_from(["block", "block", "attention", "mlp"])
-)
+    lambda index, part, scale: Layer(index, part, scale=scale),
+    st.integers(0, LAYERS - 1), st.sampled_from(["block", "block", "attention", "mlp"]), scales,
+)  # fmt: skip
 chains = st.lists(layers, min_size=1, max_size=3).map(tuple)
-groups = st.builds(
-    Parallel, st.lists(chains, min_size=2, max_size=3).map(tuple), st.sampled_from(["mean", "sum"])
-)
+branches = st.lists(chains | chains | st.just(()), min_size=1, max_size=3).map(tuple).filter(any)
+groups = st.builds(Parallel, branches, st.sampled_from(["mean", "sum"]), scales)
 nested = st.builds(
     Parallel,
     st.tuples(st.tuples(layers, groups), st.one_of(chains, st.tuples(groups))),

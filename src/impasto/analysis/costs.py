@@ -18,7 +18,8 @@ from impasto.analysis.curves import BASELINE, Row, frame_of
 from impasto.analysis.scores import main_rows, over_tasks, tasks_above_chance
 from impasto.analysis.series import TaskSet, task_sets
 from impasto.plan import Plan
-from impasto.plan.program import RunLayer, layers, lower
+from impasto.plan.lowering import lower
+from impasto.plan.program import RunLayer, layers
 from impasto.plan.steps import Inject, Noise
 from impasto.tasks.metrics import metric_of
 

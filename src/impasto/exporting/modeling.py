@@ -1,6 +1,6 @@
 """A model that runs its plan: what lies beside the weights of an exported folder.
 
-This file is copied as it is and stands on its own: it needs torch and transformers, nothing else.
+It is copied with the caches beside it: together they need torch and transformers, nothing else.
 The family's own forward embeds, prepares masks and positions, and applies its norm and head; the
 blocks only record their call arguments. The last one then runs the plan on the family's own blocks,
 each with its own call arguments. Layers that the plan does not name are absent.
@@ -16,8 +16,9 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import Cache
+
+from impasto.exporting.caches import BlockCache, KeysAndValuesReady, ReadTokens
 
 KEY_ARGUMENTS = ("alibi",)  # call arguments of blocks that have an entry for every key
 
@@ -162,8 +163,10 @@ class Run:
         return earlier if current is None else current
 
     def _step(self, run: Any, earlier: Any, current: Any) -> Any:
+        scale = run.get("scale", 1)
         if "run" in run:
-            return self._layer(run, earlier, current)
+            ends = self._layer(run, earlier, current)
+            return _scaled(scale, earlier, ends[0]), _scaled(scale, current, ends[1])
         is_mean, count = run["combine"] == "mean", len(run["branches"])
         merged: list[Any] = [torch.zeros_like(earlier) if is_mean else earlier]
         merged.append(None if current is None else merged[0] if is_mean else current)
@@ -175,7 +178,7 @@ class Run:
             for k, (end, begin) in enumerate(zip(ends, begins, strict=True)):
                 if end is not None:
                     end = end.to(begin.device)
-                    merged[k] = merged[k] + (end if is_mean else end - begin)
+                    merged[k] = merged[k] + (end if is_mean else scale * (end - begin))
         if is_mean:
             merged = [None if each is None else each / count for each in merged]
         return (earlier if run["rows"] == "kv-only" else merged[0]), merged[1]
@@ -258,63 +261,9 @@ class Run:
         return torch.where(spared.to(states.device), states, drawn)
 
 
-class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)
-    """Raised from inside a block that runs for its keys and values only, once they are there."""
-
-
-class BlockCache(Cache):
-    """The keys and values of one occurrence of a layer, for one call of its block."""
-
-    def __init__(self, past: Any, kv_only: bool = False) -> None:
-        super().__init__(layers=[])
-        self.keys: Any = None if past is None else past.keys
-        self.values: Any = None if past is None else past.values
-        self._kv_only = kv_only
-
-    def update(self, key_states: Any, value_states: Any, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Append new keys and values to the past ones, and return all."""
-        if self.keys is not None:
-            key_states = torch.cat([self.keys, key_states], 2)
-            value_states = torch.cat([self.values, value_states], 2)
-        self.keys, self.values = key_states, value_states
-        if self._kv_only:
-            raise KeysAndValuesReady
-        return key_states, value_states
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the number of tokens that were read before at this occurrence."""
-        return 0 if self.keys is None else self.keys.shape[2]
-
-
-class ReadTokens(DynamicLayer):
-    """The first layer of a cache under a plan: the tokens read. The others are occurrences'."""
-
-    @staticmethod
-    def of(cache: Any) -> ReadTokens:
-        """Return a cache's tokens; an empty cache gets the layer for them."""
-        if not isinstance(cache, DynamicCache):
-            raise ValueError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
-        if not (cache.layers and isinstance(cache.layers[0], ReadTokens)):
-            if cache.get_seq_length():
-                raise ValueError("this cache was filled without the plan; begin with a new one")
-            cache.__dict__["layers"] = [ReadTokens()]
-        tokens_read: Any = cache.layers[0]
-        return tokens_read
-
-    def record(self, cache: Any, ids: Any, recorded: list[Any]) -> None:
-        """Let a cache hold the tokens of a call, and each occurrence's keys and values so far."""
-        self.update(ids[:, None, :, None], ids[:, None, :, None])
-        while len(cache.layers) <= len(recorded):
-            cache.layers.append(DynamicLayer())
-        for layer, each in zip(cache.layers[1:], recorded, strict=True):
-            if not layer.is_initialized:
-                layer.lazy_initialization(each.keys, each.values)
-            layer.keys, layer.values = each.keys, each.values
-
-    def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
-        """Begin with no tokens: an empty tensor of integers, to which others are joined."""
-        super().lazy_initialization(key_states, value_states)
-        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+def _scaled(scale: float, before: Any, after: Any) -> Any:
+    """Return x + scale · (f(x) − x), given x and f(x)."""
+    return after if scale == 1 or after is None else before + scale * (after - before)
 
 
 def _layers(program: Any) -> Any:

@@ -14,12 +14,12 @@ from typing import Any
 import transformers
 
 import impasto.run.execute.noise
-from impasto.exporting import modeling
+from impasto.exporting import caches, modeling
 from impasto.exporting.error import ExportError
 from impasto.model.decoder import OpenedModel
 from impasto.model.loading.exported import SECTION, TYPE_PREFIX
 from impasto.plan import Plan
-from impasto.plan.program import lower
+from impasto.plan.lowering import lower
 
 BOUND = '''\
 """{family} under the plan {plan}, as impasto exported it."""
@@ -36,6 +36,8 @@ class PlannedConfig({config}):
 class {own}(Planned, {family}):
     config_class = PlannedConfig
 {body}'''
+
+_CACHES = "from .caches_impasto import"  # how the files of a folder import each other
 
 
 def check_family(hf: Any) -> None:
@@ -70,7 +72,9 @@ def write_code(model: OpenedModel, plan: Plan, auto: str, folder: Path) -> None:
         body="    draws = (prefix_keys, NoiseSource, noise)\n" if is_noisy else "",
     )
     (folder / "modeling_impasto.py").write_text(bound, encoding="utf-8")
-    (folder / "planned_impasto.py").write_text(inspect.getsource(modeling), encoding="utf-8")
+    code = inspect.getsource(modeling).replace(f"from {caches.__name__} import", _CACHES)
+    (folder / "planned_impasto.py").write_text(code, encoding="utf-8")
+    (folder / "caches_impasto.py").write_text(inspect.getsource(caches), encoding="utf-8")
     if is_noisy:
         (folder / "noise_impasto.py").write_text(_noise_source(), encoding="utf-8")
     path = folder / "config.json"

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from impasto.error import UserError
 from impasto.heads.reading import Text, tokenized
 from impasto.plan import Plan
-from impasto.plan.program import layers, lower
+from impasto.plan.lowering import lower
+from impasto.plan.program import layers
 from impasto.plan.tree import Node, plant
 from impasto.run.encoder_model import Encoder
 from impasto.run.queries.cost import Cost, Shares, shares

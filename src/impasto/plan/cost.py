@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from impasto.plan.lowering import lower
 from impasto.plan.plan import Plan
-from impasto.plan.program import RowMode, RunLayer, layers, lower
+from impasto.plan.program import RowMode, RunLayer, layers
 
 CostPart: TypeAlias = Literal["attention", "mlp", "head"]
 

@@ -1,17 +1,17 @@
 """A plan lowered for execution: a flat list of instructions with nothing left to decide.
 
-What a plan means for the rows of a forward is decided here, once, and read by all that run plans,
-merge them, price them or write them into a checkpoint. No torch here.
+What a plan means for the rows of a forward is decided once (:mod:`impasto.plan.lowering`), and read
+by all that run plans, merge them, price them or write them into a checkpoint. No torch here.
 
 **Row modes.** A row is one token's hidden state on its way. *joint*: each token has one row.
 *split*: each has a row as an earlier token, and each token whose successor is predicted has a row
 as the current one beside it; an instruction runs both. *kv-only*: earlier rows give an attention
 their keys and values and stay as they are; only current rows go on.
 
-**What does nothing** leaves no instruction: a marker behind a freeze, for earlier tokens stay where
-they are; one behind the last attention, for nothing sees earlier tokens there; a freeze right
-before the last attention, which reads them as they are anyway. Where a donor is injected, earlier
-tokens' states may become current ones, so then only what stands behind a freeze does nothing.
+**The prompt's rows.** Where only the prompt's tokens are held or become noise, all of them but the
+last run apart from the others, each in one row; what then becomes of them is said beside the mode
+of the other rows (``holds_prompt``, ``whose``). Tokens behind the prompt run
+:attr:`Program.behind_prompt`.
 
 **Earlier rows that nothing reads any more** need not run: :meth:`Program.released`. Which they are
 depends on all that is to follow, so a tree of programs asks the same of its branches
@@ -20,27 +20,15 @@ depends on all that is to follow, so a tree of programs asks the same of its bra
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from impasto.plan.plan import Plan
-from impasto.plan.steps import (
-    Combine,
-    Freeze,
-    Inject,
-    Layer,
-    Noise,
-    NoiseKind,
-    Parallel,
-    Part,
-    Step,
-    walk,
-)
+from impasto.plan.steps import Combine, NoiseKind, Part, Reach
 
 RowMode: TypeAlias = Literal["joint", "split", "kv-only"]
+Whose: TypeAlias = Literal["all", "prompt", "others"]
 
 
 class Occurrence(NamedTuple):
@@ -64,12 +52,18 @@ class RunLayer:
         part: What of it runs.
         occurrence: Its attention; None where that does not run.
         rows: How rows run.
+        reach: What its attention sees at the most; None for all that the layer itself lets it see.
+        scale: What it adds counts so many times.
+        holds_prompt: Whether the prompt's rows are KV-only, whatever the mode of the others.
     """
 
     layer: int
     part: Part
     occurrence: Occurrence | None
     rows: RowMode = "joint"
+    reach: Reach | None = None
+    scale: float = 1.0
+    holds_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +74,16 @@ class RunBranches:
         branches: What each runs.
         combine: What comes of them.
         rows: How rows run, in all of them.
+        scale: What they add together counts so many times; 1 for a mean, for a scaled mean is
+            lowered to a sum.
+        holds_prompt: Whether the prompt's rows are KV-only, whatever the mode of the others.
     """
 
     branches: tuple[tuple[Run, ...], ...]
     combine: Combine
     rows: RowMode = "joint"
+    scale: float = 1.0
+    holds_prompt: bool = False
 
 
 Run: TypeAlias = RunLayer | RunBranches
@@ -105,6 +104,7 @@ class ReplaceByNoise:
         depth: At which depth.
         number: How many noise markers stand before it in the plan.
         keep: How many leading tokens stay.
+        whose: Which earlier rows: all, the prompt's alone, or all but those.
     """
 
     kind: NoiseKind
@@ -112,6 +112,7 @@ class ReplaceByNoise:
     depth: int
     number: int
     keep: int
+    whose: Whose = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,12 @@ class InjectDonor:
     Attributes:
         name: The donor.
         rows: Which rows are set: all; where ``kv-only``, current rows alone.
+        holds_prompt: Whether the prompt's rows stay as they are, whatever the mode of the others.
     """
 
     name: str
     rows: RowMode = "joint"
+    holds_prompt: bool = False
 
 
 Edit: TypeAlias = ReplaceByNoise
@@ -147,6 +150,16 @@ class Program:
     def is_noisy(self) -> bool:
         """Whether any noise is drawn."""
         return any(isinstance(each, ReplaceByNoise) for each in self.instructions)
+
+    @property
+    def is_prompted(self) -> bool:
+        """Whether something is done to the prompt's rows alone."""
+        return self.behind_prompt != self
+
+    @cached_property
+    def behind_prompt(self) -> Program:
+        """What tokens behind the prompt run."""
+        return Program(tuple(filter(None, map(_behind_prompt, self.instructions))))
 
     @property
     def beginnings(self) -> list[tuple[Instruction, ...]]:
@@ -176,78 +189,6 @@ class Program:
         return [_data(each) for each in self.instructions]
 
 
-def lower(plan: Plan) -> Program:
-    """Return what a plan runs."""
-    return Program(tuple(_Lowering(plan.steps).instructions()))
-
-
-class _Lowering:
-    """Goes through a plan's steps, and knows how rows run where it stands."""
-
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._steps = steps
-        self._turns: Counter[int] = Counter()  # by layer: the attentions so far
-        self._rows: RowMode = "joint"
-        self._is_frozen = False
-        self._depth = self._noises = 0
-        self._injects = any(isinstance(step, Inject) for step in steps)
-        attending = [at for at, step in enumerate(steps) if _has_attention(step)]
-        self._last = max(attending, default=-1)
-
-    def instructions(self) -> Iterator[Instruction]:
-        for at, step in enumerate(self._steps):
-            match step:
-                case Layer() | Parallel():
-                    yield self._run(step)
-                    self._depth += 1
-                case Freeze():
-                    if not self._is_frozen and not self._does_nothing(at):
-                        yield from self._split()
-                        self._rows = "kv-only"
-                    self._is_frozen = True
-                case Noise():
-                    if not self._is_frozen and not self._does_nothing(at):
-                        yield from self._split()
-                        yield self._noise(step)
-                    self._noises += 1
-                case Inject():
-                    yield InjectDonor(step.name, self._rows)
-
-    def _does_nothing(self, at: int) -> bool:
-        """Whether nothing can tell that a marker edits earlier rows, which are not frozen yet."""
-        if self._injects:
-            return False
-        if at > self._last:
-            return True
-        between = any(isinstance(step, Layer | Parallel) for step in self._steps[at : self._last])
-        is_freeze = isinstance(self._steps[at], Freeze)
-        return is_freeze and not between and reads_as_found(self._bare(self._steps[self._last]))
-
-    def _split(self) -> Iterator[Instruction]:
-        if self._rows == "joint":
-            self._rows = "split"
-            yield Split()
-
-    def _noise(self, step: Noise) -> ReplaceByNoise:
-        return ReplaceByNoise(step.kind, step.seed, self._depth, self._noises, step.keep)
-
-    def _run(self, step: Step) -> Run:
-        if isinstance(step, Parallel):
-            branches = tuple(tuple(map(self._run, branch)) for branch in step.branches)
-            return RunBranches(branches, step.combine, self._rows)
-        assert isinstance(step, Layer), "markers stand at the top level"
-        if step.part == "mlp":
-            return RunLayer(step.index, step.part, None, self._rows)
-        turn = self._turns[step.index]
-        self._turns[step.index] += 1
-        return RunLayer(step.index, step.part, Occurrence(step.index, turn), self._rows)
-
-    @staticmethod
-    def _bare(step: Step) -> Run:
-        """Return how a step would run if it stood alone."""
-        return _Lowering((step,))._run(step)
-
-
 def whole_layer(layer: int, rows: RowMode) -> RunLayer:
     """Return what runs a layer for the first time, whole."""
     return RunLayer(layer, "block", Occurrence(layer, 0), rows)
@@ -266,6 +207,22 @@ def layers(instruction: Instruction) -> Iterator[RunLayer]:
         for branch in instruction.branches:
             for inner in branch:
                 yield from layers(inner)
+
+
+def _behind_prompt(instruction: Instruction) -> Instruction | None:
+    """Return what tokens behind the prompt run of an instruction; None for nothing."""
+    match instruction:
+        case ReplaceByNoise(whose="prompt"):
+            return None
+        case ReplaceByNoise():
+            return replace(instruction, whose="all")
+        case RunBranches(branches):
+            inner = tuple(tuple(map(_behind_prompt, branch)) for branch in branches)
+            return replace(instruction, branches=inner, holds_prompt=False)
+        case RunLayer() | InjectDonor():
+            return replace(instruction, holds_prompt=False)
+        case _:
+            return instruction
 
 
 def all_branches(instructions: Sequence[Instruction]) -> Iterator[RunBranches]:
@@ -319,17 +276,17 @@ def with_rows(instruction: Run, rows: RowMode) -> Run:
     return replace(instruction, branches=branches, rows=rows)
 
 
-def _has_attention(step: Step) -> bool:
-    return any(isinstance(each, Layer) and each.part != "mlp" for each in walk([step]))
-
-
 def _data(instruction: Instruction) -> dict[str, Any]:
     match instruction:
-        case RunLayer(layer, part, _, rows):
-            return {"run": layer, "part": part, "rows": rows}
-        case RunBranches(branches, combine, rows):
+        case RunLayer(layer, part, _, rows, reach, scale):
+            data: dict[str, Any] = {"run": layer, "part": part, "rows": rows}
+            if reach is not None:
+                data["reach"] = [reach.first, reach.last]
+            return data | ({} if scale == 1 else {"scale": scale})
+        case RunBranches(branches, combine, rows, scale):
             inner = [[_data(each) for each in branch] for branch in branches]
-            return {"branches": inner, "combine": combine, "rows": rows}
+            data = {"branches": inner, "combine": combine, "rows": rows}
+            return data | ({} if scale == 1 else {"scale": scale})
         case Split():
             return {"split": True}
         case ReplaceByNoise(kind, seed, depth, number, keep):

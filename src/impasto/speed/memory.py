@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from impasto.plan import Plan
-from impasto.plan.program import lower
+from impasto.plan.lowering import lower
 from impasto.plan.tree import plant
 from impasto.run import Model
 from impasto.run.batching.memory import bytes_per_row, free_bytes

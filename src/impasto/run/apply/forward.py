@@ -16,7 +16,8 @@ from impasto.model.decoder import Opened, OpenedModel, replayable
 from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
 from impasto.model.structure.block import Arguments, Entered
 from impasto.plan import Plan
-from impasto.plan.program import Program, lower, runs_layers
+from impasto.plan.lowering import lower
+from impasto.plan.program import Program, runs_layers
 from impasto.run.apply.cache import HuggingFacePast, ReadTokens
 from impasto.run.apply.outputs import OutputCollector
 from impasto.run.apply.sequential import SequentialForward

@@ -23,15 +23,8 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.stacked_blocks import StackedBlocks, are_alike, are_hooked, why_fixed
 from impasto.plan import Plan
-from impasto.plan.program import (
-    Occurrence,
-    RowMode,
-    RunBranches,
-    RunLayer,
-    Split,
-    all_branches,
-    lower,
-)
+from impasto.plan.lowering import lower
+from impasto.plan.program import Occurrence, RowMode, RunBranches, RunLayer, Split, all_branches
 from impasto.plan.steps import Part
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.memory import is_out_of_memory

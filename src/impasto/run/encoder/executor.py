@@ -24,7 +24,7 @@ from impasto.plan.program import (
     attends,
 )
 from impasto.run.batching.donors import Splice
-from impasto.run.execute.branches import Merge
+from impasto.run.execute.branches import Merge, scaled
 
 
 class EncoderState(NamedTuple):
@@ -114,8 +114,9 @@ class EncoderExecutor:
     ) -> Float[Tensor, "batch rows hidden"]:
         """Return the states after a layer, or after branches and their merge."""
         if isinstance(instruction, RunLayer):
-            return self.model.run(instruction.layer, instruction.part, rows, self._prepared)
-        merge = Merge(instruction.combine, rows)
+            after = self.model.run(instruction.layer, instruction.part, rows, self._prepared)
+            return scaled(instruction.scale, rows, after)
+        merge = Merge(instruction, rows)
         for branch in instruction.branches:
             end = rows
             for inner in branch:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder
 from impasto.plan import Plan
-from impasto.plan.program import lower
+from impasto.plan.lowering import lower
 from impasto.plan.tree import plant, walk
 from impasto.run.batching.memory import Meter, Queue
 from impasto.run.encoder.batches import Sentence, batch_executor, bytes_per_row, sentence_batches

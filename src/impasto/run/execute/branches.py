@@ -15,8 +15,7 @@ from torch import Tensor
 from impasto.model.arguments.counted import ArgumentsDiffer, CountedAxes, stacked_arguments
 from impasto.model.structure.block import Arguments
 from impasto.model.structure.stacked_blocks import StackedBlocks
-from impasto.plan.program import Run, RunLayer
-from impasto.plan.steps import Combine
+from impasto.plan.program import Run, RunBranches, RunLayer
 from impasto.run.execute.frames import Frame
 
 Branch = tuple[Run, ...]
@@ -44,12 +43,19 @@ def columns(chains: Sequence[Branch]) -> Iterator[Column]:
 
 
 def _are_chains(branches: Sequence[Branch]) -> bool:
-    """Whether branches are as many layers one after the other, and the same parts of them."""
-    if any(not isinstance(each, RunLayer) for branch in branches for each in branch):
+    """Whether branches are as many layers one after the other, and the same parts of them.
+
+    Each as the model itself runs it: scaled layers, or those that see less, run alone.
+    """
+    if any(not _is_plain(each) for branch in branches for each in branch):
         return False
     if len({len(branch) for branch in branches}) > 1:
         return False
     return all(len({layer.part for layer in column}) == 1 for column in columns(branches))
+
+
+def _is_plain(run: Run) -> bool:
+    return isinstance(run, RunLayer) and run.scale == 1 and run.reach is None
 
 
 @dataclass(frozen=True)
@@ -115,17 +121,27 @@ class SideBySide:
         return True
 
 
+def scaled(
+    scale: float, before: Float[Tensor, "*any hidden"], after: Float[Tensor, "*any hidden"]
+) -> Float[Tensor, "*any hidden"]:
+    """Return x + scale · (f(x) − x), given x and f(x)."""
+    if scale == 1:
+        return after
+    before = before.to(after.device)
+    return before + scale * (after - before)
+
+
 class Merge:
-    """The mean of branches, or x + Σ(branch(x) − x), taken one branch at a time.
+    """The mean of branches, or x + scale · Σ(branch(x) − x), taken one branch at a time.
 
     Args:
-        combine: Which of the two.
+        branches: Which of the two, and the scale.
         before: x, the states that all branches read.
     """
 
-    def __init__(self, combine: Combine, before: Float[Tensor, "batch rows hidden"]) -> None:
-        self._combine, self._before = combine, before
-        self._total = torch.zeros_like(before) if combine == "mean" else before
+    def __init__(self, branches: RunBranches, before: Float[Tensor, "batch rows hidden"]) -> None:
+        self._combine, self._scale, self._before = branches.combine, branches.scale, before
+        self._total = torch.zeros_like(before) if self._combine == "mean" else before
         self._count = 0
 
     def add(self, end: Float[Tensor, "sequences rows hidden"], branches: int = 1) -> None:
@@ -136,7 +152,7 @@ class Merge:
             added = (ends if self._combine == "mean" else ends - self._before).sum(0)
         else:
             added = end if self._combine == "mean" else end - self._before
-        self._total = self._total + added
+        self._total = self._total + (added if self._scale == 1 else self._scale * added)
         self._count += branches
 
     def result(self) -> Float[Tensor, "batch rows hidden"]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments, Entered
 from impasto.plan.program import Occurrence, Run, RunBranches, RunLayer
-from impasto.run.execute.branches import Branch, Merge, SideBySide, columns
+from impasto.run.execute.branches import Branch, Merge, SideBySide, columns, scaled
 from impasto.run.execute.frames import Frame, Frames
 from impasto.run.execute.rows import Batch
 from impasto.run.kv.buffers import KeysValues, empty_keys_values
@@ -99,8 +99,8 @@ class LayerRunner:
     def _branches(self, instruction: RunBranches, state: State) -> State:
         """Run every branch from the same state; merge by mean, or by sum of contributions."""
         stays, branches = instruction.rows == "kv-only", instruction.branches
-        earlier = Merge(instruction.combine, state.earlier)
-        current = None if state.current is None else Merge(instruction.combine, state.current)
+        earlier = Merge(instruction, state.earlier)
+        current = None if state.current is None else Merge(instruction, state.current)
         recorded = state.keys_values
         for run in self._runs(instruction, state):
             after = state._replace(keys_values=recorded)
@@ -220,12 +220,19 @@ class LayerRunner:
         arguments = self.frames.current.arguments(instruction.layer)
         if cache is not None:
             arguments = self._cached(arguments, cache)
-        return self.model.blocks[instruction.layer](current, arguments, instruction.part)
+        after = self.model.blocks[instruction.layer](current, arguments, instruction.part)
+        return scaled(instruction.scale, current, after)
 
     def _call(
         self, instruction: RunLayer, rows: Tensor, frame: Frame, state: State
     ) -> tuple[Tensor, State]:
-        """Run a block on all rows of a frame."""
+        """Run a block on all rows of a frame; what it adds counts as often as its scale says."""
+        after, state = self._called(instruction, rows, frame, state)
+        return scaled(instruction.scale, rows, after), state
+
+    def _called(
+        self, instruction: RunLayer, rows: Tensor, frame: Frame, state: State
+    ) -> tuple[Tensor, State]:
         layer, part, occurrence = instruction.layer, instruction.part, instruction.occurrence
         block, arguments = self.model.blocks[layer], frame.arguments(layer)
         if occurrence is None:

@@ -30,7 +30,7 @@ from impasto.plan.program import (
 )
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.stretches import TokenTree, stretches
-from impasto.run.execute.branches import Merge
+from impasto.run.execute.branches import Merge, scaled
 from impasto.run.execute.executor import refuse_changing_tables, source_of
 from impasto.run.execute.noise import noise, prefix_keys
 from impasto.run.execute.stretch_calls import Read, StretchCall, TreeSplice, habits_of
@@ -168,8 +168,8 @@ class SequentialExecutor:
 
     def _branches(self, instruction: RunBranches, state: TreeState) -> TreeState:
         """Run every branch from the same state; merge by mean, or by sum of contributions."""
-        earlier = Merge(instruction.combine, state.earlier[None])
-        current = None if state.current is None else Merge(instruction.combine, state.current[None])
+        earlier = Merge(instruction, state.earlier[None])
+        current = None if state.current is None else Merge(instruction, state.current[None])
         last = state.last
         for branch in instruction.branches:
             after = state._replace(last=last)
@@ -257,7 +257,16 @@ class SequentialExecutor:
     def _block(
         self, run: RunLayer, rows: Tensor, entered: Entered, state: LayerState | None
     ) -> tuple[Tensor, LayerState | None]:
-        """Run a block on the next rows of sequences; return them, and the state that it leaves."""
+        """Run a block on the next rows of sequences; return them, and the state that it leaves.
+
+        What it adds counts as often as its scale says.
+        """
+        after, left = self._called(run, rows, entered, state)
+        return scaled(run.scale, rows, after), left
+
+    def _called(
+        self, run: RunLayer, rows: Tensor, entered: Entered, state: LayerState | None
+    ) -> tuple[Tensor, LayerState | None]:
         block, arguments = self.model.blocks[run.layer], entered.arguments[run.layer]
         if isinstance(state, RowsRead):
             every = torch.cat([state.rows.to(rows.device), rows], 1)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
-from impasto.plan.program import Program, lower
+from impasto.plan.lowering import lower
+from impasto.plan.program import Program
 from impasto.plan.tree import DonorRun, Node, plant, trunk_first, walk
 from impasto.run.batching.batches import BatchGroup, batch_groups
 from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups

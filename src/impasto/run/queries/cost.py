@@ -16,7 +16,8 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.measured.shape import read_shape
 from impasto.model.opened import Opened
 from impasto.plan import Plan
-from impasto.plan.program import RunLayer, layers, lower
+from impasto.plan.lowering import lower
+from impasto.plan.program import RunLayer, layers
 from impasto.plan.tree import Node, plant
 from impasto.run.batching.batches import BatchGroup
 from impasto.run.batching.memory import fitting_groups, peak_bytes

@@ -24,7 +24,8 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
 from impasto.plan import Plan
-from impasto.plan.program import Instruction, lower
+from impasto.plan.lowering import lower
+from impasto.plan.program import Instruction
 from impasto.plan.tree import plant, walk
 from impasto.run.attention.choice import chosen_attention
 from impasto.run.attention.tree_sparse import tree_sparse_attention

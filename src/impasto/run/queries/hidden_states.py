@@ -8,7 +8,7 @@ from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
-from impasto.plan.program import lower
+from impasto.plan.lowering import lower
 from impasto.plan.tree import plant, walk
 from impasto.run.batching.batches import batch_groups
 from impasto.run.batching.request import TokenRequest

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
-from impasto.plan.program import lower
+from impasto.plan.lowering import lower
 from impasto.plan.tree import plant, walk
 from impasto.run.attention.choice import chosen_attention
 from impasto.run.attention.tree_sparse import tree_sparse_attention
