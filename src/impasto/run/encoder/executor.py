@@ -115,7 +115,7 @@ class EncoderExecutor:
         """Return the states after a layer, or after branches and their merge."""
         if isinstance(instruction, RunLayer):
             after = self.model.run(instruction.layer, instruction.part, rows, self._prepared)
-            return scaled(instruction.scale, rows, after)
+            return after if instruction.scale == 1 else scaled(instruction.scale, rows, after)
         merge = Merge(instruction, rows)
         for branch in instruction.branches:
             end = rows

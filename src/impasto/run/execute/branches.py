@@ -125,8 +125,6 @@ def scaled(
     scale: float, before: Float[Tensor, "*any hidden"], after: Float[Tensor, "*any hidden"]
 ) -> Float[Tensor, "*any hidden"]:
     """Return x + scale · (f(x) − x), given x and f(x)."""
-    if scale == 1:
-        return after
     before = before.to(after.device)
     return before + scale * (after - before)
 

@@ -221,14 +221,14 @@ class LayerRunner:
         if cache is not None:
             arguments = self._cached(arguments, cache)
         after = self.model.blocks[instruction.layer](current, arguments, instruction.part)
-        return scaled(instruction.scale, current, after)
+        return after if instruction.scale == 1 else scaled(instruction.scale, current, after)
 
     def _call(
         self, instruction: RunLayer, rows: Tensor, frame: Frame, state: State
     ) -> tuple[Tensor, State]:
         """Run a block on all rows of a frame; what it adds counts as often as its scale says."""
         after, state = self._called(instruction, rows, frame, state)
-        return scaled(instruction.scale, rows, after), state
+        return (after if instruction.scale == 1 else scaled(instruction.scale, rows, after)), state
 
     def _called(
         self, instruction: RunLayer, rows: Tensor, frame: Frame, state: State

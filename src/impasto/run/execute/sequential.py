@@ -262,7 +262,7 @@ class SequentialExecutor:
         What it adds counts as often as its scale says.
         """
         after, left = self._called(run, rows, entered, state)
-        return scaled(run.scale, rows, after), left
+        return (after if run.scale == 1 else scaled(run.scale, rows, after)), left
 
     def _called(
         self, run: RunLayer, rows: Tensor, entered: Entered, state: LayerState | None
