@@ -160,12 +160,14 @@ class _Counted:
 
     def layer(self, run: RunLayer) -> None:
         """Add a layer's run."""
-        layer = self._shape.layers[run.layer]
+        layer, mode = self._shape.layers[run.layer], run.rows
+        if run.holds_prompt and not self._call.past:  # the call reads the prompt
+            mode = "kv-only"
         if run.part != "mlp":
-            self._attention(layer, run.rows)
+            self._attention(layer, mode)
         if run.part != "attention":
             packs = self._call.packs and run.part == "block"
-            self._mlp(layer, self._count(run.rows, packs))
+            self._mlp(layer, self._count(mode, packs))
 
     def head(self) -> None:
         """Add the logits."""

@@ -138,6 +138,11 @@ class Plan:
         return any(isinstance(step, Freeze | Noise) for step in self.steps)
 
     @property
+    def tells_prompt(self) -> bool:
+        """Whether the prompt's tokens are held or blurred alone, so that a prompt is needed."""
+        return any(isinstance(step, Freeze | Noise) and step.prompt for step in self.steps)
+
+    @property
     def injections(self) -> tuple[str, ...]:
         """The names of the donors that the plan injects, in order."""
         return tuple(step.name for step in self.steps if isinstance(step, Inject))

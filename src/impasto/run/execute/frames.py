@@ -8,6 +8,8 @@ split     new tokens, then scored ones   new: as where rows are joint; scored: t
           as *current* rows              it as they are as earlier tokens, and itself, no other
                                          current row
 current   scored tokens as current rows  the same
+later     new tokens that are not the    as where rows are joint
+          prompt's
 ========  =============================  ==================================================
 
 Keys lie in the order past, new, current. Which of the positions before it a row may see is the
@@ -20,7 +22,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from impasto.model.arguments.counted import PickedRows
@@ -47,6 +49,7 @@ class Frame:
         joint: The frame of the new tokens alone, from whose call arguments those of these rows are
             picked.
         is_given: Whether the model's own forward, under way, has prepared the call arguments.
+        later: Whether only those new tokens run that are not the prompt's.
     """
 
     model: OpenedModel
@@ -55,6 +58,7 @@ class Frame:
     current: bool
     joint: "Frame | None" = None
     is_given: bool = False
+    later: bool = False
 
     @classmethod
     def given(cls, model: OpenedModel, batch: Batch, entered: Entered) -> "Frame":
@@ -87,25 +91,28 @@ class Frame:
     @cached_property
     def rows(self) -> Int[Tensor, "batch rows"]:
         """The rows' positions."""
-        batch = self.batch
-        parts = [batch.positions] * self.earlier + [batch.pick(batch.positions)] * self.current
+        return self._of_rows(self.batch.positions)
+
+    def _of_rows(self, tokens: Shaped[Tensor, "batch new"]) -> Shaped[Tensor, "batch rows"]:
+        """Return what is said of new tokens for these rows."""
+        earlier = self.batch.later.pick(tokens) if self.later else tokens
+        parts = [earlier] * self.earlier + [self.batch.pick(tokens)] * self.current
         return torch.cat(parts, 1)
 
     @cached_property
     def entered(self) -> Entered:
         """The rows' embeddings, and the call arguments of each block."""
-        batch = self.batch
-        parts = [batch.ids] * self.earlier + [batch.pick(batch.ids)] * self.current
         # Then the model makes masks of one key, which nobody reads.
         unread = LengthOnlyCache(0, keys=1) if self.is_long else None
-        return self.model.enter(torch.cat(parts, 1), self.rows, past=unread)
+        return self.model.enter(self._of_rows(self.batch.ids), self.rows, past=unread)
 
     @cached_property
     def is_long(self) -> bool:
         """Whether masks of all rows × all keys would be too large, and need not be made."""
         batch = self.batch
         (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
-        numbers = size * (new * self.earlier + current) * (batch.past.shape[1] + new + current)
+        earlier = batch.later.index.shape[1] if self.later else new * self.earlier
+        numbers = size * (earlier + current) * (batch.past.shape[1] + new + current)
         if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
             return False
         return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
@@ -152,11 +159,11 @@ class Frame:
         """Whether rows are tokens one after the other, with none before them."""
         batch = self.batch
         follows = batch.past.shape[1] or batch.buffered is not None
-        return not (self.current or follows or batch.end is not None)
+        return not (self.current or self.later or follows or batch.end is not None)
 
     def _given(self, layer: int) -> Arguments:
         """Return the call arguments that the model's own forward makes for these rows."""
-        if self.joint is None or self._picked is None:
+        if self.joint is None or self.later or self._picked is None:
             return self.entered.arguments[layer]
         return self._picked.of(layer, self.joint.entered.arguments[layer])
 
@@ -207,6 +214,8 @@ class Frame:
         batch = self.batch
         index = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
         new, scored = [(index, batch.is_real)], [(batch.scored, batch.is_scored)]
+        if self.later:
+            new = [(batch.later.index, batch.later.is_real)]
         parts = new * self.earlier + scored * self.current
         rows = [torch.cat(vectors, 1) for vectors in zip(*parts, strict=True)]
         return [
@@ -220,7 +229,7 @@ class Frame:
                     is_key=torch.cat([batch.has_past, batch.is_real], 1),
                     end=batch.end,
                     past=batch.past.shape[1],
-                    earlier=batch.ids.shape[1] * self.earlier,
+                    earlier=self.rows.shape[1] - batch.scored.shape[1] * self.current,
                 )
             )
             for rule in self._visibility.rules
@@ -249,12 +258,14 @@ class Frame:
         real = torch.cat([batch.has_past, batch.is_real], 1)
         blocks = []
         if self.earlier:
-            visible = real[:, None, :].repeat(1, new, 1)
+            places = torch.arange(new, device=real.device)
+            rows = batch.later.index if self.later else places
+            visible = real[:, None, :].repeat(1, rows.shape[-1], 1)
             if batch.end is not None:
-                visible[:, :, past:] &= batch.are_ancestors(torch.arange(new, device=real.device))
-            own = torch.eye(new, dtype=torch.bool, device=real.device)
+                visible[:, :, past:] &= batch.are_ancestors(rows)
+            own = rows[..., None] == places
             visible[:, :, past:] |= own  # padding sees itself, lest its softmax be empty
-            none = real.new_zeros(size, new, scored * self.current)
+            none = real.new_zeros(size, visible.shape[1], scored * self.current)
             blocks.append(torch.cat([visible, none], 2))
         if self.current:
             before = self._keys[:, None, : past + new] < batch.pick(batch.positions)[:, :, None]
@@ -268,7 +279,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Frames:
-    """The three frames of a batch.
+    """The frames of a batch.
 
     Attributes:
         model: The model.
@@ -311,6 +322,11 @@ class Frames:
         if self.whole is not None:
             return self.whole[0].current.part(self.whole[1])
         return Frame(self.model, self.batch, earlier=False, current=True, joint=self.joint)
+
+    @cached_property
+    def later(self) -> Frame:
+        """New tokens that are not the prompt's, as earlier rows."""
+        return Frame(self.model, self.batch, True, False, joint=self.joint, later=True)
 
     def part(self, span: slice) -> "Frames":
         """Return the frames of some of the sequences."""
