@@ -96,6 +96,12 @@ class Plan:
     def __repr__(self) -> str:
         return f"Plan({str(self)!r})"
 
+    def _repr_svg_(self) -> str:
+        """Return the plan's picture, which notebooks show in the place of its text."""
+        from impasto.plan.picture import picture  # which draws plans
+
+        return picture(self)
+
     def check(self, layers: int) -> None:
         """Raise ``PlanError`` unless every layer of the plan exists in a model of ``layers``.
 
