@@ -106,9 +106,10 @@ class Moment(NamedTuple):
 
 
 class Watched:
-    """Notes in its block when each plan of a search was first asked all items."""
+    """Notes in its block when each plan without so many parts was first asked all items."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
+        self.count = count
         self.moments: list[Moment] = []
 
     def __enter__(self) -> "Watched":
@@ -123,7 +124,8 @@ class Watched:
         def ask(self: Judge, candidates: Sequence[Any], share: float) -> Any:
             values, weights = asked(self, candidates, share)
             if share == 1:
-                watched._note(values.sum(1) / weights.sum())
+                dropped = [len(candidate) == watched.count for candidate in candidates]
+                watched._note((values.sum(1) / weights.sum())[dropped])
             return values, weights
 
         self._patches = [patch.object(Judge, "_asked", ask), patch.object(Counted, "add", add)]
@@ -315,7 +317,7 @@ def demo(given: argparse.Namespace) -> Iterator[bool]:
 def one_seed(model: Any, every: Sequence[str], count: int, seed: int, tokens: int) -> Compared:
     """Drop so many parts by every way, told the same texts."""
     choosing, judging = halves(model, every, tokens, seed)
-    with Watched() as watched:
+    with Watched(count) as watched:
         begin = time.perf_counter()
         found = impasto.search(
             model, every, budget={"parts": 1 - count / 24}, tokens=tokens, seed=seed, references=[]
