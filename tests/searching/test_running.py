@@ -429,4 +429,5 @@ def test_that_no_plan_keeps_the_seconds_is_said(on_demo, monkeypatch):
 def test_a_plan_with_fewer_parts_takes_less_by_the_clock():
     whole, half = Plan.parse("0-11", layers=12), Plan.parse("0-5", layers=12)
     model = impasto.load("demo")
+    assert isinstance(model, impasto.Model)
     assert time_plan(model, half) < time_plan(model, whole)
