@@ -15,7 +15,7 @@ from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.searching import Found, WrittenSearch, machine
 from impasto.searching.running import run_search
-from impasto.searching.timing import time_plan
+from impasto.searching.timing import PartTimes, time_plan
 from impasto.study import Stopped
 from impasto.study.following.status import status_of
 from impasto.study.running.options import Running
@@ -356,7 +356,8 @@ DEMO = """\
 model: demo
 objective: {kl: {file: %s, tokens: 600}}
 budget: {%s}
-method: greedy
+method: %s
+tail: 4
 references: [drop_last]
 """
 
@@ -367,8 +368,8 @@ def on_demo(tmp_path):
     texts, model = tmp_path / "texts.txt", impasto.load("demo")
     texts.write_text("\n".join(f"Q: What is {n} + 1?\nA: {n + 1}\n" for n in range(40)))
 
-    def searched(folder, budget, **more):
-        written = WrittenSearch.from_text(DEMO % (texts, budget))
+    def searched(folder, budget, method="greedy", **more):
+        written = WrittenSearch.from_text(DEMO % (texts, budget, method))
         return run_search(written, tmp_path / folder, model, Running(**more))
 
     return searched
@@ -399,13 +400,21 @@ def test_one_that_is_killed_ten_times_says_the_same_to_the_last_digit(
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "calm")
 
 
+@pytest.fixture
+def alike(monkeypatch):
+    """Have every part of the demo model take the same time."""
+    names = [f"{part} {layer}" for part in ("attention", "mlp") for layer in range(12)]
+    times = PartTimes(dict.fromkeys(["fixed", *names], 1.0))
+    monkeypatch.setattr(machine, "time_parts", lambda model: times)
+
+
 def test_the_best_plan_is_timed_and_the_next_best_taken_where_it_breaks_the_budget(
-    on_demo, monkeypatch
+    on_demo, alike, monkeypatch
 ):
     takes = [0.97, 0.94, 0.2]
     timed = iter(takes)
     monkeypatch.setattr(machine, "time_plan", lambda model, plan: next(timed))
-    found = on_demo("out", "seconds: 95%")
+    found = on_demo("out", "seconds: 95%", "exhaustive")
     assert [one.measured for one in found.timed] == takes[:2]
     assert [one.keeps for one in found.timed] == [False, True]
     passed, best = (one.plan for one in found.timed)
@@ -415,10 +424,10 @@ def test_the_best_plan_is_timed_and_the_next_best_taken_where_it_breaks_the_budg
     assert values[passed] <= values[best]
     assert any("was passed over: timed, it takes 97.0 %" in said for said in found.sentences)
     assert any(f"{best} takes 94.0 %" in said for said in found.sentences)
-    assert on_demo("out", "seconds: 95%").timed == found.timed  # by what was kept
+    assert on_demo("out", "seconds: 95%", "exhaustive").timed == found.timed  # by what was kept
 
 
-def test_that_no_plan_keeps_the_seconds_is_said(on_demo, monkeypatch):
+def test_that_no_plan_keeps_the_seconds_is_said(on_demo, alike, monkeypatch):
     monkeypatch.setattr(machine, "time_plan", lambda model, plan: 0.99)
     found = on_demo("out", "seconds: 95%")
     assert not any(one.keeps for one in found.timed)
