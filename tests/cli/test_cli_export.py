@@ -29,8 +29,8 @@ def test_mistakes_are_one_message_and_nothing_is_written(tmp_path):
         ((there, "--plan", "0-3"), "not overwritten"),
         ((tmp_path / "out", "--plan", "0-12"), "layer 12 does not exist"),
         ((tmp_path / "out", "--plan", "0-3 inject(a) 4-11"), "bound when it runs"),
-        ((tmp_path / "out", "--plan", "0-3", "--form", "onnx"), "checkpoint or planned"),
-        ((tmp_path / "out", "--plan", "0.attn", "--form", "checkpoint"), "no whole layer"),
+        ((tmp_path / "out", "--plan", "0-3", "--as", "onnx"), "checkpoint or planned"),
+        ((tmp_path / "out", "--plan", "0.attn", "--as", "checkpoint"), "no whole layer"),
         ((tmp_path / "out", "--plan", "0-3", "--max-shard-size", "huge"), "bytes"),
     ]:
         code, output = told(*args)

@@ -98,7 +98,9 @@ def query_scale(hf: Any, family: Family, blocks: int) -> float:
 def rope_of(config: Any, kind: str = "full_attention") -> dict[str, Any]:
     """Return the rotary settings of the layers of one kind."""
     rope = config.rope_parameters
-    return dict(rope.get(kind) or {}) if set(rope) & {"full_attention", "sliding_attention"} else rope
+    return (
+        dict(rope.get(kind) or {}) if set(rope) & {"full_attention", "sliding_attention"} else rope
+    )
 
 
 def windows_of(config: Any, blocks: Sequence[ServedBlock]) -> list[bool]:
@@ -175,9 +177,7 @@ def _add_caps(writer: Any, config: Any, family: Family) -> None:
             )
 
 
-def _add_rope(
-    writer: Any, config: Any, family: Family, blocks: Sequence[ServedBlock]
-) -> None:
+def _add_rope(writer: Any, config: Any, family: Family, blocks: Sequence[ServedBlock]) -> None:
     """Write how positions are rotated."""
     import gguf
 

@@ -120,3 +120,11 @@ def _packed(weight: Weight, values: Tensor, dtype: str) -> Any:
             "dtype='bf16' or 'f32' (--dtype) can"
         )
     return packed
+
+
+def size_of(weights: Sequence[Weight], dtype: str) -> int:
+    """Return how many bytes weights take in a file."""
+    from gguf import GGML_QUANT_SIZES
+
+    sizes = ((weight, GGML_QUANT_SIZES[_type_of(weight, dtype)]) for weight in weights)
+    return sum(int(np.prod(weight.shape)) // values * size for weight, (values, size) in sizes)

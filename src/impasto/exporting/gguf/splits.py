@@ -2,8 +2,8 @@
 
 llama.cpp knows such rules by name, and has no other. Which one a tokenizer's own rule is, is seen
 from what it does: the tokenizer with the rule in place of its own must give the same tokens on
-texts of many kinds. A rule that cuts less serves as well where no merge crosses a cut. One that gives
-the same tokens on nearly all of them is taken too, and said to the user.
+texts of many kinds. A rule that cuts less serves as well where no merge crosses a cut. One that
+gives the same tokens on nearly all of them is taken too, and said to the user.
 """
 
 import json
@@ -41,7 +41,7 @@ TEXTS = (
     "Hello World! I'm here, aren't YOU? They'LL say it's 100% OK... (well, 3.14159 or 1234567)",
     "  two  spaces\n\n\n\tand\ttabs \r\n and lines \n",
     "def f(x, *, y=0):\n    return x ** 2 + y[1:3]  # \"quoted\" 'text' `code` {a: b}\n",
-    "naïve café Ünïcödé ΑΒΓ αβγ Привет, мир! 你好，世界。 こんにちは 안녕하세요 مرحبا שלום हिन्दी ไทย",
+    "naïve café Ünïcödé ΑΒΓ αβγ Привет, мир! 你好，世界。 こんにちは 안녕 مرحبا שלום हिन्दी ไทย",
     "https://example.org/path?a=1&b=2 user@example.org C++ #1 $5.00 €10 50/50 A:B a:b :-) 🙂🚀",
     "one1two22three333 CamelCaseWord snake_case_word KEBAB-case 1,000,000 12:34:56 x=1;y=2",
 )

@@ -63,7 +63,9 @@ def vocabulary_of(tokenizer: Any, size: int, generation: Any) -> Vocabulary:
     written = json.loads(backend.to_str())
     kind = _kind(written)
     tokens, types = _tokens(written, kind, size)
-    pairs = [pair if isinstance(pair, list) else pair.split(" ") for pair in written["model"]["merges"]]
+    pairs = [
+        pair if isinstance(pair, list) else pair.split(" ") for pair in written["model"]["merges"]
+    ]
     adds = _adds(backend, tokenizer)
     if kind == CHARACTER_MERGES:
         adds["space"] = _puts_a_space(written)
@@ -110,8 +112,8 @@ def _kind(written: dict[str, Any]) -> str:
         if model.get("byte_fallback") and normal <= {"Prepend", "Replace", "Sequence"}:
             return CHARACTER_MERGES
     raise ExportError(
-        f"the tokenizer ({model['type']}, {', '.join(sorted(names | normal)) or 'no rules'}) has no "
-        "form in a GGUF file, which holds those that merge bytes (GPT-2's kind) and those that "
+        f"the tokenizer ({model['type']}, {', '.join(sorted(names | normal)) or 'no rules'}) has "
+        "no form in a GGUF file, which holds those that merge bytes (GPT-2's kind) and those that "
         "merge characters and fall back to bytes (Llama 2's and Gemma's kind); form='checkpoint' "
         "or form='planned' (--as) keeps it as it is"
     )

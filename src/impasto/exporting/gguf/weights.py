@@ -90,7 +90,9 @@ def _made(name: str, weight: Tensor, hf: Any, family: Family, blocks: int = 1) -
         scale = query_scale(hf, family, blocks)
         if scale != 1.0 and is_normed == ("q_norm" in name):
             # The norm's own weight, one more than what is stored where one is added.
-            made = (made.float() + family.adds_one * is_normed) * scale - family.adds_one * is_normed
+            made = (
+                made.float() + family.adds_one * is_normed
+            ) * scale - family.adds_one * is_normed
     if family.adds_one and name.endswith("norm.weight"):
         made = made.float() + 1
     if family.interleaves and name.startswith(("self_attn.q_proj", "self_attn.k_proj")):
