@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import ModelCard, ModelCardData
 from transformers.utils.hub import cached_file
 
@@ -137,6 +138,8 @@ def _is_hub_id(name: str) -> bool:
 
 def card_of(source: str, options: dict[str, Any]) -> Any:
     """Return what the source's model card declares; None where there is no card to be read."""
+    if hasattr(transformers, source):
+        return None  # the class of a model that was not loaded by a name
     source = bundled_folder(source) if source in BUNDLED else source
     where = {name: options[name] for name in ("revision", "token", "cache_dir") if name in options}
     try:

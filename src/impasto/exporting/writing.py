@@ -11,6 +11,7 @@ from torch import nn
 from impasto.exporting.blocks import served_blocks
 from impasto.exporting.building import Source, as_checkpoint, as_planned, refuse_planned, save
 from impasto.exporting.card import Provenance, weights_digest, write_card
+from impasto.exporting.engines import add_older_names
 from impasto.exporting.error import ExportError
 from impasto.exporting.folder import check_target, whole_folder
 from impasto.exporting.gguf.export import check_file_options, write_gguf
@@ -130,6 +131,8 @@ def _export_folder(
     with whole_folder(dest) as folder:
         save(built, folder, dest, max_shard_size)
         layers = built.layers
+        if form == "checkpoint":
+            add_older_names(folder, built.hf)
         if planned is not None:
             write_code(planned, plan, wanted.auto, folder)
         about = _about(source, plan, form, wanted.auto)

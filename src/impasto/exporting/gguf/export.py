@@ -10,9 +10,9 @@ from impasto.exporting.building import Source
 from impasto.exporting.card import card_of, weights_digest
 from impasto.exporting.error import ExportError
 from impasto.exporting.folder import check_room, whole_file
-from impasto.exporting.gguf.families import family_of
+from impasto.exporting.gguf.families import GELU, family_of
 from impasto.exporting.gguf.file import needs_gguf, size_of, write_file
-from impasto.exporting.gguf.running import LIMITS, NOT_RUN, Wanted, run_in_llama_cpp
+from impasto.exporting.gguf.running import GELU_LIMIT, LIMITS, NOT_RUN, Wanted, run_in_llama_cpp
 from impasto.exporting.gguf.splits import SAMPLES
 from impasto.exporting.gguf.vocabulary import Vocabulary, vocabulary_of
 from impasto.exporting.gguf.weights import DTYPES, OF_TORCH, weights_of
@@ -52,7 +52,8 @@ def write_gguf(source: Source, plan: Plan, dest: Path, gguf_type: str | None) ->
     dtype = gguf_type or OF_TORCH.get(hf.dtype, "f32")
     path, about = opened.anatomy.path, _about(source, plan)
     check_room(dest, size_of(list(weights_of(hf, path, family, blocks)), dtype))
-    wanted = _wanted(source, plan, dtype)
+    least = GELU_LIMIT if family.activations is GELU else 0.0
+    wanted = _wanted(source, plan, dtype, least)
     with whole_file(dest) as place:
         write_file(place, hf, path, family, blocks, vocabulary, dtype, about)
         del hf, model, opened
@@ -62,18 +63,18 @@ def write_gguf(source: Source, plan: Plan, dest: Path, gguf_type: str | None) ->
     return f"{ran or NOT_RUN}{_of_tokens(vocabulary) if ran is None else ''}"
 
 
-def _wanted(source: Source, plan: Plan, dtype: str) -> Wanted:
+def _wanted(source: Source, plan: Plan, dtype: str, least: float) -> Wanted:
     """Return what llama.cpp is to give."""
     answer = expected(source.model, plan)
     backend: Any = source.model.tokenizer.backend_tokenizer
     samples = [backend.encode(text, add_special_tokens=False).ids for text in SAMPLES]
     own = OF_TORCH.get(source.model.hf.dtype, "f32")
-    limit = max(LIMITS[dtype], LIMITS[own])
+    limit = max(LIMITS[dtype], LIMITS[own], least)
     return Wanted(answer.ids[0].tolist(), answer.logits.cpu(), NEW, samples, limit)
 
 
 def _of_tokens(vocabulary: Vocabulary) -> str:
-    """Say where llama.cpp has only nearly the tokenizer's rule, when it is not there to be asked."""
+    """Say where llama.cpp has only nearly the tokenizer's rule, if it is not there to be asked."""
     rule = vocabulary.rule
     if rule.is_exact:
         return ""

@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 SECONDS = 600
 # Differences that are rounding, relative to the largest logit, by the type of the weights.
 LIMITS = {"f32": 1e-4, "f16": 2e-2, "bf16": 5e-2, "q8_0": 1e-1}
+GELU_LIMIT = 1e-2  # llama.cpp looks GELU up in a table of f16
 _IMPROBABLE = -60.0  # log-probabilities below are not compared: f32 holds no such probability
 
 
