@@ -22,7 +22,8 @@ def add_older_names(folder: Path, hf: Any) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     for section in (config, *(config[name] for name in _SECTIONS if name in config)):
         for name, value in _older(section).items():
-            is_computed = isinstance(getattr(type(hf.config), name, None), property)
+            known = getattr(type(hf.config), name, None)
+            is_computed = isinstance(known, property) and known.fset is None
             if section.get(name) is None and not is_computed:
                 section[name] = value
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -46,7 +46,9 @@ def save_shards(
         if shard and size + weight.nbytes > most:
             write()
             size = 0
-        shard[name] = weight.contiguous()
+        pointers = {each.data_ptr() for each in shard.values()}
+        again = weight.data_ptr() in pointers  # of a layer that is repeated
+        shard[name] = weight.clone() if again else weight.contiguous()
         size += weight.nbytes
         total += weight.nbytes
     write()
