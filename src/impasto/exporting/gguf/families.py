@@ -74,6 +74,13 @@ def family_of(hf: Any) -> Family:
     return family
 
 
+def arch_of(family: Family, blocks: Sequence[ServedBlock]) -> str:
+    """Return the architecture that a plan's blocks take."""
+    if family.parts_arch is None or all(block.is_whole for block in blocks):
+        return family.arch
+    return family.parts_arch
+
+
 def head_width(config: Any) -> int:
     """Return the units of one head."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impasto.exporting.blocks import ServedBlock
 from impasto.exporting.error import ExportError
-from impasto.exporting.gguf.families import Family, add_settings
+from impasto.exporting.gguf.families import Family, add_settings, arch_of
 from impasto.exporting.gguf.vocabulary import Vocabulary, add_vocabulary
 from impasto.exporting.gguf.weights import DTYPES, Weight, weights_of
 
@@ -49,8 +49,7 @@ def write_file(
     """
     import gguf
 
-    is_whole = all(block.is_whole for block in blocks)
-    writer = gguf.GGUFWriter(place, family.arch if is_whole else str(family.parts_arch))
+    writer = gguf.GGUFWriter(place, arch_of(family, blocks))
     for key, text in about.items():
         writer.add_string(key, text)
     writer.add_file_type(_file_type(dtype))

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from impasto.exporting.blocks import ServedBlock
 from impasto.exporting.error import ExportError
-from impasto.exporting.gguf.families import NO_UNITS, Family, head_width, query_scale, rope_of
+from impasto.exporting.gguf.families import (
+    NO_UNITS,
+    Family,
+    arch_of,
+    head_width,
+    query_scale,
+    rope_of,
+)
 
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 OF_TORCH = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -49,7 +56,7 @@ def weights_of(
     """
     import gguf
 
-    arch = family.arch if all(block.is_whole for block in blocks) else family.parts_arch
+    arch = arch_of(family, blocks)
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[arch], len(blocks))
 

@@ -66,11 +66,12 @@ def _slice(
     sources = source.sequence(given, "a slice has sources, a list of one model", *keys)
     if isinstance(each, dict):
         _check_unscaled(source, each, ("slices", i))
-    if len(sources) != 1 or not isinstance(sources[0], dict):
+    one = sources[0] if len(sources) == 1 else None
+    if not isinstance(one, dict):
         raise source.error(
             f"passthrough takes one source for each slice, not {len(sources)}", *keys
         )
-    [one], keys = sources, (*keys, 0)
+    keys = (*keys, 0)
     _check_unscaled(source, one, keys)
     models.append(one.get("model"))
     if models[-1] != models[0]:
