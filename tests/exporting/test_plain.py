@@ -147,6 +147,7 @@ def test_a_model_whose_modules_were_left_in_training_mode_is_exported(tmp_path):
     hf = copy.deepcopy(family("llama"))
     hf.model.layers[2].mlp.up_proj.train()  # as those are that dequantize() makes
     done = impasto.export(hf, WHOLE, tmp_path / "out")
+    assert done.found is not None
     assert done.found.plain <= done.found.limit
 
 
@@ -183,7 +184,8 @@ def test_adapters_in_place_are_refused_with_what_to_do(form, tmp_path, monkeypat
     forbid_writing(monkeypatch)
     kept = load_decoder(tmp_path / "a")
     says = r"holds adapters.*merge_adapter=True"
-    for model, options in ((kept, {}), (kept.hf, {}), (tmp_path / "a", {"merge_adapter": False})):
+    unmerged: dict[str, Any] = {"merge_adapter": False}
+    for model, options in ((kept, {}), (kept.hf, {}), (tmp_path / "a", unmerged)):
         with pytest.raises(ExportError, match=says):
             impasto.export(model, WHOLE, tmp_path / "out", form=form, **options)
 
@@ -228,4 +230,5 @@ def test_what_a_quantiser_gives_back_is_exported(tmp_path):
     with pytest.raises(ExportError, match=r"What dequantize\(\) of the model gives"):
         impasto.export(hf, WHOLE, tmp_path / "out")
     done = impasto.export(hf.dequantize(), WHOLE, tmp_path / "out")
+    assert done.found is not None
     assert done.found.plain <= done.found.limit

@@ -262,3 +262,35 @@ def test_a_strategys_name_alone_takes_its_own_choices():
     [entry] = Study.from_text("model: m\ntasks: [capitals]\nplans: [freeze]\n").plans
     assert entry == PlanEntry("freeze")
     assert len(entry.expand(4)) == 5
+
+
+def test_another_tools_file_is_a_line_for_each_of_its_plans(tmp_path):
+    """The study holds the plans, so that it means the same when the file is gone."""
+    file = tmp_path / "paths.jsonl"
+    file.write_text('{"valid_paths": [[0, 1], [1, 1]]}\n{"path": [2]}\n')
+    written = f"model: demo\ntasks: [capitals]\nplans: [{{from: {file}, format: path}}, '3']\n"
+    study = Study.from_text(written)
+    file.unlink()
+    assert [entry.line for entry in study.plans] == ["0-1", "1*2", "2", "3"]
+    assert Study.from_text(study.to_yaml()) == study
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{from: none.txt}", "there is no file 'none.txt'"),
+        ("{from: drop.txt, fromat: evopress}", "no 'fromat'; did you mean 'format'?"),
+        ("{from: drop.txt, layers: many}", "layers cannot be 'many'"),
+        ("{from: drop.txt, layers: 12}", "for a model of 2 layers, and the model has 12"),
+        ("{from: drop.txt, format: polar}", "a format is evopress or"),
+    ],
+)
+def test_a_wrong_entry_of_another_tools_file_is_answered_with_its_line(
+    entry, says, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("drop.txt").write_text("none\nattn\n")
+    with pytest.raises(UserError) as error:
+        Study.from_text(f"model: demo\ntasks: [capitals]\nplans:\n- {entry}\n", source="s.yaml")
+    assert str(error.value).startswith("s.yaml, line 4: ")
+    assert says in str(error.value)

@@ -40,6 +40,8 @@ LOADING = {
     "quantization": "one of 4bit, 8bit (bitsandbytes), quanto-int8, quanto-int4",
     "merge_adapter": "true (merge an adapter's weights into its base's) or false (keep its layers)",
 }
+FROM = "from"
+OF_A_FILE = {FROM: str, "format": str, "layers": int}  # an entry that names another tool's file
 OF_TASKS = ("enable_thinking", "think_end_token", "apply_chat_template")  # not how a model loads
 
 
@@ -51,14 +53,32 @@ def _task(entry: object) -> dict[str, Any]:
     return options
 
 
+def _plans_of_a_file(entry: dict[str, Any]) -> dict[str, Any]:
+    """Check the form of an entry `{from: FILE, format: F, layers: N}`, the last two left out."""
+    for key, value in entry.items():
+        if key not in OF_A_FILE:
+            raise UserError(
+                f"plans of a file have no {shown(key)}{near(str(key), OF_A_FILE)}; they have "
+                f"{', '.join(OF_A_FILE)}"
+            )
+        if type(value) is not OF_A_FILE[key]:
+            raise UserError(
+                f"{key} cannot be {shown(value)}; for example\n  {{from: layer_drop_config.txt, "
+                "format: evopress}"
+            )
+    return entry
+
+
 def _plan(entry: object) -> str | dict[str, Any]:
-    """Read a plan line, `baseline`, or one strategy with its choices."""
+    """Read a plan line, `baseline`, one strategy with its choices, or another tool's file."""
     if isinstance(entry, str):
         return entry
+    if isinstance(entry, dict) and FROM in entry:
+        return _plans_of_a_file(entry)
     if not isinstance(entry, dict) or len(entry) != 1:
         raise UserError(
-            'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, or one strategy with '
-            "its choices (freeze: {k: all})"
+            'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, one strategy with '
+            "its choices (freeze: {k: all}), or another tool's file (from: FILE)"
         )
     [(strategy, choices)] = entry.items()
     if choices is not None and not isinstance(choices, dict):
