@@ -177,7 +177,7 @@ def pairs_parallel(T: int, from_: int, to: int, form: str = "parts") -> Plan:
 
 @family(
     "reach",
-    Look("Narrowed attention", GREEN, SOLID, "s"),
+    Look("Reach", GREEN, SOLID, "s"),
     "narrowing attention",
     ran="k: all, first: 1, last: [4, 16, 64]",
     together=lambda k, first, last: not first == last == 0,
