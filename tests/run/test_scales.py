@@ -1,5 +1,7 @@
 """Scaled items and empty branches: what they add, what runs alike, what they keep and cost."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
@@ -109,7 +111,7 @@ def test_what_adds_nothing_keeps_keys_and_values_all_the_same(line):
 def test_an_exported_folder_runs_scales(name, line, tmp_path):
     hf, plan = family(name), Plan.parse(line)
     done = impasto.export(hf, plan, tmp_path / "out")
-    again = AutoModelForCausalLM.from_pretrained(done.folder, trust_remote_code=True).eval()
+    again: Any = AutoModelForCausalLM.from_pretrained(done.folder, trust_remote_code=True).eval()
     with torch.no_grad():
         found = again(torch.tensor([IDS]), use_cache=False).logits[0]
         written = again.generate(torch.tensor([IDS]), max_new_tokens=5, do_sample=False)

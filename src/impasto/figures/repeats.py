@@ -202,9 +202,9 @@ class _OfSet:
         changes = Changes(self.tasks.frame, scores)
         lost = changes.average(metrics, members, corrected(len(members)))
         sign = 100 if self.kind.lower_is_better else -100
-        ends = [sorted(pair) for pair in zip(sign * lost.low, sign * lost.high, strict=True)]
-        every = zip(self.digests, sign * lost.lost, ends, strict=True)
-        return {name: (float(change), *map(float, two)) for name, change, two in every}
+        low, high = sign * lost.low, sign * lost.high
+        every = zip(sign * lost.lost, np.minimum(low, high), np.maximum(low, high), strict=True)
+        return dict(zip(self.digests, every, strict=True))
 
     @property
     def kind(self) -> Metric:

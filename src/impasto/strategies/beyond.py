@@ -84,7 +84,7 @@ def _ordered(order: object, T: int) -> list[int]:
 
 def _is_block(i: object, j: object, **others: object) -> bool:
     """Whether there are layers from i up to, and without, j; of what is no number others tell."""
-    return not (type(i) is type(j) is int and i >= j)
+    return not isinstance(i, int) or not isinstance(j, int) or i < j
 
 
 def _check_block(T: int, i: int, j: int) -> None:
@@ -140,7 +140,7 @@ PAIRS = {
 
 def _are_pairs(from_: object, to: object, **others: object) -> bool:
     """Whether the layers between two, both included, are pairs; of what is no number others."""
-    if type(from_) is not int or type(to) is not int:
+    if not isinstance(from_, int) or not isinstance(to, int):
         return True
     return from_ < to and (to - from_) % 2 == 1
 
