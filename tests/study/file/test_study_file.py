@@ -178,6 +178,17 @@ BAD = {
     "a depth that is no number": (GOOD.replace("all", "deep"), 7, "k is a whole number"),
     "a seed that is no number": (GOOD.replace("[0, 1, 2]", "[0, x]"), 8, "seed"),
     "a choice without a name": (GOOD.replace("{k: all}", "all"), 7, "takes choices by name"),
+    "a scale beyond its bounds": (
+        GOOD.replace("freeze: {k: all}", "half_step: {scale: 9}"),
+        7,
+        "8@0.5",
+    ),
+    "a reach of nothing": (GOOD.replace("freeze: {k: all}", "reach: {k: all}"), 7, "at least one"),
+    "an end that is no number": (
+        GOOD.replace("freeze: {k: all}", "pairs_parallel: {to: x}"),
+        7,
+        "to is",
+    ),
     "two strategies in one entry": (GOOD.replace("{k: all}", "{k: 1}\n    shuffle: {}"), 7, "one"),
     "a plan line with a slip": (GOOD.replace("[2-3]", "[2-3"), 9, r"\^"),
     "a plan line that is no text": (GOOD.replace('"0-1 [2-3]"', "7"), 9, "a line in quotes"),
@@ -219,6 +230,22 @@ def test_a_depth_that_the_model_lacks_is_answered_with_the_files_line(line_of):
     with pytest.raises(StudyError, match="k is a whole number from 0 to 4") as caught:
         study.labelled_plans(4)
     assert line_of(caught.value) == 8
+
+
+def test_pairs_of_an_odd_number_of_layers_are_answered_with_the_files_line(line_of):
+    text = GOOD.replace("freeze: {k: all}", "pairs_parallel: {from: 1, to: 3}")
+    with pytest.raises(StudyError, match="are 3 layers, of which one is left") as caught:
+        Study.from_text(text, source="mine.yaml").labelled_plans(4)
+    assert line_of(caught.value) == 7
+
+
+def test_choices_are_decimals_where_a_scale_is_asked(tmp_path):
+    text = GOOD.replace("freeze: {k: all}", "half_step: {i: 1, j: 3, scale: [0.5, -1, .25]}")
+    study = Study.from_text(text)
+    lines = [str(one.plan) for one in study.labelled_plans(4) if one.strategy == "half_step"]
+    assert lines == ["0 (1-2)@0.5*2 3", "0 (1-2)@-1*2 3", "0 (1-2)@0.25*2 3"]
+    again = Study.from_text(study.to_yaml())
+    assert again.labelled_plans(4) == study.labelled_plans(4)
 
 
 def test_a_missing_file_names_the_near_ones(tmp_path):
