@@ -48,8 +48,9 @@ def load(
         options: Passed on to ``from_pretrained``: ``dtype``, ``device_map``, ``revision``,
             ``attn_implementation``, ``trust_remote_code``, …; and ``merge_adapter=True``: an
             adapter's weights are merged into its base's, where otherwise its layers stay apart;
-            and ``quantization="4bit"`` (or ``8bit``, ``quanto-int8``, ``quanto-int4``): weights
-            are quantised as they are loaded, by a package that must be installed.
+            and ``quantization="4bit"`` (or ``8bit``, ``torchao-int8``, ``torchao-int4``,
+            ``quanto-int8``, ``quanto-int4``): weights are quantised as they are loaded, by a
+            package that must be installed.
 
     Raises:
         ModelError: when there is no such model, or plans cannot run on it; the message says why.

@@ -19,6 +19,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
+from impasto.model.loading.quantised import remedy
 from impasto.model.measured.shape import ACTIVE_EXPERTS
 from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import Anatomy, ModelError, unnamed
@@ -307,5 +308,5 @@ def refuse_above(
     reason = why() or Reason(claim, measured)
     raise ModelError(
         f"{type(model.hf).__name__} cannot be opened: {reason.claim} "
-        f"(relative difference {reason.difference:.1e}, allowed {limit:.0e})"
+        f"(relative difference {reason.difference:.1e}, allowed {limit:.0e}){remedy(model.hf)}"
     )
