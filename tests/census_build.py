@@ -36,7 +36,7 @@ _HEADS: dict[str, Any] = {
     "swa_head_dim": 16, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2,
     "swa_v_head_dim": 16,
     "rotary_dim": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 8, "v_head_dim": 16, "qk_head_dim": 16, "index_n_heads": 4,
+    "qk_nope_head_dim": 8, "v_head_dim": 16, "qk_head_dim": 16, "index_n_heads": 16,
     "index_head_dim": 16, "index_topk": 4, "o_lora_rank": 16, "kv_channels": 8,
     "sliding_window": 8, "attention_chunk_size": 8, "local_attention": 8, "window_size": 8,
     "query_pre_attn_scalar": 16, "index_block_size": 4, "index_topk_blocks": 2,

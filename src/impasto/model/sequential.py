@@ -84,15 +84,9 @@ def open_sequential(hf: PreTrainedModel, reason: str) -> OpenedModel:
                 f"{type(hf).__name__} cannot be opened: its layers do not all read and return one "
                 "state a token (batch × tokens × hidden) in the same form"
             )
-    inside = {name: module for block in present for name, module in block.named_modules()}
-    for name, module in inside.items():
-        if type(module).__name__.endswith("Indexer"):
-            raise ModelError(
-                f"{type(hf).__name__} cannot be opened: {name} of its layers picks what attention "
-                "sees by keys of its own, which no appearance of a layer has for itself"
-            )
+    inside = {name for block in present for name, _ in block.named_modules()}
     mixers = tuple(name for name in MIXER_NAMES if name in inside)
-    mlp = next((names for names in MLP_NAMES if inside.keys() >= set(names)), ())
+    mlp = next((names for names in MLP_NAMES if inside >= set(names)), ())
     anatomy = Anatomy(path, blocks, mixers, mlp)
     own = iter(calls)
     opened = [Block(b, (), ()) if is_absent(b) else _block(next(own), anatomy) for b in blocks]
