@@ -6,7 +6,7 @@ not; *refused*, with the reason; *crashed*, with something else than an error of
 
 ``python tests/census.py CAUSAL_LM llama gpt2`` prints a line for each of these families, without
 names for all; ``python tests/census.py --write`` writes the table that ``impasto models`` prints,
-or with the names of mappings behind it their rows alone.
+or with names of mappings (and of families) behind it their rows alone.
 """
 
 import csv
@@ -233,6 +233,7 @@ def _spelt(model: Any) -> Spelling:
         anatomy.path,
         attention=(partial(_adds, without=anatomy.mlp),),
         mlp=(partial(_adds, without=anatomy.attention),),
+        streams_first=model._opened.habits.form.axis == 0,
     )
 
 
@@ -305,20 +306,29 @@ def main(mapping: str, *only: str) -> None:
 MAPPINGS = ("CAUSAL_LM", "MULTIMODAL_LM", "MASKED_LM")
 
 
-def write(*mappings: str) -> None:
-    """Write the table that `impasto models` prints, or its rows for some mappings, anew."""
+def write(*names: str) -> None:
+    """Write the table that `impasto models` prints anew; or its rows for some mappings.
+
+    Names of families behind a mapping's are those of its families that are counted.
+    """
+    mappings = [name for name in names if name in MAPPINGS]
     rows = {}
-    if TABLE.is_file() and mappings:
+    if TABLE.is_file() and names:
         rows = {(row.model_type, row.kind): row for row in counted()}
+    only = [name for name in names if name not in MAPPINGS]
     for mapping in mappings or MAPPINGS:
         is_encoder = mapping == "MASKED_LM"
-        for found in census(mapping):
+        for found in census(mapping, *only):
             print(mapping, found, flush=True)
             row = counted_row(found.model_type, is_encoder, found)
             key = (row.model_type, row.kind)
             is_better = key not in rows or rows[key].layers == "no" or row.layers == "yes"
             if found.verdict in ("exact", "refused") and is_better:
                 rows[key] = row
+            _write(rows)
+
+
+def _write(rows: dict[tuple[str, str], Counted]) -> None:
     with TABLE.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Counted._fields)

@@ -49,7 +49,8 @@ def reading_texts(hf: PreTrainedModel) -> PreTrainedModel:
         return hf
     inside = (module for module in hf.modules() if module is not hf)
     decoder = next((module for module in inside if _predicts_tokens(module)), None)
-    return hf if decoder is None or _reads_text(hf) else decoder
+    reads_alone = decoder is None or (_predicts_tokens(hf) and _reads_text(hf))
+    return hf if reads_alone else decoder
 
 
 def _predicts_tokens(module: nn.Module) -> TypeGuard[PreTrainedModel]:
