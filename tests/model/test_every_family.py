@@ -16,11 +16,12 @@ from census_build import entries
 from impasto.model.structure.families import counted
 
 KEPT = (
-    "apertus", "arcee", "bert", "biogpt", "bitnet", "codegen", "cohere", "cohere2", "deepseek_v2",
-    "deepseek_v3", "deepseek_v32", "deepseek_v4", "ernie4_5", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "gemma4_text",
-    "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium",
-    "llama", "llama4_text", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "opt",
-    "phi3", "qwen2", "qwen3", "smollm3", "stablelm",
+    "apertus", "arcee", "bert", "biogpt", "bitnet", "codegen", "cohere", "cohere2",
+    "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "ernie4_5", "exaone4",
+    "falcon", "gemma", "gemma2", "gemma3_text", "gemma4_text", "glm", "glm4", "gpt2",
+    "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "llama",
+    "llama4_text", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "opt", "phi3",
+    "qwen2", "qwen3", "smollm3", "stablelm",
 )  # fmt: skip
 COMPOSITE = ("blip-2", "gemma3", "gemma4", "glm4v", "idefics2", "llava", "qwen2_5_vl", "qwen3_vl")
 _FEW = ("identity", "skip of layer 0", "mix")
