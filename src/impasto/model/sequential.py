@@ -108,12 +108,16 @@ def _form_of(hf: PreTrainedModel, calls: Sequence[_Call], outputs: int) -> tuple
     states, form = read[0], None
     if isinstance(states, Tensor) and len(shapes) == 1:
         form = StateForm.of(states, _TOKENS)
-    if form is None or any(arity(call.output) != outputs for call in calls):
+    if (
+        not isinstance(states, Tensor)
+        or form is None
+        or any(arity(call.output) != outputs for call in calls)
+    ):
         raise ModelError(
             f"{type(hf).__name__} cannot be opened: its layers do not all read and return one "
             "state a token (batch × tokens × hidden) in the same form"
         )
-    return form, form.flat(read[0]).shape[2]
+    return form, form.flat(states).shape[2]
 
 
 def _block(call: _Call, anatomy: Anatomy, form: StateForm) -> Block:

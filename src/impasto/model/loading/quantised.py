@@ -48,7 +48,8 @@ def _torchao_int4() -> Any:
     import torch
     from torchao.quantization import PerGroup
 
-    return _torchao("IntxWeightOnlyConfig", weight_dtype=torch.int4, granularity=PerGroup(32))
+    four_bits: Any = torch.int4  # type: ignore[attr-defined]
+    return _torchao("IntxWeightOnlyConfig", weight_dtype=four_bits, granularity=PerGroup(32))
 
 
 QUANTIZATIONS: dict[str, Quantization] = {

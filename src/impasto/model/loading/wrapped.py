@@ -49,13 +49,15 @@ def reading_texts(hf: PreTrainedModel) -> PreTrainedModel:
         return hf
     inside = (module for module in hf.modules() if module is not hf)
     decoder = next((module for module in inside if _predicts_tokens(module)), None)
-    reads_alone = decoder is None or (_predicts_tokens(hf) and _reads_text(hf))
-    return hf if reads_alone else decoder
+    if decoder is None or (_predicts_tokens(hf) and _reads_text(hf)):
+        return hf
+    return decoder
 
 
 def _predicts_tokens(module: nn.Module) -> TypeGuard[PreTrainedModel]:
-    is_model = isinstance(module, PreTrainedModel) and module.can_generate()
-    return is_model and module.get_output_embeddings() is not None
+    if not isinstance(module, PreTrainedModel) or not module.can_generate():
+        return False
+    return module.get_output_embeddings() is not None
 
 
 def _reads_text(hf: PreTrainedModel) -> bool:
