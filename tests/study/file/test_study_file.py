@@ -79,6 +79,8 @@ def test_how_the_model_is_loaded_is_part_of_the_study():
     assert "load" not in Study.from_text(GOOD).to_yaml()
     assert study.as_run("other").load == {"dtype": "bfloat16"}
     assert study.as_run("demo", limit=3).load == study.load
+    small = Study.from_text(GOOD + "load: {quantization: 4bit}\n")
+    assert small.load == {"quantization": "4bit"}
     merged = Study.from_text(GOOD + "load: {merge_adapter: true}\n")
     assert merged.load == {"merge_adapter": True}
     assert Study.from_text(merged.to_yaml()) == merged
@@ -137,6 +139,12 @@ BAD = {
         10,
         "attn_implementation is sdpa or eager",
     ),
+    "a quantisation that nobody knows": (
+        GOOD + "load: {quantization: 3bit}\n",
+        10,
+        "quantization is one of 4bit, 8bit, torchao-int8",
+    ),
+    "a quantisation by number": (GOOD + "load: {quantization: 4}\n", 10, "is one of 4bit"),
     "a merge that is no yes or no": (
         GOOD + "load: {merge_adapter: 'yes'}\n",
         10,

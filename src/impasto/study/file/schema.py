@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from impasto.error import UserError, shown
+from impasto.model.loading.quantised import QUANTIZATIONS
 from impasto.study.file.document import StudyError, YamlDocument
 
 FORMS = {
@@ -37,7 +39,7 @@ LOADING = {
     "attn_implementation": "sdpa or eager",
     "max_length": "the most tokens of a request, a whole number from 1 on",
     "add_bos_token": "true or false: whether texts get the tokenizer's special tokens",
-    "quantization": "one of 4bit, 8bit (bitsandbytes), quanto-int8, quanto-int4",
+    "quantization": f"one of {', '.join(QUANTIZATIONS)}",
     "merge_adapter": "true (merge an adapter's weights into its base's) or false (keep its layers)",
 }
 FROM = "from"
@@ -86,6 +88,12 @@ def _plan(entry: object) -> str | dict[str, Any]:
     return {strategy: choices or {}}
 
 
+def _quantization(name: str) -> str:
+    if name not in QUANTIZATIONS:
+        raise UserError(f"quantization is {LOADING['quantization']}")
+    return name
+
+
 Name = Annotated[StrictStr, Field(min_length=1)]
 
 
@@ -101,7 +109,7 @@ class Loading(BaseModel):
     max_length: Annotated[StrictInt, Field(ge=1)] | None = None
     add_bos_token: StrictBool | None = None
     merge_adapter: StrictBool | None = None
-    quantization: Literal["4bit", "8bit", "quanto-int8", "quanto-int4"] | None = None
+    quantization: Annotated[StrictStr, AfterValidator(_quantization)] | None = None
 
 
 class StudyFile(BaseModel):
