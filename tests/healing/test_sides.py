@@ -63,7 +63,7 @@ def test_no_more_tokens_are_read_than_asked_for_and_every_piece_begins_as_its_te
 
 
 def test_too_few_texts_are_told_with_how_many_are_needed():
-    with pytest.raises(UserError, match="1 different pieces .* takes 4 at the least"):
+    with pytest.raises(UserError, match=r"1 different pieces .* takes 4 at the least"):
         made(["one", "one", " one "])
 
 

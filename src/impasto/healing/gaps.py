@@ -69,12 +69,12 @@ def gaps(plan: Plan, layers: int, parallel: frozenset[int] = frozenset()) -> lis
             missing.append(half)
         elif place != carrier:
             if missing and carrier is not None:
-                found.append(_gap(missing, carrier, last))
+                found.append(_gap(missing, carrier, _place(last, parallel)))
                 missing = []
             carrier = place
         last = half
     if missing and carrier is not None:
-        found.append(_gap(missing, carrier, last))
+        found.append(_gap(missing, carrier, _place(last, parallel)))
     if not found:
         raise UserError(
             f"the plan {plan} leaves nothing out of the model's {layers} layers, so there is "
@@ -138,7 +138,11 @@ def _in_order(layers: int, owner: Mapping[_Half, int], parallel: frozenset[int])
         yield from halves
 
 
-def _gap(missing: Sequence[_Half], carrier: int, last: _Half) -> Gap:
+def _place(last: _Half, parallel: frozenset[int]) -> Place:
+    return Place(last.layer, last.part == "attention" and last.layer not in parallel)
+
+
+def _gap(missing: Sequence[_Half], carrier: int, target: Place) -> Gap:
     whole = {half.layer for half in missing if half.part == "attention"} & {
         half.layer for half in missing if half.part == "mlp"
     }
@@ -147,4 +151,4 @@ def _gap(missing: Sequence[_Half], carrier: int, last: _Half) -> Gap:
         step = Layer(layer) if layer in whole else Layer(layer, part)
         if step not in steps:
             steps.append(step)
-    return Gap(Plan(tuple(steps)), carrier, Place(last.layer, last.part == "attention"))
+    return Gap(Plan(tuple(steps)), carrier, target)

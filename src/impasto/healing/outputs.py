@@ -6,6 +6,7 @@ is tried: with zeros for its output the layer must return what it returns less t
 behind the module, or a router, fails that, and then no map can be merged into its weight.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from impasto.plan.steps import Part
 
 Features = Literal["state", "units"]
 
-_ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-3}  # what counts as rounding; halves: below
-_ALLOWED_HALF = 3e-2
+_ALLOWED = 1e-3  # what counts as rounding, of what is added
+_LEAST = 1e-4  # of the state; what is smaller cannot be told from rounding
 
 
 @dataclass(frozen=True)
@@ -109,24 +110,57 @@ def find_output(
         arguments: What it is called with beside.
         part: What of it runs.
     """
+    tried, states, arguments = _in_float32(block, states, arguments)
     called: list[tuple[str, nn.Module, Tensor]] = []
-    with _noting(block.module, called):
-        after = block(states, arguments, part)
-    allowed = _ALLOWED.get(states.dtype, _ALLOWED_HALF)
+    with _noting(tried.module, called):
+        after = tried(states, arguments, part)
     for name, module, output in reversed(called):
         if output.shape[-1] != states.shape[-1] or output.numel() != states.numel():
             continue
         if sum(other is module for _, other, _ in called) > 1:
             continue
         with _silent(module):
-            without = block(states, arguments, part)
-        own = output.reshape(states.shape).float()
-        added = after.float() - without.float()
-        scale = float((added * own).sum() / own.square().sum().clamp(min=1e-30))
-        rest = (added - scale * own).norm()
-        if scale and rest <= allowed * max(added.norm(), 1e-3 * after.float().norm()):
-            return Output(name, module, 1.0 if abs(scale - 1) < allowed else scale)
+            added = after - tried(states, arguments, part)
+        scale = _scale(added, output.reshape(states.shape), after)
+        if scale is not None:
+            return Output(name, block.module.get_submodule(name), scale)
     return None
+
+
+def _scale(
+    added: Float[Tensor, "*rows hidden"],
+    output: Float[Tensor, "*rows hidden"],
+    after: Float[Tensor, "*rows hidden"],
+) -> float | None:
+    """Return the number that makes a module's output what was added; None where there is none.
+
+    Most rows decide, for a few may have states so large that their rounding hides what is added.
+    """
+    scale = (added * output).sum(-1) / output.square().sum(-1).clamp(min=1e-30)
+    typical = float(scale.median())
+    rest = (added - typical * output).norm(dim=-1)
+    size = added.norm(dim=-1)
+    is_noise = float((size / after.norm(dim=-1).clamp(min=1e-30)).median()) < _LEAST
+    if is_noise or float((rest / size.clamp(min=1e-30)).median()) > _ALLOWED:
+        return None
+    return 1.0 if abs(typical - 1) < _ALLOWED else typical
+
+
+def _in_float32(
+    block: Block, states: Tensor, arguments: Arguments
+) -> tuple[Block, Tensor, Arguments]:
+    """Return a layer of half precision, and what it is called with, in float32; others as is."""
+    if states.dtype in (torch.float32, torch.float64):
+        return block, states, arguments
+    copied = copy.deepcopy(block)
+    copied.module.float()
+    return copied, states.float(), {name: _floats(value) for name, value in arguments.items()}
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float()
+    return type(value)(map(_floats, value)) if isinstance(value, tuple | list) else value
 
 
 @contextmanager
@@ -134,7 +168,7 @@ def _noting(block: nn.Module, called: list[tuple[str, nn.Module, Tensor]]) -> It
     """Note the outputs of a block's plain linear modules, in the order of their calls."""
     hooks = []
     for name, module in block.named_modules():
-        if type(module) not in (nn.Linear, Conv1D) or type(module.weight) is not nn.Parameter:
+        if not isinstance(module, nn.Linear | Conv1D) or type(module.weight) is not nn.Parameter:
             continue
 
         def note(module: nn.Module, args: Any, output: Tensor, name: str = name) -> None:
