@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ from impasto.healing.copying import shared_copy
 from impasto.healing.fitting import FittedGap, fitted
 from impasto.healing.healed import Healed, Spent
 from impasto.healing.measuring import Run, on_tasks, on_texts
-from impasto.healing.settings import Linear, Settings, Training
+from impasto.healing.settings import Linear, Lora, Settings, Training
 from impasto.healing.sides import Sides, divided
+from impasto.healing.training import forget, trained, training_folder
 from impasto.plan import Plan
 from impasto.run import Encoder, Model, load
 from impasto.run.headless import HeadlessModel
@@ -115,6 +116,7 @@ def _healed(
                 model.tokenizer.save_pretrained(folder)
 
         result.write(asked.out, save)
+        forget(asked.out)
     return result
 
 
@@ -134,7 +136,35 @@ def _mended(asked: Asked, model: Model, sides: Sides, digests: Mapping[str, str]
         spent = Spent(time.perf_counter() - began, tokens, peak)
         return Mended(hf, spent, gaps, hf.save_pretrained)
     assert isinstance(settings, Training)
-    raise NotImplementedError
+    return _trained(asked, model, sides, settings, digests, told)
+
+
+def _trained(
+    asked: Asked,
+    model: Model,
+    sides: Sides,
+    settings: Training,
+    digests: Mapping[str, str],
+    told: Callable[[float], None],
+) -> Mended:
+    """Return what training makes of the model."""
+    folder = None if asked.out is None else training_folder(asked.out)
+    if asked.out is not None:
+        if isinstance(settings, Lora) and not model.hf.config.name_or_path:
+            raise UserError(
+                "an adapter's folder names its base model, and this one was loaded from no folder "
+                "and no hub; save it first (save_pretrained) and load it from there"
+            )
+        if asked.fresh:
+            forget(asked.out)
+    identity = {"method": asked.method, "settings": settings.model_dump(), **digests}
+    found: list[Any] = []
+    peak = peak_memory(
+        lambda: found.append(trained(model, asked.plan, sides, settings, folder, identity, told)),
+        model.hf.device,
+    )
+    [(hf, spent)] = found
+    return Mended(hf, replace(spent, peak_bytes=peak), (), hf.save_pretrained)
 
 
 def _loaded(asked: Asked) -> Model:
