@@ -117,7 +117,7 @@ class Full(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    learning_rate: Above = 2e-4
+    learning_rate: Above = 1e-4
     top_k: Whole = 64
 
 
