@@ -7,12 +7,12 @@ import torch
 import impasto
 from families import FAMILIES, LAYERS, VOCABULARY, family
 from impasto import Plan, UserError
-from impasto.healing.copying import shared_copy
-from impasto.healing.fitting import fitted
-from impasto.healing.gaps import Place, gaps
-from impasto.healing.least_squares import NormalEquations, chosen, solved
-from impasto.healing.settings import Linear
-from impasto.healing.sides import Item, Sides
+from impasto.mending.copying import shared_copy
+from impasto.mending.fitting import fitted
+from impasto.mending.gaps import Place, gaps
+from impasto.mending.least_squares import NormalEquations, chosen, solved
+from impasto.mending.settings import Linear
+from impasto.mending.sides import Item, Sides
 from impasto.run.opening import opening
 
 DROPS_TWO = "0-1 3 4.mlp 5"

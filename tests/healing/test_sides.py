@@ -5,7 +5,7 @@ import random
 import pytest
 
 from impasto import UserError
-from impasto.healing.sides import Sides, batches, divided
+from impasto.mending.sides import Sides, batches, divided
 
 
 def read(text: str) -> list[int]:

@@ -13,9 +13,9 @@ import torch
 import impasto
 from families import FAMILIES, family, weighted
 from impasto import Plan, UserError
-from impasto.healing.settings import METHODS, Lora, read_settings
-from impasto.healing.teaching import Likeliest, kl_of_all, kl_of_likeliest
-from impasto.healing.trainable import student
+from impasto.mending.settings import METHODS, Lora, read_settings
+from impasto.mending.teaching import Likeliest, kl_of_all, kl_of_likeliest
+from impasto.mending.trainable import student
 from impasto.run.opening import opening
 
 TEXTS = [

@@ -52,14 +52,14 @@ def heal(
         progress: Called with the share that is done, 0 to 1, and what is done.
         settings: The method's settings in place of the usual ones: tokens, length, seed; of linear
             ridge, map, behind; of the others steps, batch, learning_rate, …
-            (`impasto.healing.settings` has them all).
+            (`impasto.mending.settings` has them all).
 
     Raises:
         UserError: for what cannot be healed so, in one sentence.
         PlanError: when the plan names a layer that the model lacks.
     """
     from impasto.healing.running import Asked, run_heal
-    from impasto.healing.settings import read_settings
+    from impasto.mending.settings import read_settings
 
     chosen = read_settings(method, settings)
     folder = None if out is None else path_of(out, "the folder of the healed model")

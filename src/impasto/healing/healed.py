@@ -13,8 +13,9 @@ from typing import Any
 
 from impasto.aside import written_aside
 from impasto.error import UserError
-from impasto.healing.fitting import FittedGap
 from impasto.healing.measuring import Measured
+from impasto.mending.fitting import FittedGap
+from impasto.mending.training import Spent
 from impasto.plan import Plan
 from impasto.plan.healed import NAME
 from impasto.table import Code, Table, code_span
@@ -24,25 +25,6 @@ TITLES = {
     "kl": "KL, nats a token",
     "agreement": "agreement of the likeliest token",
 }
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What healing took.
-
-    Attributes:
-        seconds: Of fitting or training, without measuring.
-        tokens: How many tokens were read for it.
-        peak_bytes: How far memory rose above where it was; None where that cannot be read.
-        steps: How many steps were trained; 0 where nothing was.
-        kept_step: The step whose weights were kept, the best on held-out texts.
-    """
-
-    seconds: float
-    tokens: int
-    peak_bytes: int | None
-    steps: int = 0
-    kept_step: int = 0
 
 
 @dataclass(frozen=True)

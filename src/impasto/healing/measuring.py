@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.analysis.paired import Differences
-from impasto.healing.sides import Item, batches
+from impasto.mending.sides import Item, batches
 from impasto.plan import Plan
 from impasto.run import apply
 from impasto.study.work.asking import Asking

@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from impasto.error import UserError
-from impasto.healing.copying import shared_copy
-from impasto.healing.fitting import FittedGap, fitted
-from impasto.healing.healed import Healed, Spent
+from impasto.healing.healed import Healed
 from impasto.healing.measuring import Run, on_tasks, on_texts
-from impasto.healing.settings import Linear, Lora, Settings, Training
-from impasto.healing.sides import Sides, divided
-from impasto.healing.training import forget, trained, training_folder
+from impasto.mending.copying import shared_copy
+from impasto.mending.fitting import FittedGap, fitted
+from impasto.mending.settings import Linear, Lora, Settings, Training
+from impasto.mending.sides import Sides, divided
+from impasto.mending.training import Spent, forget, trained, training_folder
 from impasto.plan import Plan
 from impasto.run import Encoder, Model, load
 from impasto.run.headless import HeadlessModel
@@ -21,6 +22,7 @@ from impasto.run.opening import admit
 from impasto.run.queries.fidelity import check_comparable
 from impasto.speed.memory import peak_memory
 from impasto.study.file.entries import TaskEntry
+from impasto.study.folder.lock import only_writer
 from impasto.study.work.identity import digest_of, weights_digest
 from impasto.tasks import Task, check_entry, code_allowed, load_suite
 
@@ -165,6 +167,14 @@ def _trained(
     )
     [(hf, spent)] = found
     return Mended(hf, replace(spent, peak_bytes=peak), (), hf.save_pretrained)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a training's folder in the block; raises UserError where another process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder):
+        yield
 
 
 def _loaded(asked: Asked) -> Model:

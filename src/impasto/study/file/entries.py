@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from impasto import strategies
-from impasto.error import UserError, shown
+from impasto.error import UserError, near, shown
 from impasto.plan import Plan
 from impasto.study.file.document import StudyError
-from impasto.study.file.schema import near
 from impasto.tasks import (
     Precision,
     Suite,

@@ -4,8 +4,6 @@ This module knows the form (`model` or `models`, `tasks`, `plans`, `name`, `load
 or a plan means.
 """
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,7 +17,7 @@ from pydantic import (
     ValidationError,
 )
 
-from impasto.error import UserError, shown
+from impasto.error import UserError, near, shown
 from impasto.study.file.document import StudyError, YamlDocument
 
 FORMS = {
@@ -139,12 +137,6 @@ def _check_models(written: StudyFile, document: YamlDocument) -> None:
         if name in seen:
             raise StudyError(f"{document.where(('models', at))}: the model {name!r} is here twice")
         seen.add(name)
-
-
-def near(word: str, allowed: Iterable[str]) -> str:
-    """Return `; did you mean 'tasks'?`, or nothing where no allowed word is near."""
-    found = get_close_matches(word, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _explain(fault: Any) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,38 @@ from transformers import (
 from impasto.aside import remove, written_aside
 from impasto.error import UserError
 from impasto.heads.keeping import last_whole
-from impasto.healing.copying import shared_copy
-from impasto.healing.healed import Spent
-from impasto.healing.settings import Lora, Training
-from impasto.healing.sides import Ids, Item, Sides
-from impasto.healing.teaching import Stored, cross_entropy, kl_of_all, kl_of_likeliest, store
-from impasto.healing.trainable import student
+from impasto.mending.copying import shared_copy
+from impasto.mending.settings import Lora, Training
+from impasto.mending.sides import Ids, Item, Sides
+from impasto.mending.teaching import Stored, cross_entropy, kl_of_all, kl_of_likeliest, store
+from impasto.mending.trainable import student
 from impasto.plan import Plan
 from impasto.run import Model, apply
 from impasto.run.batching.padding import padded
-from impasto.study.folder.lock import only_writer
 
 ENDING, ABOUT = ".training", "training.json"
 TEACHING = 0.1  # of the time: writing down what the full model says
 
 Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What healing took.
+
+    Attributes:
+        seconds: Of fitting or training, without measuring.
+        tokens: How many tokens were read for it.
+        peak_bytes: How far memory rose above where it was; None where that cannot be read.
+        steps: How many steps were trained; 0 where nothing was.
+        kept_step: The step whose weights were kept, the best on held-out texts.
+    """
+
+    seconds: float
+    tokens: int
+    peak_bytes: int | None
+    steps: int = 0
+    kept_step: int = 0
 
 
 def trained(
@@ -253,14 +271,13 @@ def _kept(folder: Path | None, identity: Mapping[str, Any]) -> Iterator[Path]:
             yield Path(spare)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder):
-        about = folder / ABOUT
-        if about.exists():
-            _check_same(folder, json.loads(about.read_text(encoding="utf-8")), identity)
-        else:
-            with written_aside(about) as place:
-                place.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-        yield folder
+    about = folder / ABOUT
+    if about.exists():
+        _check_same(folder, json.loads(about.read_text(encoding="utf-8")), identity)
+    else:
+        with written_aside(about) as place:
+            place.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    yield folder
 
 
 def _check_same(folder: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

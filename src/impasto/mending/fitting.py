@@ -18,12 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
-from impasto.healing.copying import shared_copy
-from impasto.healing.gaps import Gap, Place, gaps, with_steps_behind
-from impasto.healing.least_squares import Fit, NormalEquations, chosen
-from impasto.healing.outputs import Noted, Output, find_output
-from impasto.healing.settings import Linear
-from impasto.healing.sides import Ids, Item, Sides, batches
+from impasto.mending.copying import shared_copy
+from impasto.mending.gaps import Gap, Place, gaps, with_steps_behind
+from impasto.mending.least_squares import Fit, NormalEquations, chosen
+from impasto.mending.outputs import Noted, Output, find_output
+from impasto.mending.settings import Linear
+from impasto.mending.sides import Ids, Item, Sides, batches
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments, Block, Entered
 from impasto.plan import Layer, Plan

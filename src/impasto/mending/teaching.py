@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from impasto.aside import written_aside
-from impasto.healing.sides import Ids
+from impasto.mending.sides import Ids
 
 LOGITS, TOKENS = "log_p", "tokens"
 

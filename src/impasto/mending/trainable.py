@@ -8,8 +8,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from impasto.error import UserError
-from impasto.healing.copying import shared_copy
-from impasto.healing.settings import Full, Last, Lora, Training
+from impasto.mending.copying import shared_copy
+from impasto.mending.settings import Full, Last, Lora, Training
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Layer, Plan
 from impasto.plan.steps import Part, walk

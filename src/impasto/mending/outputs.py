@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from impasto.healing.least_squares import Map
+from impasto.mending.least_squares import Map
 from impasto.model.structure.block import Arguments, Block
 from impasto.plan.steps import Part
 
