@@ -13,6 +13,7 @@ from transformers.utils.hub import cached_file
 import impasto
 from impasto.model.loading.files import BUNDLED, bundled_folder
 from impasto.plan import Plan
+from impasto.plan.healed import plan_of_healed
 from impasto.screen import printable
 from impasto.table import Code, Table, code_span, plain_text
 
@@ -102,11 +103,18 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
 
 {Table(("", ""), facts).written("md")}
 {usage}
-Exported by impasto {about.impasto}; nothing was trained.
+Exported by impasto {about.impasto}; {_trained(about.source)}.
 """
     (folder / "README.md").write_text(text, encoding="utf-8")
     document = json.dumps(asdict(about), indent=2, ensure_ascii=False)
     (folder / "impasto.json").write_text(document + "\n", encoding="utf-8")
+
+
+def _trained(source: str) -> str:
+    """Say whether the source's weights were healed."""
+    if plan_of_healed(source) is None:
+        return "nothing was trained"
+    return "the source's weights were healed for this plan, as its own card says"
 
 
 def _is_hub_id(name: str) -> bool:

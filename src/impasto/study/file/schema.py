@@ -38,6 +38,7 @@ LOADING = {
     "quantization": "one of 4bit, 8bit (bitsandbytes), quanto-int8, quanto-int4",
     "merge_adapter": "true (merge an adapter's weights into its base's) or false (keep its layers)",
 }
+HEAL, LINE = "heal", "plan"  # of a plan that is healed, and its line
 OF_TASKS = ("enable_thinking", "think_end_token", "apply_chat_template")  # not how a model loads
 
 
@@ -53,15 +54,34 @@ def _plan(entry: object) -> str | dict[str, Any]:
     """Read a plan line, `baseline`, or one strategy with its choices."""
     if isinstance(entry, str):
         return entry
-    if not isinstance(entry, dict) or len(entry) != 1:
+    others = {} if not isinstance(entry, dict) else {k: v for k, v in entry.items() if k != HEAL}
+    if not isinstance(entry, dict) or len(others) != 1:
         raise UserError(
             'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, or one strategy with '
-            "its choices (freeze: {k: all})"
+            "its choices (freeze: {k: all}); with heal: {…} beside it, it is healed"
         )
-    [(strategy, choices)] = entry.items()
+    heal = {HEAL: _heal(entry[HEAL])} if HEAL in entry else {}
+    [(strategy, choices)] = others.items()
+    if strategy == LINE:
+        if not isinstance(choices, str) or not heal:
+            raise UserError(
+                'plan is a line beside heal, {plan: "0-7 9-11", heal: {…}}; without heal the line '
+                "stands alone"
+            )
+        return {strategy: choices, **heal}
     if choices is not None and not isinstance(choices, dict):
         raise UserError(f"{strategy} takes choices by name, such as {strategy}: {{k: all}}")
-    return {strategy: choices or {}}
+    return {strategy: choices or {}, **heal}
+
+
+def _heal(heal: object) -> dict[str, Any]:
+    """Read how a plan is healed: `{method: lora, texts: {file: texts.txt}, steps: 200}`."""
+    form = "heal: {method: lora, texts: {file: texts.txt}, steps: 200}"
+    if not isinstance(heal, dict) or not isinstance(heal.get("texts"), dict):
+        raise UserError(f"heal has a method, texts and the method's settings: {form}")
+    if not all(isinstance(key, str) for key in heal):
+        raise UserError(f"heal has settings by name: {form}")
+    return {"method": "linear", **heal}
 
 
 Name = Annotated[StrictStr, Field(min_length=1)]
