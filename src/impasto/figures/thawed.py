@@ -50,9 +50,9 @@ def _chart(found: Found, rows: Sequence[Row]) -> Chart:
     frozen = {row.digest: row for row in rows if row.plan in plans and row.strategy != HEALED}
     scale = scale_of(first.metric, [*(row.value for row in rows), first.baseline])
     lines = [Line.of(FROZEN, _points(list(frozen.values())), scale.factor)] if frozen else []
-    ways = dict.fromkeys(map(_way, healed))
-    for number, way in enumerate(ways):
-        own = {row.digest: row for row in healed if _way(row) == way}
+    ways = _ways(healed)
+    for number, way in enumerate(dict.fromkeys(ways.values())):
+        own = {row.digest: row for row in healed if ways[row.digest] == way}
         lines.append(Line.of(numbered(number, way), _points(list(own.values())), scale.factor))
     most = max(_skipped(row) for row in healed)
     levels = [("Baseline", first.baseline), ("Chance", first.chance)]
@@ -69,12 +69,24 @@ def _chart(found: Found, rows: Sequence[Row]) -> Chart:
     )
 
 
-def _way(row: Row) -> str:
-    """Return what a way of healing is called: its method, and settings that were given."""
-    told = json.loads(row.parameters)
-    own = METHODS[told["heal"]].model_fields.keys() - Settings.model_fields.keys()
-    given = [f"{name} {value}" for name, value in told.items() if name in own]
-    return f"Healed ({', '.join([told['heal'], *given])})"
+def _ways(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what each plan's way of healing is called, by its digest.
+
+    That is its method, with the settings that were given where a method was run in several ways.
+    """
+    told = {row.digest: json.loads(row.parameters) for row in rows}
+    given = {}
+    for digest, parameters in told.items():
+        own = METHODS[parameters["heal"]].model_fields.keys() - Settings.model_fields.keys()
+        given[digest] = [f"{name} {value}" for name, value in parameters.items() if name in own]
+    found = {}
+    for digest, parameters in told.items():
+        method = parameters["heal"]
+        alike = [given[other] for other, its in told.items() if its["heal"] == method]
+        several = any(one != given[digest] for one in alike)
+        words = [method, *(given[digest] if several else [])]
+        found[digest] = f"Healed ({', '.join(words)})"
+    return found
 
 
 def _skipped(row: Row) -> int:
