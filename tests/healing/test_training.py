@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import impasto
+import tiny
 from families import FAMILIES, family, weighted
 from impasto import Plan, UserError
 from impasto.mending.settings import METHODS, Lora, read_settings
@@ -253,3 +254,24 @@ def test_a_training_that_was_ended_goes_on_and_comes_to_the_same(how, tmp_path):
     one, two = (impasto.load(folder).hf.state_dict() for folder in (whole, ended))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_models_that_a_method_cannot_heal_are_refused_with_the_reason(demo, tmp_path, monkeypatch):
+    encoder = impasto.load(tiny.bert(tmp_path / "bert"))
+    with pytest.raises(UserError, match="predicts no next tokens"):
+        impasto.heal(encoder, "0-2", TEXTS, "linear")
+    monkeypatch.setattr(demo.hf, "is_quantized", True, raising=False)
+    for method in ("linear", "last", "full"):
+        with pytest.raises(UserError, match=f"quantised, and method {method}"):
+            impasto.heal(demo, PLAN, TEXTS, method)
+
+
+def test_without_peft_the_error_says_what_to_install(demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match=r"pip install \"impasto\[adapters\]\""):
+        impasto.heal(demo, PLAN, TEXTS, "lora", **SHORT)
+
+
+def test_texts_are_no_task_to_measure(demo):
+    with pytest.raises(UserError, match="measured anyway"):
+        impasto.heal(demo, PLAN, TEXTS, tasks=[{"name": "texts", "file": __file__}])

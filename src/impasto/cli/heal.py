@@ -10,7 +10,7 @@ import yaml
 from impasto.cli.app import app
 from impasto.cli.export import tell_exported
 from impasto.cli.options import AllowCodeOption, PlanOption
-from impasto.cli.running import FreshOption, QuietOption, command_of, going_on
+from impasto.cli.running import QuietOption, command_of, going_on
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def heal(
         Path | None, typer.Option("--export", help="Also write a checkpoint that runs the plan.")
     ] = None,
     allow_code: AllowCodeOption = False,
-    fresh: FreshOption = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Throw away a training of this folder that was stopped.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Heal a plan: fit or train weights so that it predicts as the full model does.

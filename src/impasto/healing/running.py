@@ -20,6 +20,7 @@ from impasto.study.file.entries import TaskEntry
 from impasto.study.folder.lock import only_writer
 from impasto.study.work.identity import digest_of, weights_digest
 from impasto.tasks import Task, check_entry, code_allowed, load_suite
+from impasto.tasks.texts import NAME as TEXTS
 
 HEALING = 0.8  # of the time, roughly; measuring has the rest
 
@@ -148,5 +149,9 @@ def _tasks(asked: Asked) -> list[Any]:
         if not isinstance(options.get("name"), str):
             raise UserError("a task is a name, or a mapping such as {name: arithmetic, terms: 2}")
         check_entry(dict(options))
+        if options["name"] == TEXTS:
+            raise UserError(
+                "texts are measured anyway, a quarter of those that are given; a task is another"
+            )
         suites.append(load_suite(dict(TaskEntry(options).limited(asked.limit).options)))
     return suites
