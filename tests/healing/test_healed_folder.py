@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from impasto.plan.healed import HealedPlan, is_digest_of, plan_of_healed
 IDS = [[5, 17, 3, 88, 41, 2, 60, 9]]
 PLAIN = """
 import sys
+from typing import Any
 sys.modules["impasto"] = None
 import torch, transformers
 hf = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
@@ -36,7 +38,7 @@ def logits(hf, plan: Plan) -> torch.Tensor:
     ("method", "line"), [("linear", "0-4 6-11"), ("linear", "0-4 5.mlp 6-11"), ("lora", "0-8")]
 )
 def test_what_is_exported_gives_the_healed_plans_logits_without_impasto(method, line, tmp_path):
-    more = {"length": 48, "map": "state"} if method == "linear" else SHORT
+    more: Any = {"length": 48, "map": "state"} if method == "linear" else SHORT
     healed = impasto.heal("demo", line, TEXTS, method, tmp_path / "healed", **more)
     wanted = logits(healed.model.hf, healed.plan)
     loaded = impasto.load(tmp_path / "healed")

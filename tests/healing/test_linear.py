@@ -13,7 +13,7 @@ from impasto.mending.gaps import Place, gaps
 from impasto.mending.least_squares import NormalEquations, chosen, solved
 from impasto.mending.settings import Linear
 from impasto.mending.sides import Item, Sides
-from impasto.run.opening import opening
+from impasto.run.opening import opened
 
 DROPS_TWO = "0-1 3 4.mlp 5"
 NORMED = ("gemma2", "gemma3", "olmo2")
@@ -120,7 +120,7 @@ def test_plans_that_do_more_than_leave_out_are_refused(line):
 def test_merged_weights_bring_every_family_nearer_to_the_full_model(name, of):
     hf, divided, plan = family(name), sides(), Plan.parse(DROPS_TWO)
     before = {key: value.clone() for key, value in hf.state_dict().items()}
-    healed, report = fitted(opening(hf).model, plan, divided, Linear(map=of))
+    healed, report = fitted(opened(hf), plan, divided, Linear(map=of))
     assert [gap.left_out for gap in report] == ["2", "4.attn"]
     assert all(gap.after < gap.before for gap in report)
     for key, value in hf.state_dict().items():
@@ -136,13 +136,13 @@ def test_merged_weights_bring_every_family_nearer_to_the_full_model(name, of):
 def test_families_with_a_norm_behind_the_mlp_are_refused_with_the_reason(name):
     hf = family(name)
     with pytest.raises(UserError, match=r"cannot be merged into layer 1 .*a norm or a router"):
-        fitted(opening(hf).model, Plan.parse(DROPS_TWO), sides(), Linear())
+        fitted(opened(hf), Plan.parse(DROPS_TWO), sides(), Linear())
 
 
 def test_the_state_behind_the_gap_is_what_least_squares_makes_of_it():
     """A gap at the end: the healed plan's final states are fitted to the full model's."""
     hf, divided, plan = family("llama"), sides(), Plan.parse("0-4")
-    healed, [gap] = fitted(opening(hf).model, plan, divided, Linear(map="state", ridge=0.0))
+    healed, [gap] = fitted(opened(hf), plan, divided, Linear(map="state", ridge=0.0))
     x, y, w = [], [], []
     ids = torch.tensor([piece for item in divided.fitting for piece in item.pieces])
     with torch.no_grad():
@@ -173,7 +173,7 @@ def test_steps_behind_a_gap_mend_what_it_left():
     full = logits(hf, Plan.identity(LAYERS), divided)
     errors = {}
     for behind in (False, True):
-        healed, report = fitted(opening(hf).model, plan, divided, Linear(behind=behind))
+        healed, report = fitted(opened(hf), plan, divided, Linear(behind=behind))
         errors[behind] = float((logits(healed, plan, divided) - full).square().mean())
         assert len(report) == (4 if behind else 1)
     assert errors[True] < errors[False]
@@ -184,7 +184,7 @@ def test_texts_that_are_too_few_are_told_with_how_many_are_needed():
     few = Sides(few.fitting[:4], few.held_out, few.measuring, few.length)
     hf = family("llama")
     with pytest.raises(UserError, match=r"takes 128 tokens .* the texts have 48 .*2\.7 times"):
-        fitted(opening(hf).model, Plan.parse("0-4"), few, Linear())
+        fitted(opened(hf), Plan.parse("0-4"), few, Linear())
 
 
 def test_a_copy_shares_every_weight_but_its_own():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from impasto import Plan, UserError
 from impasto.mending.settings import METHODS, Lora, read_settings
 from impasto.mending.teaching import Likeliest, kl_of_all, kl_of_likeliest
 from impasto.mending.trainable import student
-from impasto.run.opening import opening
+from impasto.run.opening import opened
 
 TEXTS = [
     f"Q: What is the capital of {country}?\nA: {capital}\n{a} + {b} = {a + b}\n"
@@ -27,7 +28,7 @@ TEXTS = [
     for b in range(12)
 ]
 PLAN = "0-4 6-9 11"
-SHORT = {"steps": 12, "evaluate_every": 4, "batch": 4, "length": 48}
+SHORT: Any = {"steps": 12, "evaluate_every": 4, "batch": 4, "length": 48}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def assert_untouched(model, before, flags) -> None:
 @pytest.mark.parametrize("method", ["linear", "lora", "last", "full"])
 def test_every_method_wins_back_a_part_and_leaves_the_model_as_it_was(method, demo):
     before, flags = state_of(demo), [w.requires_grad for w in demo.hf.parameters()]
-    more = {"length": 48, "map": "state"} if method == "linear" else SHORT
+    more: Any = {"length": 48, "map": "state"} if method == "linear" else SHORT
     more = more | ({"learning_rate": 3e-5} if method == "full" else {})
     healed = impasto.heal(demo, PLAN, TEXTS, method, **more)
     assert_untouched(demo, before, flags)
@@ -101,7 +102,7 @@ def edited(hf, plan: Plan):
     """Return the model with the plan's layers in a list by hand."""
     hf.model.layers = torch.nn.ModuleList([hf.model.layers[i] for i in plan.layers])
     for place, layer in enumerate(hf.model.layers):
-        layer.self_attn.layer_idx = place
+        layer.get_submodule("self_attn").__dict__["layer_idx"] = place
     hf.config.num_hidden_layers = len(hf.model.layers)
     return hf
 
@@ -111,7 +112,7 @@ def test_adapters_gradients_under_a_plan_are_those_of_a_model_edited_by_hand():
 
     plan = Plan.parse("0-1 3 5")
     hf = family("llama")
-    made = student(opening(hf).model, plan, Lora(rank=4))
+    made = student(opened(hf), plan, Lora(rank=4))
     names = [name for name, _ in made.named_parameters() if "lora_" in name]
     assert names
     layers = {int(name.split("layers.")[1].split(".")[0]) for name in names}
@@ -141,14 +142,15 @@ def test_adapters_gradients_under_a_plan_are_those_of_a_model_edited_by_hand():
         made(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     other(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     for name in names:
-        wanted = other.get_parameter(placed(name)).grad
+        wanted: Any = other.get_parameter(placed(name)).grad
+        mine: Any = ours[name].grad
         assert wanted.abs().max() > 0
-        assert torch.allclose(ours[name].grad, wanted, rtol=1e-4, atol=1e-6), name
+        assert torch.allclose(mine, wanted, rtol=1e-4, atol=1e-6), name
 
 
 def test_adapters_take_no_second_copy_of_the_weights():
     hf = family("llama")
-    made = student(opening(hf).model, Plan.parse("0-1 3-5"), Lora(rank=1))
+    made = student(opened(hf), Plan.parse("0-1 3-5"), Lora(rank=1))
     places = {w.data_ptr(): w.nbytes for model in (hf, made) for w in model.parameters()}
     weights = sum(weight.nbytes for weight in hf.parameters())
     adapters = sum(w.nbytes for n, w in made.named_parameters() if "lora_" in n)

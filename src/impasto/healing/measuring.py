@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from impasto.analysis.paired import Differences
+from impasto.analysis.paired import Comparison, Differences
 from impasto.mending.sides import Item, batches
 from impasto.plan import Plan
 from impasto.run import apply
@@ -90,9 +90,7 @@ def on_texts(
             per_token[1], [per_token[2]], reach, tokens.astype(float)
         ).comparisons()
         shown = [exp(min(mean, 700)) if name == "perplexity" else float(mean) for mean in means]
-        found.append(
-            Measured(name, *shown, compared.difference, compared.low, compared.high, len(tokens))
-        )
+        found.append(_with(name, shown, compared, len(tokens)))
     return found
 
 
@@ -173,11 +171,11 @@ def _measured(task: Task, records: Sequence[Sequence[Mapping[str, Any]]]) -> Ite
         before, after = (np.array(row, dtype=float) for row in values[1:])
         reach = metric_of(metric).high - metric_of(metric).low
         [compared] = Differences.of(before, [after], reach).comparisons()
-        yield Measured(
-            f"{task.name} {metric}",
-            *(one[metric].value for one in found),
-            compared.difference,
-            compared.low,
-            compared.high,
-            len(before),
-        )
+        shown = [float(one[metric].value) for one in found]
+        yield _with(f"{task.name} {metric}", shown, compared, len(before))
+
+
+def _with(name: str, values: Sequence[float], compared: Comparison, n: int) -> Measured:
+    full, plan, healed = values
+    ends = compared.difference, compared.low, compared.high
+    return Measured(name, full, plan, healed, *ends, n)

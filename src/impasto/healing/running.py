@@ -130,7 +130,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _loaded(asked: Asked) -> Model:
     """Return the model to heal, opened; raises UserError for one that cannot be."""
-    model = asked.model
+    model: Any = asked.model
     if isinstance(model, str | Path):
         model = load(model, **asked.load)
     elif asked.load:

@@ -144,7 +144,7 @@ def _put_to_healed(
     for plan in plans:
         if isinstance(plan, HealedPlan):
             told = _part(progress, done, 1, len(plans))
-            asked = served(model, plan, keep, lambda share, told=told: told(share / 2))
+            asked: Any = served(model, plan, keep, lambda share, told=told: told(share / 2))
             said = answer(asked, [plan.plain], requests, None, lambda s, t=told: t((1 + s) / 2))
             found[plan], truncated, done = said.responses[0], said.truncated, done + 1
     return Answers([found[plan] for plan in plans], truncated)
