@@ -56,7 +56,8 @@ class Training(Settings):
         warmup: During which share of the steps it rises.
         weight_decay: Of AdamW.
         distil: How much of the loss is KL(full model || healed plan), from 0 to 1; the rest is the
-            cross-entropy of the texts.
+            cross-entropy of the texts, of which a tenth already draws a plan away from the full
+            model where texts are few.
         temperature: What both sides' logits are divided by for the KL.
         evaluate_every: After how many steps the held-out texts are asked, and the training saved.
         patience: After how many such times without a smaller loss training stops.
@@ -71,7 +72,7 @@ class Training(Settings):
     learning_rate: Above = 1e-4
     warmup: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    distil: Share = 0.9
+    distil: Share = 0.99
     temperature: Above = 1.0
     evaluate_every: Whole = 25
     patience: Whole = 4
