@@ -118,7 +118,7 @@ def test_adapters_gradients_under_a_plan_are_those_of_a_model_edited_by_hand():
     layers = {int(name.split("layers.")[1].split(".")[0]) for name in names}
     assert layers == {0, 1, 3, 5}, "only parts that run have adapters"
     by_hand = edited(weighted(FAMILIES["llama"]()), plan)
-    modules = sorted({name.split("model.", 1)[1].split(".lora_")[0] for name in names})
+    modules = sorted({name.removeprefix("base_model.model.").split(".lora_")[0] for name in names})
     places = {layer: place for place, layer in enumerate((0, 1, 3, 5))}
 
     def placed(name: str) -> str:
