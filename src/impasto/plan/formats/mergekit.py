@@ -6,6 +6,7 @@ add. As the MLP of a layer reads what its attention added, a scaled layer i is `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import yaml
@@ -121,8 +122,8 @@ def _scales(source: Source, holder: dict[object, object], keys: tuple[Key, ...])
     found: dict[object, float] = {}
     for i, each in enumerate(source.sequence(parameters["scale"], _SCALE_RULE, *keys)):
         value = each.get("value") if isinstance(each, dict) else None
-        scale = float(value) if type(value) in (int, float) else None
-        if not isinstance(each, dict) or not is_scale(scale) or scale is None:
+        scale = float(value) if isinstance(value, int | float) else math.nan
+        if not isinstance(each, dict) or isinstance(value, bool) or not is_scale(scale):
             raise source.error(f"{_SCALE_RULE}; {SCALE_RULE}, not {shown(each)}", *keys, i)
         name = each.get("filter")
         if name is None:

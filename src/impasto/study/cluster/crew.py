@@ -15,11 +15,11 @@ from typing import Any
 
 from impasto.error import ImpastoError, UserError
 from impasto.plan import count_of_plans
-from impasto.plan.cost import Experts, LayerShape, Shape
+from impasto.plan.cost import Shape
 from impasto.study.cluster.joining import Order, Pool, RemoteModel, other_model, other_version
 from impasto.study.cluster.pool import Event
 from impasto.study.cluster.schedule import Patience, Schedule, TooManyTriesError
-from impasto.study.cluster.wire import AskedItems, unpacked_answer
+from impasto.study.cluster.wire import AskedItems, shape_of, unpacked_answer
 from impasto.study.database.register import NeededTask
 from impasto.study.work.asking import Asking
 from impasto.study.work.identity import tokenizer_digest
@@ -129,12 +129,7 @@ class Crew:
 
     @cached_property
     def _shape(self) -> Shape:
-        told = self._one_says("shape")["shape"]
-        layers = tuple(
-            LayerShape(**{**one, "experts": one["experts"] and Experts(**one["experts"])})
-            for one in told["layers"]
-        )
-        return Shape(**{**told, "layers": layers})
+        return shape_of(self._one_says("shape")["shape"])
 
     def _one_says(self, what: str, *given: Any) -> Mapping[str, Any]:
         """Return what one worker that is ready says; another one where that one dies."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impasto.plan import Plan
+from impasto.plan.cost import Experts, LayerShape, Shape
 from impasto.plan.healed import HealedPlan
 from impasto.study.database.records import parsed, plain, tuples_of
 from impasto.study.work.units import Answered
@@ -120,3 +121,12 @@ def _told(request: Request) -> list[Any]:
 def _request(told: Sequence[Any]) -> Request:
     kind, *values = told
     return KINDS[kind](*(tuple(v) if isinstance(v, list) else v for v in values))
+
+
+def shape_of(told: Mapping[str, Any]) -> Shape:
+    """Return what of a model costs something, as a worker has told it."""
+    layers = tuple(
+        LayerShape(**{**one, "experts": one["experts"] and Experts(**one["experts"])})
+        for one in told["layers"]
+    )
+    return Shape(**{**told, "layers": layers})

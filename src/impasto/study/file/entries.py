@@ -1,7 +1,6 @@
 """The entries of a study as values: which tasks, which plans, and the cells that they make.
 
-An entry knows where it was written (`attend_first.yaml, line 9`), so that what only shows once the
-model's number of layers is known can still be answered with its place.
+An entry knows its place (`attend_first.yaml, line 9`), for what shows once the layers are known.
 """
 
 import hashlib
@@ -34,9 +33,7 @@ WRITTEN = "plan"  # the strategy's name of a plan line
 HEALED = "healed"  # that of all plans that are healed
 DIGEST = "digest"  # of the file of texts that heal
 DONOR = "donor"  # the only donor that a study binds: the question that the task names
-
 TEXTS, PART = "texts", "part"  # of families whose layers are chosen by what texts show
-
 TRIAL_LAYERS = 8  # for choices that are right or wrong whatever the number of layers
 
 Value = int | float | str | bool | None
