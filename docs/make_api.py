@@ -83,15 +83,15 @@ def described(name: str, found: Any) -> str:
     """Return a name's heading, signature and docstring, and of a class its members'."""
     text = f"### {name}\n\n"
     if inspect.isfunction(found):
-        text += in_code(f"{found.__name__}{signature(found)}")
+        text += in_code(signature(found))
     text += docstring(found)
     if inspect.isclass(found):
         text += "".join(member(*each) for each in members(found))
     return text
 
 
-def members(kind: type) -> Iterator[tuple[str, Any, str]]:
-    """Yield the public methods and properties of a class that have a docstring, in their order."""
+def members(kind: type) -> Iterator[tuple[str, Any, bool]]:
+    """Yield a class's public methods and properties: name, function, whether a property."""
     seen: set[str] = set()
     for owner in kind.__mro__:
         if not owner.__module__.startswith("impasto"):
@@ -100,62 +100,69 @@ def members(kind: type) -> Iterator[tuple[str, Any, str]]:
             if name.startswith("_") or name in seen:
                 continue
             seen.add(name)
-            if owner.__module__ == "impasto.run.refusals":  # it has no answer, and says why
-                continue
             if isinstance(found, property | cached_property):
-                yield name, found.fget if isinstance(found, property) else found.func, "property"
+                yield name, found.fget if isinstance(found, property) else found.func, True
             elif isinstance(found, classmethod | staticmethod):
-                yield name, found.__func__, "class"
+                yield name, found.__func__, False
             elif inspect.isfunction(found):
-                yield name, found, "method"
+                yield name, found, False
 
 
-def member(name: str, function: Any, kind: str) -> str:
-    """Return one method or property, with its docstring."""
+def member(name: str, function: Any, is_property: bool) -> str:
+    """Return a method or property with its docstring; nothing of one that only refuses."""
     function = inspect.unwrap(function)
-    if not function.__doc__:
+    written = signature(function, is_property)
+    if not function.__doc__ or written.endswith("NoReturn"):
         return ""
-    written = f"{name}{signature(function)}"
-    if kind == "property":
-        written = written.replace("()", "", 1).replace(" ->", ":", 1)
     return f"#### {name}\n\n{in_code(written)}{docstring(function)}"
 
 
-def signature(function: Any) -> str:
-    """Return a function's parameters and what it returns, as the source has them."""
+def signature(function: Any, is_property: bool = False) -> str:
+    """Return a function's name, parameters and what it returns, as the source has them."""
     source = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
     [node] = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
-    for arg in [*node.args.posonlyargs, *node.args.args]:
-        if arg.arg in ("self", "cls") and arg is node.args.args[0]:
-            node.args.args = node.args.args[1:]
-    returns = f" -> {unquoted(ast.unparse(node.returns))}" if node.returns else ""
-    return f"({unquoted(ast.unparse(node.args))}){returns}"
+    returns = unquoted(node.returns)
+    if is_property:
+        return f"{node.name}: {returns}"
+    written = parameters(node.args)
+    line = f"{node.name}({', '.join(written)}) -> {returns}"
+    if len(line) <= 96:
+        return line
+    lines = "".join(f"    {each},\n" for each in written)
+    return f"{node.name}(\n{lines}) -> {returns}"
 
 
-def unquoted(annotation: str) -> str:
-    """Return annotations without the quotes around names that are imported later."""
-    return re.sub(r"'([A-Z][\w.]*(?:[\[| ][^']*)?)'", r"\1", annotation)
+def parameters(args: ast.arguments) -> list[str]:
+    """Return a function's parameters one by one, `self` and `cls` left out."""
+    usual = [*args.posonlyargs, *args.args]
+    defaults = [*[None] * (len(usual) - len(args.defaults)), *args.defaults]
+    found = [parameter(*each) for each in zip(usual, defaults, strict=True)]
+    if usual and usual[0].arg in ("self", "cls"):
+        found = found[1:]
+    if args.vararg:
+        found.append("*" + parameter(args.vararg, None))
+    elif args.kwonlyargs:
+        found.append("*")
+    found += [parameter(*each) for each in zip(args.kwonlyargs, args.kw_defaults, strict=True)]
+    return [*found, "**" + parameter(args.kwarg, None)] if args.kwarg else found
+
+
+def parameter(arg: ast.arg, default: ast.expr | None) -> str:
+    """Return one parameter with its type and default."""
+    typed = f"{arg.arg}: {unquoted(arg.annotation)}" if arg.annotation else arg.arg
+    return typed if default is None else f"{typed} = {ast.unparse(default)}"
+
+
+def unquoted(annotation: ast.expr | None) -> str:
+    """Return a type, without the quotes around names that are imported later."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return annotation.value
+    return ast.unparse(annotation) if annotation else "None"
 
 
 def in_code(text: str) -> str:
-    """Return text as a block, cut at commas of the outermost brackets where it is long."""
-    if len(text) > 96:
-        text = one_a_line(text)
+    """Return text as a block."""
     return f"```text\n{text}\n```\n\n"
-
-
-def one_a_line(text: str) -> str:
-    """Return a signature with one parameter on each line."""
-    depth, lines = 0, [""]
-    for position, sign in enumerate(text):
-        depth += (sign in "([{") - (sign in ")]}")
-        if sign == ")" and depth == 0 and not text[position + 1 :].count("("):
-            lines += [sign]
-            continue
-        lines[-1] += sign
-        if (sign == "(" and depth == 1 and len(lines) == 1) or (sign == "," and depth == 1):
-            lines += ["    "]
-    return "\n".join(re.sub(r"^    +", "    ", line).rstrip() for line in lines)
 
 
 def docstring(found: Any) -> str:
