@@ -76,6 +76,11 @@ class Batch:
         return (keys <= rows) & (rows < self.end[:, None])
 
     @cached_property
+    def reached(self) -> dict[Any, Any]:
+        """By reach, what there is within it (:mod:`impasto.run.execute.reached`), once asked."""
+        return {}
+
+    @cached_property
     def buffer_indices(self) -> Int[Tensor, "batch rows"]:
         """The indices in the KV buffers of new tokens as earlier rows, then as current rows."""
         rows = torch.arange(2 * self.ids.shape[1], device=self.ids.device)
