@@ -132,11 +132,13 @@ def _form(plan: Plan, form: Form | None) -> Form:
         raise ExportError(f"form is {' or '.join(get_args(Form))}, not {form!r}")
     if not plan.layers:
         raise ExportError(f"the plan {plan} runs no layer, so there is no model to export")
-    other = [step for step in plan.steps if not (isinstance(step, Layer) and step.part == "block")]
+    whole = frozenset(map(Layer, plan.layers))
+    other = [step for step in plan.steps if step not in whole]
     if form == "checkpoint" and other:
         raise ExportError(
-            f"{Plan(tuple(other[:1]))} is no whole layer, and an ordinary checkpoint holds whole "
-            "layers only, one after the other; form='planned' can hold this plan"
+            f"{Plan(tuple(other[:1]))} is no whole layer as the model has it, and an ordinary "
+            "checkpoint holds whole layers only, one after the other; form='planned' can hold "
+            "this plan"
         )
     return form or ("planned" if other else "checkpoint")
 

@@ -28,7 +28,7 @@ def nearest(
 
 
 def is_within(
-    reach: Reach, near: Int[Tensor, "*any"], keys: Int[Tensor, "*any"]
-) -> Bool[Tensor, "*any"]:
+    reach: Reach, near: Int[Tensor, "*rows"], keys: Int[Tensor, "*keys"]
+) -> Bool[Tensor, "*both"]:
     """Return which keys are within a reach, given their positions, and what is near to rows."""
     return (keys < reach.first) | (keys >= near)
