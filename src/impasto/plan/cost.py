@@ -89,8 +89,19 @@ class Shape:
         return self.outside + sum(self.layers[index].parameters for index in plan.layers)
 
     def kept_bytes(self, plan: Plan) -> int:
-        """Return the bytes of keys and values that a token leaves under a plan."""
-        return self.itemsize * sum(self.layers[each.layer].kept for each in lower(plan).occurrences)
+        """Return the bytes of keys and values that a token leaves under a plan.
+
+        Attentions that see less hold so many tokens and no more: they have
+        :meth:`bounded_bytes`.
+        """
+        program = lower(plan)
+        growing = (each for each in program.occurrences if each not in program.reaches)
+        return self.itemsize * sum(self.layers[each.layer].kept for each in growing)
+
+    def bounded_bytes(self, plan: Plan) -> int:
+        """Return the most bytes that a sequence leaves at attentions that see less, in all."""
+        reaches = lower(plan).reaches.items()
+        return self.itemsize * sum(self.layers[at.layer].kept * to.held for at, to in reaches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,7 @@ class _Counted:
         """Add a layer's run."""
         layer = self._shape.layers[run.layer]
         if run.part != "mlp":
-            self._attention(layer, run.rows)
+            self._attention(layer, run)
         if run.part != "attention":
             packs = self._call.packs and run.part == "block"
             self._mlp(layer, self._count(run.rows, packs))
@@ -172,11 +183,13 @@ class _Counted:
         rows = self._call.batch * self._call.scored
         self._add("head", 2.0 * rows * self._shape.head, self._shape.head)
 
-    def _attention(self, layer: LayerShape, mode: RowMode) -> None:
-        call, rows = self._call, self._count(mode, self._call.packs)
-        keys = call.past + call.new + (0 if mode == "joint" else call.scored)
+    def _attention(self, layer: LayerShape, run: RunLayer) -> None:
+        call, mode = self._call, run.rows
+        rows = self._count(mode, call.packs)
+        past = call.past if run.reach is None else min(call.past, run.reach.held)
+        keys = past + call.new + (0 if mode == "joint" else call.scored)
         flops = 2.0 * rows * layer.attention + 2.0 * rows * keys * layer.pair
-        numbers = layer.attention + (call.past + 2 * call.new) * call.batch * layer.kept
+        numbers = layer.attention + (past + 2 * call.new) * call.batch * layer.kept
         if mode == "kv-only" and not call.packs:
             flops += 2.0 * call.batch * call.new * layer.keys_values
             numbers += layer.keys_values
@@ -205,12 +218,14 @@ class Prediction:
         decode: Reading one more token behind it.
         kept_bytes: The bytes of keys and values that a token leaves.
         parameters: The parameters in memory, once only the plan's layers are loaded.
+        bounded_bytes: The most bytes that a sequence leaves beside, at attentions that see less.
     """
 
     prefill: Work
     decode: Work
     kept_bytes: int
     parameters: int
+    bounded_bytes: int = 0
 
 
 def predict(
@@ -226,6 +241,7 @@ def predict(
         total(forward_work(plan, shape, Call.decode(tokens, batch))) if reads_on else Work(),
         shape.kept_bytes(plan),
         shape.parameters(plan),
+        shape.bounded_bytes(plan),
     )
 
 

@@ -35,7 +35,7 @@ class Ring:
     @property
     def size(self) -> int:
         """How many positions are held at the most."""
-        return self.first + self.last
+        return self.first + self.last  # Reach.held
 
     def index(self, positions: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
         """Return the index of positions."""
