@@ -61,6 +61,31 @@ LINES = [
     "0-1 noise(gaussian) 2-3.mlp@0.5 [4|5]@0.5",
 ]
 
+# What is done to the prompt alone, for which it must be known where it ends.
+PROMPTED = [
+    "0-2 freeze(prompt) 3-5",
+    "freeze(prompt) 0-5",
+    "0 freeze(prompt) [1-3]*2 4.mlp 5.attn",
+    "0-1 freeze(prompt) (2-4)@0.5 [3|] 5",
+    "0-2 freeze(prompt) 3 freeze 4-5",
+    "0-2 freeze freeze(prompt) 3-5",
+    "0-1 freeze(prompt) 2 noise(gaussian) 3-5",
+    "0-1 noise(shuffle) 2 freeze(prompt) sum[3 4|5] 5",
+    "0-2 noise(gaussian, seed=3, prompt) 3-5",
+    "0 noise(shuffle, keep=1, prompt) 1-2 freeze(prompt) 3-5",
+    "0-1 noise(gaussian, prompt) 2 noise(gaussian) 3-4 freeze 5",
+    "0-5 freeze(prompt)",
+    "0-1 freeze(prompt) noise(shuffle, prompt) 2-5",
+    "5-2 freeze(prompt) 1.mlp 0.mlp",
+]
+
+INJECTING_PROMPTED = [
+    "0-1 inject(a) 2 freeze(prompt) 3-5",
+    "0-1 freeze(prompt) 2 inject(a) 3-5",
+    "0 noise(gaussian, prompt) 1 inject(a) 2-3 noise(shuffle, prompt) 4-5",
+    "0 freeze(prompt) 1 inject(a) 2 freeze inject(b) 3-5",
+]
+
 INJECTING = [
     "inject(a) 0-5",
     "0-2 inject(a) 3-5",
@@ -96,6 +121,8 @@ REACHING_INJECTING = [
 PLANS = [Plan.parse(line, layers=6) for line in LINES]
 REACHING_PLANS = [Plan.parse(line, layers=6) for line in REACHING]
 REACHING_INJECTING_PLANS = [Plan.parse(line, layers=6) for line in REACHING_INJECTING]
+PROMPTED_PLANS = [Plan.parse(line, layers=6) for line in PROMPTED]
+INJECTING_PROMPTED_PLANS = [Plan.parse(line, layers=6) for line in INJECTING_PROMPTED]
 INJECTING_PLANS = [Plan.parse(line, layers=6) for line in INJECTING]
 
 # What encoders run: all but what is about earlier tokens.

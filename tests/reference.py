@@ -32,28 +32,41 @@ class Graft:
 
 @torch.no_grad()
 def next_logits(
-    hf: Any, plan: Plan, ids: list[int], grafts: Mapping[str, Graft] | None = None
+    hf: Any,
+    plan: Plan,
+    ids: list[int],
+    grafts: Mapping[str, Graft] | None = None,
+    prompt: int | None = None,
 ) -> Tensor:
-    """Return the plan's logits after the last of ``ids``."""
-    return _heads(hf, [states_of(hf, plan.steps, ids, grafts or {})[-1]])[0]
+    """Return the plan's logits after the last of ``ids``, the first ``prompt`` being the prompt."""
+    return _heads(hf, [states_of(hf, plan.steps, ids, grafts or {}, prompt)[-1]])[0]
 
 
 def states_of(
-    hf: Any, steps: tuple[Step, ...], ids: list[int], grafts: Mapping[str, Graft]
+    hf: Any,
+    steps: tuple[Step, ...],
+    ids: list[int],
+    grafts: Mapping[str, Graft],
+    prompt: int | None = None,
 ) -> Tensor:
-    """Return all rows (tokens × hidden) after ``steps``, the last token being current."""
+    """Return all rows (tokens × hidden) after ``steps``, the last token being current.
+
+    The first ``prompt`` tokens are the prompt; None for all.
+    """
     inputs, calls = prepared(hf, ids)
-    rows, frozen, depth, noises = inputs[0], None, 0, 0
+    rows, depth, noises = inputs[0], 0, 0
+    frozen, prompt = rows[:0], len(ids) if prompt is None else prompt
     for index, step in enumerate(steps):
         if isinstance(step, (Layer, Parallel)):
             rows = _run(hf, step, rows, calls, frozen)
             depth += 1
-        elif isinstance(step, Freeze) and frozen is None:
-            frozen = rows[:-1].clone()
+        elif isinstance(step, Freeze):
+            count = (prompt if step.prompt else len(ids)) - 1
+            frozen = rows[: max(count, len(frozen))].clone()
         elif isinstance(step, Noise):
             source = NoiseSource(step.kind, step.seed, depth, noises)
             before, rows = rows, rows.clone()
-            for j in range(step.keep, len(ids) - 1):
+            for j in range(step.keep, (prompt if step.prompt else len(ids)) - 1):
                 rows[j] = noise(before[j], _key(ids[: j + 1]), source)
             noises += 1
         elif isinstance(step, Inject) and step.name in grafts:
@@ -63,8 +76,7 @@ def states_of(
             for target, given in zip(graft.target, graft.source, strict=True):
                 if target < len(ids):
                     rows[target] = donor[given]
-        if frozen is not None:
-            rows = torch.cat([frozen, rows[-1:]])
+        rows = torch.cat([frozen, rows[len(frozen) :]])
     return rows
 
 
@@ -78,7 +90,8 @@ def score(
 ) -> tuple[float, bool]:
     """Return (sum of log p, all greedy?), each token predicted from its own recomputed prefix."""
     prefixes = [context + continuation[:count] for count in range(len(continuation))]
-    ends = [states_of(hf, plan.steps, ids, grafts or {})[-1] for ids in prefixes]
+    count = len(context)
+    ends = [states_of(hf, plan.steps, ids, grafts or {}, count)[-1] for ids in prefixes]
     total, greedy = 0.0, True
     for logits, token in zip(_heads(hf, ends), continuation, strict=True):
         total += float(logits.log_softmax(-1)[token])
@@ -113,11 +126,11 @@ def generate(
     """Return ``count`` greedy tokens."""
     new: list[int] = []
     for _ in range(count):
-        new.append(int(next_logits(hf, plan, ids + new, grafts).argmax()))
+        new.append(int(next_logits(hf, plan, ids + new, grafts, len(ids)).argmax()))
     return new
 
 
-def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor | None) -> Tensor:
+def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -> Tensor:
     if isinstance(step, Parallel):
         ends = []
         for branch in step.branches:
@@ -140,7 +153,7 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor | 
     else:
         after = whole(block, x, call)
     after = x + step.scale * (after - x)
-    return after[0] if frozen is None else torch.cat([frozen, after[0, -1:]])
+    return torch.cat([frozen, after[0, len(frozen) :]])
 
 
 def within(hf: Any, reach: Reach, mask: Tensor | None, x: Tensor) -> Tensor:

@@ -43,6 +43,10 @@ _LATER = dict.fromkeys(("Donor", "Encoder", "Model", "apply", "load"), "impasto.
 }
 
 
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'impasto' has no attribute {name!r}")

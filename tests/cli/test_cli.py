@@ -262,7 +262,7 @@ def test_lm_evals_command_line_gets_all_that_follows(cli, monkeypatch):
 def test_generate_says_of_a_tokenizer_that_appends_special_tokens(monkeypatch):
     tokenizer = tokenizer_of("BOS and EOS")
     model = impasto.load(random_model(tokenizer), tokenizer)
-    monkeypatch.setattr("impasto.cli.generate.load_model", lambda name: model)
+    monkeypatch.setattr("impasto.cli.generate.load_model", lambda *_: model)
     words = ["generate", "2 + 3 =", "--plan", "0-3", "--max-new-tokens", "1"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0

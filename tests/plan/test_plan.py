@@ -22,6 +22,7 @@ from impasto.plan import (
     Plan,
     PlanError,
     count_of_plans,
+    picture,
 )
 
 more = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -139,6 +140,10 @@ def test_a_plan_prints_as_what_makes_it() -> None:
     assert repr(Plan.parse("0-7 [8-23]*3")) == "Plan('0-7 [8-23]*3')"
     assert Plan.identity(32) == Plan.parse("0-31")
     assert str(Plan.identity(1)) == "0"
+
+
+def test_a_notebook_shows_a_plan_as_its_picture() -> None:
+    assert Plan.parse("0-3 freeze 4")._repr_svg_() == picture(Plan.parse("0-3 freeze 4"))
 
 
 def test_a_plan_knows_its_markers_layers_and_occurrences() -> None:

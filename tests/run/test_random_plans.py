@@ -31,11 +31,12 @@ nested = st.builds(
 )
 loops = st.builds(lambda group, turns: (group,) * turns, groups, st.integers(1, 3))
 noises = st.builds(
-    Noise, st.sampled_from(["shuffle", "gaussian"]), st.integers(0, 9), st.integers(0, 3)
-)
+    Noise, st.sampled_from(["shuffle", "gaussian"]), st.integers(0, 9), st.integers(0, 3),
+    st.booleans(),
+)  # fmt: skip
 pieces = st.one_of(
     chains, chains, groups.map(lambda g: (g,)), nested.map(lambda g: (g,)), loops,
-    noises.map(lambda n: (n,)), st.just((Freeze(),)),
+    noises.map(lambda n: (n,)), st.just((Freeze(),)), st.just((Freeze(prompt=True),)),
 )  # fmt: skip
 plans = st.lists(pieces, min_size=1, max_size=5).map(
     lambda parts: Plan((Layer(0), *(step for part in parts for step in part)))
@@ -55,7 +56,7 @@ def check(name, drawn, some):
             assert log_p == pytest.approx(expected, abs=2e-4), plan
         for ids, new in zip(some, rows, strict=True):
             for count, token in enumerate(new):
-                logits = reference.next_logits(hf, plan, ids + new[:count])
+                logits = reference.next_logits(hf, plan, ids + new[:count], prompt=len(ids))
                 assert logits[token] > logits.max() - 1e-4, plan
 
 

@@ -93,6 +93,28 @@ def test_every_family_runs_every_plan(name):
     check_texts(name, REACHING_PLANS, 12)
 
 
+PROMPTED = [
+    Plan.parse("0-1 freeze(prompt) 2-5{first=1, last=2}"),
+    Plan.parse("0-1{last=2} noise(gaussian, prompt) 2-3 freeze(prompt) [4{first=1}|] 5{last=3}"),
+    Plan.parse("0 freeze(prompt) 1-2{last=4} freeze 3-5{first=2, last=1}"),
+]
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "bloom"])
+def test_the_prompt_alone_is_held_or_blurred(name):
+    hf = family(name)
+    check_scores(name, PROMPTED)
+    check_texts(name, PROMPTED, 4)
+    texts, ids, mask = padded("left")
+    for plan in PROMPTED[1:]:
+        with impasto.apply(hf, plan):
+            out = hf.generate(
+                ids, attention_mask=mask, max_new_tokens=3, do_sample=False, pad_token_id=0
+            )
+        expected = [reference.generate(hf, plan, text, 3) for text in texts]
+        assert out[:, len(IDS) :].tolist() == expected, str(plan)
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma3", "bloom"])
 def test_donors_give_their_states(name):
     hf, donor = family(name), [9, 8, 7, 1, 2, 3]

@@ -150,7 +150,8 @@ def rows_cost(plan: str, total: int) -> float:
 
 def _rows_of(run: RunLayer) -> float:
     attention, mlp = run.part != "mlp", run.part != "attention"
-    return attention * KEYS_VALUES if run.rows == "kv-only" else float(attention + mlp)
+    is_held = run.rows == "kv-only" or run.holds_prompt
+    return attention * KEYS_VALUES if is_held else float(attention + mlp)
 
 
 def operations(frame: pd.DataFrame, costs: pd.DataFrame) -> tuple[str, Mapping[str, float]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from impasto.cli.overview import overview
 from impasto.error import ImpastoError
 from impasto.screen import shown
 from impasto.signals import interruptible
@@ -35,11 +36,21 @@ class Commands(TyperGroup):
                 typer.echo("impasto: interrupted", err=True)
                 raise typer.Exit(INTERRUPTED) from None
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands in the order of use, each with an example."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        summaries = {
+            name: (command.help or "").partition("\n\n")[0].replace("\n", " ")
+            for name, command in commands.items()
+            if command is not None
+        }
+        formatter.write_paragraph()
+        formatter.write("".join(f"{line}\n" for line in overview(summaries)))
+
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Run any pretrained transformer the way you write it down.",

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import check_one_of, number_of, numbers_of, words_of
+from impasto.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    check_one_of,
+    loading,
+    number_of,
+    numbers_of,
+    words_of,
+)
 from impasto.error import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
     from impasto.run import Model
     from impasto.speed import Plans, Settings
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
 
 WAYS = ("apply", "engine")
 FORMS = ("csv", "json", "md")
-DTYPES = ("float32", "bfloat16", "float16")
 FILL = "fill"
 
 
@@ -50,11 +55,8 @@ def bench(
         str | None,
         typer.Option("--shape", help="Random weights instead: llama-2-7b, or a config.json."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")] = "cpu",
-    dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="float32, bfloat16 or float16.  [default: the model's]"),
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     tokens: Annotated[
         str | None, typer.Option("--tokens", help="Lengths of the prompt: 128,512.")
     ] = None,
@@ -96,8 +98,7 @@ def bench(
     check_one_of("--through", through, WAYS)
     if form is not None:
         check_one_of("--format", form, FORMS)
-    if dtype is not None:
-        check_one_of("--dtype", dtype, DTYPES)
+    options = loading(device, dtype)
     if shape is not None and (model is not None or study is not None):
         raise UserError("--shape is in the place of a model; leave --model and the study out")
     if profile and one_token:
@@ -117,7 +118,7 @@ def bench(
         raise UserError("--sequences is for --one-token; add it, or say --rounds")
     read = _study(study)
     wanted = _Wanted(read, plan or [], family or [], one_token)
-    loaded = _loaded(model or (read.model if read else "demo"), shape, device, dtype)
+    loaded = _loaded(model or (read.model if read else "demo"), shape, options)
     plans = wanted.plans(loaded)
     if one_token:
         _one_token(loaded, plans, lengths, sequences, through, form, quiet)
@@ -289,33 +290,23 @@ def _study(path: Path | None) -> "Study | None":
     return Study.from_yaml(path)
 
 
-def _loaded(name: str, shape: str | None, device: str, dtype: str | None) -> "Model":
+def _loaded(name: str, shape: str | None, options: dict[str, str]) -> "Model":
     import torch
 
-    place = _device(device)
-    kind: Any = None if dtype is None else getattr(torch, dtype)
+    from impasto.model.loading.placing import accelerator, told
+
     if shape is not None:
         from impasto.speed import random_model
 
-        return random_model(shape, place, kind or torch.float32)
+        device = options.get("device_map", accelerator() or "cpu")
+        kind = getattr(torch, options.get("dtype", "float32"))
+        return random_model(shape, torch.device(device), kind)
     from impasto.run.load import load_decoder
 
-    options: dict[str, Any] = {} if kind is None else {"dtype": kind}
-    if place.type != "cpu":
-        options["device_map"] = device
-    return load_decoder(name, **options)
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    try:
-        place = torch.device(name)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"there is no device {name!r} here: {reason}") from None
-    return place
+    loaded = load_decoder(name, **options)
+    if notice := told(loaded.hf):
+        typer.echo(notice, err=True)
+    return loaded
 
 
 def _usual_length(model: "Model", new: int) -> int:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of, load_model, scaled
+from impasto.cli.options import (
+    AllowCodeOption,
+    DeviceOption,
+    DtypeOption,
+    MemoryOption,
+    bytes_of,
+    load_model,
+    loading,
+    scaled,
+)
 from impasto.error import UserError
 from impasto.table import aligned
 
@@ -46,6 +55,8 @@ def explain(
         int | None,
         typer.Option("--tokens", min=1, help="How long a prompt to count for.  [default: 512]"),
     ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Say what a plan runs, in full, in words and as a diagram; or what a study will cost."""
     if (study is None) == (plan is None):
@@ -55,7 +66,7 @@ def explain(
     if study is not None:
         if tokens is not None:
             raise UserError("--tokens is for --plan; a study brings its own prompts")
-        _explain_study(study, model, limit, bytes_of(memory))
+        _explain_study(study, model, limit, bytes_of(memory), loading(device, dtype))
         return
     assert plan is not None
     from impasto.plan import Plan
@@ -65,7 +76,9 @@ def explain(
     if tokens is not None and model is None:
         raise UserError("--tokens is for --model: what a prompt costs depends on the model")
     parsed = Plan.parse(plan, layers=layers)
-    opened = None if model is None else load_model(model)
+    if model is None and (device or dtype):
+        raise UserError("--device and --dtype are for a model that is opened: add --model")
+    opened = None if model is None else load_model(model, device, dtype)
     if opened is not None:
         parsed.check(opened.num_layers)
         layers = opened.num_layers
@@ -88,11 +101,13 @@ def _draw(plan: "Plan", file: Path) -> None:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
 
 
-def _explain_study(path: Path, model: str | None, limit: int | None, memory: int | None) -> None:
+def _explain_study(
+    path: Path, model: str | None, limit: int | None, memory: int | None, load: dict[str, str]
+) -> None:
     """Print what a study costs before anything runs, model by model."""
     from impasto.study import Study
 
-    read = Study.from_yaml(path)
+    read = Study.from_yaml(path).loading(load)
     names, seconds = [model] if model else read.models, 0.0
     for name in names:
         found = read.estimate(model=name, limit=limit, memory=memory)

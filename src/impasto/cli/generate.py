@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import ModelOption, PlanOption, load_model
+from impasto.cli.options import DeviceOption, DtypeOption, ModelOption, PlanOption, load_model
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -36,13 +36,15 @@ def generate(
     target_span: Annotated[
         str | None, typer.Option("--target-span", help="The prompt's text that it replaces.")
     ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Continue a prompt under a plan, beside the unchanged model."""
     from impasto.plan import Plan
 
     parsed = Plan.parse(plan)
     donors = _donors(parsed, donor, donor_span, target_span)
-    opened = load_model(model)
+    opened = load_model(model, device, dtype)
     _tell_appending(opened)
     baseline = Plan.identity(opened.num_layers)
     stops = [text.replace(r"\n", "\n") for text in stop or []]
@@ -57,12 +59,14 @@ def fill(
     text: Annotated[str, typer.Argument(help="What the encoder reads, with its mask token in it.")],
     plan: PlanOption,
     model: Annotated[str, typer.Option("--model", help="A hub id, or a folder with an encoder.")],
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Fill in the masks of a text under a plan, beside the unchanged encoder."""
     from impasto.plan import Plan
 
     parsed = Plan.parse(plan)
-    opened = load_model(model)
+    opened = load_model(model, device, dtype)
     baseline = Plan.identity(opened.num_layers)
     [plain], [edited] = opened.fill([baseline, parsed], [text])
     _show_answers([("baseline", baseline, "\n".join(plain)), ("plan", parsed, "\n".join(edited))])

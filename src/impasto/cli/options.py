@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 ModelOption = Annotated[
     str, typer.Option("--model", help="demo (bundled), a hub id, or a folder with a model.")
 ]
+DTYPES = ("float32", "bfloat16", "float16")
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1, … or auto: all there are.  [default: an accelerator, if the "
+        "weights fit]",
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16 or float16.  [default: the model's]"),
+]
 MemoryOption = Annotated[
     str | None,
     typer.Option("--memory", help="What a batch may take: 8GiB.  [default: half of what is free]"),
@@ -76,11 +89,28 @@ def tell_study(out: Path, study: str | None) -> None:
         typer.echo(notice, err=True)
 
 
-def load_model(name: str) -> "Model | Encoder":
-    """Return the model of this name."""
+def loading(device: str | None, dtype: str | None) -> dict[str, str]:
+    """Return options of `impasto.load`; raises UserError for a device or dtype that is none."""
+    if dtype is not None:
+        check_one_of("--dtype", dtype, DTYPES)
+    if device is not None and device != "auto":
+        from impasto.model.loading.placing import device_of
+
+        device_of(device)
+    given = {"device_map": device, "dtype": dtype}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def load_model(name: str, device: str | None = None, dtype: str | None = None) -> "Model | Encoder":
+    """Return the model of this name; says where its weights are, where there is a choice."""
+    options = loading(device, dtype)
+    from impasto.model.loading.placing import told
     from impasto.run import load
 
-    return load(name)
+    model = load(name, **options)
+    if notice := told(getattr(model, "hf", None)):
+        typer.echo(notice, err=True)
+    return model
 
 
 def scaled(amount: float) -> str:

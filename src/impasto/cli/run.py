@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of
+from impasto.cli.options import (
+    AllowCodeOption,
+    DeviceOption,
+    DtypeOption,
+    MemoryOption,
+    bytes_of,
+    loading,
+)
 from impasto.cli.running import (
     ClusterOption,
     CpusOption,
@@ -48,6 +55,8 @@ def run(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="At most so many questions per task.")
     ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     memory: MemoryOption = None,
     save_every: SaveEveryOption = None,
     track: Annotated[
@@ -83,13 +92,14 @@ def run(
     from impasto.study.following.tracking import check_tracker
     from impasto.study.running.costing import SEQUENCES
 
-    read = Study.from_yaml(study)
+    read = Study.from_yaml(study).loading(loading(device, dtype))
     folder = Path("runs", read.name) if out is None else out
     check_tracker(track)
     where = cluster_of(cluster, workers, gpus, cpus)
     check_writable(folder)
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--limit": limit, "--memory": memory}
+    options |= {"--device": device, "--dtype": dtype}
     options |= {"--save-every": save_every, "--track": track, "--quiet": quiet or None}
     options |= {
         "--allow-code": allow_code or None,

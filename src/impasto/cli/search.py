@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import AllowCodeOption, MemoryOption, bytes_of
+from impasto.cli.options import (
+    AllowCodeOption,
+    DeviceOption,
+    DtypeOption,
+    MemoryOption,
+    bytes_of,
+    loading,
+)
 from impasto.cli.running import (
     ClusterOption,
     CpusOption,
@@ -39,6 +46,8 @@ def search(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where results go.  [default: runs/NAME]")
     ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     memory: MemoryOption = None,
     save_every: SaveEveryOption = None,
     cluster: ClusterOption = None,
@@ -66,12 +75,13 @@ def search(
     read = WrittenSearch.from_yaml(spec)
     if model is not None:
         read = replace(read, model=model)
+    read = replace(read, load={**read.load, **loading(device, dtype)})
     folder = Path("runs", read.name) if out is None else out
     where = cluster_of(cluster, workers, gpus, cpus)
     check_writable(folder)
     check_writable(folder / "figures")
     options = {"--model": model, "--out": out, "--memory": memory, "--save-every": save_every}
-    options |= {"--allow-code": allow_code or None}
+    options |= {"--allow-code": allow_code or None, "--device": device, "--dtype": dtype}
     options |= {"--cluster": cluster, "--workers": workers, "--quiet": quiet or None}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = command_of(["impasto", "search", str(spec)], options)

@@ -128,12 +128,16 @@ def _form(plan: Plan, form: Form | None) -> Form:
             f"the plan {plan} injects from a donor prompt that is bound when it runs, so no folder "
             "can hold it; run it with impasto.load and donors=, or export it without inject"
         )
+    if plan.tells_prompt:
+        raise ExportError(
+            f"the plan {plan} does something to the prompt alone, and a folder's code is not told "
+            "where a prompt ends; run it with impasto.load or impasto.apply"
+        )
     if form not in (None, *get_args(Form)):
         raise ExportError(f"form is {' or '.join(get_args(Form))}, not {form!r}")
     if not plan.layers:
         raise ExportError(f"the plan {plan} runs no layer, so there is no model to export")
-    whole = frozenset(map(Layer, plan.layers))
-    other = [step for step in plan.steps if step not in whole]
+    other = [step for step in plan.steps if not (isinstance(step, Layer) and step.is_whole)]
     if form == "checkpoint" and other:
         raise ExportError(
             f"{Plan(tuple(other[:1]))} is no whole layer as the model has it, and an ordinary "

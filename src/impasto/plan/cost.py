@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from impasto.plan.lowering import lower
 from impasto.plan.plan import Plan
 from impasto.plan.program import RowMode, RunLayer, layers
+from impasto.plan.steps import Reach
 
 CostPart: TypeAlias = Literal["attention", "mlp", "head"]
 
@@ -171,22 +172,23 @@ class _Counted:
 
     def layer(self, run: RunLayer) -> None:
         """Add a layer's run."""
-        layer = self._shape.layers[run.layer]
+        layer, mode = self._shape.layers[run.layer], run.rows
+        if run.holds_prompt and not self._call.past:  # the call reads the prompt
+            mode = "kv-only"
         if run.part != "mlp":
-            self._attention(layer, run)
+            self._attention(layer, mode, run.reach)
         if run.part != "attention":
             packs = self._call.packs and run.part == "block"
-            self._mlp(layer, self._count(run.rows, packs))
+            self._mlp(layer, self._count(mode, packs))
 
     def head(self) -> None:
         """Add the logits."""
         rows = self._call.batch * self._call.scored
         self._add("head", 2.0 * rows * self._shape.head, self._shape.head)
 
-    def _attention(self, layer: LayerShape, run: RunLayer) -> None:
-        call, mode = self._call, run.rows
-        rows = self._count(mode, call.packs)
-        past = call.past if run.reach is None else min(call.past, run.reach.held)
+    def _attention(self, layer: LayerShape, mode: RowMode, reach: Reach | None) -> None:
+        call, rows = self._call, self._count(mode, self._call.packs)
+        past = call.past if reach is None else min(call.past, reach.held)
         keys = past + call.new + (0 if mode == "joint" else call.scored)
         flops = 2.0 * rows * layer.attention + 2.0 * rows * keys * layer.pair
         numbers = layer.attention + (past + 2 * call.new) * call.batch * layer.kept

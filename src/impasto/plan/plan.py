@@ -96,6 +96,12 @@ class Plan:
     def __repr__(self) -> str:
         return f"Plan({str(self)!r})"
 
+    def _repr_svg_(self) -> str:
+        """Return the plan's picture, which notebooks show in the place of its text."""
+        from impasto.plan.picture import picture  # which draws plans
+
+        return picture(self)
+
     def check(self, layers: int) -> None:
         """Raise ``PlanError`` unless every layer of the plan exists in a model of ``layers``.
 
@@ -142,6 +148,11 @@ class Plan:
     def has_history(self) -> bool:
         """Whether earlier tokens are held or blurred: the plan has a freeze or a noise."""
         return any(isinstance(step, Freeze | Noise) for step in self.steps)
+
+    @property
+    def tells_prompt(self) -> bool:
+        """Whether the prompt's tokens are held or blurred alone, so that a prompt is needed."""
+        return any(isinstance(step, Freeze | Noise) and step.prompt for step in self.steps)
 
     @property
     def injections(self) -> tuple[str, ...]:

@@ -162,9 +162,9 @@ class Program:
         return any(isinstance(each, ReplaceByNoise) for each in self.instructions)
 
     @property
-    def is_prompted(self) -> bool:
-        """Whether something is done to the prompt's rows alone."""
-        return self.behind_prompt != self
+    def tells_prompt(self) -> bool:
+        """Whether something else is done to the prompt's rows than to the others."""
+        return any(map(tells_prompt, self.instructions))
 
     @cached_property
     def behind_prompt(self) -> Program:
@@ -217,6 +217,13 @@ def layers(instruction: Instruction) -> Iterator[RunLayer]:
         for branch in instruction.branches:
             for inner in branch:
                 yield from layers(inner)
+
+
+def tells_prompt(instruction: Instruction) -> bool:
+    """Whether an instruction does something else to the prompt's rows than to the others."""
+    if isinstance(instruction, ReplaceByNoise):
+        return instruction.whose != "all"
+    return not isinstance(instruction, Split) and instruction.holds_prompt
 
 
 def _behind_prompt(instruction: Instruction) -> Instruction | None:

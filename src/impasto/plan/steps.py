@@ -65,6 +65,11 @@ class Layer:
     reach: Reach | None = None
     scale: float = 1.0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it runs as in the model itself."""
+        return self.part == "block" and self.reach is None and self.scale == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Parallel:

@@ -18,6 +18,7 @@ from impasto.plan.program import (
     attends,
     reads_as_found,
     release,
+    tells_prompt,
 )
 
 S = TypeVar("S")
@@ -54,6 +55,8 @@ class Node:
         attends: Whether any attention is still to be run below.
         size: The nodes in the whole tree below.
         forks: The most states that are held at once for branches to come.
+        tells_prompt: Of the root, whether something else is done to the prompt's rows than to the
+            others anywhere below.
     """
 
     branches: dict[Stride, "Node"] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Node:
     attends: bool = False
     size: int = 0
     forks: int = 0
+    tells_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def plant(programs: Sequence[Sequence[Instruction]], releases: bool = True) -> N
             node.injects |= names
     _measure(root)
     _release(root, releases)
+    root.tells_prompt = any(tells_prompt(each) for program in programs for each in program)
     return root
 
 

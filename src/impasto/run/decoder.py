@@ -108,7 +108,7 @@ class Model(Estimated, MasksNoToken):
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
         moves = self._opened.counts_places or not self._opened.packs_rows
         is_moved = moves and not mask[:, 0].all()  # by padding on the left
-        if plan.injections or is_moved:
+        if plan.injections or plan.tells_prompt or is_moved:
             prompts = [row[real].tolist() for row, real in zip(ids, mask.bool(), strict=True)]
             return predict(self._opened, plan, self._requests([plan], prompts, prompts, donors))
         given = {} if attention_mask is None else {"attention_mask": mask}

@@ -44,6 +44,11 @@ class HeadlessModel(Model):
             UserError: when the model has no head, a text cannot be read, or the plan injects.
         """
         admit(self._opened, checked_plan(plan))
+        if plan.tells_prompt:
+            raise UserError(
+                f"the plan {plan} does something to the prompt alone, and a text that is "
+                "classified is all prompt: write freeze or noise(…) without prompt"
+            )
         texts = checked_prompts(texts, "texts")
         if self.hf.base_model is self.hf:
             raise UserError(

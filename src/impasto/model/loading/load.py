@@ -6,6 +6,7 @@ caller asks for it.
 
 import os
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 from accelerate import init_empty_weights
@@ -22,8 +23,16 @@ from impasto.error import UserError
 from impasto.model.loading.adapter import CONFIG, Adapter, base_alone, find_adapter
 from impasto.model.loading.adapter_layers import with_adapter
 from impasto.model.loading.exported import PlannedFolder, read_planned
-from impasto.model.loading.files import BUNDLED, LOCATING, default_dtype, folder_on_disk, place_of
+from impasto.model.loading.files import (
+    BUNDLED,
+    LOCATING,
+    default_dtype,
+    folder_on_disk,
+    place_of,
+    weight_bytes,
+)
 from impasto.model.loading.kinds import Kind, kind_of
+from impasto.model.loading.placing import placed
 from impasto.model.loading.quantised import with_quantization
 from impasto.model.loading.unreadable import (
     UNREADABLE,
@@ -74,13 +83,14 @@ def load_hf(
         PlanError: when the plan names a layer that the model lacks.
     """
     place = place_of(name, options.get("subfolder"))
-    options = with_quantization(options)
+    sized, options = options, with_quantization(options)
     reading = {key: options.pop(key) for key in _READING if key in options}
     given = {
         "use_safetensors": True,
         "trust_remote_code": False,
         "dtype": default_dtype(name),
     } | options
+    given = placed(given, partial(weight_bytes, name, **sized))
     where = {key: given.pop(key) for key in LOCATING if key in given}
     adapter: Adapter | None = None
     try:

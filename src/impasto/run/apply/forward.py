@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.error import UserError
@@ -17,7 +17,7 @@ from impasto.model.encoder import OpenedEncoder, Prepared, Sentences
 from impasto.model.structure.block import Arguments, Entered
 from impasto.plan import Plan
 from impasto.plan.lowering import lower
-from impasto.plan.program import Program, runs_layers
+from impasto.plan.program import Instruction, Program, runs_layers
 from impasto.run.apply.cache import HuggingFacePast, ReadTokens
 from impasto.run.apply.outputs import OutputCollector
 from impasto.run.apply.sequential import SequentialForward
@@ -63,14 +63,18 @@ class PlanInForward:
         model: The model, opened.
         plan: The plan.
         stacked: The layers whose weights are stacked, if any are.
+        prompt: How many tokens of each sequence are the prompt; None for those of the first call
+            with a cache.
     """
 
-    def __init__(self, model: Opened, plan: Plan, stacked: StackedLayers | None) -> None:
-        self.stacked = stacked
+    def __init__(
+        self, model: Opened, plan: Plan, stacked: StackedLayers | None, prompt: int | None = None
+    ) -> None:
+        self.stacked, self._prompt = stacked, prompt
         self._model, self._plan = model, plan
-        self._program = self._last_rows_program = lower(plan)
-        if plan != Plan.identity(model.num_layers):  # which runs as the model itself does
-            self._last_rows_program = self._program.released()
+        self._program = lower(plan)
+        self._behind_prompt = self._program.behind_prompt
+        self._is_identity = plan == Plan.identity(model.num_layers)
 
     def run(
         self, call: ForwardCall, states: Float[Tensor, "batch new hidden"]
@@ -118,8 +122,7 @@ class PlanInForward:
             )
             state = executor.start()
             outputs.add_depth(state.latest)
-            program = self._last_rows_program if scored < new else self._program
-            for instruction in program.instructions:
+            for instruction in self._instructions(batch, scored < new):
                 state = executor.step(instruction, state)
                 if runs_layers(instruction):
                     outputs.add_depth(state.latest)
@@ -131,6 +134,13 @@ class PlanInForward:
         if state.current is None or scored == new:
             return state.latest
         return torch.cat([state.earlier[:, : new - scored], state.current], 1)
+
+    def _instructions(self, batch: Batch, few_are_scored: bool) -> tuple[Instruction, ...]:
+        """Return what runs on a batch, of which the last rows alone may be scored."""
+        program = self._behind_prompt if batch.prompt is None else self._program
+        if few_are_scored and not self._is_identity:  # which runs as the model itself does
+            program = program.released()
+        return program.instructions
 
     def _run_sequential(
         self, model: OpenedModel, call: ForwardCall, batch: Batch, prepared: Entered
@@ -149,8 +159,8 @@ class PlanInForward:
         tokens = ReadTokens.of(cache, self._plan)
         before = None if tokens is None else tokens.ids
         before = batch.ids[:, :0] if before is None else before
-        is_identity = self._plan == Plan.identity(model.num_layers)
-        forward = SequentialForward(model, self._program, is_identity, cache)
+        program = self._behind_prompt if batch.prompt is None else self._program
+        forward = SequentialForward(model, program, self._is_identity, cache)
         with call.outputs as outputs:
             states = forward.run(batch, before, prepared, outputs)
         if tokens is not None:
@@ -167,8 +177,8 @@ class PlanInForward:
         """Return the batch that a call describes, of which the last rows are scored.
 
         Raises:
-            UserError: when noise is to be drawn without ``input_ids``, or the attention mask is not
-                of shape batch × tokens.
+            UserError: when noise is to be drawn without ``input_ids``, the attention mask is not
+                of shape batch × tokens, or nothing says where the prompt ends.
         """
         size, new = states.shape[:2]
         ids = call.arguments.get("input_ids")
@@ -204,7 +214,29 @@ class PlanInForward:
             past=past.clamp(min=0),
             has_past=has_past,
             total=total,
+            prompt=self._leading_prompt(is_real, length, tokens),
         )
+
+    def _leading_prompt(
+        self, is_real: Bool[Tensor, "batch tokens"], past: int, tokens: ReadTokens | None
+    ) -> Int[Tensor, "batch"] | None:
+        """Return how many leading new tokens are the prompt's, its last one and all later not.
+
+        None where that makes no difference, or all of them stand behind the prompt.
+        """
+        if not self._program.tells_prompt:
+            return None
+        if self._prompt is None and past:
+            return None
+        if self._prompt is None and tokens is None:
+            raise UserError(
+                f"the plan {self._plan} does something to the prompt alone, and a call without a "
+                "cache does not say where it ends: call the model with use_cache=True, whose first "
+                "call is the prompt, or use impasto.apply(model, plan, prompt=n)"
+            )
+        counted = is_real.cumsum(1)
+        length = counted[:, -1:] if self._prompt is None else self._prompt
+        return (counted[:, past:] < length).sum(1)
 
 
 def _is_real(

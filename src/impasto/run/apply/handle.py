@@ -22,7 +22,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.model.decoder import OpenedModel
 from impasto.model.loading.wrapped import unwrapped
 from impasto.model.opened import Opened
@@ -44,7 +44,7 @@ from impasto.run.inputs import checked_model, checked_plan
 from impasto.run.opening import admit, opening
 
 
-def apply(hf: nn.Module, plan: Plan, stack: bool = False) -> "Applied":
+def apply(hf: nn.Module, plan: Plan, stack: bool = False, prompt: int | None = None) -> "Applied":
     """Make a Hugging Face model run a plan, until the handle is removed.
 
     ``with impasto.apply(hf, plan): hf.generate(...)``, or ``handle = impasto.apply(hf, plan)`` and
@@ -58,11 +58,16 @@ def apply(hf: nn.Module, plan: Plan, stack: bool = False) -> "Applied":
     parallel layers can be stacked, those are, and :attr:`Applied.stacked` names them. With many
     rows, gradients, hooks or ``output_attentions`` they run one after the other all the same.
 
+    What ``freeze(prompt)`` and ``noise(…, prompt)`` are about are the tokens of the first call with
+    a cache, or the first ``prompt`` tokens of each sequence, padding not counted. The logits of the
+    prompt's tokens before its last one are then those of the states that they are held in.
+
     Raises:
         PlanError: when the plan names a layer that the model lacks.
         UserError: when a plan is applied to this model already, or a call on it is under way, or
             the plan injects (which needs donors: :meth:`impasto.Model.next_logits` and its like
-            take them), or with ``stack``, when the plan has no parallel layers that one call could
+            take them), or ``prompt`` is no number of tokens or the plan is not about the prompt, or
+            with ``stack``, when the plan has no parallel layers that one call could
             run, the model is being trained, or hooks are registered on these layers.
         ModelError: when the model cannot be opened, or was loaded without a layer that is named, or
             with ``stack``, when none of the plan's layers can be stacked, or memory does not
@@ -80,9 +85,23 @@ def apply(hf: nn.Module, plan: Plan, stack: bool = False) -> "Applied":
                 "(plans do not nest: write one plan that says it all)"
             )
         model = _open_for(plan, hf)
+        _check_prompt(plan, prompt)
         stacked = _stacked(model, plan) if stack else None
-        turns.applied = applied = Applied(model, plan, stacked=stacked)
+        turns.applied = applied = Applied(model, plan, stacked=stacked, prompt=prompt)
     return applied
+
+
+def _check_prompt(plan: Plan, prompt: object) -> None:
+    """Raise UserError unless a number of tokens is one, and the plan is about the prompt."""
+    if prompt is None:
+        return
+    if type(prompt) is not int or prompt < 1:
+        raise UserError(f"prompt is a number of tokens from 1, not {shown(prompt, 80)}")
+    if not plan.tells_prompt:
+        raise UserError(
+            f"prompt={prompt}: the plan {plan} does nothing to the prompt alone, as "
+            "freeze(prompt) or noise(gaussian, prompt) would; leave prompt out"
+        )
 
 
 def _stacked(model: Opened, plan: Plan) -> StackedLayers:
@@ -124,8 +143,9 @@ class Applied:
         plan: Plan,
         in_every_thread: bool = True,
         stacked: StackedLayers | None = None,
+        prompt: int | None = None,
     ) -> None:
-        self.plan, self._in_forward = plan, PlanInForward(model, plan, stacked)
+        self.plan, self._in_forward = plan, PlanInForward(model, plan, stacked, prompt)
         self._model, self._hf = model, model.hf
         self._owner = None if in_every_thread else get_ident()
         self._own = local()  # each thread's call, and whether it is to run without the plan

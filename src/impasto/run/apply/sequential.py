@@ -144,9 +144,14 @@ class SequentialForward:
                 batch.total[sequences],
                 batch.has_past[sequences].sum(1),
             )
+        tree = TokenTree.of([], chains)
+        if batch.prompt is not None:
+            held = (batch.prompt[part.sequences] - skipped).tolist()
+            pairs = zip(lengths, held, strict=True)
+            tree.is_prompt = [row < count for length, count in pairs for row in range(length)]
         executor = SequentialExecutor(
             self.model,
-            TokenTree.of([], chains),
+            tree,
             records=self.cache is not None,
             past=before,
             given=part.given,

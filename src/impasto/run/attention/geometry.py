@@ -178,6 +178,7 @@ class Geometry:
             return 0
         real = rows.is_row[:, :count]
         goes_on = np.ones_like(real)
+        goes_on[:, 0] = rows.place[:, 0] == 0  # the first row's key is the first
         upwards = np.diff(rows.position[:, :count]) > 0
         goes_on[:, 1:] = ~real[:, 1:] | (real[:, :-1] & upwards)
         leading = int(np.logical_and.accumulate(goes_on, 1).sum(1).min())

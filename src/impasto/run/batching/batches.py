@@ -80,6 +80,7 @@ def batch_groups(
     requests: Sequence[TokenRequest],
     rows: int = ROWS_PER_CALL,
     merge: bool = True,
+    whole_prompts: bool = False,
 ) -> Iterator[BatchGroup]:
     """Yield groups of requests that begin alike, in batches of requests of about the same length.
 
@@ -90,9 +91,10 @@ def batch_groups(
             group of its own.
         merge: Whether requests may share rows; else each is a prefix tree of its own, and batches
             without a prefix share a group too, since they decode together.
+        whole_prompts: Whether only requests of one prompt may share rows beside the prefix.
     """
     if merge:
-        trees = list(prefix_trees(requests, model.hidden, rows))
+        trees = list(prefix_trees(requests, model.hidden, rows, whole_prompts))
     else:
         order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
         trees = [chain(index, requests[index]) for index in order]

@@ -118,7 +118,8 @@ def fitting_groups(
     longest = max((len(request.ids) for request in requests), default=1)
     row_bytes = bytes_per_row(model, tree, 2 * longest)
     row_bytes += finished * model.hidden * model.hf.dtype.itemsize
-    groups = list(batch_groups(model, requests, max(memory // row_bytes, 1), merge))
+    rows = max(memory // row_bytes, 1)
+    groups = list(batch_groups(model, requests, rows, merge, tree.tells_prompt))
     for group in groups:
         if len(group.prefix_trees) == 1 and group.rows * row_bytes > memory:
             raise UserError(_too_large(group.rows, row_bytes, memory))

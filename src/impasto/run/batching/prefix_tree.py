@@ -71,6 +71,11 @@ class PrefixTree:
         )
 
     @property
+    def prompt(self) -> int:
+        """How many leading rows are the prompt's, its last one excepted: before what is scored."""
+        return min(self.scored, default=len(self.ids))
+
+    @property
     def is_chain(self) -> bool:
         """Whether every row but the first follows the one before it."""
         return self.depths[-1] == len(self.depths) - 1
@@ -94,7 +99,7 @@ def chain(index: int, request: TokenRequest) -> PrefixTree:
 
 
 def prefix_trees(
-    requests: Sequence[TokenRequest], hidden: int, most_rows: int
+    requests: Sequence[TokenRequest], hidden: int, most_rows: int, whole_prompts: bool = False
 ) -> Iterator[PrefixTree]:
     """Merge requests, in the order of their tokens, as long as that costs less than it saves.
 
@@ -105,6 +110,7 @@ def prefix_trees(
         requests: The requests.
         hidden: The units of a hidden state.
         most_rows: The most rows of a tree of several requests.
+        whole_prompts: Whether only requests of one prompt may share rows.
     """
 
     def cost(rows: int) -> float:
@@ -118,7 +124,10 @@ def prefix_trees(
             shared = shared_length([last.ids, request.ids], len(request.ids))
             merged = len(prefix_tree.ids) + len(request.ids) - shared
             apart = cost(len(prefix_tree.ids)) + cost(len(request.ids))
-            if merged <= most_rows and cost(merged) < apart and request.may_share(last, shared):
+            may_share = request.may_share(last, shared)
+            if whole_prompts:  # its last token, of which all are scored, and what lies before it
+                may_share &= shared >= request.scored.start == last.scored.start
+            if merged <= most_rows and cost(merged) < apart and may_share:
                 prefix_tree.add(index, request)
                 last = request
                 continue

@@ -24,6 +24,7 @@ class TokenTree:
         scored: The rows after which predictions are wanted, in the order of the predictions.
         begins: For each prefix tree that was added, its first row.
         ends: For each prefix tree that was added, its last row.
+        is_prompt: Of each row, whether it is the prompt's, and not its last one.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -31,11 +32,13 @@ class TokenTree:
     scored: list[int] = field(default_factory=list)
     begins: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
+    is_prompt: list[bool] = field(default_factory=list)
 
     @classmethod
     def of(cls, prefix: Sequence[int], prefix_trees: Sequence[PrefixTree]) -> "TokenTree":
         """Return the tokens of prefix trees that all follow a prefix."""
         tree = cls(list(prefix), list(range(-1, len(prefix) - 1)))
+        tree.is_prompt = [True] * len(prefix)
         for prefix_tree in prefix_trees:
             first = len(tree.ids)
             tree.ids += prefix_tree.ids
@@ -45,6 +48,7 @@ class TokenTree:
             tree.scored += [first + row for row in prefix_tree.scored]
             tree.begins.append(first)
             tree.ends.append(len(tree.ids) - 1)
+            tree.is_prompt += [row < prefix_tree.prompt for row in range(len(prefix_tree.ids))]
         return tree
 
     @classmethod
@@ -56,7 +60,7 @@ class TokenTree:
     def of_next(cls, tokens: Sequence[int]) -> "TokenTree":
         """Return one token for each of some sequences, whose successors are all predicted."""
         rows = list(range(len(tokens)))
-        return cls(list(tokens), [-1] * len(rows), rows, rows, rows)
+        return cls(list(tokens), [-1] * len(rows), rows, rows, rows, [False] * len(rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,10 @@ class Executor(LayerRunner):
         if given.current is not None:  # the donor prompt's last token is its current one
             last = donor.batch.scored
             rows = rows.scatter(1, last[..., None].expand_as(given.current), given.current)
-        at = splice.is_real.nonzero(as_tuple=True)
+        is_set = splice.is_real
+        if instruction.holds_prompt:
+            is_set = is_set & ~self.batch.is_prompt.gather(1, splice.target)
+        at = is_set.nonzero(as_tuple=True)
         index, source = splice.target[at], splice.source[at]
         replaced = state.earlier.clone()
         replaced[at[0], index] = rows[at[0], source].to(replaced.device)
@@ -117,7 +120,10 @@ class Executor(LayerRunner):
     def _noised(self, instruction: ReplaceByNoise, state: State) -> State:
         keys = self.batch.hashed[0].to(state.earlier.device)
         drawn = noise(state.earlier, keys, source_of(instruction))
-        spared = (self.batch.index < instruction.keep)[..., None].to(drawn.device)
+        spared = self.batch.index < instruction.keep
+        if instruction.whose != "all":
+            spared = spared | (self.batch.is_prompt ^ (instruction.whose == "prompt"))
+        spared = spared[..., None].to(drawn.device)
         return state._replace(earlier=torch.where(spared, state.earlier, drawn))
 
 

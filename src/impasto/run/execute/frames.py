@@ -8,6 +8,8 @@ split     new tokens, then scored ones   new: as where rows are joint; scored: t
           as *current* rows              it as they are as earlier tokens, and itself, no other
                                          current row
 current   scored tokens as current rows  the same
+later     new tokens that are not the    as where rows are joint
+          prompt's
 ========  =============================  ==================================================
 
 Keys lie in the order past, new, current. Which of the positions before it a row may see is the
@@ -50,6 +52,7 @@ class Frame:
         joint: The frame of the new tokens alone, from whose call arguments those of these rows are
             picked.
         is_given: Whether the model's own forward, under way, has prepared the call arguments.
+        later: Whether only those new tokens run that are not the prompt's.
     """
 
     model: OpenedModel
@@ -58,6 +61,7 @@ class Frame:
     current: bool
     joint: "Frame | None" = None
     is_given: bool = False
+    later: bool = False
 
     @classmethod
     def given(cls, model: OpenedModel, batch: Batch, entered: Entered) -> "Frame":
@@ -90,7 +94,7 @@ class Frame:
     @property
     def parts(self) -> Parts:
         """Which rows these are."""
-        return Parts(self.earlier, self.current)
+        return Parts(self.earlier, self.current, self.later)
 
     @cached_property
     def rows(self) -> Int[Tensor, "batch rows"]:
@@ -111,7 +115,8 @@ class Frame:
         """Whether masks of all rows × all keys would be too large, and need not be made."""
         batch = self.batch
         (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
-        numbers = size * (new * self.earlier + current) * (batch.past.shape[1] + new + current)
+        earlier = batch.later.index.shape[1] if self.later else new * self.earlier
+        numbers = size * (earlier + current) * (batch.past.shape[1] + new + current)
         if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
             return False
         return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
@@ -164,11 +169,11 @@ class Frame:
         """Whether rows are tokens one after the other, with none before them."""
         batch = self.batch
         follows = batch.past.shape[1] or batch.buffered is not None
-        return not (self.current or follows or batch.end is not None)
+        return not (self.current or self.later or follows or batch.end is not None)
 
     def _given(self, layer: int) -> Arguments:
         """Return the call arguments that the model's own forward makes for these rows."""
-        if self.joint is None or self._picked is None:
+        if self.joint is None or self.later or self._picked is None:
             return self.entered.arguments[layer]
         return self._picked.of(layer, self.joint.entered.arguments[layer])
 
@@ -241,15 +246,12 @@ class Frame:
     ) -> Float[Tensor, "batch #heads rows keys"]:
         """Return the mask for layers of a kind whose attention sees less."""
         rows, keys = reached.rows(self.parts), reached.keys(self.current)
-        rule, (held, is_held) = visibility.rules[kind], reached.held
+        rule = visibility.rules[kind]
         if self.is_long and not isinstance(rule, MaskTable):
-            given = (self.batch, self.parts, rule, rows, keys, is_held)
+            given = (self.batch, self.parts, rule, rows, keys, reached.held[1])
             return unmade_mask(*given, reached.reach)
-        if self.batch.buffered is None:
-            allowed = visible_rows(self.batch, self.parts, held, is_held, reached.positions)
-        else:
-            allowed = reached.in_buffers(self.parts)
         near = nearest(reached.reach, rows, rule.first_visible(rows))
+        allowed = reached.visible_rows(self.parts)
         allowed &= is_within(reached.reach, near[:, :, None], keys[:, None])
         dtype = (self.joint or self).entered.states.dtype
         return visibility.mask(kind, rows, keys, allowed, dtype)
@@ -272,13 +274,12 @@ class Frame:
     def _allowed(self) -> Bool[Tensor, "batch rows keys"]:
         """Which rows may see which keys by the batch alone, whatever the layer's own rule."""
         batch = self.batch
-        past = (batch.past, batch.has_past)
-        return visible_rows(batch, self.parts, *past, batch.positions)
+        return visible_rows(batch, self.parts, batch.past, batch.has_past, batch.positions)
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The three frames of a batch.
+    """The frames of a batch.
 
     Attributes:
         model: The model.
@@ -321,6 +322,11 @@ class Frames:
         if self.whole is not None:
             return self.whole[0].current.part(self.whole[1])
         return Frame(self.model, self.batch, earlier=False, current=True, joint=self.joint)
+
+    @cached_property
+    def later(self) -> Frame:
+        """New tokens that are not the prompt's, as earlier rows."""
+        return Frame(self.model, self.batch, True, False, joint=self.joint, later=True)
 
     def part(self, span: slice) -> "Frames":
         """Return the frames of some of the sequences."""

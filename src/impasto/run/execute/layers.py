@@ -115,8 +115,9 @@ class LayerRunner:
                 earlier.add(after.earlier, len(run))
             if current is not None:
                 current.add(_present(after.current), len(run))
+        before = state.earlier
         return state._replace(
-            earlier=state.earlier if stays else earlier.result(),
+            earlier=before if stays else self._held(instruction, before, earlier.result()),
             current=None if current is None else current.result(),
             keys_values=recorded,
         )
@@ -124,6 +125,8 @@ class LayerRunner:
     def _runs(self, instruction: RunBranches, state: State) -> Sequence[Sequence[int]]:
         """Part branches, by index, into runs that go side by side."""
         branches = instruction.branches
+        if instruction.holds_prompt:  # in one call, a chain's first layer would move its rows
+            return [[place] for place in range(len(branches))]
         if self.side_by_side is None or (
             instruction.rows == "kv-only" and not self.runs_kv_only_along
         ):
@@ -177,6 +180,8 @@ class LayerRunner:
         return self.past.side_by_side(attentions)
 
     def _layer(self, instruction: RunLayer, state: State) -> State:
+        if state.current is None and instruction.holds_prompt:
+            return self._later(instruction, state)
         if state.current is None:
             earlier, state = self._call(instruction, state.earlier, self.frames.joint, state)
             return state._replace(earlier=earlier)
@@ -189,7 +194,34 @@ class LayerRunner:
         earlier = state.earlier if is_kv_only else rows[:, :count]
         if self.frozen is not None:
             earlier = torch.where(self.frozen[:, None, None], state.earlier, earlier)
+        earlier = self._held(instruction, state.earlier, earlier)
         return after._replace(earlier=earlier, current=rows[:, count:])
+
+    def _held(self, instruction: Run, before: Tensor, after: Tensor) -> Tensor:
+        """Return earlier rows, the prompt's as they were where an instruction holds them."""
+        if not instruction.holds_prompt:
+            return after
+        is_prompt = self.batch.is_prompt[..., None].to(after.device)
+        return torch.where(is_prompt, before.to(after.device), after)
+
+    def _later(self, instruction: RunLayer, state: State) -> State:
+        """Run a layer on joint rows but the prompt's; of those, only their keys and values."""
+        occurrence, later = instruction.occurrence, self.batch.later
+        rows, arguments = later.pick(state.earlier), Arguments()
+        if rows.shape[1]:
+            arguments = self.frames.later.arguments(instruction.layer, instruction.reach)
+        block, cache = self.model.blocks[instruction.layer], None
+        if occurrence is not None and block.leaves_keys:
+            new, past = self._keys_values_of_earlier(instruction, state)
+            cache = BlockCache(past, rows.shape[1], between=new, adds=False)
+            if not rows.shape[1]:  # of a prefix, all rows are the prompt's
+                cache.update(*_none_of(new), instruction.layer)
+            arguments = self._cached(arguments, cache)
+        if rows.shape[1]:
+            after = block(rows, arguments, instruction.part)
+            after = after if instruction.scale == 1 else scaled(instruction.scale, rows, after)
+            state = state._replace(earlier=later.put(state.earlier.to(after.device), after))
+        return state if occurrence is None else self._noted(instruction, state, cache)
 
     def _kv_only(self, instruction: RunLayer, state: State, current: Tensor) -> State:
         """Run a layer on current rows; of earlier rows only their keys and values."""
@@ -199,18 +231,26 @@ class LayerRunner:
         if not block.leaves_keys:
             current = self._on_current(instruction, current, None)
             return self._noted(instruction, state._replace(current=current), None)
-        past, count = self._past(occurrence, state), state.earlier.shape[1]
-        cache = BlockCache(past, count, kv_only=True)
-        with suppress(KeysAndValuesReady), block.without_queries():
-            arguments = self.frames.joint.arguments(instruction.layer)
-            block(state.earlier, self._cached(arguments, cache))
-        joined = BlockCache(past, 0, between=cache.new)
+        new, past = self._keys_values_of_earlier(instruction, state)
+        joined = BlockCache(past, 0, between=new)
         if current.shape[1]:
             current = self._on_current(instruction, current, joined)
         else:  # a prefix has none
-            keys, values = _present(cache.new)
-            joined.update(keys[:, :, :0], values[:, :, :0], instruction.layer)
+            joined.update(*_none_of(new), instruction.layer)
         return self._noted(instruction, state._replace(current=current), joined)
+
+    def _keys_values_of_earlier(
+        self, instruction: RunLayer, state: State
+    ) -> tuple[KeysValues, Past | None]:
+        """Return the keys and values of new rows as earlier tokens, and those before them."""
+        assert instruction.occurrence is not None, "it has attention"
+        past = self._past(instruction.occurrence, state)
+        block = self.model.blocks[instruction.layer]
+        cache = BlockCache(past, state.earlier.shape[1], kv_only=True)
+        with suppress(KeysAndValuesReady), block.without_queries():
+            arguments = self.frames.joint.arguments(instruction.layer)
+            block(state.earlier, self._cached(arguments, cache))
+        return _present(cache.new), past
 
     def _on_current(
         self, instruction: RunLayer, current: Tensor, cache: BlockCache | None
@@ -279,6 +319,10 @@ class LayerRunner:
     def _cached(self, arguments: Arguments, cache: BlockCache) -> Arguments:
         name = self.model.habits.cache_argument
         return arguments | {name: cache} | ({"use_cache": True} if "use_cache" in arguments else {})
+
+
+def _none_of(new: KeysValues) -> KeysValues:
+    return KeysValues(new.keys[:, :, :0], new.values[:, :, :0])
 
 
 def _present(value: _T | None) -> _T:

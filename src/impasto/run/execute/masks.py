@@ -22,14 +22,17 @@ class Parts(NamedTuple):
     Attributes:
         earlier: Whether new tokens run as earlier rows.
         current: Whether scored tokens run as current rows, behind those.
+        later: Whether of new tokens only those run that are not the prompt's.
     """
 
     earlier: bool
     current: bool
+    later: bool = False
 
     def of(self, new: Shaped[Tensor, "batch new"], batch: Batch) -> Shaped[Tensor, "batch rows"]:
         """Return what is said of new tokens, for each of these rows."""
-        return torch.cat([new] * self.earlier + [batch.pick(new)] * self.current, 1)
+        earlier = batch.later.pick(new) if self.later else new
+        return torch.cat([earlier] * self.earlier + [batch.pick(new)] * self.current, 1)
 
 
 def visible_rows(
@@ -52,12 +55,14 @@ def visible_rows(
     real = torch.cat([has_past, batch.is_real], 1)
     blocks = []
     if parts.earlier:
-        visible = real[:, None, :].repeat(1, new, 1)
+        places = torch.arange(new, device=real.device)
+        rows = batch.later.index if parts.later else places
+        visible = real[:, None, :].repeat(1, rows.shape[-1], 1)
         if batch.end is not None:
-            visible[:, :, count:] &= batch.are_ancestors(torch.arange(new, device=real.device))
-        own = torch.eye(new, dtype=torch.bool, device=real.device)
+            visible[:, :, count:] &= batch.are_ancestors(rows)
+        own = rows[..., None] == places
         visible[:, :, count:] |= own  # padding sees itself, lest its softmax be empty
-        none = real.new_zeros(size, new, scored * parts.current)
+        none = real.new_zeros(size, visible.shape[1], scored * parts.current)
         blocks.append(torch.cat([visible, none], 2))
     if parts.current:
         before = torch.cat([past, positions], 1)[:, None] < batch.pick(positions)[:, :, None]
@@ -80,18 +85,17 @@ def unmade_mask(
 ) -> UnmadeMask:
     """Return a mask that holds no numbers, for rows and keys at these positions."""
     index = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
-    places = [index] * parts.earlier + [batch.scored] * parts.current
-    are_rows = [batch.is_real] * parts.earlier + [batch.is_scored] * parts.current
+    are_rows = batch.later.is_real if parts.later else batch.is_real
     geometry = Geometry(
         rule,
         rows=rows,
-        index=torch.cat(places, 1),
-        is_row=torch.cat(are_rows, 1),
+        index=parts.of(index, batch),
+        is_row=torch.cat([are_rows] * parts.earlier + [batch.is_scored] * parts.current, 1),
         keys=keys,
         is_key=torch.cat([has_past, batch.is_real], 1),
         end=batch.end,
         past=has_past.shape[1],
-        earlier=batch.ids.shape[1] * parts.earlier,
+        earlier=rows.shape[1] - batch.scored.shape[1] * parts.current,
         reach=reach,
     )
     return UnmadeMask.of(geometry)

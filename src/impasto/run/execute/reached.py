@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from impasto.plan.steps import Reach
-from impasto.run.execute.masks import Parts
+from impasto.run.execute.masks import Parts, visible_rows
 from impasto.run.execute.rows import Batch
 from impasto.run.kv.buffers import KeysValues
 from impasto.run.kv.ring import Ring
@@ -105,8 +105,10 @@ class Reached:
     def _own(self) -> Int[Tensor, "batch scored"]:
         return self.buffer_indices[:, 1:]
 
-    def in_buffers(self, parts: Parts) -> Bool[Tensor, "batch rows keys"]:
-        """Return which keys in buffers rows may see: real ones, of earlier rows but their own."""
+    def visible_rows(self, parts: Parts) -> Bool[Tensor, "batch rows keys"]:
+        """Return which rows may see which keys by the batch alone."""
+        if self.batch.buffered is None:
+            return visible_rows(self.batch, parts, *self.held, self.positions)
         keys, is_held = (each[:, None] for each in self.held)
         itself = torch.arange(self.count, device=keys.device) == self._own[:, :, None]
         before = is_held & (keys < self.positions[:, :, None])

@@ -40,6 +40,7 @@ class Batch:
             (:class:`impasto.run.kv.buffers.KVBuffer`), where the past does. Then ``past`` is empty
             and every new token is scored.
         visible: How many indices of the buffers rows may see then.
+        prompt: How many leading new tokens are the prompt's, its last one excepted; None for none.
     """
 
     ids: Int[Tensor, "batch new"]
@@ -53,6 +54,7 @@ class Batch:
     end: Int[Tensor, "batch new"] | None = None
     buffered: Int[Tensor, "batch"] | None = None
     visible: int = 0
+    prompt: Int[Tensor, "batch"] | None = None
 
     @cached_property
     def past_lengths(self) -> Int[Tensor, "batch"]:
@@ -87,6 +89,23 @@ class Batch:
         return self.past_lengths[:, None] + rows
 
     @cached_property
+    def is_prompt(self) -> Bool[Tensor, "batch new"]:
+        """Which new tokens are the prompt's, its last one excepted."""
+        places = torch.arange(self.ids.shape[1], device=self.ids.device)
+        prompt = self.total.new_zeros(()) if self.prompt is None else self.prompt[:, None]
+        return (places < prompt).expand_as(self.ids)
+
+    @cached_property
+    def later(self) -> "Later":
+        """The new tokens that are not."""
+        ends = torch.arange(1, self.ids.shape[1] + 1, device=self.ids.device) * self.is_real
+        begins = self.is_prompt.sum(1, keepdim=True)
+        counts = (ends.amax(1, keepdim=True) - begins).clamp(min=0)
+        places = torch.arange(int(counts.max()), device=self.ids.device)
+        is_later = places < counts
+        return Later(torch.where(is_later, begins + places, 0), is_later)
+
+    @cached_property
     def scored_alike(self) -> Int[Tensor, "scored"] | None:
         """Which tokens are scored, where they are the same ones in every sequence."""
         first = self.scored[0]
@@ -101,9 +120,43 @@ class Batch:
 
     def pick(self, rows: Tensor) -> Tensor:
         """Return the scored ones of ``rows`` (batch × new × …)."""
-        index = self.scored.to(rows.device)
-        index = index.reshape(*index.shape, *[1] * (rows.ndim - 2))
-        return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
+        return picked(rows, self.scored)
+
+
+@dataclass(frozen=True)
+class Later:
+    """New tokens that are not the prompt's, or its last one.
+
+    Attributes:
+        index: The place of each among the new tokens, padded on the right.
+        is_real: Where that is no padding.
+    """
+
+    index: Int[Tensor, "batch later"]
+    is_real: Bool[Tensor, "batch later"]
+
+    def pick(self, rows: Tensor) -> Tensor:
+        """Return these of ``rows`` (batch × new × …)."""
+        return picked(rows, self.index)
+
+    def put(self, rows: Tensor, later: Tensor) -> Tensor:
+        """Return ``rows`` (batch × new × …) with these replaced."""
+        at, place = self._at
+        after = rows.clone()
+        after[at.to(rows.device), self.index[at, place].to(rows.device)] = later[at, place]
+        return after
+
+    @cached_property
+    def _at(self) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]:
+        at, place = self.is_real.nonzero(as_tuple=True)
+        return at, place
+
+
+def picked(rows: Tensor, index: Int[Tensor, "batch some"]) -> Tensor:
+    """Return the ones of ``rows`` (batch × new × …) at these indices."""
+    index = index.to(rows.device)
+    index = index.reshape(*index.shape, *[1] * (rows.ndim - 2))
+    return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
 
 
 def first_batch(prefix_trees: Sequence[PrefixTree], device: torch.device) -> Batch:
@@ -123,6 +176,7 @@ def first_batch(prefix_trees: Sequence[PrefixTree], device: torch.device) -> Bat
         has_past=none.bool(),
         total=none.sum(1),
         end=end,
+        prompt=torch.tensor([prefix_tree.prompt for prefix_tree in prefix_trees], device=device),
     )
 
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
@@ -24,6 +24,7 @@ from impasto.plan.program import (
     Instruction,
     Occurrence,
     ReplaceByNoise,
+    Run,
     RunBranches,
     RunLayer,
     Split,
@@ -120,11 +121,15 @@ class SequentialExecutor:
         rows = given.earlier
         if given.current is not None:  # the donor prompt's last token is its current one
             rows = rows.index_copy(0, donor._scored, given.current)
-        replaced = state.earlier.index_copy(0, splice.target, rows[splice.source])
+        target, source = splice.target, splice.source
+        if instruction.holds_prompt:
+            is_free = ~self._is_prompt[target]
+            target, source = target[is_free], source[is_free]
+        replaced = state.earlier.index_copy(0, target, rows[source])
         if state.current is None:
             return state._replace(earlier=replaced)
         hit = torch.zeros(len(replaced), dtype=torch.bool, device=replaced.device)
-        hit[splice.target] = True
+        hit[target] = True
         picked = hit[self._scored][:, None]
         current = torch.where(picked, replaced[self._scored], state.current)
         earlier = state.earlier if instruction.rows == "kv-only" else replaced
@@ -146,6 +151,16 @@ class SequentialExecutor:
             ends = [self.tree.ends[request] for request in requests]
             read = torch.stack([ids[request] for request in requests])
             yield requests, Read(read, states, totals[ends], places[ends] + 1)
+
+    @cached_property
+    def _is_prompt(self) -> Bool[Tensor, "tokens"]:
+        return torch.tensor(self.tree.is_prompt, dtype=torch.bool, device=self.model.device)
+
+    def _held(self, run: Run, before: Tensor, after: Tensor) -> Float[Tensor, "tokens hidden"]:
+        """Return rows, the prompt's as they were where an instruction holds them."""
+        if not run.holds_prompt:
+            return after
+        return torch.where(self._is_prompt[:, None], before.to(after.device), after)
 
     @cached_property
     def _scored(self) -> Int[Tensor, "scored"]:
@@ -181,7 +196,7 @@ class SequentialExecutor:
                 current.add(after.current[None])
         stays = instruction.rows == "kv-only"
         return TreeState(
-            state.earlier if stays else earlier.result()[0],
+            state.earlier if stays else self._held(instruction, state.earlier, earlier.result()[0]),
             None if current is None else current.result()[0],
             last,
         )
@@ -206,7 +221,9 @@ class SequentialExecutor:
             if call.stretch.ended and begin is not None:
                 sequences, requests = zip(*call.stretch.ended, strict=True)
                 kept.append((list(requests), begin.select(torch.tensor(sequences))))
-        earlier = state.earlier if run.rows == "kv-only" else self._scattered(parts, state.earlier)
+        earlier = state.earlier
+        if run.rows != "kv-only":
+            earlier = self._held(run, earlier, self._scattered(parts, earlier))
         last = state.last
         if self.records and run.occurrence is not None:
             last = {**last, run.occurrence: kept}
@@ -291,7 +308,10 @@ class SequentialExecutor:
     def _noised(self, instruction: ReplaceByNoise, state: TreeState) -> TreeState:
         keys, _, place = self._hashed
         drawn = noise(state.earlier[None], keys[None], source_of(instruction))[0]
-        spared = (place < instruction.keep)[:, None]
+        spared = place < instruction.keep
+        if instruction.whose != "all":
+            spared = spared | (self._is_prompt ^ (instruction.whose == "prompt"))
+        spared = spared[:, None]
         return state._replace(earlier=torch.where(spared, state.earlier, drawn))
 
     @cached_property

@@ -100,7 +100,8 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
         texts_by_program[number] = texts
         keys_values = dict(states.keys_values)
         del states  # lest they hold keys and values that the plan has released
-        plan = DecodingPlan.of_unfinished(job.programs[number], texts, total, keys_values)
+        program = job.programs[number].behind_prompt
+        plan = DecodingPlan.of_unfinished(program, texts, total, keys_values)
         if plan is not None:
             scheduler.add(plan)
         scheduler.decode_until_free(len(prompts))  # before the next plan reads them
@@ -118,7 +119,8 @@ def _write_one_by_one(
     texts_by_program: dict[int, list[GeneratedText]] = {}
     for number, state in walk(job.tree, executor, donors):
         texts = texts_by_program[number] = [GeneratedText(len(prompt)) for prompt in prompts]
-        Writer(job.model, job.programs[number], job.stopping).write(executor, state, texts)
+        program = job.programs[number].behind_prompt
+        Writer(job.model, program, job.stopping).write(executor, state, texts)
     return texts_by_program
 
 

@@ -96,6 +96,7 @@ class BlockCache(Cache):
             between the past and the new ones.
         kv_only: Whether to end the block (with :class:`KeysAndValuesReady`) as soon as it has made
             keys and values.
+        adds: Whether this call's own rows add keys and values; else they see those of ``between``.
 
     Attributes:
         new: The keys and values of this call's own rows, if ``kv_only``.
@@ -107,12 +108,14 @@ class BlockCache(Cache):
         earlier: int,
         between: KeysValues | None = None,
         kv_only: bool = False,
+        adds: bool = True,
     ) -> None:
         super().__init__(layers=[])
         self.new: KeysValues | None = None
         self._past, self._current = past, 0
         self._visible: KeysValues | None = None
         self._earlier, self._between, self._kv_only = earlier, between, kv_only
+        self._adds = adds
 
     def update(  # type: ignore[override]
         self,
@@ -138,6 +141,8 @@ class BlockCache(Cache):
             raise KeysAndValuesReady
         parts = [new] if self._between is None else [self._between, new]
         self._current = new.length - self._earlier
+        if not self._adds:
+            parts, self._current = parts[:-1], 0
         self._visible = concatenate(parts) if self._past is None else self._past.append(parts)
         return self._visible
 

@@ -161,7 +161,7 @@ def _rates(root: Node, share: Shares, drops_rows: bool) -> tuple[float, float]:
 
 def _layer_rates(run: RunLayer, share: Shares, drops_rows: bool) -> tuple[float, float]:
     whole = share.of(run.part)
-    if run.rows == "joint":
+    if run.rows == "joint" and not (run.holds_prompt and drops_rows):
         return whole, 0.0
     if run.rows == "split" or not drops_rows:
         return whole, whole

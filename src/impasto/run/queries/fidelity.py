@@ -59,7 +59,8 @@ def check_comparable(model: OpenedModel, plans: Sequence[Plan]) -> None:
     """Raise unless plans can be compared with the full model.
 
     Raises:
-        UserError: when a plan injects: a text has no place for a donor's states.
+        UserError: when a plan injects, or is about the prompt: a text has no place for a donor's
+            states, and no prompt.
         ModelError: when the full model cannot run, since layers of it were not loaded.
     """
     injecting = next((plan for plan in plans if plan.injections), None)
@@ -67,6 +68,12 @@ def check_comparable(model: OpenedModel, plans: Sequence[Plan]) -> None:
         raise UserError(
             f"the plan {injecting} injects, and texts have no token that a donor's states belong "
             "to; how near a plan stays to the full model is told of plans that do not inject"
+        )
+    prompted = next((plan for plan in plans if plan.tells_prompt), None)
+    if prompted is not None:
+        raise UserError(
+            f"the plan {prompted} does something to the prompt alone, and a text has no prompt; "
+            "score continuations, or generate behind prompts"
         )
     absent = set(range(model.num_layers)).difference(model.present)
     if absent:

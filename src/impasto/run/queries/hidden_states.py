@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from impasto.error import UserError
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.lowering import lower
@@ -25,7 +26,16 @@ def hidden_states(
         model: The model.
         plan: The plan.
         requests: The requests; every token of them is scored.
+
+    Raises:
+        UserError: when the plan is about the prompt alone.
     """
+    if plan.tells_prompt:
+        raise UserError(
+            f"hidden_states takes every token as the current one, and the plan {plan} does "
+            "something to the prompt alone; impasto.apply(model.hf, plan, prompt=n) with "
+            "output_hidden_states gives the states of one prompt"
+        )
     tree = plant(lower(plan).beginnings, releases=model.packs_rows)
     by_request: list[Tensor] = [torch.empty(0)] * len(requests)
     for group in batch_groups(model, requests, merge=False):

@@ -113,6 +113,10 @@ class WrittenStudy:
         models = self.models if model is None else (model,)
         return replace(self, models=models, tasks=tasks, load=load)
 
+    def loading(self, options: Mapping[str, Any]) -> Self:
+        """Return the study with options of `impasto.load` beside its own, or in their place."""
+        return replace(self, load={**self.load, **options})
+
     def check_tasks(self) -> None:
         """Raise StudyError, with the line, for a task that cannot be or is here twice."""
         self._check_names([(entry.check(), entry) for entry in self.tasks])

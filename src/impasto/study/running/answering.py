@@ -14,7 +14,7 @@ from impasto.error import UserError
 from impasto.study.database.register import NeededTask
 from impasto.study.following.standing import Standing
 from impasto.study.running.estimate import expected_seconds
-from impasto.study.running.models import load_model
+from impasto.study.running.models import load_model, where_weights_are
 from impasto.study.running.options import Running
 from impasto.study.work.asking import Asking, Here, KnownModel, StudiedModel
 from impasto.study.work.units import UnitRunner
@@ -127,7 +127,10 @@ def answering_for(
         yield InProcess(loaded)
     elif running.cluster is None:
         running.progress(Standing(0.0, f"loading {study.model}"))
-        yield InProcess(load_model(study.model, study.load, running.memory))
+        model = load_model(study.model, study.load, running.memory)
+        if notice := where_weights_are(model):
+            say(notice)
+        yield InProcess(model)
     else:
         from impasto.study.cluster.hiring import hired
 

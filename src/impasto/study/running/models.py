@@ -110,6 +110,13 @@ def load_model(name: str, options: Mapping[str, Any], memory: int | None) -> "Mo
     return model
 
 
+def where_weights_are(model: Any) -> str | None:
+    """Return where a model's weights are, where there is a choice; None elsewhere."""
+    from impasto.model.loading.placing import told
+
+    return told(getattr(model, "hf", None))
+
+
 def release() -> None:
     """Give back the memory of a model that nobody has any more, before the next one is loaded."""
     gc.collect()  # modules and their hooks refer to each other

@@ -1,0 +1,67 @@
+"""Where weights go: where it is said, else on an accelerator that they fit on, else here."""
+
+import pytest
+import torch
+
+import impasto
+from impasto import UserError
+from impasto.model.loading import placing
+
+GIB = 2**30
+
+
+@pytest.fixture
+def two_cards(monkeypatch):
+    """Let this machine seem to have two accelerators with 10 and 20 GiB free."""
+    monkeypatch.setattr(placing, "accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(placing, "free_by_device", lambda kind: {0: 10 * GIB, 1: 20 * GIB})
+    monkeypatch.setattr(placing, "device_of", lambda name: torch.device(name))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "place"),
+    [
+        (1, {"": torch.device("cuda:1")}),
+        (16, {"": torch.device("cuda:1")}),
+        (18, "auto"),
+        (24, "auto"),
+        (26, None),
+    ],
+)
+def test_weights_go_where_they_leave_room(two_cards, size, place):
+    assert placing.placed({}, lambda: size * GIB).get("device_map") == place
+
+
+def test_what_is_said_holds(two_cards):
+    spread = placing.placed({"device_map": "auto"}, lambda: 1)
+    assert spread["device_map"] == "auto"
+    assert placing.placed({"device_map": "cpu"}, lambda: 1)["device_map"] == {
+        "": torch.device("cpu")
+    }
+    assert placing.placed({"device_map": {"a": 0}}, lambda: 1)["device_map"] == {"a": 0}
+
+
+def test_weights_that_do_not_fit_are_told_with_what_would(two_cards):
+    with pytest.raises(UserError, match=r"take 12\.00 GiB, and cuda:0 has 10\.00 GiB free.*4bit"):
+        placing.placed({"device_map": "cuda:0"}, lambda: 12 * GIB)
+
+
+def test_a_device_that_is_not_there_is_told_with_those_that_are(monkeypatch):
+    monkeypatch.setattr(placing, "accelerator", lambda: None)
+    with pytest.raises(UserError, match=r"no device 'gpu' here .*there is cpu"):
+        impasto.load("demo", device_map="gpu")
+
+
+def test_without_accelerators_there_is_nothing_to_choose_and_nothing_is_said(monkeypatch):
+    monkeypatch.setattr(placing, "accelerator", lambda: None)
+    assert placing.placed({"dtype": "auto"}, lambda: 1) == {"dtype": "auto"}
+    assert placing.told(torch.nn.Linear(2, 2)) is None
+
+
+def test_an_idle_accelerator_is_not_passed_over_in_silence(two_cards):
+    small, large = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    large.weight = torch.nn.Parameter(torch.empty(30 * GIB // 4, 1, device="meta"))
+    assert "--device cuda uses the accelerator" in placing.told(small)
+    assert "on cpu" in placing.told(small)
+    assert "20.00 GiB free, which is too little" in placing.told(large)
