@@ -321,3 +321,5 @@ def test_what_has_no_such_attention_is_refused():
     encoder = BertForMaskedLM(config).eval()
     with pytest.raises(ModelError, match="in an encoder every token sees all others"):
         impasto.apply(encoder, plan)
+    with pytest.raises(ModelError, match="reads sequences as they are, under its own masks"):
+        impasto.load(family("mamba")).next_logits(plan, torch.tensor([IDS]))

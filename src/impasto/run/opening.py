@@ -174,8 +174,8 @@ def _admit_reach(model: Opened, plan: Plan) -> None:
     if model.sequential is not None:
         raise ModelError(
             f"the plan {plan} has a reach, and {type(model.hf).__name__} reads sequences as they "
-            f"are: {model.sequential.reason}; what such layers see of earlier tokens is no matter "
-            "of an attention mask, so leave the reach out"
+            f"are, under its own masks, for its rows cannot be packed: {model.sequential.reason}; "
+            "leave the reach out"
         )
     for layer in sorted(plan.narrowed & set(model.present)):
         if not model.blocks[layer].leaves_keys:

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from impasto.model.arguments.counted import PickedRows
@@ -243,7 +243,7 @@ class Frame:
 
     def _mask_within(
         self, reached: Reached, visibility: Visibility, kind: int
-    ) -> Float[Tensor, "batch #heads rows keys"]:
+    ) -> Shaped[Tensor, "batch #heads rows keys"]:
         """Return the mask for layers of a kind whose attention sees less."""
         rows, keys = reached.rows(self.parts), reached.keys(self.current)
         rule = visibility.rules[kind]
