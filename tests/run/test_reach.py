@@ -1,5 +1,7 @@
 """Attention that sees less: the first tokens, the last ones, and nothing else."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, DynamicCache
@@ -274,7 +276,8 @@ def test_long_texts_are_read_without_masks_of_all_tokens(name, ways, by_blocks, 
 
 
 def bytes_in(cache: DynamicCache) -> int:
-    return sum(each.keys.nbytes + each.values.nbytes for each in cache.layers[1:])
+    held: Any = cache.layers[1:]  # behind the tokens that were read
+    return sum(each.keys.nbytes + each.values.nbytes for each in held)
 
 
 def test_a_hugging_face_cache_takes_the_same_bytes_from_the_width_of_the_reach_on():

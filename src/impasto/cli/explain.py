@@ -225,7 +225,7 @@ def _costs(plan: "Plan", model: "Model | Encoder", tokens: int | None) -> "Itera
         for each in (Plan.identity(len(shape.layers)), plan)
     )
     text = "prefill" if reads_on else "a text"
-    rows = [
+    rows: list[tuple[str, float, float | None]] = [
         (f"{text}, operations", told.prefill.flops, base.prefill.flops),
         (f"{text}, bytes moved", told.prefill.bytes, base.prefill.bytes),
     ]
