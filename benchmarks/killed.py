@@ -24,7 +24,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import impasto
-import impasto.searching
 import mutations
 from impasto.study import Results, Study
 
@@ -139,11 +138,7 @@ def training(place: Path) -> tuple[Job, Outcome]:
 
 
 def searching(place: Path) -> tuple[Job, Outcome]:
-    """Return a search on the bundled model, and the tasks that confirm what it found.
-
-    Folders that began at other times divide the work otherwise, which the last digits show: what is
-    compared are plans, and four digits of what is said of them.
-    """
+    """Return a search on the bundled model, and the tasks that confirm what it found."""
     texts = [f"Q: What is {n} + {n % 7}?\nA: {n + n % 7}\n" for n in range(48)]
 
     def job(out: Path) -> None:
@@ -153,9 +148,8 @@ def searching(place: Path) -> tuple[Job, Outcome]:
         )  # fmt: skip
 
     def outcome(out: Path) -> object:
-        found = impasto.searching.Found.read(out / "search")
-        told = [(str(one.plan), f"{one.objective:.4g}") for one in (*found.front, *found.tried)]
-        return str(found.best.plan), told, [(str(c.plan), c.value) for c in found.confirmed]
+        files = (out / "search" / "search").iterdir()
+        return {path.name: path.read_text(encoding="utf-8") for path in files}
 
     return job, outcome
 

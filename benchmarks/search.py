@@ -1,7 +1,7 @@
 """Finding plans: searches beside published ones, each candidate of a peer alone in stock modules.
 
     python benchmarks/search.py [--only stories,demo,tail,pairs] [--model DIR --texts FILE]
-                                [--seeds 5] [--tokens 16384]
+                                [--seeds 5] [--tokens 16384] [--counts 6,9]
 
 * `stories`: a small Llama (`--model`) on stories (`--texts`): three of its parts are dropped. Every
   one of the subsets is run alone; the search has to find the best of them, with its divergence.
@@ -12,8 +12,10 @@
   compared is the divergence on other ones.
 * `tail`: a random model of 24 layers, every subset of its last ten; `pairs`: all pairs of them.
 
-What a peer asks twice it is given from memory, but it is counted, as published: in layer-rows, and
-in seconds by the mean of those that were really run. Exits with 1 where a bound is missed.
+Of EvoPress and of the search it is also told when each knew a plan as good as EvoPress's best, on
+the texts that choose. What a peer asks twice it is given from memory, but it is counted, as
+published: in layer-rows, and in seconds by the mean of those that were really run. Exits with 1
+where a bound is missed.
 """
 
 import argparse
@@ -21,10 +23,12 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +36,8 @@ from torch import Tensor, nn
 import impasto
 from impasto.plan import Plan
 from impasto.searching.edits import Edit, Space
+from impasto.searching.finding import Counted
+from impasto.searching.judging import Judge
 from impasto.searching.objective import of_texts
 from impasto.speed import random_model
 from impasto.study.work.influence import block_influence
@@ -40,6 +46,7 @@ from impasto.tasks.texts import KL, Texts
 from measures import Products, layer_rows
 
 Dropped = frozenset[int]  # 2i: attention i; 2i + 1: MLP i
+ROUNDING = 1e-4  # of a KL, up to which two are equal: sums are taken in another order
 OFFSPRING, SURVIVORS, FOUNDERS, STAGE = 32, 2, 64, 2048
 PIECE = 256  # tokens of stories that are read at once
 RANDOM = "llama-2-7b,num_hidden_layers=24,hidden_size=256,intermediate_size=688,num_attention_heads=8,num_key_value_heads=8,vocab_size=512"  # noqa: E501
@@ -90,6 +97,59 @@ class Stock:
         return self._hf(batch, use_cache=False).logits[:, :-1].float().log_softmax(-1)
 
 
+class Moment(NamedTuple):
+    """When a plan was known on all items: seconds and layer-rows since the begin, and its KL."""
+
+    seconds: float
+    rows: float
+    kl: float
+
+
+class Watched:
+    """Notes in its block when each plan without so many parts was first asked all items."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.moments: list[Moment] = []
+
+    def __enter__(self) -> "Watched":
+        self._began, self._counted = time.perf_counter(), None
+        asked, counts = Judge._asked, Counted.add
+        watched = self
+
+        def add(self: Counted, task: Any, plans: Sequence[Plan], count: int) -> None:
+            watched._counted = self
+            counts(self, task, plans, count)
+
+        def ask(self: Judge, candidates: Sequence[Any], share: float) -> Any:
+            values, weights = asked(self, candidates, share)
+            if share == 1:
+                dropped = [len(candidate) == watched.count for candidate in candidates]
+                watched._note((values.sum(1) / weights.sum())[dropped])
+            return values, weights
+
+        self._patches = [patch.object(Judge, "_asked", ask), patch.object(Counted, "add", add)]
+        for each in self._patches:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._patches:
+            each.stop()
+
+    def first(self, kl: float) -> Moment:
+        """Return when a plan as good as this was first known; infinite seconds and rows: never."""
+        return next(
+            (one for one in self.moments if one.kl <= kl * (1 + ROUNDING)),
+            Moment(float("inf"), float("inf"), kl),
+        )
+
+    def _note(self, objectives: Iterable[float]) -> None:
+        now = time.perf_counter() - self._began
+        rows = 0.0 if self._counted is None else self._counted.shared
+        self.moments += [Moment(now, rows, float(kl)) for kl in objectives]
+
+
 class without:  # noqa: N801  (reads like a function)
     """Leave parts out for the length of a block: they add nothing, and cost nothing."""
 
@@ -120,8 +180,8 @@ class _NoAttention(nn.Module):
         return torch.zeros_like(hidden_states), None
 
 
-def evopress(small: Stock, large: Stock, count: int, seed: int) -> tuple[Dropped, float]:
-    """Return what EvoPress drops, and its seconds until it had that."""
+def evopress(small: Stock, large: Stock, count: int, seed: int) -> tuple[Dropped, Moment]:
+    """Return what EvoPress drops, and when it had that."""
     rng, n = random.Random(seed), small.parts
     kinds = [range(0, n, 2), range(1, n, 2)]
 
@@ -139,12 +199,15 @@ def evopress(small: Stock, large: Stock, count: int, seed: int) -> tuple[Dropped
         return frozenset(child)
 
     parent = min((drawn() for _ in range(FOUNDERS)), key=small.kl)
-    reached = 0.0
+    reached = Moment(small.seconds, small.rows, small.kl(parent))
     for _ in range(round(count * (n - count) / 1.5)):
         offspring = sorted((mutated(parent) for _ in range(OFFSPRING)), key=small.kl)
         best = min([parent, *offspring[:SURVIVORS]], key=large.kl)
         if best != parent:
-            parent, reached = best, small.seconds + large.seconds
+            parent = best
+            reached = Moment(
+                small.seconds + large.seconds, small.rows + large.rows, large.kl(parent)
+            )
     return parent, reached
 
 
@@ -219,49 +282,54 @@ def stories(given: argparse.Namespace) -> Iterator[bool]:
     yield abs(found.best.objective - mine) < 1e-4
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One seed: the KL on other texts of each way, and what EvoPress took over what ours did."""
+
+    kls: dict[str, float]
+    rows: float  # of the whole searches
+    rows_to_it: float  # until each knew a plan as good as EvoPress's best, on the texts that choose
+    seconds_to_it: float
+
+
 def demo(given: argparse.Namespace) -> Iterator[bool]:
     """Drop a quarter and three eighths of the demo model's parts, by every way, seed by seed."""
     model = impasto.load("demo")
     every = own_texts()
-    for count in (6, 9):
-        rows, times, kls = [], [], {}
-        for seed in range(given.seeds):
-            found = one_seed(model, every, count, seed, given.tokens, kls)
-            rows.append(found[0])
-            times.append(found[1])
-        middle = {name: median(some) for name, some in kls.items()}
+    for count in map(int, given.counts.split(",")):
+        seeds = [one_seed(model, every, count, n, given.tokens) for n in range(given.seeds)]
+        middle = {name: median(one.kls[name] for one in seeds) for name in seeds[0].kls}
+        rows = median(one.rows for one in seeds)
+        seconds = median(one.seconds_to_it for one in seeds)
         told = ", ".join(f"{name} {value:.5f}" for name, value in middle.items())
         print(
             f"demo, {count} of 24 parts, median of {given.seeds} seeds, KL on other texts: {told}; "
-            f"EvoPress's layer-rows over auto's {median(rows):.1f}, its seconds to that KL over "
-            f"auto's {median(times):.1f}"
+            f"EvoPress over auto: {rows:.1f} times the layer-rows; until its best KL is known "
+            f"{median(one.rows_to_it for one in seeds):.1f} times the layer-rows, {seconds:.1f} "
+            "times the seconds",
+            flush=True,
         )
         yield all(middle["auto"] <= value + 1e-9 for value in middle.values())
-        yield median(rows) >= 5
-        yield median(times) >= 3
+        yield rows >= 5
+        yield seconds >= 3
 
 
-def one_seed(
-    model: Any,
-    every: Sequence[str],
-    count: int,
-    seed: int,
-    tokens: int,
-    kls: dict[str, list[float]],
-) -> tuple[float, float]:
-    """Return EvoPress's layer-rows and seconds over ours, and add what each way comes to."""
+def one_seed(model: Any, every: Sequence[str], count: int, seed: int, tokens: int) -> Compared:
+    """Drop so many parts by every way, told the same texts."""
     choosing, judging = halves(model, every, tokens, seed)
-    begin = time.perf_counter()
-    found = impasto.search(
-        model, every, budget={"parts": 1 - count / 24}, tokens=tokens, seed=seed, references=[]
-    )
-    ours = time.perf_counter() - begin
+    with Watched(count) as watched:
+        begin = time.perf_counter()
+        found = impasto.search(
+            model, every, budget={"parts": 1 - count / 24}, tokens=tokens, seed=seed, references=[]
+        )
+        ours = time.perf_counter() - begin
     large, other = Stock(model.hf, choosing), Stock(model.hf, judging)
     enough = (n for n in range(len(choosing)) if sum(map(len, choosing[: n + 1])) >= STAGE)
     least = next(enough, len(choosing) - 1)
     small = Stock(model.hf, choosing[: least + 1])
-    evolved, seconds = evopress(small, large, count, seed)
-    rows = small.rows + large.rows
+    evolved, its = evopress(small, large, count, seed)
+    rows, asked = small.rows + large.rows, small.asked + large.asked
+    mine = watched.first(its.kl)
     ways = {
         "auto": dropped_by(found.best.edits),
         "EvoPress": evolved,
@@ -269,17 +337,21 @@ def one_seed(
         "one-shot": one_shot(large, count),
         "ShortGPT": shortgpt(model, choosing, count),
     }
-    for name, dropped in ways.items():
-        kls.setdefault(name, []).append(other.kl(dropped))
     assert found.layer_rows is not None
+    kls = ", ".join(f"{n} {large.kl(d):.5f}/{other.kl(d):.5f}" for n, d in ways.items())
     print(
         f"  seed {seed}: auto {len(found.tried)} plans, {found.layer_rows / 1e6:.2f} M layer-rows, "
-        f"{ours:.0f} s; EvoPress {small.asked + large.asked} asked, {rows / 1e6:.1f} M, "
-        f"{seconds:.0f} s to its best; KL "
-        + ", ".join(f"{name} {large.kl(d):.5f}/{other.kl(d):.5f}" for name, d in ways.items()),
+        f"{ours:.0f} s, EvoPress's best after {mine.rows / 1e6:.2f} M, {mine.seconds:.1f} s; "
+        f"EvoPress {asked} asked, {rows / 1e6:.1f} M, its best after {its.rows / 1e6:.1f} M, "
+        f"{its.seconds:.0f} s; KL {kls}",
         flush=True,
     )
-    return rows / found.layer_rows, seconds / ours
+    return Compared(
+        {name: other.kl(dropped) for name, dropped in ways.items()},
+        rows / found.layer_rows,
+        its.rows / mine.rows,
+        its.seconds / mine.seconds,
+    )
 
 
 def own_texts() -> list[str]:
@@ -362,6 +434,7 @@ def main() -> int:
     read.add_argument("--model", type=Path)
     read.add_argument("--texts", type=Path)
     read.add_argument("--seeds", type=int, default=5)
+    read.add_argument("--counts", default="6,9", help="parts of the demo model that are dropped")
     read.add_argument("--tokens", type=int, default=16384)
     given = read.parse_args()
     missed = []

@@ -1,7 +1,7 @@
 """A cluster without Ray and without waiting: workers that do as they are told to, by a clock."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from impasto.study.cluster.pool import Event
@@ -101,6 +101,9 @@ class FakePool:
 
     def _expected(self, worker, works):
         return {"seconds": [self.lasts * 4 for _ in works]}
+
+    def _shape(self, worker):
+        return {"shape": asdict(self.model.shape)}
 
     def _pulse(self, worker):
         unit = next((unit for w, unit in reversed(self.asked) if w == worker), -1)

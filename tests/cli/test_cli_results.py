@@ -95,7 +95,7 @@ def test_a_packed_file_that_is_not_exactly_ours_is_refused(change, out, tmp_path
     database.close()
     done = cli("results", there, "--unpack", file)
     assert done.exit_code == 2
-    assert "of form 5" in done.stderr
+    assert "of form 6" in done.stderr
     assert not there.exists()
 
 

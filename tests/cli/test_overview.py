@@ -1,10 +1,11 @@
 """What `impasto --help` lists: every command once, uncut, with an example that can be typed."""
 
 import shlex
+from typing import Any
 
 import click
 import pytest
-from typer.main import get_command
+from typer.main import get_group
 from typer.testing import CliRunner
 
 from impasto.cli.app import app
@@ -15,7 +16,7 @@ LISTED = {name: line for examples in EXAMPLES.values() for name, line in example
 
 def test_every_command_is_listed_once_and_uncut():
     listed = CliRunner().invoke(app, ["--help"]).stdout
-    commands = get_command(app).commands
+    commands: Any = get_group(app).commands
     assert sorted(LISTED) == sorted(commands) == sorted({*LISTED})
     assert "…\n" not in listed.replace('plan="…"', "")
     assert max(map(len, listed.splitlines())) <= 80
@@ -27,6 +28,6 @@ def test_every_command_is_listed_once_and_uncut():
 def test_every_example_can_be_typed(name):
     program, command, *words = shlex.split(LISTED[name])
     assert (program, command) == ("impasto", name)
-    group = get_command(app)
+    group: Any = get_group(app)
     context = click.Context(group)
     group.commands[name].make_context(name, words, parent=context)

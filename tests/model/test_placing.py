@@ -62,6 +62,6 @@ def test_without_accelerators_there_is_nothing_to_choose_and_nothing_is_said(mon
 def test_an_idle_accelerator_is_not_passed_over_in_silence(two_cards):
     small, large = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     large.weight = torch.nn.Parameter(torch.empty(30 * GIB // 4, 1, device="meta"))
-    assert "--device cuda uses the accelerator" in placing.told(small)
-    assert "on cpu" in placing.told(small)
-    assert "20.00 GiB free, which is too little" in placing.told(large)
+    assert "--device cuda uses the accelerator" in (placing.told(small) or "")
+    assert "on cpu" in (placing.told(small) or "")
+    assert "20.00 GiB free, which is too little" in (placing.told(large) or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ _PARTS: tuple[Part, ...] = ("block", "attention", "mlp")
 _parts = st.sampled_from(_PARTS)
 _scales = st.sampled_from([1.0, 1.0, 0.5, -0.25, 8.0, 0.0, 1e-20, 1 / 3, 0.1])
 _reaches = st.none() | st.builds(Reach, st.sampled_from([0, 1, 2**63 - 1]), st.just(64))
-_ways = st.sampled_from(_PARTS).flatmap(
+_ways: Any = st.sampled_from(_PARTS).flatmap(
     lambda part: st.tuples(st.just(part), st.none() if part == "mlp" else _reaches, _scales)
 )
 _layers = st.builds(

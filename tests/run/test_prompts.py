@@ -1,6 +1,7 @@
 """Plans that hold or blur the prompt alone equal the naive reference, on every family."""
 
 from inspect import signature
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,10 @@ IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 def sequences(*lengths, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randint(VOCABULARY, (n,), generator=generator).tolist() for n in lengths]
+
+
+with_gradients: Any = reference.next_logits
+with_gradients = with_gradients.__wrapped__
 
 
 def some_plans(name):
@@ -113,7 +118,7 @@ def test_gradients_flow_through_what_the_prompt_does_not_hold():
     with impasto.apply(hf, plan, prompt=4):
         hf(torch.tensor([IDS]), use_cache=False).logits[0, 3:].sum().backward()
     found, weight.grad = weight.grad.clone(), None
-    ends = [reference.next_logits.__wrapped__(hf, plan, IDS[:n], prompt=4) for n in range(4, 9)]
+    ends = [with_gradients(hf, plan, IDS[:n], prompt=4) for n in range(4, 9)]
     torch.stack(ends).sum().backward()
     torch.testing.assert_close(found, weight.grad, atol=1e-4, rtol=1e-4)
     hf.zero_grad()

@@ -13,8 +13,9 @@ from characters import Characters
 from impasto.cli import app
 from impasto.error import UserError
 from impasto.plan import Plan
-from impasto.searching import Found, WrittenSearch
+from impasto.searching import Found, WrittenSearch, machine
 from impasto.searching.running import run_search
+from impasto.searching.timing import PartTimes, time_plan
 from impasto.study import Stopped
 from impasto.study.following.status import status_of
 from impasto.study.running.options import Running
@@ -69,6 +70,10 @@ class Model(Characters):
 def search(model, out=None, **more) -> Found:
     given: dict[str, Any] = {"budget": {"parts": 0.75}, "out": out, **more}
     return impasto.search(model, TEXTS, **given)
+
+
+def files_of(out):
+    return {path.name: path.read_bytes() for path in (out / "search").iterdir()}
 
 
 def edits(plan):
@@ -130,9 +135,7 @@ def test_one_that_was_stopped_goes_on_and_ends_the_same(after, tmp_path):
     assert said.state == "stopped"
     model = Model()
     search(model, stopped)
-    for name in ("found.json", "tried.csv"):
-        ours, theirs = ((folder / "search" / name).read_bytes() for folder in (stopped, calm))
-        assert ours == theirs
+    assert files_of(stopped) == files_of(calm)
     assert status_of(stopped).state == "finished"
 
 
@@ -173,8 +176,8 @@ def test_items_that_chose_do_not_confirm(tmp_path):
     assert {one.n for one in found.confirmed} == {20}
 
 
-def test_costs_of_other_measures_need_a_model_of_this_process():
-    with pytest.raises(UserError, match="parameters is counted on a model of this process"):
+def test_costs_that_a_model_cannot_tell_are_told():
+    with pytest.raises(UserError, match="nobody can count the parameters of m: bound parts"):
         search(Model(), budget={"parameters": 0.8})
 
 
@@ -291,14 +294,149 @@ def test_what_a_stranger_wrote_of_the_machine_is_told(kept, tmp_path):
         search(Model(), tmp_path)
 
 
-def test_a_folder_with_a_search_is_checked_and_packed(tmp_path):
+def packed(out, there):
+    """Pack a folder and unpack it to another one, as a user does."""
+    file = out.with_suffix(".impasto")
+    for words in ([str(out), "--pack", str(file)], [str(there), "--unpack", str(file)]):
+        done = CliRunner().invoke(app, ["results", *words])
+        assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("confirm", [[], [{"name": "capitals", "limit": 20}]])
+def test_a_folder_with_a_search_is_checked_packed_shown_and_gone_on_with(confirm, tmp_path):
     out, there = tmp_path / "out", tmp_path / "there"
-    search(Model(), out, confirm=[{"name": "capitals", "limit": 20}])
+    found = search(Model(), out, confirm=confirm)
     done = CliRunner().invoke(app, ["results", str(out), "--check"])
     assert done.exit_code == 0, done.output
-    assert "1 study, 1 search, " in done.output
-    for words in (["--pack", str(tmp_path / "packed")], ["--unpack", str(tmp_path / "packed")]):
-        folder = out if words[0] == "--pack" else there
-        done = CliRunner().invoke(app, ["results", str(folder), *words])
-        assert done.exit_code == 0, done.output
+    assert f"{len(confirm)} stud{'y' if confirm else 'ies'}, 1 search, " in done.output
+    packed(out, there)
     assert status_of(there, study="search").state == "finished"
+    assert Found.read(there).sentences == found.sentences
+    assert Found.read(there).best == found.best
+    done = CliRunner().invoke(app, ["report", str(there)])
+    assert done.exit_code == 0, done.output
+    assert str(found.best.plan) in (there / "report.html").read_text(encoding="utf-8")
+    model = Model()
+    again = search(model, there, confirm=confirm, seed=1)
+    assert model.asked > 0
+    assert Found.read(there).tried == again.tried
+    model = Model()
+    assert search(model, there, confirm=confirm).best == found.best
+    assert model.asked == 0
+
+
+def test_a_search_that_was_killed_is_packed_and_gone_on_with(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        search(Model(after=40), tmp_path / "out")
+    packed(tmp_path / "out", tmp_path / "there")
+    assert not (tmp_path / "there" / "search").exists()
+    search(Model(), tmp_path / "there")
+    search(Model(), tmp_path / "calm")
+    assert files_of(tmp_path / "there") == files_of(tmp_path / "calm")
+
+
+def test_a_packed_file_of_a_stranger_writes_nowhere_else(tmp_path):
+    search(Model(), tmp_path / "out")
+    with sqlite3.connect(tmp_path / "out" / "results.sqlite") as connection:
+        connection.execute("UPDATE found_files SET name = '../evil' WHERE name = 'tried.csv'")
+    with pytest.raises(AssertionError, match="none of ours"):
+        packed(tmp_path / "out", tmp_path / "there")
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_fresh_throws_away_what_was_found(tmp_path):
+    search(Model(), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        search(Model(after=1), tmp_path, fresh=True)
+    with pytest.raises(UserError, match="holds no finished search"):
+        Found.read(tmp_path)
+
+
+DEMO = """\
+model: demo
+objective: {kl: {file: %s, tokens: 600}}
+budget: {%s}
+method: %s
+tail: 4
+references: [drop_last]
+"""
+
+
+@pytest.fixture
+def on_demo(tmp_path):
+    """Return what searches the demo model under a budget and writes to a folder."""
+    texts, model = tmp_path / "texts.txt", impasto.load("demo")
+    texts.write_text("\n".join(f"Q: What is {n} + 1?\nA: {n + 1}\n" for n in range(40)))
+
+    def searched(folder, budget, method="greedy", **more):
+        written = WrittenSearch.from_text(DEMO % (texts, budget, method))
+        return run_search(written, tmp_path / folder, model, Running(**more))
+
+    return searched
+
+
+def test_one_that_is_killed_ten_times_says_the_same_to_the_last_digit(
+    on_demo, tmp_path, monkeypatch
+):
+    def unmeasured(model):
+        raise AssertionError("how work is divided hangs on a clock")
+
+    calls, fidelity = [0], impasto.Model.fidelity
+    monkeypatch.setattr(impasto.Model, "seconds_per_layer_row", property(unmeasured))
+    on_demo("calm", "parts: 85%", save_every=0.01)
+
+    def killed(*given, **more):
+        calls[0] += 1
+        if calls[0] % 4 == 0:
+            raise KeyboardInterrupt
+        return fidelity(*given, **more)
+
+    monkeypatch.setattr(impasto.Model, "fidelity", killed)
+    for _ in range(10):
+        with pytest.raises(KeyboardInterrupt):
+            on_demo("killed", "parts: 85%", save_every=0.01)
+    monkeypatch.setattr(impasto.Model, "fidelity", fidelity)
+    on_demo("killed", "parts: 85%", save_every=0.01)
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "calm")
+
+
+@pytest.fixture
+def alike(monkeypatch):
+    """Have every part of the demo model take the same time."""
+    names = [f"{part} {layer}" for part in ("attention", "mlp") for layer in range(12)]
+    times = PartTimes(dict.fromkeys(["fixed", *names], 1.0))
+    monkeypatch.setattr(machine, "time_parts", lambda model: times)
+
+
+def test_the_best_plan_is_timed_and_the_next_best_taken_where_it_breaks_the_budget(
+    on_demo, alike, monkeypatch
+):
+    takes = [0.97, 0.94, 0.2]
+    timed = iter(takes)
+    monkeypatch.setattr(machine, "time_plan", lambda model, plan: next(timed))
+    found = on_demo("out", "seconds: 95%", "exhaustive")
+    assert [one.measured for one in found.timed] == takes[:2]
+    assert [one.keeps for one in found.timed] == [False, True]
+    passed, best = (one.plan for one in found.timed)
+    assert found.best.plan == best
+    assert passed not in {one.plan for one in found.front}
+    values = {one.plan: one.objective for one in found.tried}
+    assert values[passed] <= values[best]
+    assert any("was passed over: timed, it takes 97.0 %" in said for said in found.sentences)
+    assert any(f"{best} takes 94.0 %" in said for said in found.sentences)
+    assert on_demo("out", "seconds: 95%", "exhaustive").timed == found.timed  # by what was kept
+
+
+def test_that_no_plan_keeps_the_seconds_is_said(on_demo, alike, monkeypatch):
+    monkeypatch.setattr(machine, "time_plan", lambda model, plan: 0.99)
+    found = on_demo("out", "seconds: 95%")
+    assert not any(one.keeps for one in found.timed)
+    assert found.best.plan == found.timed[0].plan
+    assert any("more than the budget; so do all" in said for said in found.sentences)
+
+
+def test_a_plan_with_fewer_parts_takes_less_by_the_clock():
+    whole, half = Plan.parse("0-11", layers=12), Plan.parse("0-5", layers=12)
+    model = impasto.load("demo")
+    assert isinstance(model, impasto.Model)
+    assert time_plan(model, half) < time_plan(model, whole)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from impasto.plan.cursor import Cursor
 from impasto.plan.hints import did_you_mean
 from impasto.plan.steps import (
@@ -66,7 +68,7 @@ def _noise(cursor: Cursor) -> Noise:
     if kind not in _KINDS:
         cursor.fail(f"noise is shuffle or gaussian{did_you_mean(kind, _KINDS)}")
     cursor.at += 1
-    options: dict[str, int] = {}
+    options: dict[str, Any] = {}
     while cursor.tokens[cursor.at] == ",":
         cursor.at += 1
         if cursor.tokens[cursor.at] == "prompt" and "prompt" not in options:

@@ -54,7 +54,6 @@ def searched_of(found: Found, number: int = 0) -> Searched:
         raise UserError(f"{found.folder} holds no finished search")
     parts = [
         f"<ul>{listed(search.sentences)}</ul>" if search.sentences else "",
-        f"<p>{html.escape(cost_of(search))}</p>",
         *_drawn(found, f"search{number}"),
         _table(search),
         "<h3>To export the best plan</h3>",
@@ -72,28 +71,6 @@ def export_command(search: Search) -> str:
     """Return the command that writes a model that runs the best plan."""
     words = ["impasto", "export", "--model", search.model, "--plan", str(search.best.plan), FOLDER]
     return shlex.join(words)
-
-
-def cost_of(search: Search) -> str:
-    """Say how many plans were tried, and what that took."""
-    said = (
-        f"{len(search.tried):,} plans were tried by the method {search.method}, under the budget "
-        f"{search.budget}. {search.items:,} items chose, and {search.held_out:,} others say here "
-        "what the choice is worth."
-    )
-    if search.layer_rows is None:
-        return said
-    said += f" That took {_whole(search.layer_rows)} layer-rows (one token through one layer)"
-    if search.layer_rows_alone is None or not search.layer_rows > 0:
-        return f"{said}."
-    times = search.layer_rows_alone / search.layer_rows
-    alone = _whole(search.layer_rows_alone)
-    return f"{said}; plan by plan and text by text it takes {alone}, {times:.1f} times as many."
-
-
-def _whole(number: float) -> str:
-    """Return a count with three digits that tell: 1,230,000."""
-    return f"{float(f'{number:.3g}'):,.0f}"
 
 
 # ---------------------------------------------------------------------- pictures

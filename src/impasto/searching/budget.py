@@ -9,12 +9,13 @@ from impasto.plan import Plan
 from impasto.plan.cost import Shape, predict
 
 TOKENS = 512  # of a prompt whose operations are counted
+SECONDS = "seconds"
 MEASURES = {
     "parts": "attention parts and MLPs run",
     "parameters": "parameters in memory",
     "operations": f"operations of reading a prompt of {TOKENS} tokens",
     "kept_bytes": "bytes of keys and values that a token leaves",
-    "seconds": "measured seconds of reading a prompt and writing a token",
+    SECONDS: "measured seconds of reading a prompt and writing a token",
 }
 _SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%", re.ASCII)
 ROUNDING = 1e-9

@@ -13,15 +13,16 @@ import numpy as np
 
 from impasto import strategies
 from impasto.plan import Plan
-from impasto.searching.budget import Budget
+from impasto.searching.budget import SECONDS, Budget
 from impasto.searching.edits import Candidate, Space
-from impasto.searching.found import FoundPlan, Value
+from impasto.searching.found import FoundPlan, Timed, Value
 from impasto.searching.judging import Judge, Scored
 from impasto.searching.methods import FULL, METHODS, Task, Told, check_reachable, greedy, one_shot
 from impasto.searching.objective import Objective, Puts
 from impasto.tasks.task import ratio
 
 LOOKING = 0.9  # of the work, about; then references and held-out items
+TIMED = 8  # plans that are timed at the most, until one keeps a budget of seconds
 ROUND = 9  # digits of an objective that tells plans apart
 REFERENCES = {
     "block_influence": "ShortGPT (block influence)",
@@ -76,6 +77,7 @@ class Measured:
     tried: Sequence[FoundPlan]
     layer_rows: float | None
     layer_rows_alone: float | None
+    timed: Sequence[Timed]
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Search:
         references: Other ways to choose that are measured beside it, names in `REFERENCES`.
         influence: How much each layer changes states, for ShortGPT's way; None where unknown.
         counted: Counts what the questions cost.
+        times: Times a plan; returns its seconds as a share of the full model's.
         told: Hears how far the search is.
     """
 
@@ -104,6 +107,7 @@ class Search:
     references: Sequence[str]
     influence: Callable[[], Sequence[float] | None]
     counted: Counted
+    times: Callable[[Plan], float]
     told: Told
 
     def made(self) -> Measured:
@@ -123,8 +127,10 @@ class Search:
         preferred = METHODS[self.method](task)
         rows = self.counted.rows
         own = list(judge.tried)
-        chosen = _best(task, own, judge.plan(preferred))
+        chosen, timed = self._chosen(_ranked(task, own, judge.plan(preferred)))
+        broken = {one.plan for one in timed if not one.keeps and one.plan != chosen}
         whole = [(one.plan, one.objective) for one in own if one.share == 1]
+        whole = [(plan, objective) for plan, objective in whole if plan not in broken]
         front = _front(self.budget, whole, chosen)
         others = self._others(task)
         edits = {one.plan.digest: one.candidate for one in judge.tried}
@@ -139,7 +145,24 @@ class Search:
             tried=[self._tried(one) for one in own],
             layer_rows=rows[0],
             layer_rows_alone=rows[1],
+            timed=timed,
         )
+
+    def _chosen(self, ranked: Sequence[Plan]) -> tuple[Plan, list[Timed]]:
+        """Return the best plan that keeps the budget also by a clock, and what was timed.
+
+        That is the best one where seconds are not bounded, or none of several keeps them.
+        """
+        timed: list[Timed] = []
+        for bound in (bound for bound in self.budget.bounds if bound.measure == SECONDS):
+            for number, plan in enumerate(ranked[:TIMED]):
+                self.told(LOOKING, f"timing the {'next ' * (number > 0)}best plan")
+                measured = self.times(plan)
+                keeps = measured <= bound.most / bound.full
+                timed.append(Timed(plan, bound.of(plan) / bound.full, measured, keeps))
+                if keeps:
+                    return plan, timed
+        return ranked[0], timed
 
     def _told_of_method(self, share: float, doing: str, until: float | None = None) -> None:
         self.told(LOOKING * share, doing, None if until is None else LOOKING * until)
@@ -201,10 +224,14 @@ class _Counting:
         return self._puts.put(task, plans, count)
 
 
-def _best(task: Task, tried: Sequence[Scored], preferred: Plan) -> Plan:
-    """Return the best plan within the budget that was asked all items; of equals the preferred."""
+def _ranked(task: Task, tried: Sequence[Scored], preferred: Plan) -> list[Plan]:
+    """Return the plans within the budget that were asked all items, the best first.
+
+    Of equals it is the preferred one.
+    """
     whole = [one for one in tried if one.share == 1 and task.budget.keeps(one.plan)]
-    return min(whole, key=lambda one: (one.objective, one.plan != preferred, str(one.plan))).plan
+    whole.sort(key=lambda one: (one.objective, one.plan != preferred, str(one.plan)))
+    return [one.plan for one in whole]
 
 
 def _front(budget: Budget, scored: Sequence[tuple[Plan, float]], chosen: Plan) -> list[Plan]:

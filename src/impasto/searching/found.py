@@ -18,9 +18,9 @@ from impasto.error import UserError
 from impasto.paths import path_of
 from impasto.plan import Plan
 from impasto.searching.edits import MOVES, Candidate, Edit, named
+from impasto.study.database.searches import FOLDER, FOUND, TRIED
 from impasto.study.folder.files import write_files
 
-FOLDER, FOUND, TRIED = "search", "found.json", "tried.csv"
 _EDIT = re.compile(rf"({'|'.join(MOVES)}) (\d+)(?:–\d+)?")
 
 
@@ -94,6 +94,23 @@ class Confirmed:
     kind: str
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A plan that was timed, under a budget of seconds.
+
+    Attributes:
+        plan: The plan.
+        estimated: Its seconds by what its parts take, as a share of the full model's.
+        measured: Its seconds by a clock, as a share of the full model's.
+        keeps: Whether these keep the budget.
+    """
+
+    plan: Plan
+    estimated: float
+    measured: float
+    keeps: bool
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search came to.
@@ -114,6 +131,7 @@ class Found:
         layer_rows: What the search's questions cost, in tokens through one whole layer; None where
             nobody could count it.
         layer_rows_alone: What the same questions cost plan by plan and text by text.
+        timed: The plans that were timed, from the best on to the first that keeps the budget.
     """
 
     search: str
@@ -135,6 +153,7 @@ class Found:
     layer_rows: float | None = None
     layer_rows_alone: float | None = None
     moves: Sequence[str] = field(default=())
+    timed: Sequence[Timed] = ()
 
     @property
     def measures(self) -> list[str]:
@@ -155,13 +174,16 @@ class Found:
         ]
         return pd.DataFrame(rows)
 
-    def write(self, out: Path) -> None:
-        """Write `search/found.json` and `search/tried.csv`, both or none of them."""
+    def files(self) -> dict[str, str]:
+        """Return what `search/found.json` and `search/tried.csv` hold, by their names."""
         content = {name: _written(value) for name, value in vars(self).items() if name != "tried"}
         text = io.StringIO()
         self.frame().to_csv(text, index=False)
-        files = {FOUND: json.dumps(content, indent=1, ensure_ascii=False), TRIED: text.getvalue()}
-        write_files(out / FOLDER, files)
+        return {FOUND: json.dumps(content, indent=1, ensure_ascii=False), TRIED: text.getvalue()}
+
+    def write(self, out: Path) -> None:
+        """Write the files to `search/` in a folder, both or none of them."""
+        write_files(out / FOLDER, self.files())
 
     @classmethod
     def read(cls, out: str | Path) -> "Found":
@@ -185,6 +207,10 @@ class Found:
                 confirmed=[
                     Confirmed(**{**one, "plan": Plan.parse(one["plan"], layers=layers)})
                     for one in content["confirmed"]
+                ],
+                timed=[
+                    Timed(**{**one, "plan": Plan.parse(one["plan"], layers=layers)})
+                    for one in content["timed"]
                 ],
                 tried=[_tried(row, layers) for row in table.to_dict("records")],
             )
@@ -217,7 +243,7 @@ def _written(value: Any) -> Any:
             "cost": dict(value.cost),
             "asked": value.asked,
         }
-    if isinstance(value, Confirmed):
+    if isinstance(value, Confirmed | Timed):
         row = {each.name: getattr(value, each.name) for each in fields(value)}
         return row | {"plan": str(value.plan)}
     if isinstance(value, Mapping):

@@ -2,8 +2,8 @@
 
 ``scan`` and ``pairs`` try every edit and every two; ``greedy`` adds the edit that costs least, one
 after the other (SLEB, arXiv 2402.09025; BlockPruner, arXiv 2406.10594), ``beam`` keeps several;
-``evolve`` is EvoPress's (arXiv 2410.14649); ``exhaustive`` tries all; ``auto`` goes greedily and
-then exchanges edits, those first that a model fitted to all that was tried thinks best.
+``evolve`` is EvoPress's (arXiv 2410.14649); ``exhaustive`` tries all; ``auto`` exchanges edits of
+what greedy and beam come to, those first that a model fitted to all that was tried thinks best.
 """
 
 import random
@@ -24,12 +24,11 @@ FULL: Candidate = frozenset()
 FEW = 600  # candidates that ``auto`` tries all
 MOST = 200_000  # candidates that ``exhaustive`` tries
 BEAM = 3
-WIDTH = 2  # of ``auto``'s beam
 BATCH = 32  # exchanges that are tried together
 FAR = 128  # exchanges of two edits that are tried, of all that there are
 NEAR = 0.5  # how fast the fitted model forgets candidates that are worse, per nat of log objective
 RIDGE = 0.3
-GREEDY_SHARE = 0.6  # of what ``auto`` asks, about, until edits are exchanged
+GREEDY_SHARE, BEAM_SHARE = 0.2, 0.5  # of what ``auto`` asks, about, until each of them ends
 OFFSPRING, SURVIVORS, SWAPS, FOUNDERS = 32, 2, 3, 64  # EvoPress, section 4
 STAGE = 1 / 16  # of the items, that every offspring is asked
 
@@ -211,10 +210,11 @@ def _mutated(task: Task, parent: Candidate, rng: random.Random) -> Candidate:
 
 
 def auto(task: Task) -> Candidate:
-    """Try all where they are few; else go greedily, then exchange edits while that helps.
+    """Try all where they are few; else exchange edits of what greedy and beam come to.
 
-    Exchanges of one edit are tried first, then those of two, each in the order in which a model
-    fitted to all that was tried expects them to be good.
+    Exchanges of one edit are tried from each, until none helps; from the best of them those of two,
+    too. They are tried in the order in which a model fitted to all that was tried expects them to
+    be good.
     """
     smallest = _smallest(task)
     if smallest is not None:
@@ -222,18 +222,44 @@ def auto(task: Task) -> Candidate:
         task.judge.measure(smallest)
         return min(smallest, key=task.judge.objective)
 
-    def told(share: float, doing: str, until: float | None = None) -> None:
-        task.told(GREEDY_SHARE * share, doing)
+    begins = [
+        greedy(_between(task, 0.0, GREEDY_SHARE)),
+        beam(_between(task, GREEDY_SHARE, BEAM_SHARE)),
+    ]
+    refining = _Refining(task)
+    here = min(map(refining.refined, dict.fromkeys(begins)), key=task.judge.objective)
+    while (better := _exchanged_twice(task, here)) is not None:
+        here = refining.refined(better)
+    return here
 
-    here = _beam(replace(task, told=told), WIDTH)
-    rounds, done = 0, GREEDY_SHARE
-    while True:
-        task.told(done, f"exchanging edits, better {rounds} times")
-        better = _exchanged(task, here) or _exchanged_twice(task, here)
-        if better is None:
-            return here
-        here, rounds = better, rounds + 1
-        done += (1 - done) / 6  # nobody knows how often that helps
+
+def _between(task: Task, begin: float, end: float) -> Task:
+    """Return the task as it is a part of the whole, from one share to another."""
+
+    def told(share: float, doing: str, until: float | None = None) -> None:
+        task.told(begin + (end - begin) * share, doing)
+
+    return replace(task, told=told)
+
+
+@dataclass
+class _Refining:
+    """Exchanges single edits until none helps, and tells how often it did."""
+
+    task: Task
+    rounds: int = 0
+    done: float = BEAM_SHARE
+
+    def refined(self, here: Candidate) -> Candidate:
+        """Return a candidate that no exchange of one edit makes better."""
+        better: Candidate | None = here
+        while better is not None:
+            here = better
+            self.task.told(self.done, f"exchanging edits, better {self.rounds} times")
+            better = _exchanged(self.task, here)
+            self.rounds += better is not None
+            self.done += (1 - self.done) / 6  # nobody knows how often that helps
+        return here
 
 
 def _smallest(task: Task) -> list[Candidate] | None:

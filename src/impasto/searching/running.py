@@ -16,7 +16,7 @@ from impasto.error import ImpastoError, UserError
 from impasto.plan import Plan
 from impasto.run import Encoder
 from impasto.searching.asking import Asked, until_stopped
-from impasto.searching.budget import Budget, Measure, counted, read_budget
+from impasto.searching.budget import Budget, read_budget
 from impasto.searching.confirming import (
     collapsed,
     compared,
@@ -27,22 +27,19 @@ from impasto.searching.edits import Space
 from impasto.searching.file import WrittenSearch
 from impasto.searching.finding import Counted, Measured, Search
 from impasto.searching.found import Found
+from impasto.searching.machine import Machine
 from impasto.searching.objective import InOrder, Objective, of_tasks, of_texts
 from impasto.searching.sentences import sentences
-from impasto.searching.timing import PartTimes, time_parts
 from impasto.study.database.opening import DATABASE, plainly
 from impasto.study.database.searches import (
     begin_search,
     end_search,
-    keep_of,
-    kept_of,
+    keep_files,
     note_search,
 )
 from impasto.study.folder.files import check_folder
 from impasto.study.folder.journal import unwritten
-from impasto.study.following.standing import Standing
 from impasto.study.running.answering import Answering, answering_for
-from impasto.study.running.budget import budget as budget_of_memory
 from impasto.study.running.options import Running
 from impasto.study.running.place import Place, opened
 from impasto.study.running.runner import run_study
@@ -85,18 +82,22 @@ def run_search(
             with opened(out, log, running.fresh) as place:
                 made = _Run(search, tasks, answering, place, running, log, loaded is None)
                 found, objective = made.found()
-            if out is not None:
-                _with_sentences(found).write(out)
+                found = _written(found, place)
             if search.confirm:
                 model: Any = answering.model if running.cluster is None else None
                 found = _confirmed(search, found, objective, out, model, running)
-                if out is not None:
-                    _with_sentences(found).write(out)
-    return _with_sentences(found)
+                with opened(out, log, fresh=False) as place:
+                    found = _written(found, place)
+    return found
 
 
-def _with_sentences(found: Found) -> Found:
-    return replace(found, sentences=[*sentences(found), *found.sentences])
+def _written(found: Found, place: Place) -> Found:
+    """Return what was found with its sentences, written to the folder and to the database."""
+    found = replace(found, sentences=[*sentences(found), *found.sentences])
+    if place.out is not None:
+        found.write(place.out)
+        keep_files(place.connection, found.files())
+    return found
 
 
 @dataclass
@@ -117,14 +118,14 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(self._noted())
             stop = stack.enter_context(until_stopped(self.running))
-            memory = self._memory()
+            memory = self._machine.memory()
             stack.enter_context(self.answering.allowed(memory))
             asked = self._asked(stop, memory)
             full = Plan.identity(model.num_layers)
             objective = self._objective(asked, full)
             space = Space(model.num_layers, search.moves, search.kept(model.num_layers))  # type: ignore[arg-type]
             self._check_moves(space)
-            budget = read_budget(search.budget, model.num_layers, self._measure)
+            budget = read_budget(search.budget, model.num_layers, self._machine.measure)
             made = Search(
                 objective=objective,
                 puts=asked,
@@ -135,6 +136,7 @@ class _Run:
                 references=search.references,
                 influence=partial(self._influence, objective),
                 counted=Counted(partial(_count, model)),
+                times=self._machine.share_of,
                 told=partial(self._told, asked),
             ).made()
         return self._as_found(made, objective, budget), objective
@@ -171,7 +173,7 @@ class _Run:
         load = search.load if self.loaded_here else None
         return Asked(
             search.name, search.to_yaml(), self.answering, self.place, self.running, self.log, stop,
-            load, memory, self._pace(),
+            load, memory, self._machine.pace(),
         )  # fmt: skip
 
     def _objective(self, asked: Asked, full: Plan) -> Objective:
@@ -194,33 +196,6 @@ class _Run:
             task = replace(task, length=longest)
         return of_texts(task, self.search.kind, self.search.seed, self.answering.model)
 
-    def _measure(self, measure: str) -> Measure:
-        """Return how a measure of the budget is counted, or was measured."""
-        model: Any = self.answering.model
-        if measure == "parts":
-            return counted(measure, None)
-        if not hasattr(model, "shape"):
-            raise UserError(
-                f"{measure} is counted on a model of this process, which a cluster's workers have: "
-                "bound parts instead, or search here"
-            )
-        return self._seconds.of if measure == "seconds" else counted(measure, model.shape)
-
-    @cached_property
-    def _seconds(self) -> PartTimes:
-        """What the model's parts take: as they did when this search first ran here."""
-        from impasto.run import Model
-
-        model = self.answering.model
-        if not isinstance(model, Model):
-            raise UserError(f"seconds are measured on decoders, and {model.name} is none")
-        kept = kept_of(self.place.connection, self._row)
-        if "parts" not in kept:
-            self.running.progress(Standing(0.0, "timing the model's parts"))
-            kept["parts"] = dict(time_parts(model).seconds)
-            keep_of(self.place.connection, self._row, parts=kept["parts"])
-        return PartTimes(kept["parts"])
-
     def _influence(self, objective: Objective) -> Sequence[float] | None:
         """Return how much each layer changes the states of the texts that choose (ShortGPT).
 
@@ -233,27 +208,9 @@ class _Run:
         texts = [list(text.ids) for text in part.task.items[: part.choosing]]
         return block_influence(model, texts, part.task.length)
 
-    def _memory(self) -> int | None:
-        """Return the bytes that a batch may take: as many as when this search first ran here."""
-        before = kept_of(self.place.connection, self._row).get("memory")
-        own = self.running.memory or getattr(self.answering.model, "memory", None)
-        memory, notice = budget_of_memory(self.answering.free, own, before)
-        if notice:
-            self.running.say(notice)
-        if memory != before:
-            keep_of(self.place.connection, self._row, memory=memory)
-        return memory
-
-    def _pace(self) -> float | None:
-        """Return the seconds of a layer-row: as many as when this search first ran here."""
-        model: Any = self.answering.model
-        if not hasattr(model, "seconds_per_layer_row"):
-            return None
-        before = kept_of(self.place.connection, self._row).get("pace")
-        if before is None:
-            before = model.seconds_per_layer_row
-            keep_of(self.place.connection, self._row, pace=before)
-        return before
+    @cached_property
+    def _machine(self) -> Machine:
+        return Machine(self.answering, self.place.connection, self._row, self.running)
 
     @cached_property
     def _row(self) -> int:

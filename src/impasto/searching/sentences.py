@@ -13,21 +13,46 @@ def sentences(found: Found) -> Iterator[str]:
     """Yield what a search came to, the most important first."""
     best = found.best
     yield (
-        f"Of {len(found.tried):,} plans tried, {best.plan}, which costs {_share(best, found)}, has "
-        f"the smallest objective within the budget ({found.budget})."
+        f"Of {len(found.tried):,} plans that {found.method} tried, {best.plan}, which costs "
+        f"{_share(best, found)}, has the smallest objective within the budget ({found.budget})."
     )
     yield (
         f"Its {found.objective} is {_value(best)} {found.unit} on the {found.held_out:,} items "
         f"that did not choose it ({best.objective:.4g} on the {found.items:,} that did; full model "
         f"{_value(found.full)})."
     )
+    yield from _timed(found)
     yield from _beside_references(found)
     if found.layer_rows and found.layer_rows_alone:
         yield (
-            f"Asking took {found.layer_rows:,.0f} tokens through a whole layer, "
-            f"{found.layer_rows_alone / found.layer_rows:.1f} times fewer than plan by plan."
+            f"That took {_whole(found.layer_rows)} layer-rows (one token through one whole layer); "
+            f"plan by plan and text by text it takes {_whole(found.layer_rows_alone)}, "
+            f"{found.layer_rows_alone / found.layer_rows:.1f} times as many."
         )
     yield from confirmed_sentences(found)
+
+
+def _timed(found: Found) -> Iterator[str]:
+    """Yield what plans take by a clock, under a budget of seconds."""
+    for one in found.timed:
+        takes = (
+            f"{100 * one.measured:.1f} % of the full model's seconds "
+            f"({100 * one.estimated:.1f} % by what its parts take)"
+        )
+        if one.keeps:
+            yield f"Timed itself, {one.plan} takes {takes}."
+        elif one.plan != found.best.plan:
+            yield f"{one.plan}, which loses less, was passed over: timed, it takes {takes}."
+        else:
+            yield (
+                f"Timed itself, {one.plan} takes {takes}, more than the budget; so do all "
+                f"{len(found.timed)} best plans: lower the bound of the seconds."
+            )
+
+
+def _whole(number: float) -> str:
+    """Return a count with three digits that tell: 1,230,000."""
+    return f"{float(f'{number:.3g}'):,.0f}"
 
 
 def confirmed_sentences(found: Found) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Seconds of plans, put together from what their parts take.
 
 A search asks what thousands of plans take, far more than can be timed. So the full model's parts
-are timed once, layer by layer, and a plan takes what its parts do. `impasto bench` times a plan
+are timed once, layer by layer, and a plan takes what its parts do. What a search chooses is timed
 itself.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from impasto.plan.steps import Layer, walk
 from impasto.searching.budget import TOKENS
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
     from impasto.run import Model
 
 ROUNDS = 9
@@ -50,15 +54,11 @@ PARTS_OF = {
 }
 
 
-def time_parts(model: "Model", tokens: int = TOKENS) -> PartTimes:
+def time_parts(model: "Model") -> PartTimes:
     """Time the parts of a model, reading a prompt and one token behind it."""
-    from impasto.speed.bench import random_tokens
     from impasto.speed.profile import REST, profile
 
-    longest = model.max_positions
-    length = tokens if longest is None else min(tokens, longest - 2)
-    ids = random_tokens(model, 1, length, 0)
-    plan = Plan.identity(model.num_layers)
+    ids, plan = _prompt(model), Plan.identity(model.num_layers)
     found: dict[str, list[float]] = defaultdict(list)
     for _ in range(ROUNDS):
         seconds: dict[str, float] = defaultdict(float)
@@ -69,3 +69,30 @@ def time_parts(model: "Model", tokens: int = TOKENS) -> PartTimes:
         for name, taken in seconds.items():
             found[name].append(taken)
     return PartTimes({name: median(taken) for name, taken in sorted(found.items())})
+
+
+def time_plan(model: "Model", plan: Plan) -> float:
+    """Time a plan and the full model in turns; return its seconds as a share of the full model's.
+
+    Both read a prompt and one token behind it. It is the median over rounds.
+    """
+    from impasto.speed.clock import in_turns
+    from impasto.speed.ways import run
+
+    ids, full = _prompt(model), Plan.identity(model.num_layers)
+
+    def seconds(plan: Plan) -> float:
+        timed = run(model, "apply", plan, ids, 1)
+        return timed.prefill + (timed.token or 0.0)
+
+    works = {"plan": partial(seconds, plan), "full": partial(seconds, full)}
+    found = in_turns(works, ROUNDS)
+    return median(a / b for a, b in zip(found["plan"], found["full"], strict=True))
+
+
+def _prompt(model: "Model") -> "Int[Tensor, '1 tokens']":
+    """Return a prompt as long as the model reads, with room for two tokens behind it."""
+    from impasto.speed.bench import random_tokens
+
+    longest = model.max_positions
+    return random_tokens(model, 1, TOKENS if longest is None else min(TOKENS, longest - 2), 0)

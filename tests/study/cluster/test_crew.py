@@ -13,7 +13,10 @@ import pytest
 from fake_workers import PATIENCE, FakePool, Fault, begun, hello
 from impasto.engine_version import ENGINE
 from impasto.error import ImpastoError, UserError
+from impasto.plan.cost import Experts, LayerShape, Shape
 from impasto.study import Cluster, Results, Stopped, Study
+from impasto.study.cluster.crew import Crew
+from impasto.study.cluster.joining import Order
 from impasto.study.following.status import status
 
 TEXT = """\
@@ -274,3 +277,14 @@ def test_progress_never_goes_back_and_tells_of_all_workers(study, model, run_on)
     assert shares == sorted(shares)
     assert max(standing.running for standing in told) == 2
     assert told[-1].cells == CELLS
+
+
+def test_a_worker_says_what_of_the_model_costs_something_and_another_one_where_it_dies(model):
+    experts = Experts(count=8, active=2, weights=100)
+    layers = tuple(LayerShape(40, 20, 5, some, 8, 4, 900) for some in (None, experts))
+    model.shape = Shape(layers, head=7, outside=9, itemsize=2)
+    pool = FakePool(model, faults={1: [Fault("shape")]})
+    crew = Crew(pool, Order("fake", {}, 0, 1.0, "1 CPU"), 1, PATIENCE, print, clock=pool.clock)
+    crew.start(None)
+    assert crew.shape == model.shape
+    assert pool.started == 2

@@ -89,6 +89,13 @@ def test_a_worker_foresees_what_work_costs(worker):
     assert 0 < one < two
 
 
+def test_a_worker_says_what_of_its_model_costs_something(worker):
+    told = json.loads(json.dumps(worker[0].shape()))["shape"]
+    shape = worker[0]._model.shape
+    assert told["head"] == shape.head
+    assert [one["parameters"] for one in told["layers"]] == [o.parameters for o in shape.layers]
+
+
 def test_a_mistake_is_an_answer_and_a_fault_has_its_traceback(worker):
     assert "no config.json" in Worker(1).begin("/", {}, 0.0)["refused"]
     assert "Traceback" in worker[0].answer(b"no work")["fault"]

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from impasto.error import ImpastoError, UserError
 from impasto.plan import count_of_plans
+from impasto.plan.cost import Experts, LayerShape, Shape
 from impasto.study.cluster.joining import Order, Pool, RemoteModel, other_model, other_version
 from impasto.study.cluster.pool import Event
 from impasto.study.cluster.schedule import Patience, Schedule, TooManyTriesError
@@ -118,6 +120,20 @@ class Crew:
             self._work(-1, asked[needed.task.name], needed.plans, slice(needed.most)).packed()
             for needed in tasks
         ]
+        return dict(zip(names, self._one_says("expected", works)["seconds"], strict=True))
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What of the model costs something, as a worker counts it."""
+        told = self._one_says("shape")["shape"]
+        layers = tuple(
+            LayerShape(**{**one, "experts": one["experts"] and Experts(**one["experts"])})
+            for one in told["layers"]
+        )
+        return Shape(**{**told, "layers": layers})
+
+    def _one_says(self, what: str, *given: Any) -> Mapping[str, Any]:
+        """Return what one worker that is ready says; another one where that one dies."""
         while True:
             self._fill()
             ready = self._in_state(READY)
@@ -126,11 +142,11 @@ class Crew:
                 continue
             number = ready[0]
             self._set(number, WORKING)
-            self._pool.call(number, "expected", works)
+            self._pool.call(number, what, *given)
             while number in self._members:
                 self._turn()
                 if number in self._replies:
-                    return dict(zip(names, self._replies.pop(number)["seconds"], strict=True))
+                    return self._replies.pop(number)
 
     def executor(self, asked: Mapping[str, Asking]) -> "OnCluster":
         """Return what has units answered."""

@@ -10,6 +10,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from impasto.error import UserError
@@ -48,6 +49,10 @@ class Worker:
     def expected(self, work: list[bytes]) -> Reply:
         """Say how many seconds each work would take here."""
         return _replied(lambda: {"seconds": self._expected([AskedItems.unpacked(w) for w in work])})
+
+    def shape(self) -> Reply:
+        """Say what of the model costs something."""
+        return _replied(lambda: {"shape": asdict(self._model.shape)})
 
     def answer(self, work: bytes) -> Reply:
         """Answer a unit."""

@@ -46,7 +46,7 @@ WHOLE = {  # the least and the most
     ("precisions", "is_done"): (0, 1),
 }
 TEXT_BY_NAME = (("models", "parts"), ("engines", "parts"), ("tasks", "parts"), ("runs", "versions"))
-UNREAD = ("records",)  # whose values are checked as they are read
+UNREAD = ("records", "found_files")  # whose values are checked as they are read
 
 RELATIONS = (  # what must not be found, and what that is
     (

@@ -3,12 +3,16 @@
 import json
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from impasto.error import UserError, shown
 from impasto.study.database.checking import LATEST
 from impasto.study.database.opening import transaction
+
+FOLDER, FOUND, TRIED = "search", "found.json", "tried.csv"
+FILES = (FOUND, TRIED)  # that a search writes to its folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,12 @@ def kept_of(connection: sqlite3.Connection, search: int) -> dict[str, Any]:
 
 def _is_kept(kept: Any) -> bool:
     """Say whether a value is what `keep_of` writes."""
-    if not isinstance(kept, dict) or not kept.keys() <= {"memory", "pace", "parts"}:
+    if not isinstance(kept, dict) or not kept.keys() <= {"memory", "parts", "timed"}:
         return False
-    memory, pace, parts = (kept.get(name) for name in ("memory", "pace", "parts"))
-    return (
-        (memory is None or (type(memory) is int and memory > 0))
-        and (pace is None or _is_seconds(pace))
-        and (parts is None or (isinstance(parts, dict) and all(map(_is_seconds, parts.values()))))
+    memory, *times = (kept.get(name) for name in ("memory", "parts", "timed"))
+    return (memory is None or (type(memory) is int and memory > 0)) and all(
+        some is None or (isinstance(some, dict) and all(map(_is_seconds, some.values())))
+        for some in times
     )
 
 
@@ -117,13 +120,29 @@ def _is_seconds(value: Any) -> bool:
 def keep_of(connection: sqlite3.Connection, search: int, **measured: Any) -> None:
     """Keep what was measured of the machine, so that the search goes the same way when it goes on.
 
-    `memory` is what a batch may take, in bytes; `pace` the seconds of a layer-row, by which work is
-    divided; `parts` the seconds of the model's parts.
+    `memory` is what a batch may take, in bytes; `parts` the seconds of the model's parts; `timed`,
+    by digest, those of plans that were timed, as a share of the full model's.
     """
     with transaction(connection):
         kept = kept_of(connection, search) | measured
         query = "UPDATE searches SET kept = ? WHERE id = ?"
         connection.execute(query, [json.dumps(kept), search])
+
+
+def keep_files(connection: sqlite3.Connection, contents: Mapping[str, str]) -> None:
+    """Keep what a search wrote to its folder, in the place of what was kept before."""
+    with transaction(connection):
+        connection.execute("DELETE FROM found_files")
+        connection.executemany("INSERT INTO found_files VALUES (?, ?)", [*contents.items()])
+
+
+def kept_files(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the files that a search wrote to its folder; raises UserError for any other file."""
+    kept = dict(connection.execute("SELECT name, content FROM found_files").fetchall())
+    for name, content in kept.items():
+        if name not in FILES or not isinstance(content, str):
+            raise UserError(f"the table found_files of the results has {shown(name)}: none of ours")
+    return kept
 
 
 def last_search(connection: sqlite3.Connection, name: str | None = None) -> SearchRow | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from impasto.aside import aside_of, remove, remove_strays
 from impasto.error import UserError
 from impasto.study.database.opening import DATABASE
+from impasto.study.database.searches import FOLDER
 from impasto.study.work.identity import digest_of
 
 STUDY, RESULTS = "study.yaml", "results.csv"
@@ -41,7 +42,8 @@ def discard(out: Path) -> None:
     """Throw away all results that a folder holds."""
     for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", RESULTS, STUDY):
         (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / HEADS, ignore_errors=True)
+    for folder in (HEADS, FOLDER):
+        shutil.rmtree(out / folder, ignore_errors=True)
 
 
 def tidy(out: Path, is_all_done: bool = False) -> None:

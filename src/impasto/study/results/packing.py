@@ -15,8 +15,9 @@ from impasto.study.database.checking import check_all
 from impasto.study.database.form import migrations
 from impasto.study.database.opening import DATABASE, open_to_read, open_to_write, plainly
 from impasto.study.database.reading import study_row
+from impasto.study.database.searches import FOLDER, kept_files, last_search
 from impasto.study.file.study import WrittenStudy
-from impasto.study.folder.files import RESULTS, STUDY, check_folder, make_folder
+from impasto.study.folder.files import RESULTS, STUDY, check_folder, make_folder, write_files
 from impasto.study.folder.lock import only_writer
 from impasto.study.results.several import of_all
 from impasto.study.results.table import Results, written_study
@@ -97,8 +98,8 @@ def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
             f"{file} is no packed study: its tables are not those of form {len(migrations())}"
         )
     _check_everything(packed, file)
-    if not study_names(packed):
-        raise UserError(f"{file} holds no study")
+    if not study_names(packed) and last_search(packed) is None:
+        raise UserError(f"{file} holds no study and no search")
 
 
 def _copy(packed: sqlite3.Connection, out: Path) -> None:
@@ -111,16 +112,11 @@ def _copy(packed: sqlite3.Connection, out: Path) -> None:
         aside.mkdir()
         with plainly(out / DATABASE), closing(sqlite3.connect(aside / DATABASE)) as target:
             packed.backup(target)
-        asked = asked_file(packed, out)
-        rows = [
-            None if model.study is None else study_row(packed, model.study)
-            for model in asked.models
-        ]
-        if all(row is not None and row.finished is not None for row in rows):
-            study = WrittenStudy.from_text(
-                asked.file, name=asked.name, source=DATABASE, checked=True
-            )
-            of_all(study, Results.read_all(aside)).write(aside)
+        if study_names(packed):
+            _write_study(packed, aside)
+        found = kept_files(packed)
+        if found:
+            write_files(out / FOLDER, found)
         for name in (DATABASE, RESULTS, STUDY):
             if (aside / name).exists():
                 (aside / name).replace(out / name)
@@ -128,3 +124,14 @@ def _copy(packed: sqlite3.Connection, out: Path) -> None:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     finally:
         remove(aside)
+
+
+def _write_study(packed: sqlite3.Connection, aside: Path) -> None:
+    """Write the files of the study that ran last beside a copy of its database, if it is done."""
+    asked = asked_file(packed, aside)
+    rows = [
+        None if model.study is None else study_row(packed, model.study) for model in asked.models
+    ]
+    if all(row is not None and row.finished is not None for row in rows):
+        study = WrittenStudy.from_text(asked.file, name=asked.name, source=DATABASE, checked=True)
+        of_all(study, Results.read_all(aside)).write(aside)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from impasto.error import UserError
+from impasto.plan.cost import Shape
 from impasto.study.database.register import NeededTask
 from impasto.study.following.standing import Standing
 from impasto.study.running.estimate import expected_seconds
@@ -36,6 +37,11 @@ class Answering(Protocol):
     @property
     def free(self) -> int | None:
         """The bytes that a batch may take where nobody says; None where that cannot be bounded."""
+        ...
+
+    @property
+    def shape(self) -> Shape | None:
+        """What of the model costs something; None where nobody can say."""
         ...
 
     def allowed(self, memory: int | None) -> AbstractContextManager[None]:
@@ -84,6 +90,12 @@ class InProcess:
         from impasto.run.batching.memory import free_bytes
 
         return free_bytes(self.model.hf.device) if isinstance(self.model, Model | Encoder) else None
+
+    @property
+    def shape(self) -> Shape | None:
+        """What of the model costs something."""
+        model: Any = self.model
+        return getattr(model, "shape", None)
 
     @contextmanager
     def allowed(self, memory: int | None) -> Iterator[None]:
