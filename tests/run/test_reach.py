@@ -12,8 +12,11 @@ from families import FAMILIES, family
 from impasto import Donor, Plan, UserError
 from impasto.model.structure.anatomy import ModelError
 from impasto.run.attention import blockwise, geometry
+from impasto.run.batching import batches
+from impasto.run.batching.request import TokenRequest
 from impasto.run.execute import frames
 from impasto.run.generate import decode_batch
+from impasto.run.opening import opened
 from plans import CORE, REACHING_INJECTING_PLANS, REACHING_PLANS
 
 ATOL = 1e-4
@@ -93,6 +96,27 @@ def test_cached_generation_equals_recomputing_every_prefix(name):
 def test_every_family_runs_every_plan(name):
     check_scores(name, REACHING_PLANS)
     check_texts(name, REACHING_PLANS, 12)
+
+
+@pytest.mark.parametrize(("name", "at_once"), [("llama", 64), ("gemma3", 1), ("bloom", 4)])
+def test_what_texts_begin_with_is_read_once_and_held_as_far_as_they_see_it(
+    name, at_once, monkeypatch
+):
+    hf, model = family(name), impasto.load(family(name))
+    prompts = [[*IDS[:7], last, *more] for last, more in [(9, []), (2, [6, 1]), (9, [5])]]
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 4)
+    monkeypatch.setattr(batches, "ROWS_AT_ONCE", {"cpu": at_once})
+    requests = [TokenRequest(ids, range(7, 8), {}) for ids in prompts]
+    [group] = batches.batch_groups(opened(hf), requests, merge=False)
+    assert group.prefix == IDS[:7]
+    assert (len(group.batches) > 1) == (at_once < 64)
+    written = model.generate(REACHING_PLANS, prompts, max_new_tokens=4)
+    scores = model.loglikelihood(REACHING_PLANS, [(ids, [8, 2]) for ids in prompts])
+    for plan, rows, scored in zip(REACHING_PLANS, written, scores, strict=True):
+        for ids, new, (log_p, is_greedy) in zip(prompts, rows, scored, strict=True):
+            assert new == reference.generate(hf, plan, ids, 4), str(plan)
+            expected = reference.score(hf, plan, ids, [8, 2])
+            assert (log_p, is_greedy) == (near(expected[0]), expected[1]), str(plan)
 
 
 PROMPTED = [
