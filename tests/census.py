@@ -2,11 +2,11 @@
 
 Each family is one of: *exact*, opened and right on every plan that it runs; *wrong*, opened and
 not; *refused*, with the reason; *crashed*, with something else than an error of this package;
-*mute*, unable to read a text alone at all; *unbuilt*, without a small configuration here.
+*unbuilt*, without a small configuration here.
 
 ``python tests/census.py CAUSAL_LM llama gpt2`` prints a line for each of these families, without
 names for all; ``python tests/census.py --write`` writes the table that ``impasto models`` prints,
-or with the names of mappings behind it their rows alone.
+or with names of mappings (and of families) behind it their rows alone.
 """
 
 import csv
@@ -78,8 +78,6 @@ def look_at(model_type: str, kind: Any, lines: Any = PLANS, **special: Any) -> F
     try:
         with _limited(SECONDS):
             hf = build(kind, **special)
-            found.verdict = "mute"
-            _reads_text(hf)
             found.verdict = "crashed"
             model = _opened(hf, found)
             if model is None:
@@ -108,15 +106,10 @@ def _exported(model: Any) -> str:
     return " ".join(forms)
 
 
-def _reads_text(hf: Any) -> None:
-    """Raise unless a model reads a text without anything beside it."""
-    if getattr(hf, "generation_config", None) is not None:
-        hf.generation_config = type(hf.generation_config)()
-    with torch.no_grad():
-        hf(input_ids=torch.tensor([IDS]))
-
-
 def _opened(hf: Any, found: Found) -> Any:
+    for module in hf.modules():  # what is to be written, and how, is the reference's
+        if getattr(module, "generation_config", None) is not None:
+            module.generation_config = type(module.generation_config)()
     try:
         return impasto.load(hf)
     except UserError as error:
@@ -240,6 +233,7 @@ def _spelt(model: Any) -> Spelling:
         anatomy.path,
         attention=(partial(_adds, without=anatomy.mlp),),
         mlp=(partial(_adds, without=anatomy.attention),),
+        streams_first=model._opened.habits.form.axis == 0,
     )
 
 
@@ -312,20 +306,29 @@ def main(mapping: str, *only: str) -> None:
 MAPPINGS = ("CAUSAL_LM", "MULTIMODAL_LM", "MASKED_LM")
 
 
-def write(*mappings: str) -> None:
-    """Write the table that `impasto models` prints, or its rows for some mappings, anew."""
+def write(*names: str) -> None:
+    """Write the table that `impasto models` prints anew; or its rows for some mappings.
+
+    Names of families behind a mapping's are those of its families that are counted.
+    """
+    mappings = [name for name in names if name in MAPPINGS]
     rows = {}
-    if TABLE.is_file() and mappings:
+    if TABLE.is_file() and names:
         rows = {(row.model_type, row.kind): row for row in counted()}
+    only = [name for name in names if name not in MAPPINGS]
     for mapping in mappings or MAPPINGS:
         is_encoder = mapping == "MASKED_LM"
-        for found in census(mapping):
+        for found in census(mapping, *only):
             print(mapping, found, flush=True)
             row = counted_row(found.model_type, is_encoder, found)
             key = (row.model_type, row.kind)
             is_better = key not in rows or rows[key].layers == "no" or row.layers == "yes"
             if found.verdict in ("exact", "refused") and is_better:
                 rows[key] = row
+            _write(rows)
+
+
+def _write(rows: dict[tuple[str, str], Counted]) -> None:
     with TABLE.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Counted._fields)

@@ -382,8 +382,8 @@ def using(folder: Path) -> dict[str, tuple[Call, str]]:
         "export text": (lambda: export(model, "0-3", folder / "x1"), "Plan.parse"),
         "export a number": (lambda: export(3, plan, folder / "x2"), "int"),
         "export in another form": (
-            lambda: export(model, plan, folder / "x3", form="gguf"),
-            "gguf",
+            lambda: export(model, plan, folder / "x3", form="onnx"),
+            "onnx",
         ),
         "export in a size of junk": (
             lambda: export(model, plan, folder / "x4", max_shard_size="huge"),

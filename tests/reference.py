@@ -67,7 +67,8 @@ def states_of(
             source = NoiseSource(step.kind, step.seed, depth, noises)
             before, rows = rows, rows.clone()
             for j in range(step.keep, (prompt if step.prompt else len(ids)) - 1):
-                rows[j] = noise(before[j], _key(ids[: j + 1]), source)
+                drawn = noise(before[j].flatten(), _key(ids[: j + 1]), source)
+                rows[j] = drawn.view_as(before[j])
             noises += 1
         elif isinstance(step, Inject) and step.name in grafts:
             graft = grafts[step.name]
@@ -150,6 +151,8 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -
         after = x + adds(family.attention, block, x, call)
     elif step.part == "mlp":
         after = x + adds(family.mlp, block, x, call)
+    elif family.streams_first:
+        after = whole(block, x.movedim(2, 0), call).movedim(0, 2)
     else:
         after = whole(block, x, call)
     after = x + step.scale * (after - x)
@@ -197,10 +200,12 @@ def noted(
     def note(block: nn.Module, args: tuple[Any, ...], kwargs: Call) -> None:
         names = _parameters(type(block))
         call = dict(zip(names, args, strict=False)) | kwargs
-        inputs.append(call.pop(names[0])[0])
+        states = call.pop(names[0])
+        inputs.append((states.movedim(0, 2) if blocks_have_streams_first else states)[0])
         calls.append(call)
 
     options: Call = {}
+    blocks_have_streams_first = blocks is None and spelling(hf).streams_first
     if blocks is None:
         blocks, options = spelling(hf).blocks_of(hf), {"use_cache": False}
     hooks = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
@@ -220,6 +225,7 @@ def _parameters(block: type[nn.Module]) -> list[str]:
 def _heads(hf: Any, states: Sequence[Tensor]) -> Tensor:
     """Run the stock model on as many tokens, with final states put in place of its own."""
     blocks, rows = spelling(hf).blocks_of(hf), torch.stack(list(states))[None]
+    rows = rows.movedim(2, 0) if spelling(hf).streams_first else rows
 
     def put(_: nn.Module, __: Any, output: Any) -> Any:
         return (rows, *output[1:]) if isinstance(output, tuple) else rows

@@ -58,6 +58,7 @@ class Spelling:
     attention: Path
     mlp: Path
     parallel: bool = False
+    streams_first: bool = False  # of a token's state, in what blocks take
 
     def blocks_of(self, hf: nn.Module) -> nn.ModuleList:
         """Return the layers of a model."""

@@ -4,7 +4,7 @@ Every layer may raise these errors, or a subclass that says where. The command l
 message and exits with 2. Anything else that leaves the package is a fault of impasto's own.
 """
 
-MOST_CHARACTERS, MOST_LINES = 1_000, 40  # of a line of a message, and of its lines
+MOST_CHARACTERS, MOST_LINES = 1_000, 60  # of a line of a message, and of its lines
 
 
 class ImpastoError(Exception):

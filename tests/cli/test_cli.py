@@ -268,3 +268,25 @@ def test_generate_says_of_a_tokenizer_that_appends_special_tokens(monkeypatch):
     assert result.exit_code == 0
     assert result.stderr.startswith("impasto: the tokenizer puts </s> behind every text")
     assert result.stderr.count("behind every text") == 1
+
+
+def test_explain_says_what_another_tools_file_runs(cli, tmp_path):
+    file = tmp_path / "layer_drop_config.txt"
+    file.write_text("none\nattn\nattn+mlp\nnone\n")
+    result = cli("explain", "--from", str(file))
+    assert result.exit_code == 0, result.output
+    assert "plan     0 1.mlp 3" in result.output
+    file.write_text("[[0, 1], [1], [0, 1]]")
+    result = cli("explain", "--from", str(file), "--format", "path", "--layers", "4")
+    assert result.exit_code == 0, result.output
+    assert "3, 2 of them different" in result.output
+    assert result.output.count("0-1") == 2
+    for arguments, says in [
+        (("--from", str(file), "--layers", "1"), "line 1, [0][1]: layer 1 does not exist"),
+        (("--from", str(file), "--plan", "0"), "one of them"),
+        (("--plan", "0", "--format", "path"), "give it with --from"),
+        (("--from", str(file), "--svg", str(tmp_path / "p.svg")), "has 3"),
+    ]:
+        result = cli("explain", *arguments)
+        assert result.exit_code == 2
+        assert says in result.output

@@ -42,8 +42,8 @@ def test_a_picture_shows_layers_lanes_loops_markers_and_dropped_parts() -> None:
 
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_every_family_is_drawn_within_its_frame(name: str) -> None:
-    given = {"order": " ".join(map(str, range(11, -1, -1)))}
-    choices = given if STRATEGIES[name].is_selector else {}
+    given = {"order": " ".join(map(str, range(11, -1, -1))), "first": 1, "last": 4}
+    choices = {key: given[key] for key in STRATEGIES[name].parameters if key in given}
     for _, plan in expand(name, 12, **choices)[::7]:
         assert_within(ElementTree.fromstring(picture(plan)))
 

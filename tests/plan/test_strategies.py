@@ -54,6 +54,21 @@ from impasto.strategies import STRATEGIES, expand
         (strategies.repeat_block(32, 8, 12), "0-11 8-31"),
         (strategies.repeat_block(32, 0, 32), "0-31 0-31"),
         (strategies.repeat_block(32, 31, 32), "0-31 31"),
+        (strategies.half_step(32, 8, 12), "0-7 (8-11)@0.5*2 12-31"),
+        (strategies.half_step(32, 8, 12, times=3, scale=0.25), "0-7 (8-11)@0.25*3 12-31"),
+        (strategies.half_step(32, 8, 12, scale=1), "0-7 8-11*2 12-31"),
+        (strategies.half_step(32, 0, 1, times=1, scale=-1.5), "0@-1.5 1-31"),
+        (
+            strategies.pairs_parallel(32, 8, 11),
+            "0-7 sum[8.attn|9.attn] sum[8.mlp|9.mlp] sum[10.attn|11.attn] sum[10.mlp|11.mlp] 12-31",
+        ),
+        (strategies.pairs_parallel(32, 0, 1, form="sum"), "sum[0|1] 2-31"),
+        (strategies.pairs_parallel(32, 28, 31, form="mean"), "0-27 [28|29] [30|31]"),
+        (strategies.reach(32, 20, first=1, last=64), "0-19 20-31{first=1, last=64}"),
+        (strategies.reach(32, 0, last=64), "0-31{last=64}"),
+        (strategies.reach(32, 32, first=4), "0-31"),
+        (strategies.freeze_prompt(32, 16), "0-15 freeze(prompt) 16-31"),
+        (strategies.freeze_prompt(32, 0), "freeze(prompt) 0-31"),
     ],
 )
 def test_each_family_writes_this_plan(plan: Plan, text: str) -> None:
@@ -180,16 +195,27 @@ def in_order(T: int) -> str:
     return " ".join(map(str, reversed(range(T))))
 
 
+COUNTS = {  # of families of which not every combination is a plan
+    "repeat_block": lambda T: T * (T + 1) // 2,
+    "half_step": lambda T: 4 * 4 * T * (T + 1) // 2,
+    "pairs_parallel": lambda T: 3 * (T // 2) * ((T + 1) // 2),
+}
+
+
 @pytest.mark.parametrize("T", [4, 5, 31, 32, 33, 40, 80])
 def test_every_combination_of_every_family_is_a_plan_of_the_model(T: int) -> None:
     for name, strategy in STRATEGIES.items():
         order = {strategies.ORDER: in_order(T)} if strategy.is_selector else {}
-        everything = expand(name, T, **dict.fromkeys(strategy.domain(T), "all"), **order)
+        if name == "half_step" and T > 40:
+            continue  # together they are more than can be made
+        rest = {"first": 1, "last": 4} if name == "reach" else {}
+        everything = expand(name, T, **dict.fromkeys(strategy.domain(T), "all"), **order, **rest)
         expected = prod(map(len, strategy.domain(T).values()))
-        assert len(everything) == (T * (T + 1) // 2 if name == "repeat_block" else expected)
+        assert len(everything) == (COUNTS[name](T) if name in COUNTS else expected)
         for parameters, plan in everything:
             plan.check(T)
-            assert strategy.function(T, **parameters) == plan
+            own = {"from_" if key == "from" else key: value for key, value in parameters.items()}
+            assert strategy.function(T, **own) == plan
 
 
 @pytest.mark.parametrize(("T", "counts"), [(32, [3, 8, 11]), (40, [4, 10, 13])])
@@ -272,6 +298,22 @@ def test_a_choice_is_one_value_several_or_all_and_defaults_fill_in() -> None:
         ("drop_last", {"part": "attn"}, "attention, mlp, block"),
         ("repeat_block", {"i": [5, 6], "j": 5}, "j is a whole number from 6 to 32"),
         ("repeat_block", {"i": "x", "j": 5}, "i is a whole number from 0 to 31"),
+        ("repeat_block", {"i": 2.0, "j": 5}, "i is a whole number from 0 to 31"),
+        ("half_step", {"i": 5, "j": 5}, "j is a whole number from 6 to 32"),
+        ("half_step", {"i": 4, "j": 8, "times": 0}, "times is a whole number from 1"),
+        ("half_step", {"i": 4, "j": 8, "scale": 9}, "a scale is a decimal between -8 and 8"),
+        ("half_step", {"i": 4, "j": 8, "scale": "half"}, "a scale is a decimal"),
+        ("half_step", {"i": 4, "j": 8, "scale": float("nan")}, "a scale is a decimal"),
+        ("half_step", {"i": 4, "j": 8, "scale": True}, "a scale is a decimal"),
+        ("pairs_parallel", {"from": 4, "to": 8}, "are 5 layers, of which one is left without"),
+        ("pairs_parallel", {"from": 31, "to": 32}, "from is a whole number from 0 to 30"),
+        ("pairs_parallel", {"from": 4, "to": 3}, "to is a whole number from 5 to 31"),
+        ("pairs_parallel", {"from": 4, "to": 7, "form": "lp"}, "form is one of parts, sum, mean"),
+        ("pairs_parallel", {"from_": 4, "to": 7}, "its parameters: from, to, form"),
+        ("reach", {"k": 4}, "a reach sees at least one position"),
+        ("reach", {"k": 4, "last": -1}, "last is a whole number from 0"),
+        ("reach", {"k": 33, "last": 1}, "k is a whole number from 0 to 32"),
+        ("freeze_prompt", {"k": 33}, "k is a whole number from 0 to 32"),
     ],
 )
 def test_a_wrong_choice_says_what_is_allowed(name: str, choices: dict, message: str) -> None:
@@ -279,17 +321,45 @@ def test_a_wrong_choice_says_what_is_allowed(name: str, choices: dict, message: 
         expand(name, 32, **choices)
 
 
+def test_choices_that_are_no_plan_together_are_left_out_of_several() -> None:
+    pairs = expand("pairs_parallel", 9, **{"from": [2, 3], "to": [5, 6]})
+    assert [(chosen["from"], chosen["to"]) for chosen, _ in pairs] == [(2, 5), (3, 6)]
+    assert len(expand("pairs_parallel", 9, form="all")) == 3 * len(expand("pairs_parallel", 9))
+    narrowed = expand("reach", 9, k=3, first=[0, 1], last=[0, 8])
+    assert [(chosen["first"], chosen["last"]) for chosen, _ in narrowed] == [(0, 8), (1, 0), (1, 8)]
+    blocks = expand("half_step", 9, i=[2, 5], j=[3, 6], scale=[1, 1.0, 0.5])
+    assert [tuple(chosen.values()) for chosen, _ in blocks] == [
+        (i, j, 2, scale) for i, j in ((2, 3), (2, 6), (5, 6)) for scale in (1, 0.5)
+    ]
+
+
+def test_ends_of_pairs_and_blocks_can_be_shares_of_the_layers() -> None:
+    assert expand("pairs_parallel", 32, **{"from": "25%", "to": 27})[0][0]["from"] == 8
+    assert expand("half_step", 32, i="25%", j="75%")[0][0] == {
+        "i": 8,
+        "j": 24,
+        "times": 2,
+        "scale": 0.5,
+    }
+
+
 def test_a_model_too_small_for_a_family_says_so() -> None:
     with pytest.raises(ValueError, match="no n to choose from for T=3"):
         expand("skip", 3)
+
+
+PAPERS = {
+    *("freeze", "shuffle", "gaussian", "inject", "drop_attention_from"),
+    *("skip_one", "switch", "skip", "middle_repeat", "reverse", "random_order"),
+    *("parallel", "looped_parallel", "drop_last"),
+}
 
 
 def test_every_strategy_is_titled_and_explains_itself() -> None:
     for strategy in STRATEGIES.values():
         assert strategy.title
         assert strategy.function.__doc__
-        beyond = ("baseline", "repeat_block", "block_influence", "one_shot")
-        assert strategy.paper or strategy.name in beyond
+        assert strategy.paper == (strategy.figure[:1] if strategy.name in PAPERS else "")
         assert strategy.domains.keys() <= strategy.parameters.keys()
 
 

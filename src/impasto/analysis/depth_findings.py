@@ -11,7 +11,7 @@ from impasto.analysis.confidence import corrected
 from impasto.analysis.critical import Critical, critical_of, members_of
 from impasto.analysis.curves import DepthCurve
 from impasto.analysis.depth import TOLERANCE, winning_depth
-from impasto.analysis.words import percent, points_of, share_of
+from impasto.analysis.words import percent, points_of, share_of, variant
 from impasto.strategies import STRATEGIES
 from impasto.tasks.metrics import metric_name, metric_of
 
@@ -22,6 +22,8 @@ def depth_finding(changes: Changes, curve: DepthCurve) -> str:
     """Say from which depth on a manipulation no longer matters: its critical depth."""
     strategy = STRATEGIES.get(curve.strategy)
     about = f"{curve.title}: {strategy.doing if strategy else curve.strategy}"
+    if words := variant(curve.parameters):
+        about += f" to {words}"
     found = critical_of(changes, curve)
     if found is None:
         return f"{about} cannot be judged: {LACKS}."

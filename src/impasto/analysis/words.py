@@ -1,5 +1,6 @@
 """How numbers stand in sentences: shares in percent, losses in points, lists of names."""
 
+import json
 from collections.abc import Sequence
 from math import isinf
 
@@ -58,3 +59,13 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def variant(parameters: str) -> str:
+    """Return what tells a family's plans apart besides depth and seed: `{first=1, last=64}`.
+
+    `parameters` are JSON. It is nothing where there are none but a donor's name.
+    """
+    given = {name: value for name, value in json.loads(parameters).items() if name != "name"}
+    said = ", ".join(f"{name}={value}" for name, value in given.items() if value)
+    return f"{{{said}}}" if said else ""

@@ -3,6 +3,7 @@
 A user's mistake ends in one message on stderr and exit code 2.
 """
 
+import logging
 import os
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -79,6 +80,10 @@ def _impasto(
     _prepare_libraries()
 
 
+# Loggers that warn of every kernel that a machine lacks, and of every call of a rounded layer.
+_TALKATIVE = ("torchao", "torch.utils._pytree", "bitsandbytes.autograd._functions")
+
+
 def _prepare_libraries() -> None:
     """Keep what libraries print while loading off the screen, and their threads from spinning.
 
@@ -93,3 +98,5 @@ def _prepare_libraries() -> None:
         ("TOKENIZERS_PARALLELISM", "false"),
     ):
         os.environ.setdefault(name, value)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)

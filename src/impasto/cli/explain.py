@@ -37,6 +37,14 @@ def explain(
     plan: Annotated[
         str | None, typer.Option("--plan", help='Or one plan: "0-7 freeze 8-11".')
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Or the plans of another tool's file (docs/formats.md)."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="What --from is written in.  [default: recognised]"),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Check and count the plan for this model.")
     ] = None,
@@ -59,35 +67,80 @@ def explain(
     dtype: DtypeOption = None,
 ) -> None:
     """Say what a plan runs, in full, in words and as a diagram; or what a study will cost."""
-    if (study is None) == (plan is None):
-        raise UserError("explain takes a study file, or --plan PLAN: one of the two")
-    if svg is not None and plan is None:
-        raise UserError("--svg draws a plan; give it with --plan PLAN")
+    given = [value for value in (study, plan, source) if value is not None]
+    if len(given) != 1:
+        raise UserError("explain takes a study file, --plan PLAN or --from FILE: one of them")
+    if format is not None and source is None:
+        raise UserError("--format says what --from is written in; give it with --from FILE")
+    if svg is not None and study is not None:
+        raise UserError("--svg draws a plan; give it with --plan PLAN or --from FILE")
     if study is not None:
         if tokens is not None:
             raise UserError("--tokens is for --plan; a study brings its own prompts")
         _explain_study(study, model, limit, bytes_of(memory), loading(device, dtype))
         return
-    assert plan is not None
-    from impasto.plan import Plan
-
     if model is not None and layers is not None:
         raise UserError("--model and --layers both say how many layers there are; give one")
     if tokens is not None and model is None:
         raise UserError("--tokens is for --model: what a prompt costs depends on the model")
-    parsed = Plan.parse(plan, layers=layers)
     if model is None and (device or dtype):
         raise UserError("--device and --dtype are for a model that is opened: add --model")
+    if source is not None:
+        opened = None if model is None else load_model(model, device, dtype)
+        _explain_file(source, format, opened, layers, svg, tokens)
+        return
+    assert plan is not None, "one of the three is given"
+    from impasto.plan import Plan
+
+    parsed = Plan.parse(plan, layers=layers)
     opened = None if model is None else load_model(model, device, dtype)
+    _explain_plan(parsed, opened, layers, svg, tokens)
+
+
+def _explain_file(
+    source: Path,
+    format: str | None,
+    opened: "Model | Encoder | None",
+    layers: int | None,
+    svg: Path | None,
+    tokens: int | None,
+) -> None:
+    """Print what another tool's plan runs; of several, each in a line."""
+    from impasto.plan import Plan
+
+    known = layers if opened is None else opened.num_layers
+    plans = list(Plan.read_all(source, known, format))
+    if len(plans) == 1:
+        _explain_plan(plans[0], opened, known, svg, tokens)
+        return
+    if svg is not None:
+        raise UserError(f"--svg draws one plan, and {source} has {len(plans):,}")
+    typer.echo(f"plans    {len(plans):,}, {len(set(plans)):,} of them different")
+    rows = [
+        [f"{number:,}.", f"{plan.occurrences.layers} layers", str(plan)]
+        for number, plan in enumerate(plans, 1)
+    ]
+    for line in aligned(rows, right=(0, 1)):
+        typer.echo(line)
+
+
+def _explain_plan(
+    plan: "Plan",
+    opened: "Model | Encoder | None",
+    layers: int | None,
+    svg: Path | None,
+    tokens: int | None,
+) -> None:
+    """Print what a plan runs, and, on a model, what it costs."""
     if opened is not None:
-        parsed.check(opened.num_layers)
+        plan.check(opened.num_layers)
         layers = opened.num_layers
     if svg is not None:
-        _draw(parsed, svg)
-    for line in _explanation(parsed, layers):
+        _draw(plan, svg)
+    for line in _explanation(plan, layers):
         typer.echo(line)
     if opened is not None:
-        for line in (*_reading(parsed, opened), *_costs(parsed, opened, tokens)):
+        for line in (*_reading(plan, opened), *_costs(plan, opened, tokens)):
             typer.echo(line)
 
 

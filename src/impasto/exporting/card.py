@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import ModelCard, ModelCardData
 from transformers.utils.hub import cached_file
 
@@ -38,6 +39,17 @@ model = {auto}.from_pretrained("{place}", trust_remote_code=True)
 
 `impasto.load("{place}")` opens it without running that code; `model.plan` is the plan.
 """
+NAS = """\
+A Llama whose blocks may lack a part, in the form of the Nemotron-NAS models: `block_configs` in
+`config.json` says which. Every step of the plan is a block, in the plan's order.
+
+```console
+$ vllm serve "{place}" --trust-remote-code
+```
+
+The code (`configuration_decilm.py`) only reads `block_configs`.
+"""
+USAGE = {"checkpoint": PLAIN, "planned": PLANNED, "nemotron-nas": NAS}
 
 
 @dataclass(frozen=True)
@@ -47,11 +59,10 @@ class Provenance:
     Attributes:
         plan: The plan, in its canonical spelling.
         digest: Its digest.
-        form: ``checkpoint`` or ``planned``.
+        form: ``checkpoint``, ``planned`` or ``nemotron-nas``.
         source: The source model, as it was loaded.
         weights: SHA-256 of the source's weights that the plan uses (:func:`weights_digest`).
-        difference: The largest relative difference from the plan's logits when it was loaded again.
-        opens_by: The Auto class of transformers that opens it.
+        opens_by: The Auto class of transformers that opens it, or the engine.
         impasto: The version that exported it.
     """
 
@@ -60,15 +71,29 @@ class Provenance:
     form: str
     source: str
     weights: str
-    difference: float
     opens_by: str
     impasto: str = impasto.__version__
 
 
-def write_card(folder: Path, about: Provenance, place: str, options: dict[str, Any]) -> None:
-    """Write README.md and impasto.json."""
-    bundled = about.source in BUNDLED
-    source = source_card(bundled_folder(about.source) if bundled else about.source, options)
+def write_card(
+    folder: Path,
+    about: Provenance,
+    difference: float,
+    checked: str,
+    place: str,
+    options: dict[str, Any],
+) -> None:
+    """Write README.md and impasto.json.
+
+    Args:
+        folder: Where.
+        about: Where what lies there comes from.
+        difference: The largest relative difference from the plan's logits that was found.
+        checked: What was checked, in a sentence.
+        place: What the folder is to be called.
+        options: How the source was loaded.
+    """
+    source = card_of(about.source, options)
     data = ModelCardData(
         library_name="transformers",
         tags=["impasto"],
@@ -84,14 +109,11 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
         ("source", Code(about.source)),
         ("SHA-256 of the weights used", Code(about.weights)),
         ("license", data.license_name or data.license or "not stated by the source"),
-        (
-            "checked",
-            f"loaded again, its logits are the plan's (relative difference {about.difference:.1e})",
-        ),
+        ("checked", checked),
     ]
     code = json.dumps(place, ensure_ascii=False)  # also a text of Python
     name = plain_text(printable(Path(about.source).name.replace("\n", " ")))
-    usage = PLAIN if about.form == "checkpoint" else PLANNED
+    usage = USAGE[about.form]
     usage = usage.replace('"{place}"', code).replace("{auto}", about.opens_by)
     text = f"""\
 ---
@@ -105,7 +127,8 @@ def write_card(folder: Path, about: Provenance, place: str, options: dict[str, A
 Exported by impasto {about.impasto}; nothing was trained.
 """
     (folder / "README.md").write_text(text, encoding="utf-8")
-    document = json.dumps(asdict(about), indent=2, ensure_ascii=False)
+    facts_for_programs = asdict(about) | {"difference": difference, "checked": checked}
+    document = json.dumps(facts_for_programs, indent=2, ensure_ascii=False)
     (folder / "impasto.json").write_text(document + "\n", encoding="utf-8")
 
 
@@ -113,8 +136,11 @@ def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and name[0] not in "./~" and not Path(name).exists()
 
 
-def source_card(source: str, options: dict[str, Any]) -> Any:
+def card_of(source: str, options: dict[str, Any]) -> Any:
     """Return what the source's model card declares; None where there is no card to be read."""
+    if hasattr(transformers, source):
+        return None  # the class of a model that was not loaded by a name
+    source = bundled_folder(source) if source in BUNDLED else source
     where = {name: options[name] for name in ("revision", "token", "cache_dir") if name in options}
     try:
         path = cached_file(

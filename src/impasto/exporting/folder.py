@@ -1,6 +1,6 @@
-"""A folder that is there whole or not at all.
+"""A folder or a file that is there whole or not at all.
 
-Everything is written to a sibling folder, brought to the disk, and renamed at the end; whatever
+Everything is written to a sibling, brought to the disk, and renamed at the end; whatever
 goes wrong before that, the sibling is removed and the target was never there.
 """
 
@@ -19,7 +19,7 @@ from impasto.exporting.error import ExportError
 def check_target(dest: Path) -> None:
     """Raise ExportError where something is there already, or nothing can be put there."""
     if os.path.lexists(dest):
-        raise ExportError(f"{dest} exists and is not overwritten; give another folder")
+        raise ExportError(f"{dest} exists and is not overwritten; give another name")
     above = next(folder for folder in (dest.parent, *dest.parent.parents) if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise ExportError(f"{dest} cannot be written: {above} is no folder that can be written to")
@@ -37,19 +37,32 @@ def check_room(dest: Path, needed: int) -> None:
 
 @contextmanager
 def whole_folder(dest: Path) -> Iterator[Path]:
-    """Give a folder to write to that becomes ``dest`` when all went well.
+    """Give a folder to write to that becomes ``dest`` when all went well, as ``whole_file``."""
+    with _written_whole(dest) as part:
+        part.mkdir()
+        yield part
+
+
+@contextmanager
+def whole_file(dest: Path) -> Iterator[Path]:
+    """Give the place of a file to write that becomes ``dest`` when all went well.
 
     Raises:
         ExportError: when it cannot be written (the disk is full, for instance), or ``dest`` came
             to be meanwhile.
     """
+    with _written_whole(dest) as part:
+        yield part
+
+
+@contextmanager
+def _written_whole(dest: Path) -> Iterator[Path]:
     check_target(dest)
     part: Path | None = None
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         remove_strays(dest.parent, dest.name)
-        (part := aside_of(dest)).mkdir()
-        yield part
+        yield (part := aside_of(dest))
         _bring_to_disk(part)
         check_target(dest)
         part.rename(dest)
@@ -65,6 +78,9 @@ def whole_folder(dest: Path) -> Iterator[Path]:
 def _bring_to_disk(folder: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
+    if folder.is_file():
+        folder.chmod(0o666 & ~mask)
+        _sync(folder)
     for place, _, names in os.walk(folder, topdown=False):
         for name in names:
             path = Path(place, name)

@@ -7,7 +7,6 @@ their own. What notes nothing is found when the model is built anew
 (:func:`impasto.exporting.rebuild.check_configured`).
 """
 
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from transformers.quantizers.base import HfQuantizer
 
 from impasto.exporting.error import ExportError
+from impasto.model.loading.quantised import are_stored_anew, quantiser_of
 
 
 def check_plain(hf: Any) -> None:
@@ -24,7 +24,7 @@ def check_plain(hf: Any) -> None:
             "the model holds adapters, which no checkpoint of its family does; merge them first: "
             "impasto.load(folder, merge_adapter=True), or PEFT's merge_and_unload()"
         )
-    quantiser = _quantiser(hf)
+    quantiser = quantiser_of(hf)
     if quantiser is not None:
         is_ready = getattr(getattr(hf, "hf_quantizer", None), "pre_quantized", True)
         plain = "the weights that it was quantised from" if is_ready else "the same checkpoint"
@@ -49,38 +49,12 @@ def _has_adapters(hf: Any) -> bool:
     return any(isinstance(getattr(m, "active_adapters", None), list) for m in hf.modules())
 
 
-def _quantiser(hf: Any) -> str | None:
-    """Return what transformers notes of how a model was quantised; None where it notes nothing."""
-    quantizer, config = getattr(hf, "hf_quantizer", None), hf.config
-    inner = [getattr(config, name, None) for name in getattr(config, "sub_configs", ())]
-    for place in (quantizer, config, *inner):
-        noted = getattr(place, "quantization_config", None)
-        if noted is not None:
-            return _method(noted)
-    if quantizer is not None:
-        return type(quantizer).__name__
-    if getattr(hf, "is_quantized", False):
-        return _text(getattr(hf, "quantization_method", None) or "it does not say how")
-    return None
-
-
 def _or_dequantised(hf: Any) -> str:
     """Say how else to come by plain weights, where the model's quantiser can make them."""
     own = getattr(type(getattr(hf, "hf_quantizer", None)), "_dequantize", None)
-    if own in (None, HfQuantizer._dequantize):
+    if own in (None, HfQuantizer._dequantize) or are_stored_anew(hf):
         return ""
-    return ". What dequantize() of the model gives can be exported, too"
-
-
-def _method(config: Any) -> str:
-    """Return the name of the method in a quantiser's configuration, an object or a mapping."""
-    if isinstance(config, Mapping):
-        return _text(config.get("quant_method", "it does not say how"))
-    return _text(getattr(config, "quant_method", None) or type(config).__name__)
-
-
-def _text(method: Any) -> str:
-    return str(getattr(method, "value", method))
+    return ". What model.dequantize(model.dtype) gives can be exported, too"
 
 
 def _odd_weight(hf: Any) -> tuple[str, type] | None:

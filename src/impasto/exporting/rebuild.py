@@ -249,6 +249,9 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, (tuple, list)):
         alike = isinstance(other, (tuple, list)) and len(one) == len(other)
         return alike and all(map(_same, one, other))
+    if isinstance(one, dict):
+        alike = isinstance(other, dict) and one.keys() == other.keys()
+        return alike and all(_same(value, other[name]) for name, value in one.items())
     return one == other
 
 

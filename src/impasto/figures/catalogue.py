@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from impasto.error import UserError
 from impasto.figures import (
+    depths,
     extra,
     paper_a,
     paper_b,
@@ -100,6 +101,10 @@ def _entries() -> Iterator[Entry]:
     yield Entry("pareto", "quality against cost", pareto.pareto)
     yield Entry("trade_off", "quality and cost as a table", trade_off.quality_and_cost)
     yield Entry("repeat_block", "a block of layers run twice, by its ends", alone=repeats.blocks)
+    yield Entry("half_step", "damped loops, by turns and scale", alone=repeats.damped_loops)
+    yield Entry("pairs_parallel", "neighbours side by side, by place", alone=repeats.pairs)
+    yield Entry("reach", "attention narrowed from layer k on", depths.narrowed)
+    yield Entry("freeze_prompt", "the prompt frozen from depth k on", depths.prompt)
     yield Entry("scan", "a search: each edit by itself, by layer", alone=searched.scan)
     yield Entry("pairs", "a search: two edits together", alone=searched.pairs)
     yield Entry("front", "a search: objective against cost", alone=searched.front)

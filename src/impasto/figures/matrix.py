@@ -46,6 +46,7 @@ class Matrix:
         groups: Runs of rows, and the same columns, that have a name beside the axes.
         least: Where values are differences, which go both ways from 0: the least that is of
             interest. Below it colours are even, above they go by ratios; 0 for even ones.
+        alike: Whether rows and columns count alike, so that as many of both make a square.
     """
 
     title: str
@@ -61,6 +62,12 @@ class Matrix:
     runs: Sequence[tuple[str, range]] = ()
     groups: Sequence[tuple[str, range]] = ()
     least: float | None = None
+    alike: bool = True
+
+    @property
+    def is_square(self) -> bool:
+        """Whether cells are as wide as they are high."""
+        return self.alike and len(self.rows) == len(self.columns)
 
     def figure(self, style: Style) -> Figure:
         """Return the picture; use it within the style's settings."""
@@ -76,7 +83,7 @@ class Matrix:
             + ("_r" if self.scale.turned else ""),
             norm=norm,
             origin="lower",
-            aspect="equal" if len(self.rows) == len(self.columns) else "auto",
+            aspect="equal" if self.is_square else "auto",
             interpolation="nearest",
         )
         label = "\n".join(wrapped(self.scale.label, 72 * 0.7 * height, style.font))
@@ -177,8 +184,8 @@ def spelled(run: range) -> str:
 
 def _size(matrix: Matrix, style: Style) -> tuple[float, float]:
     """Return the width of the picture and its height without a headline, in inches."""
-    rows, columns = matrix.values.shape
-    if rows == columns:
+    rows = len(matrix.rows)
+    if matrix.is_square:
         beside = BAR - 6 + (5 if matrix.groups else 0)
         return style.width, min(style.width - style.ems(beside), style.ems(52))
     return style.width, min(style.ems(70), max(0.5 * style.width, style.ems(11 + 2.2 * rows)))
@@ -190,7 +197,7 @@ def _has_room(matrix: Matrix, style: Style, width: float, height: float) -> bool
     size = NUMBERS * style.font
     widest = max(width_of(_said(matrix, value), size) for value in matrix.values.flat)
     wide, high = 72 * width - BAR * style.font, 72 * height - 9 * style.font
-    if rows == columns:
+    if matrix.is_square:
         wide = min(wide, high)
     return widest + 2 <= 0.92 * wide / columns and 1.3 * size <= high / rows
 

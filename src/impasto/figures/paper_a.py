@@ -6,16 +6,18 @@ models are drawn on the tasks that they have in common.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from impasto.analysis import DepthCurve, depth_curves, main_metric, metric_name
+from impasto.analysis.words import variant
 from impasto.figures.chart import Chart, Charts, Line, Places, references
 from impasto.figures.found import Found, MissingError
 from impasto.figures.models import asked, common, is_relative, named, panels
 from impasto.figures.picture import Picture, file_name
 from impasto.figures.scale import SHARES, Scale, scale_of
-from impasto.figures.style import look_of
+from impasto.figures.style import lighter, look_of
+from impasto.look import Look
 from impasto.strategies import STRATEGIES
 from impasto.tasks.metrics import metric_of
 
@@ -30,23 +32,52 @@ MATH = re.compile(r"arithmetic\b.*")
 OWN = re.compile(r"capitals\b.*|squad\b.*|cnn_dailymail\b.*|arithmetic\b.*")
 BY_DEPTH, BY_SHARE = "depth k", "depth k as a share of the layers"
 
-Curves = Sequence[tuple[Found, DepthCurve]]
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Families that are drawn together by the depth from which they manipulate a model.
+
+    Attributes:
+        entries: What a study file says to have each; one of them at least is drawn.
+        how: What they do, for titles.
+        at: How the axis of depths begins.
+        beside: Families that are drawn with them where a study has them.
+    """
+
+    entries: Mapping[str, str]
+    how: str = "manipulated from depth k on"
+    at: str = "manipulated from "
+    beside: Collection[str] = ()
+
+    @property
+    def drawn(self) -> set[str]:
+        """All families that are drawn."""
+        return {*self.entries, *self.beside}
+
+    def is_in(self, founds: Sequence[Found]) -> bool:
+        """Whether some study has one of the families that the figure is about."""
+        return any(found.strategies & self.entries.keys() for found in founds)
+
+
+PAPER = Sweep(MANIPULATIONS)
+SHADES = (0.0, 0.55)  # how much white is in the lines of a family's first and last variant
+MARKERS = "s^vDoP"
 
 
 def capitals(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 2."""
-    return _manipulated(founds, re.compile(r"capitals\b.*"), "A2", ["capitals"])
+    return manipulated(founds, re.compile(r"capitals\b.*"), "A2", ["capitals"])
 
 
 def exercises(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 3, a picture for each number of terms."""
     wanted = [f"{{name: arithmetic, terms: {terms}}}" for terms in (2, 3)]
-    return _manipulated(founds, MATH, "A3", wanted)
+    return manipulated(founds, MATH, "A3", wanted)
 
 
 def squad(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 4: exact match and F1."""
-    return _manipulated(
+    return manipulated(
         founds, re.compile(r"squad\b.*"), "A4", ["{name: squad, limit: 1000, shots: 1}"]
     )
 
@@ -54,16 +85,16 @@ def squad(founds: Sequence[Found]) -> Iterator[Picture]:
 def summaries(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw Figure 6: ROUGE-1 and ROUGE-L."""
     wanted = ["{name: cnn_dailymail, limit: 100}"]
-    return _manipulated(founds, re.compile(r"cnn_dailymail\b.*"), "A6", wanted)
+    return manipulated(founds, re.compile(r"cnn_dailymail\b.*"), "A6", wanted)
 
 
 def others(founds: Sequence[Found]) -> Iterator[Picture]:
     """Draw the sweep over depths of every task that the paper does not have."""
     names = [task for found in founds for task in found.tasks if not OWN.fullmatch(task)]
     if not names:
-        plans = [] if _sweeps(founds) else list(MANIPULATIONS.values())
+        plans = [] if PAPER.is_in(founds) else list(MANIPULATIONS.values())
         raise MissingError(tasks=["arc_easy"], plans=plans)
-    return _manipulated(founds, re.compile("|".join(map(re.escape, names))), "depth", [])
+    return manipulated(founds, re.compile("|".join(map(re.escape, names))), "depth", [])
 
 
 def injection(founds: Sequence[Found]) -> Iterator[Picture]:
@@ -97,24 +128,26 @@ def _tasks(having: Mapping[str, Sequence[DepthCurve]]) -> dict[str, list[str]]:
     return {model: list(dict.fromkeys(c.task for c in curves)) for model, curves in having.items()}
 
 
-def _sweeps(founds: Sequence[Found]) -> bool:
-    return any(found.strategies & MANIPULATIONS.keys() for found in founds)
-
-
-def _manipulated(
-    founds: Sequence[Found], pattern: re.Pattern[str], name: str, wanted: Sequence[str]
+def manipulated(
+    founds: Sequence[Found],
+    pattern: re.Pattern[str],
+    name: str,
+    wanted: Sequence[str],
+    sweep: Sweep = PAPER,
 ) -> Iterator[Picture]:
     """Draw, for each matching task, its metrics under each manipulation."""
     founds = [found for found in founds if found.tasks]
+    entries = list(sweep.entries.values())
     if not any(pattern.fullmatch(task) for found in founds for task in found.tasks):
-        raise MissingError(wanted, [] if _sweeps(founds) else list(MANIPULATIONS.values()))
+        raise MissingError(wanted, [] if sweep.is_in(founds) else entries)
     having = {
-        found.model: [c for c in depth_curves(found.frame) if c.strategy in MANIPULATIONS]
+        found.model: [c for c in depth_curves(found.frame) if c.strategy in sweep.drawn]
         for found in founds
+        if sweep.is_in([found])
     }
     matching = {m: [c for c in cs if pattern.fullmatch(c.task)] for m, cs in having.items()}
     if not any(matching.values()):
-        raise MissingError(plans=list(MANIPULATIONS.values()))
+        raise MissingError(plans=entries)
     if len(founds) > 1 and sum(map(bool, matching.values())) < 2:
         common({found.model: found.tasks for found in founds})  # which says what each has, if so
         [model] = [model for model, curves in matching.items() if curves]
@@ -129,8 +162,8 @@ def _manipulated(
             _chart(
                 [(f, [c for c in cs if c.metric == metric]) for f, cs in of_task],
                 None,
-                "manipulated from depth k on",
-                "manipulated from ",
+                sweep.how,
+                sweep.at,
             )
             for metric in _metrics(of_task)
         ]
@@ -188,15 +221,23 @@ def _intervals(curves: Sequence[DepthCurve]) -> str:
 
 
 def _lines(curves: Sequence[DepthCurve], injects: bool, scale: Scale, divisor: int) -> list[Line]:
-    """Return the curves as lines; variants of one strategy are told apart by name."""
+    """Return the curves as lines; variants of one strategy are told apart by name and shade."""
     keys = [curve.metric if injects else curve.strategy for curve in curves]
     lines = []
-    for curve, key in zip(curves, keys, strict=True):
+    for at, (curve, key) in enumerate(zip(curves, keys, strict=True)):
         look = look_of(key)
-        if keys.count(key) > 1:
-            look = replace(look, label=f"{look.label} {curve.parameters}")
+        if words := variant(curve.parameters):
+            look = _varied(look, words, keys[:at].count(key), keys.count(key))
         points = {
             k / divisor: (curve.mean[k], curve.low[k], curve.high[k]) for k in sorted(curve.mean)
         }
         lines.append(Line.of(look, points, scale.factor))
     return lines
+
+
+def _varied(look: Look, words: str, number: int, count: int) -> Look:
+    """Return the look of one of several variants of a family, which their words tell apart."""
+    shade = SHADES[0] + (SHADES[1] - SHADES[0]) * number / max(1, count - 1)
+    marker = MARKERS[number % len(MARKERS)] if count > 1 else look.marker
+    label = f"{look.label} {words}"
+    return replace(look, label=label, colour=lighter(look.colour, shade), marker=marker)

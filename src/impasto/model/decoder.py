@@ -118,7 +118,8 @@ class OpenedModel(Opened):
                 f"{type(self.hf).__name__} cannot read {int(positions.max()) + 1} tokens: it "
                 f"has {self.max_positions} positions; shorten the text"
             ) from error
-        return Entered(calls[0]["hidden_states"], [replayable(call) for call in calls])
+        states = self.habits.form.flat(calls[0]["hidden_states"])
+        return Entered(states, [replayable(call) for call in calls])
 
     def without_cache(self, entered: Entered) -> Entered:
         """Return the same arguments with no cache among them."""

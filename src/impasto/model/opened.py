@@ -21,10 +21,12 @@ from impasto.model.arguments.lengths import RotaryLimit, length_limit
 from impasto.model.structure.absent import is_absent
 from impasto.model.structure.anatomy import Anatomy, ModelError
 from impasto.model.structure.block import (
+    ONE_VECTOR,
     Arguments,
     Block,
     Forward,
     Forwards,
+    StateForm,
     as_output,
     named_call,
 )
@@ -38,11 +40,15 @@ class Habits:
         block_outputs: The arity of a block's output.
         cache_argument: The name of the argument that is the cache; empty where there is none.
         asks_length: The layers that ask the cache how many tokens it holds.
+        form: The form in which blocks take states.
+        width: The numbers of a token's state.
     """
 
     block_outputs: int
     cache_argument: str
     asks_length: tuple[int, ...] = ()
+    form: StateForm = ONE_VECTOR
+    width: int | None = None
 
 
 GoesOn = Literal["stretches", "tokens"]
@@ -151,7 +157,7 @@ class Opened(ABC):
     @property
     def hidden(self) -> int:
         """The size of a hidden state."""
-        return self.hf.config.get_text_config(decoder=True).hidden_size
+        return self.habits.width or self.hf.config.get_text_config(decoder=True).hidden_size
 
     @property
     def vocabulary(self) -> int:
@@ -192,7 +198,7 @@ class Opened(ABC):
         """Return a context in which every block returns ``states``, as if they were finished."""
 
         def finished(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return as_output(states, self.habits.block_outputs)
+            return as_output(self.habits.form.full(states), self.habits.block_outputs)
 
         blocks = [(block.module, finished) for block in self.blocks]
         return Forwards([*blocks, *self.outside({})])

@@ -34,6 +34,7 @@ from impasto.model.structure.block import (
     Component,
     Entered,
     Forwards,
+    StateForm,
     arity,
     as_output,
     named_call,
@@ -41,6 +42,7 @@ from impasto.model.structure.block import (
 )
 
 MIXER_NAMES = (*ATTENTION_NAMES, "linear_attn", "mamba", "mixer", "conv", "temporal_block")
+_TOKENS = 3  # that a model reads to show its blocks
 CACHES = ("past_key_values", "cache_params")  # in which a model's own forward takes its cache
 
 
@@ -77,33 +79,48 @@ def open_sequential(hf: PreTrainedModel, reason: str) -> OpenedModel:
             f"{type(hf).__name__} cannot be opened: its own forward does not call each of its "
             "layers once, one after the other"
         )
-    for call in calls:
-        states = call.given.get("hidden_states")
-        if not isinstance(states, Tensor) or states.ndim != 3 or arity(call.output) != outputs:
-            raise ModelError(
-                f"{type(hf).__name__} cannot be opened: its layers do not all read and return one "
-                "state a token (batch × tokens × hidden) in the same form"
-            )
-    inside = {name: module for block in present for name, module in block.named_modules()}
-    for name, module in inside.items():
-        if type(module).__name__.endswith("Indexer"):
-            raise ModelError(
-                f"{type(hf).__name__} cannot be opened: {name} of its layers picks what attention "
-                "sees by keys of its own, which no appearance of a layer has for itself"
-            )
+    form, width = _form_of(hf, calls, outputs)
+    inside = {name for block in present for name, _ in block.named_modules()}
     mixers = tuple(name for name in MIXER_NAMES if name in inside)
-    mlp = next((names for names in MLP_NAMES if inside.keys() >= set(names)), ())
+    mlp = next((names for names in MLP_NAMES if inside >= set(names)), ())
     anatomy = Anatomy(path, blocks, mixers, mlp)
     own = iter(calls)
-    opened = [Block(b, (), ()) if is_absent(b) else _block(next(own), anatomy) for b in blocks]
+    opened = [
+        Block(b, (), (), form=form) if is_absent(b) else _block(next(own), anatomy, form)
+        for b in blocks
+    ]
     taken = [name for name in CACHES if name in parameters(type(hf.base_model))]
     argument = _cache_argument(hf, blocks, outputs)
-    model = OpenedModel(ref(hf), opened, Habits(outputs, argument), anatomy)
+    habits = Habits(outputs, argument, form=form, width=width)
+    model = OpenedModel(ref(hf), opened, habits, anatomy)
     model.sequential = SequentialHabits(reason, taken[0] if taken and argument else "")
     return model
 
 
-def _block(call: _Call, anatomy: Anatomy) -> Block:
+def _form_of(hf: PreTrainedModel, calls: Sequence[_Call], outputs: int) -> tuple[StateForm, int]:
+    """Return the form in which layers take states, and the numbers of a token's state.
+
+    Raises:
+        ModelError: when they do not all take and return them in one form, a state a token.
+    """
+    read = [call.given.get("hidden_states") for call in calls]
+    shapes = {each.shape if isinstance(each, Tensor) else None for each in read}
+    states, form = read[0], None
+    if isinstance(states, Tensor) and len(shapes) == 1:
+        form = StateForm.of(states, _TOKENS)
+    if (
+        not isinstance(states, Tensor)
+        or form is None
+        or any(arity(call.output) != outputs for call in calls)
+    ):
+        raise ModelError(
+            f"{type(hf).__name__} cannot be opened: its layers do not all read and return one "
+            "state a token (batch × tokens × hidden) in the same form"
+        )
+    return form, form.flat(states).shape[2]
+
+
+def _block(call: _Call, anatomy: Anatomy, form: StateForm) -> Block:
     """Return a block with those of its parts that ran in a call."""
 
     def components(names: Sequence[str]) -> tuple[Component, ...]:
@@ -113,7 +130,7 @@ def _block(call: _Call, anatomy: Anatomy) -> Block:
             Component(call.module.get_submodule(name), arity(call.parts[name])) for name in inner
         )
 
-    return Block(call.module, components(anatomy.attention), components(anatomy.mlp))
+    return Block(call.module, components(anatomy.attention), components(anatomy.mlp), form=form)
 
 
 def _calls(
@@ -127,7 +144,7 @@ def _calls(
     for outputs in range(4):  # the form of an absent block's output is not known before
         calls: list[_Call] = []
         hooks = _noting(blocks, calls)
-        ids = torch.arange(3, device=input_device(hf))[None]
+        ids = torch.arange(_TOKENS, device=input_device(hf))[None]
         absent = [block for block in blocks if is_absent(block)]
         stand_ins = [(block, _identity(outputs)) for block in absent]
         try:

@@ -7,8 +7,11 @@ the same execution is the same plan: equal, with the same hash, spelling and dig
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, islice
 from typing import NamedTuple
 
 from impasto.error import shown
@@ -75,6 +78,44 @@ class Plan:
         if type(layers) is not int or not 1 <= layers <= MAX_OCCURRENCES:
             raise PlanError(f"a model has 1 to {MAX_OCCURRENCES} layers, not {shown(layers, 80)}")
         return cls.parse(f"0-{layers - 1}")
+
+    @classmethod
+    def read(
+        cls,
+        path_or_text: str | os.PathLike[str],
+        layers: int | None = None,
+        format: str | None = None,
+    ) -> Plan:
+        """Return the one plan that another tool wrote down (``docs/formats.md``).
+
+        Args:
+            path_or_text: A file, a folder with a ``config.json``, or the text itself.
+            layers: How many layers the model has; what it lacks is refused.
+            format: The name of the format; None recognises it.
+
+        Raises:
+            PlanError: with file, line and key, for what is no program, or several.
+        """
+        first, *others = islice(cls.read_all(path_or_text, layers, format), 2)
+        if others:
+            raise PlanError(f"{shown(path_or_text)} has several plans: Plan.read_all gives them")
+        return first
+
+    @classmethod
+    def read_all(
+        cls,
+        path_or_text: str | os.PathLike[str],
+        layers: int | None = None,
+        format: str | None = None,
+    ) -> Iterator[Plan]:
+        """Give every plan that another tool wrote down, one at least, as ``read`` does."""
+        from impasto.plan.formats import read_plans
+
+        plans = read_plans(path_or_text, layers, format)
+        first = next(plans, None)
+        if first is None:
+            raise PlanError(f"{shown(path_or_text)} has no plan")
+        return chain([first], plans)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:

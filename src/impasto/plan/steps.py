@@ -68,7 +68,12 @@ class Layer:
     @property
     def is_whole(self) -> bool:
         """Whether it runs as in the model itself."""
-        return self.part == "block" and self.reach is None and self.scale == 1
+        return self.part == "block" and self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether what of it runs does so as in the model itself, neither narrowed nor scaled."""
+        return self.reach is None and self.scale == 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from impasto.error import UserError, shown
 from impasto.model.encoder import may_be_encoder
 from impasto.model.loading.load import load_hf
 from impasto.model.loading.unreadable import read_tokenizer
-from impasto.model.loading.wrapped import is_wrapped, unwrapped
+from impasto.model.loading.wrapped import is_wrapped, reading_texts, unwrapped
 from impasto.model.structure.failing import failing
 from impasto.plan import Plan
 from impasto.run.batching.tokenisation import TextOptions
@@ -48,8 +48,9 @@ def load(
         options: Passed on to ``from_pretrained``: ``dtype``, ``device_map``, ``revision``,
             ``attn_implementation``, ``trust_remote_code``, …; and ``merge_adapter=True``: an
             adapter's weights are merged into its base's, where otherwise its layers stay apart;
-            and ``quantization="4bit"`` (or ``8bit``, ``quanto-int8``, ``quanto-int4``): weights
-            are quantised as they are loaded, by a package that must be installed.
+            and ``quantization="4bit"`` (or ``8bit``, ``torchao-int8``, ``torchao-int4``,
+            ``quanto-int8``, ``quanto-int4``): weights are quantised as they are loaded, by a
+            package that must be installed.
 
     Raises:
         ModelError: when there is no such model, or plans cannot run on it; the message says why.
@@ -77,6 +78,7 @@ def load(
         )
     tokenizer = own_tokenizer if tokenizer is None else _checked_tokenizer(tokenizer, reading)
     with calling(hf), failing(type(hf).__name__, "is opened"):
+        hf = reading_texts(hf)
         is_encoder = may_be_encoder(hf)
     if not is_encoder:
         kind = Model if hf.can_generate() else HeadlessModel

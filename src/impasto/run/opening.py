@@ -30,7 +30,7 @@ from impasto.model.structure.failing import failing
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder
-from impasto.run.checks.sequential import check_sequential
+from impasto.run.checks.sequential import BoundLayersError, check_sequential
 from impasto.run.inputs import checked_plans
 
 
@@ -223,6 +223,8 @@ def _open_sequential(hf: PreTrainedModel, refusal: ModelError) -> tuple[Opened, 
             reason = str(refusal).removeprefix(f"{type(hf).__name__} cannot be opened: ")
             model = open_sequential(hf, reason)
         return model, check_sequential(model)
+    except BoundLayersError as error:
+        raise error from refusal
     except ModelError as also:
         raise refusal from also
 

@@ -17,7 +17,7 @@ from impasto.strategies.registry import STRATEGIES, Value
 Choice: TypeAlias = Value | Iterable[Value]
 
 MOST_RUN = 3_000_000  # layers that the plans of an entry run together; they take seconds to make
-BY_LAYERS = frozenset({"k", "n", "count", "i", "j"})
+BY_LAYERS = frozenset({"k", "n", "count", "i", "j", "from", "to"})
 SHARE = re.compile(r"(\d{1,2}(\.\d+)?|100(\.0+)?) ?%", re.ASCII)
 
 
@@ -55,10 +55,9 @@ def expand(name: str, T: int, /, **choices: Choice) -> list[tuple[dict[str, Valu
             f"they run at most {MOST_RUN:,} layers"
         )
     combinations = [dict(zip(parameters, chosen, strict=True)) for chosen in product(*values)]
-    if strategy.together is not None:
-        fitting = [chosen for chosen in combinations if strategy.together(**chosen)]
-        combinations = fitting or combinations[:1]  # of which the function says what is wrong
-    return [(chosen, strategy.function(T, **chosen)) for chosen in combinations]
+    fitting = [chosen for chosen in combinations if strategy.is_plan(chosen)]
+    combinations = fitting or combinations[:1]  # of which the function says what is wrong
+    return [(chosen, strategy.plan(T, chosen)) for chosen in combinations]
 
 
 def _values(
@@ -70,14 +69,15 @@ def _values(
             chosen += domain[key]
         elif key in BY_LAYERS and is_share(value):
             chosen.append(round(float(str(value).rstrip(" %")) / 100 * T))
-        elif isinstance(value, int | str):
+        elif isinstance(value, int | float | str):
             chosen.append(value)
         else:
             raise UserError(f"{key} is a number or a word, not {shown(value)}")
     if not chosen:
         raise UserError(f"there is no {key} to choose from for T={T}")
-    # True == 1, so the type is part of what makes two values the same.
-    return [value for _, value in dict.fromkeys((type(value), value) for value in chosen)]
+    # True == 1, so being a number is part of what makes two values the same.
+    keys = dict.fromkeys((isinstance(value, bool), value) for value in chosen)
+    return [value for _, value in keys]
 
 
 def is_share(value: object) -> bool:

@@ -12,7 +12,7 @@ from impasto.error import UserError, shown
 from impasto.look import Look
 from impasto.plan import Plan
 
-Value: TypeAlias = int | str | bool
+Value: TypeAlias = int | float | str | bool
 
 ORDER = "order"  # the parameter of families whose layers are chosen by what texts show of a model
 
@@ -78,7 +78,24 @@ class Strategy:
     def parameters(self) -> dict[str, Value | None]:
         """The parameters besides T, in order, with their defaults (None: it has none)."""
         known = list(inspect.signature(self.function).parameters.values())[1:]
-        return {p.name: None if p.default is p.empty else p.default for p in known}
+        return {_said(p.name): None if p.default is p.empty else p.default for p in known}
+
+    def plan(self, T: int, choices: Mapping[str, Value]) -> Plan:
+        """Return the plan of a model of T layers that a value for each parameter chooses."""
+        return self.function(T, **self._arguments(choices))
+
+    def is_plan(self, choices: Mapping[str, Value]) -> bool:
+        """Return whether there is a plan of a value for each parameter, as ``together`` has it."""
+        return self.together is None or self.together(**self._arguments(choices))
+
+    def _arguments(self, choices: Mapping[str, Value]) -> dict[str, Value]:
+        own = inspect.signature(self.function).parameters
+        return {name: choices[_said(name)] for name in own if _said(name) in choices}
+
+
+def _said(name: str) -> str:
+    """Return what a study file calls a parameter: ``from``, where Python needs ``from_``."""
+    return name.removesuffix("_")
 
 
 _registered: dict[str, Strategy] = {}
@@ -101,7 +118,8 @@ def family(
 
     def registered(function: _Function) -> _Function:
         looks = {"": look, **parts}
-        made = Strategy(function.__name__, function, figure, doing, ran, looks, domains, together)
+        known = {_said(name): values for name, values in domains.items()}
+        made = Strategy(function.__name__, function, figure, doing, ran, looks, known, together)
         _registered[made.name] = made
         return function
 

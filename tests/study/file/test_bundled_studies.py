@@ -79,7 +79,21 @@ def test_paper_as_study_for_language_models_has_the_demos_plans_on_all_four_task
     ]
 
 
-@pytest.mark.parametrize("name", [*BASES.values(), "attend_first"])
+def test_edits_that_need_no_training_are_all_there_for_the_demo():
+    assert counted("edits", 12) == {
+        "baseline": 1,
+        "half_step": 4 * 4,
+        "pairs_parallel": 6 * 6,
+        "reach": 3 * 13,
+        "drop_attention_from": 13,
+        "freeze_prompt": 13,
+        "freeze": 13,
+    }
+    middle = [plan.plan for plan in study("edits").plans[0].expand(12)]
+    assert "0-2 (3-8)@0.25*4 9-11" in map(str, middle)
+
+
+@pytest.mark.parametrize("name", [*BASES.values(), "attend_first", "edits"])
 @pytest.mark.parametrize("layers", [6, 12, 33, 80])
 def test_every_study_scales_to_any_number_of_layers(name, layers):
     plans = study(name).labelled_plans(layers)

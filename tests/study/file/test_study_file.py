@@ -79,6 +79,8 @@ def test_how_the_model_is_loaded_is_part_of_the_study():
     assert "load" not in Study.from_text(GOOD).to_yaml()
     assert study.as_run("other").load == {"dtype": "bfloat16"}
     assert study.as_run("demo", limit=3).load == study.load
+    small = Study.from_text(GOOD + "load: {quantization: 4bit}\n")
+    assert small.load == {"quantization": "4bit"}
     merged = Study.from_text(GOOD + "load: {merge_adapter: true}\n")
     assert merged.load == {"merge_adapter": True}
     assert Study.from_text(merged.to_yaml()) == merged
@@ -137,6 +139,12 @@ BAD = {
         10,
         "attn_implementation is sdpa or eager",
     ),
+    "a quantisation that nobody knows": (
+        GOOD + "load: {quantization: 3bit}\n",
+        10,
+        "quantization is one of 4bit, 8bit, torchao-int8",
+    ),
+    "a quantisation by number": (GOOD + "load: {quantization: 4}\n", 10, "is one of 4bit"),
     "a merge that is no yes or no": (
         GOOD + "load: {merge_adapter: 'yes'}\n",
         10,
@@ -178,6 +186,17 @@ BAD = {
     "a depth that is no number": (GOOD.replace("all", "deep"), 7, "k is a whole number"),
     "a seed that is no number": (GOOD.replace("[0, 1, 2]", "[0, x]"), 8, "seed"),
     "a choice without a name": (GOOD.replace("{k: all}", "all"), 7, "takes choices by name"),
+    "a scale beyond its bounds": (
+        GOOD.replace("freeze: {k: all}", "half_step: {scale: 9}"),
+        7,
+        "8@0.5",
+    ),
+    "a reach of nothing": (GOOD.replace("freeze: {k: all}", "reach: {k: all}"), 7, "at least one"),
+    "an end that is no number": (
+        GOOD.replace("freeze: {k: all}", "pairs_parallel: {to: x}"),
+        7,
+        "to is",
+    ),
     "two strategies in one entry": (GOOD.replace("{k: all}", "{k: 1}\n    shuffle: {}"), 7, "one"),
     "a plan line with a slip": (GOOD.replace("[2-3]", "[2-3"), 9, r"\^"),
     "a plan line that is no text": (GOOD.replace('"0-1 [2-3]"', "7"), 9, "a line in quotes"),
@@ -221,6 +240,22 @@ def test_a_depth_that_the_model_lacks_is_answered_with_the_files_line(line_of):
     assert line_of(caught.value) == 8
 
 
+def test_pairs_of_an_odd_number_of_layers_are_answered_with_the_files_line(line_of):
+    text = GOOD.replace("freeze: {k: all}", "pairs_parallel: {from: 1, to: 3}")
+    with pytest.raises(StudyError, match="are 3 layers, of which one is left") as caught:
+        Study.from_text(text, source="mine.yaml").labelled_plans(4)
+    assert line_of(caught.value) == 7
+
+
+def test_choices_are_decimals_where_a_scale_is_asked(tmp_path):
+    text = GOOD.replace("freeze: {k: all}", "half_step: {i: 1, j: 3, scale: [0.5, -1, .25]}")
+    study = Study.from_text(text)
+    lines = [str(one.plan) for one in study.labelled_plans(4) if one.strategy == "half_step"]
+    assert lines == ["0 (1-2)@0.5*2 3", "0 (1-2)@-1*2 3", "0 (1-2)@0.25*2 3"]
+    again = Study.from_text(study.to_yaml())
+    assert again.labelled_plans(4) == study.labelled_plans(4)
+
+
 def test_a_missing_file_names_the_near_ones(tmp_path):
     (tmp_path / "attend_first.yaml").write_text(GOOD)
     for slip in ("attend_frist.yaml", "attend_first"):
@@ -262,3 +297,35 @@ def test_a_strategys_name_alone_takes_its_own_choices():
     [entry] = Study.from_text("model: m\ntasks: [capitals]\nplans: [freeze]\n").plans
     assert entry == PlanEntry("freeze")
     assert len(entry.expand(4)) == 5
+
+
+def test_another_tools_file_is_a_line_for_each_of_its_plans(tmp_path):
+    """The study holds the plans, so that it means the same when the file is gone."""
+    file = tmp_path / "paths.jsonl"
+    file.write_text('{"valid_paths": [[0, 1], [1, 1]]}\n{"path": [2]}\n')
+    written = f"model: demo\ntasks: [capitals]\nplans: [{{from: {file}, format: path}}, '3']\n"
+    study = Study.from_text(written)
+    file.unlink()
+    assert [entry.line for entry in study.plans] == ["0-1", "1*2", "2", "3"]
+    assert Study.from_text(study.to_yaml()) == study
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{from: none.txt}", "there is no file 'none.txt'"),
+        ("{from: drop.txt, fromat: evopress}", "no 'fromat'; did you mean 'format'?"),
+        ("{from: drop.txt, layers: many}", "layers cannot be 'many'"),
+        ("{from: drop.txt, layers: 12}", "for a model of 2 layers, and the model has 12"),
+        ("{from: drop.txt, format: polar}", "a format is evopress or"),
+    ],
+)
+def test_a_wrong_entry_of_another_tools_file_is_answered_with_its_line(
+    entry, says, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("drop.txt").write_text("none\nattn\n")
+    with pytest.raises(UserError) as error:
+        Study.from_text(f"model: demo\ntasks: [capitals]\nplans:\n- {entry}\n", source="s.yaml")
+    assert str(error.value).startswith("s.yaml, line 4: ")
+    assert says in str(error.value)

@@ -19,10 +19,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
+from impasto.model.loading.quantised import remedy
 from impasto.model.measured.shape import ACTIVE_EXPERTS
 from impasto.model.opened import Opened
 from impasto.model.structure.anatomy import Anatomy, ModelError, unnamed
-from impasto.model.structure.block import Arguments, Block, first_tensor
+from impasto.model.structure.block import Arguments, Block, first_tensor, named_call
 from impasto.model.structure.failing import RAISED, is_out_of_memory
 
 _MOST_ROWS = 0.7  # of a model with experts in half precision; see `rows_differ`
@@ -71,13 +72,14 @@ def read_bare(model: OpenedModel, ids: Sequence[int]) -> BareReading:
     """Return a text as read by the model's own forward, which passes over absent layers."""
     before: list[Tensor] = []
     after: list[Tensor] = []
+    flat = model.habits.form.flat
     modules = {id(m): m for m in (model.blocks[layer].module for layer in model.present)}.values()
 
     def begins(module: torch.nn.Module, args: tuple[Tensor, ...], given: Arguments) -> None:
-        before.append(args[0] if args else given["hidden_states"])
+        before.append(flat(named_call(module, args, given)["hidden_states"]))
 
     def ends(module: torch.nn.Module, args: object, output: object) -> None:
-        after.append(first_tensor(output))
+        after.append(flat(first_tensor(output)))
 
     hooks = [m.register_forward_pre_hook(begins, with_kwargs=True) for m in modules]
     hooks += [module.register_forward_hook(ends) for module in modules]
@@ -307,5 +309,5 @@ def refuse_above(
     reason = why() or Reason(claim, measured)
     raise ModelError(
         f"{type(model.hf).__name__} cannot be opened: {reason.claim} "
-        f"(relative difference {reason.difference:.1e}, allowed {limit:.0e})"
+        f"(relative difference {reason.difference:.1e}, allowed {limit:.0e}){remedy(model.hf)}"
     )

@@ -33,7 +33,7 @@ from impasto.model.loading.files import (
 )
 from impasto.model.loading.kinds import Kind, kind_of
 from impasto.model.loading.placing import placed
-from impasto.model.loading.quantised import with_quantization
+from impasto.model.loading.quantised import keep_weights_as_stored, with_quantization
 from impasto.model.loading.unreadable import (
     UNREADABLE,
     check_config,
@@ -105,6 +105,7 @@ def load_hf(
         raise
     except (*UNREADABLE, AssertionError) as error:
         raise ModelError(_cannot_load(name, adapter, error)) from error
+    keep_weights_as_stored(hf)
     known = {key: given[key] for key in ("config", "trust_remote_code") if key in given}
     tokenizer = _find_tokenizer(place, adapter, known | reading, where)
     return LoadedCheckpoint(hf.eval(), tokenizer, plan)

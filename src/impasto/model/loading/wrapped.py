@@ -1,16 +1,22 @@
 """A Hugging Face model out of what others have wrapped it in: PEFT, or ``torch.compile``.
 
+A composite model that reads no text without an image or sound is such a wrapping, too, if it holds
+a whole decoder of texts, head and all: plans run on that.
+
 PEFT puts its layers into the model itself, so that the model alone computes what the wrapping does;
 where it does not (learned prompts, adapters that act behind certain tokens only), there is nothing
 in the layers that a plan could run. A compiled module has its original inside.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from impasto.model.opened import input_device
 from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 
 
 def is_wrapped(model: object) -> bool:
@@ -35,6 +41,35 @@ def unwrapped(model: Any) -> PreTrainedModel:
             f"{type(model).__name__} holds a {type(inner).__name__}, which is no Hugging Face model"
         )
     return inner
+
+
+def reading_texts(hf: PreTrainedModel) -> PreTrainedModel:
+    """Return the decoder inside a model that reads no text alone; any other model itself."""
+    if getattr(hf.config, "is_encoder_decoder", False) or not getattr(hf.config, "sub_configs", {}):
+        return hf
+    inside = (module for module in hf.modules() if module is not hf)
+    decoder = next((module for module in inside if _predicts_tokens(module)), None)
+    if decoder is None or (_predicts_tokens(hf) and _reads_text(hf)):
+        return hf
+    return decoder
+
+
+def _predicts_tokens(module: nn.Module) -> TypeGuard[PreTrainedModel]:
+    if not isinstance(module, PreTrainedModel) or not module.can_generate():
+        return False
+    return module.get_output_embeddings() is not None
+
+
+def _reads_text(hf: PreTrainedModel) -> bool:
+    ids = torch.arange(3, device=input_device(hf))[None]
+    try:
+        with torch.no_grad():
+            hf(input_ids=ids, use_cache=False)
+    except RAISED as error:
+        if is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 def _base(adapted: Any) -> Any:

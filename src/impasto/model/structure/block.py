@@ -43,6 +43,45 @@ class Entered:
 
 
 @dataclass(frozen=True, slots=True)
+class StateForm:
+    """The form in which blocks take and return states: one vector a token, or several streams.
+
+    Several streams are one long vector everywhere else.
+
+    Attributes:
+        streams: How many there are; 0 where a token's state is one vector without further axis.
+        axis: The axis of streams in what blocks take.
+    """
+
+    streams: int = 0
+    axis: int = 2
+
+    @classmethod
+    def of(cls, states: Tensor, rows: int) -> "StateForm | None":
+        """Return the form of states of one sequence of so many rows; None where it is another."""
+        if states.ndim == 3 and states.shape[:2] == (1, rows):
+            return cls()
+        if states.ndim == 4 and states.shape[:2] == (1, rows):
+            return cls(states.shape[2])
+        if states.ndim == 4 and states.shape[1:3] == (1, rows):
+            return cls(states.shape[0], 0)
+        return None
+
+    def flat(self, states: Tensor) -> Float[Tensor, "batch rows hidden"]:
+        """Return states, as blocks take them, with one vector a token."""
+        return states.movedim(self.axis, 2).flatten(2) if self.streams else states
+
+    def full(self, states: Float[Tensor, "batch rows hidden"]) -> Tensor:
+        """Return states with one vector a token as blocks take them."""
+        if not self.streams:
+            return states
+        return states.unflatten(2, (self.streams, -1)).movedim(2, self.axis)
+
+
+ONE_VECTOR = StateForm()
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
     """A module inside a block that is a part of it, or a piece of one.
 
@@ -81,6 +120,7 @@ class Block:
         least_queries: The width of stand-ins for queries that nobody reads: that of one head, where
             the block takes that; None for the width of the queries themselves.
         idle: The modules whose output nobody reads while a part is left out.
+        form: The form in which it takes and returns states.
     """
 
     module: nn.Module
@@ -90,15 +130,17 @@ class Block:
     queries: tuple[nn.Module, ...] = ()
     least_queries: int | None = None
     idle: Mapping[Part, tuple[nn.Module, ...]] = field(default_factory=dict)
+    form: StateForm = ONE_VECTOR
 
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
     ) -> Float[Tensor, "batch rows hidden"]:
         """Return the block's output for ``states``, or x + attention(x), or x + mlp(x)."""
+        full = self.form.full(states)
         if part == "block":
-            return first_tensor(self.module(states, **arguments))
+            return self.form.flat(first_tensor(self.module(full, **arguments)))
         with self.without("mlp" if part == "attention" else "attention"):
-            return first_tensor(self.module(states, **arguments))
+            return self.form.flat(first_tensor(self.module(full, **arguments)))
 
     def without_queries(self) -> "Forwards":
         """Return a context in which no queries are made, for calls for keys and values alone."""

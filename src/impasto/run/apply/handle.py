@@ -291,8 +291,9 @@ class Applied:
             call.block_arguments.append(arguments)
             states = arguments["hidden_states"]
             if len(call.block_arguments) == self._model.num_layers:
+                form = self._model.habits.form
                 with turns_of(self._hf).taken(), self.set_aside():
-                    states = self._in_forward.run(call, states)
+                    states = form.full(self._in_forward.run(call, form.flat(states)))
                 call.arguments, call.block_arguments, call.has_run = {}, [], True
             return as_output(states, self._model.habits.block_outputs)
 

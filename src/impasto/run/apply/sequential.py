@@ -31,7 +31,13 @@ from impasto.run.kv.states import CarriedState, LayerState, RowsRead, joined_sta
 
 
 class RowsLayer(DynamicLayer):
-    """A cache's layer that holds all rows that an occurrence has read, in the place of keys."""
+    """A cache's layer that holds all rows that an occurrence has read, in the place of keys.
+
+    Attributes:
+        indexer_position_ids: Where a model's own forward keeps the positions that it has read.
+    """
+
+    indexer_position_ids: Tensor | None = None
 
 
 @dataclass(frozen=True)

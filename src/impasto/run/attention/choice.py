@@ -151,16 +151,32 @@ def _find_modules(model: OpenedModel) -> list[nn.Module]:
         after = block(states, arguments)
         modules = [module for module in block.module.modules() if _is_stock(module)]
         calls: list[nn.Module] = []
+        name = _NotedName(_NAME)
         token = _chosen.set(partial(_noting, calls))
         try:
-            with _named(modules):
+            with _named(modules, name):
                 renamed = block(states, arguments)
         finally:
             _chosen.reset(token)
-        if calls and torch.equal(renamed, after):
+        if calls and not name.is_compared and torch.equal(renamed, after):
             chosen += modules
         states = after
     return chosen
+
+
+class _NotedName(str):
+    """A name that notes whether it was compared with that of the stock attention.
+
+    Who does that may do something else under another name, and perhaps in longer texts only.
+    """
+
+    is_compared = False
+
+    def __eq__(self, other: object) -> bool:
+        self.is_compared |= str.__eq__(STOCK, other) is True
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
 
 
 def _noting(
@@ -176,7 +192,7 @@ def _is_stock(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _named(modules: Sequence[nn.Module]) -> Iterator[None]:
+def _named(modules: Sequence[nn.Module], name: str = _NAME) -> Iterator[None]:
     """Return a context in which modules find the name of ours on their configurations.
 
     Configurations are shared by modules, and by models; so a module is given a copy.
@@ -185,7 +201,7 @@ def _named(modules: Sequence[nn.Module]) -> Iterator[None]:
     copies = {id(config): config for config in before}
     for key, config in copies.items():
         copies[key] = renamed = copy.copy(config)
-        renamed.__dict__[_CONFIGURED] = _NAME
+        renamed.__dict__[_CONFIGURED] = name
     try:
         for module, config in zip(modules, before, strict=True):
             module.__dict__["config"] = copies.get(id(config), config)

@@ -70,6 +70,7 @@ def bytes_per_row(model: OpenedModel, tree: Node, keys: int) -> int:
     """
     config = model.hf.config.get_text_config(decoder=True)
     inner = getattr(config, "intermediate_size", None) or 4 * model.hidden
+    inner = max(inner) if isinstance(inner, list) else inner  # one for each layer
     numbers = 2 * (8 * model.hidden + 3 * inner)
     is_eager = config._attn_implementation == "eager"
     heads = getattr(config, "num_attention_heads", 1) if is_eager else 1

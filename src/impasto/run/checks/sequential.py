@@ -25,6 +25,11 @@ from impasto.run.checks.texts import Texts, lengths_of, read_texts
 from impasto.run.execute.sequential import SequentialExecutor
 from impasto.run.execute.stretch_calls import habits_of
 
+
+class BoundLayersError(ModelError):
+    """Raised where a layer relies on more of the layers before it than its states."""
+
+
 _MODES: tuple[RowMode, ...] = ("joint", "split")
 
 
@@ -38,6 +43,7 @@ def check_sequential(model: OpenedModel) -> Checked:
     name, lengths = type(model.hf).__name__, lengths_of(model)
     with failing(name, f"reads {lengths.tokens} tokens"):
         texts = read_texts(model, lengths.tokens)
+    _refuse_bound(model, texts)
     with failing(name, "calls its blocks one by one"):
         logits = refuse_above(
             model,
@@ -67,6 +73,27 @@ def check_sequential(model: OpenedModel) -> Checked:
         for each, value in lengths.beyond.items()
     ]
     return Checked(claims, missing)
+
+
+def _refuse_bound(model: OpenedModel, texts: Texts) -> None:
+    """Raise BoundLayersError unless each layer gives what it gave where no other one has run."""
+    ids = torch.tensor([texts.long.ids], device=model.device)
+    positions = torch.arange(ids.shape[1], device=model.device)[None]
+    for layer in reversed(model.present):
+        arguments = model.enter(ids, positions).arguments[layer]  # anew: layers may write to them
+        try:
+            after = model.blocks[layer](texts.long.before[layer], arguments)
+            apart = rows_differ(model, after, texts.long.after[layer])
+        except RAISED as error:
+            if is_out_of_memory(error):
+                raise
+            apart = torch.inf
+        if not apart <= allowed(model):
+            raise BoundLayersError(
+                f"{type(model.hf).__name__} cannot be opened: the layers before layer {layer} hand "
+                "it more than its states, such as keys and values, a router's or an indexer's; so "
+                "it gives something else wherever a plan leaves them out"
+            )
 
 
 def _alone(model: OpenedModel, texts: Texts) -> float:

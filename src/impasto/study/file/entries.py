@@ -14,7 +14,7 @@ from impasto import strategies
 from impasto.error import UserError, shown
 from impasto.plan import Plan
 from impasto.study.file.document import StudyError
-from impasto.study.file.schema import near
+from impasto.study.file.schema import FROM, near
 from impasto.tasks import (
     Precision,
     Suite,
@@ -179,6 +179,18 @@ def plan_entry(written: str | Mapping[str, Any], where: str = "") -> PlanEntry:
         return PlanEntry(WRITTEN, line=text, where=where)
     [(strategy, choices)] = written.items()
     return PlanEntry(strategy, choices, where=where)
+
+
+def plan_entries(written: str | Mapping[str, Any], where: str = "") -> list[PlanEntry]:
+    """Return the entries that a study file writes as one: a line for each plan of another's file.
+
+    A study holds the plans themselves, so that it means the same when the file has changed.
+    """
+    if isinstance(written, str) or FROM not in written:
+        return [plan_entry(written, where)]
+    with at(where):
+        plans = Plan.read_all(written[FROM], written.get("layers"), written.get("format"))
+        return [PlanEntry(WRITTEN, line=str(plan), where=where) for plan in plans]
 
 
 def labelled_plans(entries: Sequence[PlanEntry], layers: int) -> list[LabelledPlan]:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,7 @@ from pydantic import (
 )
 
 from impasto.error import UserError, shown
+from impasto.model.loading.quantised import QUANTIZATIONS
 from impasto.study.file.document import StudyError, YamlDocument
 
 FORMS = {
@@ -37,9 +39,11 @@ LOADING = {
     "attn_implementation": "sdpa or eager",
     "max_length": "the most tokens of a request, a whole number from 1 on",
     "add_bos_token": "true or false: whether texts get the tokenizer's special tokens",
-    "quantization": "one of 4bit, 8bit (bitsandbytes), quanto-int8, quanto-int4",
+    "quantization": f"one of {', '.join(QUANTIZATIONS)}",
     "merge_adapter": "true (merge an adapter's weights into its base's) or false (keep its layers)",
 }
+FROM = "from"
+OF_A_FILE = {FROM: str, "format": str, "layers": int}  # an entry that names another tool's file
 OF_TASKS = ("enable_thinking", "think_end_token", "apply_chat_template")  # not how a model loads
 
 
@@ -51,19 +55,43 @@ def _task(entry: object) -> dict[str, Any]:
     return options
 
 
+def _plans_of_a_file(entry: dict[str, Any]) -> dict[str, Any]:
+    """Check the form of an entry `{from: FILE, format: F, layers: N}`, the last two left out."""
+    for key, value in entry.items():
+        if key not in OF_A_FILE:
+            raise UserError(
+                f"plans of a file have no {shown(key)}{near(str(key), OF_A_FILE)}; they have "
+                f"{', '.join(OF_A_FILE)}"
+            )
+        if type(value) is not OF_A_FILE[key]:
+            raise UserError(
+                f"{key} cannot be {shown(value)}; for example\n  {{from: layer_drop_config.txt, "
+                "format: evopress}"
+            )
+    return entry
+
+
 def _plan(entry: object) -> str | dict[str, Any]:
-    """Read a plan line, `baseline`, or one strategy with its choices."""
+    """Read a plan line, `baseline`, one strategy with its choices, or another tool's file."""
     if isinstance(entry, str):
         return entry
+    if isinstance(entry, dict) and FROM in entry:
+        return _plans_of_a_file(entry)
     if not isinstance(entry, dict) or len(entry) != 1:
         raise UserError(
-            'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, or one strategy with '
-            "its choices (freeze: {k: all})"
+            'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, one strategy with '
+            "its choices (freeze: {k: all}), or another tool's file (from: FILE)"
         )
     [(strategy, choices)] = entry.items()
     if choices is not None and not isinstance(choices, dict):
         raise UserError(f"{strategy} takes choices by name, such as {strategy}: {{k: all}}")
     return {strategy: choices or {}}
+
+
+def _quantization(name: str) -> str:
+    if name not in QUANTIZATIONS:
+        raise UserError(f"quantization is {LOADING['quantization']}")
+    return name
 
 
 Name = Annotated[StrictStr, Field(min_length=1)]
@@ -81,7 +109,7 @@ class Loading(BaseModel):
     max_length: Annotated[StrictInt, Field(ge=1)] | None = None
     add_bos_token: StrictBool | None = None
     merge_adapter: StrictBool | None = None
-    quantization: Literal["4bit", "8bit", "quanto-int8", "quanto-int4"] | None = None
+    quantization: Annotated[StrictStr, AfterValidator(_quantization)] | None = None
 
 
 class StudyFile(BaseModel):

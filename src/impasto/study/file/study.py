@@ -19,7 +19,7 @@ from impasto.study.file.entries import (
     PlanEntry,
     TaskEntry,
     labelled_plans,
-    plan_entry,
+    plan_entries,
 )
 from impasto.study.file.schema import read_study_file
 from impasto.tasks import Suite
@@ -81,8 +81,9 @@ class WrittenStudy:
                 for i, options in enumerate(written.tasks)
             ),
             plans=tuple(
-                plan_entry(entry, document.where(("plans", i)))
+                plan
                 for i, entry in enumerate(written.plans)
+                for plan in plan_entries(entry, document.where(("plans", i)))
             ),
             load=written.load.model_dump(exclude_none=True),
             source=source,

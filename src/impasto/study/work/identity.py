@@ -229,7 +229,10 @@ def _adapter_told(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _state(hf: Any) -> dict[str, Any]:
     """Return every weight of a model by name, also those that wait on a disk."""
-    state = hf.state_dict()
+    from impasto.model.loading.quantised import staying_as_stored
+
+    with staying_as_stored(hf):
+        state = hf.state_dict()
     if any(getattr(tensor, "is_meta", False) for tensor in state.values()):
         from accelerate.utils.modeling import get_state_dict_offloaded_model
 

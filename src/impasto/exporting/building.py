@@ -1,0 +1,142 @@
+"""The model that a plan is exported from, and the models that are built of it to be written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel
+
+from impasto.exporting.error import ExportError
+from impasto.exporting.folder import check_room
+from impasto.exporting.plain import check_plain
+from impasto.exporting.planned import check_family
+from impasto.exporting.rebuild import check_configured, compare, rebuilt, separate
+from impasto.exporting.renumber import renumbered
+from impasto.model.decoder import OpenedModel
+from impasto.model.loading.wrapped import is_wrapped, unwrapped
+from impasto.model.opened import Opened
+from impasto.plan import Layer, Plan
+from impasto.run import Encoder, Model, load
+from impasto.run.opening import opening
+
+
+@dataclass
+class Source:
+    """The model that a plan is exported from.
+
+    Attributes:
+        model: The model.
+        outline: What its configuration builds.
+        opened: The model opened.
+        is_own: Whether it was loaded to be exported, and nobody else holds it.
+    """
+
+    model: Model | Encoder
+    outline: Any
+    opened: Opened
+    is_own: bool
+
+    @classmethod
+    def of(cls, model: Any, plan: Plan, options: dict[str, Any]) -> "Source":
+        """Return a model that can be exported; one that is yet to load with the plan's layers."""
+        is_own = not isinstance(model, Model | Encoder | PreTrainedModel) and not is_wrapped(model)
+        loaded, outline = _loaded(model, plan, options)
+        return cls(loaded, outline, opening(loaded.hf).model, is_own)
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer's files, where there is a tokenizer."""
+        if self.model.tokenizer is not None:
+            self.model.tokenizer.save_pretrained(folder)
+
+    def release(self) -> None:
+        """Give up a model of our own, so that what was written can be loaded in its place."""
+        if self.is_own:
+            del self.model, self.outline, self.opened
+
+
+class Built(NamedTuple):
+    """A model that is ready to be written.
+
+    Attributes:
+        hf: The model.
+        state: Its weights by name, as they are to be stored.
+        layers: How many layers it stores.
+        is_plain: Whether the weights are stored under the names that the family's checkpoints use.
+    """
+
+    hf: Any
+    state: dict[str, Any]
+    layers: int
+    is_plain: bool
+
+
+def _loaded(model: Any, plan: Plan, options: dict[str, Any]) -> tuple[Model | Encoder, Any]:
+    """Return a model that can be exported, opened, and what its configuration builds.
+
+    A model that is loaded already is checked before it is opened, for that runs it.
+    """
+    if isinstance(model, Model | Encoder) and options:
+        raise ExportError(f"{', '.join(options)}: options are for models that are yet to load")
+    model = unwrapped(model) if is_wrapped(model) else model
+    if isinstance(model, PreTrainedModel):
+        outline = _checked(model)
+        return load(model, **options), outline
+    if not isinstance(model, Model | Encoder):
+        loading: dict[str, Any] = {"merge_adapter": True} | options
+        model = load(model, plan=plan, **loading)
+    return model, _checked(model.hf)
+
+
+def _checked(hf: PreTrainedModel) -> Any:
+    """Return what a model's configuration builds; raises ExportError for what has no export."""
+    check_plain(hf)
+    check_family(hf)
+    return check_configured(hf)
+
+
+def refuse_planned(source: OpenedModel, plan: Plan, form: str) -> None:
+    """Raise ExportError for a plan that no checkpoint can hold, where rows are not packed."""
+    if form == "planned":
+        raise ExportError(
+            f"the plan {plan} can be no ordinary checkpoint, and a planned folder's code keeps "
+            f"keys and values only, while layers of {type(source.hf).__name__} carry a state that "
+            "is another for each appearance of a layer; impasto.load and impasto.apply run it"
+        )
+
+
+def as_checkpoint(source: Source, plan: Plan) -> Built:
+    """Build an ordinary model of the family whose layers are the plan's."""
+    opened = source.opened
+    order = [step.index for step in plan.steps if isinstance(step, Layer)]
+    try:
+        hf = rebuilt(opened, renumbered(opened.hf.config, order), order)
+        compare(opened, source.outline, hf, order)
+    except ExportError as error:
+        if opened.packs_rows:
+            raise
+        reason = str(error).partition("; form='planned'")[0]
+        raise ExportError(f"{reason}; impasto.load and impasto.apply run the plan") from error
+    return Built(hf, separate(hf, opened.anatomy.path, order), len(order), is_plain=True)
+
+
+def as_planned(source: OpenedModel, plan: Plan) -> Built:
+    """Build the source anew with the layers that the plan names, each once."""
+    order = [layer if layer in plan.layers else None for layer in range(source.num_layers)]
+    hf = rebuilt(source, source.hf.config, order)
+    if hf.can_generate():  # a plan's keys and values need the usual cache
+        hf.generation_config.cache_implementation = None
+    return Built(hf, dict(hf.state_dict()), len(plan.layers), is_plain=False)
+
+
+def save(built: Built, folder: Path, dest: Path, max_shard_size: int | str) -> None:
+    """Write weights and configurations; a planned folder's weights stay as they are in memory."""
+    check_room(dest, sum(tensor.nbytes for tensor in built.state.values()))
+    try:
+        built.hf.save_pretrained(
+            folder,
+            state_dict=built.state,
+            max_shard_size=max_shard_size,
+            save_original_format=built.is_plain,
+        )
+    except ValueError as error:
+        raise ExportError(f"transformers does not save this model: {error}") from error

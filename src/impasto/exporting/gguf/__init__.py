@@ -1,0 +1,1 @@
+"""Plans as GGUF files, which llama.cpp and what is built on it run."""
