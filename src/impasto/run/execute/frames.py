@@ -34,9 +34,9 @@ from impasto.model.structure.block import Arguments, Entered
 from impasto.plan.steps import Reach
 from impasto.run.attention.blockwise import UnmadeMask
 from impasto.run.attention.choice import makes_no_large_masks
-from impasto.run.execute.masks import Parts, unmade_mask, visible_rows
+from impasto.run.execute.masks import unmade_mask
 from impasto.run.execute.reached import Reached
-from impasto.run.execute.rows import Batch
+from impasto.run.execute.rows import Batch, Parts, visible_rows
 from impasto.run.tuning import NUMBERS_OF_A_MASK
 
 

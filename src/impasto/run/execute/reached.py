@@ -14,8 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from impasto.plan.steps import Reach
-from impasto.run.execute.masks import Parts, visible_rows
-from impasto.run.execute.rows import Batch
+from impasto.run.execute.rows import Batch, Parts, visible_rows
 from impasto.run.kv.buffers import KeysValues
 from impasto.run.kv.ring import Ring
 
