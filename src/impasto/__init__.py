@@ -2,8 +2,9 @@
 
 A :class:`Plan` is one line of text that says how a forward pass runs; :func:`load` opens a model
 on which plans run; :func:`apply` makes a Hugging Face model itself run one; :class:`Study` sweeps
-many plans over tasks; :func:`search` finds the best one under a budget; :func:`export` writes a
-model that runs a plan by itself. Names that need torch are imported when they are first used.
+many plans over tasks; :func:`search` finds the best one under a budget; :func:`heal` wins back
+what a plan lost; :func:`export` writes a model that runs a plan by itself. Names that need torch
+are imported when they are first used.
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ from impasto.plan import Plan, PlanError
 
 if TYPE_CHECKING:
     from impasto.exporting import export
+    from impasto.healing import heal
     from impasto.run import Donor, Encoder, Model, apply, load
     from impasto.searching import search
     from impasto.study import Study
@@ -31,6 +33,7 @@ __all__ = [
     "UserError",
     "apply",
     "export",
+    "heal",
     "load",
     "search",
     "strategies",
@@ -39,6 +42,7 @@ __all__ = [
 _LATER = dict.fromkeys(("Donor", "Encoder", "Model", "apply", "load"), "impasto.run") | {
     "Study": "impasto.study",
     "export": "impasto.exporting",
+    "heal": "impasto.healing",
     "search": "impasto.searching",
 }
 

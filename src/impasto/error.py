@@ -4,6 +4,9 @@ Every layer may raise these errors, or a subclass that says where. The command l
 message and exits with 2. Anything else that leaves the package is a fault of impasto's own.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 MOST_CHARACTERS, MOST_LINES = 1_000, 60  # of a line of a message, and of its lines
 
 
@@ -43,3 +46,9 @@ def shown(value: object, most: int = 60) -> str:
     except ValueError:  # Python does not write down whole numbers of thousands of digits
         return "a number of too many digits" if isinstance(value, int) else type(value).__name__
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def near(word: str, allowed: Iterable[str]) -> str:
+    """Return `; did you mean 'tasks'?`, or nothing where no allowed word is near."""
+    found = get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""

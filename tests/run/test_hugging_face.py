@@ -17,7 +17,7 @@ from transformers import (
 
 import impasto
 import reference
-from families import family
+from families import FAMILIES, SEQUENTIAL, family, weighted
 from impasto import Plan, UserError
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
@@ -203,15 +203,45 @@ def test_attentions_are_those_that_ran():
 
 def test_what_a_plan_cannot_run_under_is_refused_with_the_reason():
     hf = type(family("llama"))(family("llama").config)
-    with impasto.apply(hf, HISTORY):
-        with pytest.raises(UserError, match="do not select among them"):
-            hf(tokens(IDS), output_hidden_states=[1, 2])
+    with impasto.apply(hf, HISTORY), pytest.raises(UserError, match="do not select among them"):
+        hf(tokens(IDS), output_hidden_states=[1, 2])
+    hf = SEQUENTIAL["bamba"]()
+    with impasto.apply(hf, Plan.parse("0-3 5")):
         hf.gradient_checkpointing_enable()
         hf.train()
         with pytest.raises(UserError, match="checkpointing"):
             hf(tokens(IDS))
-        hf.gradient_checkpointing_disable()
-        hf(tokens(IDS))
+
+
+@pytest.mark.parametrize("line", ["0-1 3 4.mlp 5", "0-2 freeze [3 | 4] 5", "0 0-1 2.attn 5"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
+def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less(name, line):
+    found, kept = {}, {}
+    plan = Plan.parse(line)
+    for checkpoints in (False, True):
+        hf = weighted(FAMILIES[name]())  # a new one, to be trained
+        hf.train()
+        if checkpoints:
+            hf.gradient_checkpointing_enable()
+        sizes: list[int] = []
+
+        def keep(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        torch.manual_seed(0)  # of dropout
+        with impasto.apply(hf, plan):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = hf(tokens(IDS), labels=tokens(IDS), use_cache=False).loss
+            loss.backward()
+        assert hf.is_gradient_checkpointing == checkpoints, "it is as it was"
+        found[checkpoints] = {n: w.grad for n, w in hf.named_parameters() if w.grad is not None}
+        kept[checkpoints] = sum(sizes)
+    assert found[True].keys() == found[False].keys()
+    assert len(found[True]) > 10
+    for key, gradient in found[True].items():
+        assert torch.allclose(gradient, found[False][key], atol=1e-6, rtol=1e-5), key
+    assert kept[True] < 0.6 * kept[False]
 
 
 @pytest.mark.parametrize("kind", [LlamaModel, LlamaForSequenceClassification])

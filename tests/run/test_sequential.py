@@ -152,6 +152,7 @@ def test_beams_take_the_states_of_others():
 def test_a_plan_of_whole_layers_is_exported(name, tmp_path):
     hf, plan = family(name), Plan.parse("0 2 1 1 3 5", layers=6)
     found = impasto.export(hf, plan, tmp_path / "exported").found
+    assert found is not None
     assert found.cached is not None
     assert max(found.plain, found.cached) <= found.limit
 

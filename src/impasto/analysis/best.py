@@ -241,11 +241,11 @@ def _sentence(same: Sequence[Best]) -> str:
         )
     if best.holds:
         return (
-            f"The cheapest plan that loses no more than {allowed} {over} is {plan.plan}: it "
+            f"The cheapest plan that loses no more than {allowed} {over} is {plan.told}: it "
             f"{cost_of(plan)} and {_loses(best)}."
         )
     return (
-        f"No plan can be said to lose no more than {allowed} {over}: {plan.plan}, which "
+        f"No plan can be said to lose no more than {allowed} {over}: {plan.told}, which "
         f"{cost_of(plan)}, {_loses(best)}, so that a greater loss is not "
         f"excluded{_more(best)}."
     )
@@ -261,12 +261,15 @@ def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
         if plan is None:
             yield "plan     none cheaper than the baseline was measured to lose that little"
             continue
-        yield f"plan     {plan.plan}"
+        yield f"plan     {plan.told}"
         yield f"cost     {cost_of(plan)}"
         yield f"loss     {_loses(best).removeprefix('loses ')}"
         if not best.holds:
             yield f"         a greater loss is not excluded{_more(best)}"
         command = ["impasto", "export", "--model", model, "--plan", plan.plan, "FOLDER"]
+        if plan.healed:
+            command = ["impasto", "heal", "--model", model, "--plan", plan.plan]
+            command += ["--method", plan.healed, "--texts", "FILE", "--export", "FOLDER", "HEALED"]
         yield f"make it  {shlex.join(command)}"
 
 

@@ -81,6 +81,9 @@ def cost_errors(timings: Sequence[Timing]) -> Mapping[str, float]:
 _TIMED = tuple(Timing.__dataclass_fields__)
 
 
+HEALED = "healed"  # the strategy's name of plans that are healed
+
+
 @dataclass(frozen=True, slots=True)
 class Priced:
     """A plan with its average over tasks (a share, or a perplexity) and its cost, in the `unit`.
@@ -102,6 +105,17 @@ class Priced:
     high: float = nan
     cost_error: float = nan
     lower_is_better: bool = False
+
+    @property
+    def healed(self) -> str:
+        """The method by which the plan is healed; empty where it runs as it is."""
+        strategy, _, method = self.family.partition(" ")
+        return method if strategy == HEALED else ""
+
+    @property
+    def told(self) -> str:
+        """The plan as sentences have it: its line, and whether it is healed."""
+        return f"{self.plan} (healed: {self.healed})" if self.healed else self.plan
 
     @property
     def quality(self) -> float:
@@ -127,8 +141,9 @@ class TradeOff:
 
 
 def family_of(strategy: str, parameters: str) -> str:
-    """Return a plan's strategy and, where it drops a part, which: `drop_last mlp`."""
-    return f"{strategy} {json.loads(parameters).get('part', '')}".strip()
+    """Return a plan's strategy and, where it drops a part or is healed, which or how."""
+    told = json.loads(parameters)
+    return f"{strategy} {told.get('heal') or told.get('part', '')}".strip()
 
 
 def counted_cost(plan: str, layers: int) -> float:

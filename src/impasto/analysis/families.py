@@ -13,7 +13,7 @@ import numpy as np
 
 from impasto.analysis.changes import Changes, Losses, Member
 from impasto.analysis.confidence import corrected
-from impasto.analysis.costs import family_of
+from impasto.analysis.costs import HEALED, family_of
 from impasto.analysis.curves import Row
 from impasto.analysis.depth import ROUNDING, TOLERANCE
 from impasto.analysis.depth_findings import LACKS
@@ -132,6 +132,8 @@ def _who(family: Family, at: np.ndarray) -> str:
 def _title(row: Row) -> str:
     """Return what a reader calls a plan's family."""
     strategy = STRATEGIES.get(row.strategy)
+    if row.strategy == HEALED:
+        return f"Healed plans ({json.loads(row.parameters)['heal']})"
     if strategy is None:
         return "Written plans"
     part = str(json.loads(row.parameters).get("part", ""))

@@ -11,6 +11,7 @@ from impasto.cli import (  # noqa: F401  (their commands)
     export,
     figures,
     generate,
+    heal,
     lm_eval,
     models,
     results,

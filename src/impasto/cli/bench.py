@@ -290,7 +290,7 @@ def _study(path: Path | None) -> "Study | None":
     return Study.from_yaml(path)
 
 
-def _loaded(name: str, shape: str | None, options: dict[str, str]) -> "Model":
+def _loaded(name: str, shape: str | None, options: dict[str, Any]) -> "Model":
     import torch
 
     from impasto.model.loading.placing import accelerator, told

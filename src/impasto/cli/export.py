@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import PlanOption
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +15,13 @@ if TYPE_CHECKING:
 @app.command()
 def export(
     dest: Annotated[Path, typer.Argument(help="The folder or file to write; it must not exist.")],
-    plan: PlanOption,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan",
+            help='How to run it: "0-7 9-11".  [default: the plan that a healed folder is for]',
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="As elsewhere.  [default: demo, where weights are needed]"),
@@ -47,8 +52,15 @@ def export(
     """Write a model that runs a plan without impasto, checked by reading it again."""
     from impasto.plan import Plan
     from impasto.plan.formats import WRITTEN
+    from impasto.plan.healed import plan_of_healed
 
-    parsed = Plan.parse(plan)
+    healed = None if model is None or plan is not None else plan_of_healed(model)
+    if healed is None and plan is None:
+        raise UserError(
+            f"--plan says what {model or 'the model'} is to run; only a healed folder has a plan"
+        )
+    parsed = healed if plan is None else Plan.parse(plan)
+    assert parsed is not None
     if form in WRITTEN:
         for option, value in (("--gguf-type", gguf_type), ("--max-shard-size", max_shard_size)):
             if value is not None:
@@ -57,15 +69,27 @@ def export(
         return
     if layers is not None:
         raise UserError(f"--layers is for a plan alone (--as {' or '.join(WRITTEN)})")
+    tell_exported(parsed, model or "demo", dest, form, max_shard_size or "5GB", gguf_type)
+
+
+def tell_exported(
+    plan: "Plan",
+    model: str,
+    dest: Path,
+    form: str = "auto",
+    max_shard_size: str = "5GB",
+    gguf_type: str | None = None,
+) -> None:
+    """Export a plan and say where it is, how it is opened, and what was checked."""
     from impasto.exporting import export as write
 
     done = write(
-        model or "demo",
-        parsed,
+        model,
+        plan,
         dest,
         form=form,  # type: ignore[arg-type]
         gguf_type=gguf_type,
-        max_shard_size=max_shard_size or "5GB",
+        max_shard_size=max_shard_size,
     )
     typer.echo(f"{'file   ' if done.form == 'gguf' else 'folder '}  {done.folder}")
     typer.echo(f"layers   {done.layers} stored, {done.bytes / 1e6:.1f} MB")

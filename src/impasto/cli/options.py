@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,7 +89,7 @@ def tell_study(out: Path, study: str | None) -> None:
         typer.echo(notice, err=True)
 
 
-def loading(device: str | None, dtype: str | None) -> dict[str, str]:
+def loading(device: str | None, dtype: str | None) -> dict[str, Any]:
     """Return options of `impasto.load`; raises UserError for a device or dtype that is none."""
     if dtype is not None:
         check_one_of("--dtype", dtype, DTYPES)

@@ -19,6 +19,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     },
     "Find a cheaper model, and keep it": {
         "search": "impasto search searches/thinner.yaml",
+        "heal": 'impasto heal thinner --plan "0-8 10-11" --texts texts.txt',
         "bench": 'impasto bench --model demo --plan "0-8"',
         "export": 'impasto export thinner-model --plan "0-8" --model demo',
     },

@@ -14,6 +14,7 @@ from transformers.utils.hub import cached_file
 import impasto
 from impasto.model.loading.files import BUNDLED, bundled_folder
 from impasto.plan import Plan
+from impasto.plan.healed import plan_of_healed
 from impasto.screen import printable
 from impasto.table import Code, Table, code_span, plain_text
 
@@ -124,12 +125,19 @@ def write_card(
 
 {Table(("", ""), facts).written("md")}
 {usage}
-Exported by impasto {about.impasto}; nothing was trained.
+Exported by impasto {about.impasto}; {_trained(about.source)}.
 """
     (folder / "README.md").write_text(text, encoding="utf-8")
     facts_for_programs = asdict(about) | {"difference": difference, "checked": checked}
     document = json.dumps(facts_for_programs, indent=2, ensure_ascii=False)
     (folder / "impasto.json").write_text(document + "\n", encoding="utf-8")
+
+
+def _trained(source: str) -> str:
+    """Say whether the source's weights were healed."""
+    if plan_of_healed(source) is None:
+        return "nothing was trained"
+    return "the source's weights were healed for this plan, as its own card says"
 
 
 def _is_hub_id(name: str) -> bool:

@@ -20,6 +20,7 @@ from impasto.figures import (
     repeats,
     searched,
     tables,
+    thawed,
     trade_off,
 )
 from impasto.figures.found import Found, MissingError
@@ -86,6 +87,7 @@ def _entries() -> Iterator[Entry]:
         yield Entry(name, about, partial(paper_b.middle, name))
     yield Entry("B10", "loops × layers, the best marked", alone=paper_b.loops)
     yield Entry("B11", "all ways to run the middle layers", paper_b.all_families)
+    yield Entry("BA2", "skipped layers, frozen and healed", alone=thawed.frozen_and_healed)
     yield Entry("C1", "similarity with the previous layer", paper_c.with_previous)
     for name, (part, keep_last) in tables.TABLES.items():
         kept = ", the last layer kept" if keep_last else ""

@@ -18,6 +18,8 @@ from impasto.heads.linear import Linear
 from impasto.plan import Plan
 from impasto.tasks.problem import Problem
 
+CONFIGURATIONS = ("config.json", "adapter_config.json")
+
 
 @dataclass(frozen=True)
 class Keep:
@@ -90,9 +92,13 @@ def last_whole(training: Path) -> Path | None:
 
 
 def is_whole_model(folder: Path) -> bool:
-    """Say whether a folder holds a configuration and weights that can be read to their end."""
+    """Say whether a folder holds a configuration and weights that can be read to their end.
+
+    It is a model's, or that of an adapter of PEFT.
+    """
+    names = [name for name in CONFIGURATIONS if (folder / name).exists()]
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        json.loads((folder / (names or CONFIGURATIONS)[0]).read_text(encoding="utf-8"))
         weights = list(folder.glob("*.safetensors"))
         for path in weights:
             with safe_open(path, "pt"):  # which sees where the file is cut

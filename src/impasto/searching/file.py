@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from impasto.error import UserError, shown
+from impasto.error import UserError, near, shown
 from impasto.paths import path_of
 from impasto.searching.budget import MEASURES
 from impasto.searching.edits import MOVES
@@ -19,7 +19,7 @@ from impasto.searching.finding import REFERENCES
 from impasto.searching.methods import METHODS
 from impasto.study.file.document import StudyError, YamlDocument, read_document
 from impasto.study.file.entries import TaskEntry, at
-from impasto.study.file.schema import Loading, near
+from impasto.study.file.schema import Loading
 from impasto.tasks import check_entry
 
 OBJECTIVES = ("kl", "perplexity", "tasks")

@@ -19,6 +19,7 @@ from impasto.plan import Plan
 from impasto.plan.lowering import lower
 from impasto.plan.program import Instruction, Program, runs_layers
 from impasto.run.apply.cache import HuggingFacePast, ReadTokens
+from impasto.run.apply.checkpointing import RunsAgain
 from impasto.run.apply.outputs import OutputCollector
 from impasto.run.apply.sequential import SequentialForward
 from impasto.run.apply.stacking import StackedLayers
@@ -40,6 +41,8 @@ class ForwardCall:
         outside: The call arguments of what stands outside of the blocks.
         logits_to_keep: The last rows whose logits the caller wants, as it says it.
         has_run: Whether the plan has run.
+        runs_again: Makes of a step one that runs again in the backward pass; None where all that
+            it computes is kept.
     """
 
     outputs: OutputCollector
@@ -48,6 +51,7 @@ class ForwardCall:
     outside: Arguments = field(default_factory=dict)
     logits_to_keep: Any = None
     has_run: bool = False
+    runs_again: RunsAgain | None = None
 
     def num_scored(self, new: int) -> int:
         """Return how many of the last of ``new`` rows are predictions that the caller wants."""
@@ -89,7 +93,7 @@ class PlanInForward:
             arguments = [replayable(each) for each in call.block_arguments]
             prepared = Prepared(states, arguments, call.outside.pop("input_mask", None))
             call.outside.clear()
-            return run_applied(self._model, self._program, prepared, call.outputs)
+            return run_applied(self._model, self._program, prepared, call.outputs, call.runs_again)
         assert isinstance(self._model, OpenedModel)
         return self._run_decoder(self._model, call, states)
 
@@ -122,8 +126,9 @@ class PlanInForward:
             )
             state = executor.start()
             outputs.add_depth(state.latest)
+            step = executor.step if call.runs_again is None else call.runs_again(executor.step)
             for instruction in self._instructions(batch, scored < new):
-                state = executor.step(instruction, state)
+                state = step(instruction, state)
                 if runs_layers(instruction):
                     outputs.add_depth(state.latest)
                 if past is not None:
@@ -251,7 +256,11 @@ def _is_real(
 
 
 def run_applied(
-    model: OpenedEncoder, program: Program, prepared: Prepared, outputs: OutputCollector
+    model: OpenedEncoder,
+    program: Program,
+    prepared: Prepared,
+    outputs: OutputCollector,
+    runs_again: RunsAgain | None = None,
 ) -> Float[Tensor, "batch tokens hidden"]:
     """Return the states of depth T of all rows, from what the model's own forward prepared.
 
@@ -261,9 +270,10 @@ def run_applied(
     none = blank[:, :0]
     executor = EncoderExecutor(model, Sentences(blank, blank == 0), none, none.bool(), prepared)
     state = executor.start()
+    step = executor.step if runs_again is None else runs_again(executor.step)
     with outputs:
         outputs.add_depth(state.latest)
         for instruction in program.instructions:
-            state = executor.step(instruction, state)
+            state = step(instruction, state)
             outputs.add_depth(state.latest)
     return state.latest

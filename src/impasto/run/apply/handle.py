@@ -36,6 +36,7 @@ from impasto.model.structure.block import (
     parameters,
 )
 from impasto.plan import Plan
+from impasto.run.apply.checkpointing import Checkpointing
 from impasto.run.apply.forward import ForwardCall, PlanInForward
 from impasto.run.apply.outputs import OutputCollector
 from impasto.run.apply.stacking import StackedLayers
@@ -147,6 +148,7 @@ class Applied:
     ) -> None:
         self.plan, self._in_forward = plan, PlanInForward(model, plan, stacked, prompt)
         self._model, self._hf = model, model.hf
+        self._checkpointing = Checkpointing(model)
         self._owner = None if in_every_thread else get_ident()
         self._own = local()  # each thread's call, and whether it is to run without the plan
         # The outer model is what users call; some call the inner one, and some families skip it.
@@ -156,7 +158,7 @@ class Applied:
             begin = partial(self._begin, parameters(type(module)))
             self._hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             self._hooks.append(module.register_forward_hook(self._complete_output))
-        self._hooks.append(model.hf.register_forward_hook(self._end, always_call=True))
+            self._hooks.append(module.register_forward_hook(self._end, always_call=True))
         self._before = [(block.module, block.module.forward) for block in model.blocks]
         self._before += [(module, module.forward) for module, _ in model.outside({})]
         stand_ins = [(block.module, self._stand_in(block.module)) for block in model.blocks]
@@ -235,7 +237,7 @@ class Applied:
 
         Raises:
             ModelError: when the model has other blocks than when the plan was applied.
-            UserError: when the call wants what a plan does not have, or trains with checkpoints.
+            UserError: when the call wants what a plan does not have.
         """
         if self._is_aside or module not in self._called:
             return
@@ -243,6 +245,7 @@ class Applied:
             raise self._changed()
         arguments = dict(zip(names, args, strict=False)) | kwargs
         outputs, keep = self._call.outputs, self._call.logits_to_keep
+        runs_again = self._call.runs_again
         if not self._model.packs_rows and arguments.get("attention_mask") is None:
             # Some families do not hand it on, for nothing of theirs reads it.
             arguments["attention_mask"] = self._call.arguments.get("attention_mask")
@@ -250,12 +253,9 @@ class Applied:
             keep = arguments.get("logits_to_keep")
         call = self._own.call = ForwardCall(outputs, arguments, logits_to_keep=keep)
         call.outputs.begin(call.arguments, self.plan)
-        blocks = [block.module for block in self._model.blocks]
-        if module.training and any(getattr(block, "gradient_checkpointing", 0) for block in blocks):
-            raise UserError(
-                "gradient (activation) checkpointing runs blocks again after the forward, when no "
-                "plan is there any more; switch it off on this model"
-            )
+        call.runs_again = runs_again
+        if module.training and self._checkpointing.is_on:
+            call.runs_again = self._checkpointing.begin(module, self._running)
 
     def _complete_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Return a model's output with the plan's hidden states and attentions.
@@ -278,8 +278,16 @@ class Applied:
             "plan and apply it again"
         )
 
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Return a context in which only this thread runs the model, without the plan."""
+        with turns_of(self._hf).taken(), self.set_aside():
+            yield
+
     def _end(self, module: nn.Module, *_: Any) -> None:
         """Forget a call of the model after its own forward."""
+        if self._checkpointing.end(module):
+            self._call.runs_again = None
         if not self._is_aside and module is self._hf and hasattr(self._own, "call"):
             del self._own.call  # it holds the caller's arguments, a cache among them
 
@@ -292,7 +300,7 @@ class Applied:
             states = arguments["hidden_states"]
             if len(call.block_arguments) == self._model.num_layers:
                 form = self._model.habits.form
-                with turns_of(self._hf).taken(), self.set_aside():
+                with self._running():
                     states = form.full(self._in_forward.run(call, form.flat(states)))
                 call.arguments, call.block_arguments, call.has_run = {}, [], True
             return as_output(states, self._model.habits.block_outputs)

@@ -122,9 +122,13 @@ class Crew:
         ]
         return dict(zip(names, self._one_says("expected", works)["seconds"], strict=True))
 
-    @cached_property
+    @property
     def shape(self) -> Shape:
         """What of the model costs something, as a worker counts it."""
+        return self._shape
+
+    @cached_property
+    def _shape(self) -> Shape:
         told = self._one_says("shape")["shape"]
         layers = tuple(
             LayerShape(**{**one, "experts": one["experts"] and Experts(**one["experts"])})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impasto.plan import Plan
+from impasto.plan.healed import HealedPlan
 from impasto.study.database.records import parsed, plain, tuples_of
 from impasto.study.work.units import Answered
 from impasto.tasks import Request
@@ -48,7 +49,7 @@ class AskedItems:
         return packed(
             {
                 "unit": self.unit,
-                "plans": [plan.to_json() for plan in self.plans],
+                "plans": [[plan.to_json(), getattr(plan, "heal", None)] for plan in self.plans],
                 "requests": [[_told(request) for request in some] for some in self.requests],
                 "donors": self.donors if self.donors is None else [dict(d) for d in self.donors],
                 "memory": self.memory,
@@ -63,7 +64,7 @@ class AskedItems:
         content = unpacked(data)
         return cls(
             content["unit"],
-            [Plan.from_json(plan) for plan in content["plans"]],
+            [_plan(*told) for told in content["plans"]],
             [[_request(told) for told in some] for some in content["requests"]],
             content["donors"],
             content["memory"],
@@ -105,6 +106,11 @@ def packed(content: Any) -> bytes:
 def unpacked(data: bytes) -> Any:
     """Return the plain data that bytes are."""
     return json.loads(zlib.decompress(data))
+
+
+def _plan(told: str, heal: str | None) -> Plan:
+    plan = Plan.from_json(told)
+    return plan if heal is None else HealedPlan(plan.steps, heal)
 
 
 def _told(request: Request) -> list[Any]:

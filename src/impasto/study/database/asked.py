@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from impasto.error import UserError, shown
+from impasto.error import UserError, near, shown
 from impasto.study.database.opening import DATABASE, open_to_read, plainly, transaction
 from impasto.study.database.searches import last_search
-from impasto.study.file.schema import near
 from impasto.study.file.study import WrittenStudy
 
 

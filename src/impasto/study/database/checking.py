@@ -16,6 +16,7 @@ from typing import NamedTuple
 from impasto.engine_version import ENGINE
 from impasto.error import UserError, shown
 from impasto.plan import Plan
+from impasto.plan.healed import is_digest_of
 from impasto.study.database.form import form, migrations
 from impasto.study.database.records import Alike, parsed
 from impasto.study.work.identity import CODE
@@ -31,6 +32,7 @@ DIGESTS = frozenset(
     {("models", "digest"), ("engines", "digest"), ("tasks", "digest"), ("plans", "digest"),
      ("studies", "digest"), ("cells", "key"), ("results", "digest"), ("results", "data")}
 )  # fmt: skip
+PLANS = frozenset({("plans", "digest"), ("results", "digest")})
 SCORES = frozenset(  # which may be infinite, or below zero
     {("results", name) for name in ("value", "stderr", "chance", "baseline")}
     | {("precisions", name) for name in ("widest", "within")}
@@ -127,7 +129,8 @@ def plan_fault(line: str, digest: str) -> str:
         plan = Plan.parse(line)
     except UserError:
         return f"{shown(line)} is no plan"
-    return "" if plan.digest == digest else f"the plan {shown(line)} has the digest of another one"
+    is_own = is_digest_of(digest, plan)
+    return "" if is_own else f"the plan {shown(line)} has the digest of another one"
 
 
 def answer_faults(connection: sqlite3.Connection) -> Iterator[str]:
@@ -198,6 +201,11 @@ def _of_table(
                 yield f"{name} in the table {table} is {kind.words}, not {shown(row[0])}"
 
 
+def _is_hex(what: str, characters: int) -> str:
+    """Return the condition that a text consists of so many hexadecimal digits."""
+    return f"length({what}) = {characters} AND {what} NOT GLOB '*[^0-9a-f]*'"
+
+
 def _column(table: str, name: str, kind: str, may_lack: bool) -> Column:
     """Return what a column of a type may hold."""
     at = (table, name)
@@ -213,9 +221,12 @@ def _column(table: str, name: str, kind: str, may_lack: bool) -> Column:
             condition += f" AND {name} BETWEEN {least!r} AND {most!r}"
             words += f" from {least:g} to {most:g}"
     elif at in DIGESTS:
-        condition = f"typeof({name}) = 'text' AND length({name}) = 64"
-        condition += f" AND {name} NOT GLOB '*[^0-9a-f]*'"
+        condition = f"typeof({name}) = 'text' AND {_is_hex(name, 64)}"
         words = "a sha256 in hex"
+        if at in PLANS:  # a healed plan's has a tag
+            tagged = f"substr({name}, 65, 1) = '+' AND {_is_hex(f'substr({name}, 66)', 16)}"
+            tagged += f" AND {_is_hex(f'substr({name}, 1, 64)', 64)}"
+            condition = f"typeof({name}) = 'text' AND ({_is_hex(name, 64)} OR {tagged})"
     else:
         condition = f"typeof({name}) = 'text' AND length({name}) <= {MOST_TEXT}"
         words = f"a text of at most {MOST_TEXT:,} characters"

@@ -4,17 +4,21 @@ An entry knows where it was written (`attend_first.yaml, line 9`), so that what 
 model's number of layers is known can still be answered with its place.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from impasto import strategies
-from impasto.error import UserError, shown
+from impasto.error import UserError, near, shown
+from impasto.mending.settings import read_settings
 from impasto.plan import Plan
+from impasto.plan.healed import HealedPlan
 from impasto.study.file.document import StudyError
-from impasto.study.file.schema import FROM, near
+from impasto.study.file.schema import FROM
 from impasto.tasks import (
     Precision,
     Suite,
@@ -23,9 +27,12 @@ from impasto.tasks import (
     load_suite,
     load_to_precision,
 )
+from impasto.tasks.texts import check_texts
 
 BASELINE = "baseline"
 WRITTEN = "plan"  # the strategy's name of a plan line
+HEALED = "healed"  # that of all plans that are healed
+DIGEST = "digest"  # of the file of texts that heal
 DONOR = "donor"  # the only donor that a study binds: the question that the task names
 
 TEXTS, PART = "texts", "part"  # of families whose layers are chosen by what texts show
@@ -105,10 +112,13 @@ class PlanEntry:
     choices: Mapping[str, Any] = field(default_factory=dict)
     line: str | None = None
     where: str = field(default="", compare=False)
+    heal: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is wrong for every model; raises StudyError with the place."""
         with at(self.where):
+            if self.heal is not None:
+                _check_heal(self.heal)
             if self.line is not None:
                 _check_donors(Plan.parse(self.line))
             else:
@@ -127,6 +137,8 @@ class PlanEntry:
         Raises StudyError with the place for a layer, a depth or a choice that the model lacks, and
         where a model has yet to show which layers go.
         """
+        if self.heal is not None:
+            return list(self._healed(self.heal, layers))
         with at(self.where):
             if self.line is not None:
                 return [LabelledPlan(WRITTEN, (), Plan.parse(self.line, layers=layers))]
@@ -140,6 +152,35 @@ class PlanEntry:
                 LabelledPlan(self.strategy, _told(parameters), plan)
                 for parameters, plan in expanded
             ]
+
+    def _healed(self, heal: Mapping[str, Any], layers: int) -> Iterator[LabelledPlan]:
+        """Yield the entry's plans as they are healed; the model itself has nothing to heal."""
+        told = {"heal": heal["method"]}
+        told |= {k: v for k, v in heal.items() if k not in ("method", TEXTS) and k not in told}
+        for labelled in replace(self, heal=None).expand(layers):
+            if labelled.plan != Plan.identity(layers):
+                of = (("of", labelled.strategy), *labelled.parameters)
+                if self.line is not None:
+                    of = (*of, ("plan", str(labelled.plan)))
+                plan = HealedPlan.of(labelled.plan, dict(heal))
+                yield LabelledPlan(HEALED, (*of, *_plain(told)), plan)
+
+    def read(self) -> "PlanEntry":
+        """Return the entry with a digest of the file of its texts, by which results are told.
+
+        Raises StudyError with the place where the file cannot be read, or was another one.
+        """
+        file = None if self.heal is None else self.heal[TEXTS].get("file")
+        if self.heal is None or file is None:
+            return self
+        with at(self.where):
+            try:
+                digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+            except OSError as error:
+                raise UserError(f"{file} cannot be read: {error.strerror}") from None
+            if self.heal[TEXTS].get(DIGEST, digest) != digest:
+                raise UserError(f"{file} is not the file that digest tells; leave digest out")
+        return replace(self, heal={**self.heal, TEXTS: {**self.heal[TEXTS], DIGEST: digest}})
 
     def standing_in(self, layers: int) -> "PlanEntry":
         """Return the entry with the first layers going first where that is to be measured."""
@@ -161,6 +202,9 @@ class PlanEntry:
 
     def written(self) -> str | dict[str, Any]:
         """Return the entry as a study file has it."""
+        if self.heal is not None:
+            own: Any = self.line if self.line is not None else deepcopy(dict(self.choices))
+            return {self.strategy: own, "heal": deepcopy(dict(self.heal))}
         if self.line is not None:
             return self.line
         # copied, for what is the same object twice would be written as an alias
@@ -177,8 +221,11 @@ def plan_entry(written: str | Mapping[str, Any], where: str = "") -> PlanEntry:
         if text in strategies.STRATEGIES:
             return PlanEntry(text, where=where)
         return PlanEntry(WRITTEN, line=text, where=where)
-    [(strategy, choices)] = written.items()
-    return PlanEntry(strategy, choices, where=where)
+    heal = written.get("heal")
+    [(strategy, choices)] = ((key, value) for key, value in written.items() if key != "heal")
+    if strategy == WRITTEN:
+        return PlanEntry(WRITTEN, line=choices.strip(), where=where, heal=heal)
+    return PlanEntry(strategy, choices, where=where, heal=heal)
 
 
 def plan_entries(written: str | Mapping[str, Any], where: str = "") -> list[PlanEntry]:
@@ -231,6 +278,24 @@ def _check_donors(plan: Plan) -> None:
         raise UserError(
             f"a study injects the task's own donor: write inject({DONOR}), not inject({others[0]})"
         )
+
+
+def _check_heal(heal: Mapping[str, Any]) -> None:
+    """Raise UserError for a method, a setting or texts that there are not."""
+    given = {key: value for key, value in heal.items() if key not in ("method", TEXTS)}
+    read_settings(heal["method"], given)
+    texts = {key: value for key, value in heal[TEXTS].items() if key != DIGEST}
+    known = ("file", "dataset", "config", "split", "column")
+    unknown = [key for key in texts if key not in known]
+    if unknown:
+        raise UserError(f"texts of heal have no {shown(unknown[0])}; they have {', '.join(known)}")
+    check_texts(**texts)
+
+
+def _plain(told: Mapping[str, Any]) -> tuple[tuple[str, Value], ...]:
+    """Return settings as parameters of a plan: what is no single value as text."""
+    kinds = (int, float, str, bool, type(None))
+    return tuple((k, v if isinstance(v, kinds) else str(v)) for k, v in told.items())
 
 
 def _check_strategy(name: str, choices: Mapping[str, Any]) -> None:

@@ -4,8 +4,6 @@ This module knows the form (`model` or `models`, `tasks`, `plans`, `name`, `load
 or a plan means.
 """
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,7 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
-from impasto.error import UserError, shown
+from impasto.error import UserError, near, shown
 from impasto.model.loading.quantised import QUANTIZATIONS
 from impasto.study.file.document import StudyError, YamlDocument
 
@@ -44,6 +42,7 @@ LOADING = {
 }
 FROM = "from"
 OF_A_FILE = {FROM: str, "format": str, "layers": int}  # an entry that names another tool's file
+HEAL, LINE = "heal", "plan"  # of a plan that is healed, and its line
 OF_TASKS = ("enable_thinking", "think_end_token", "apply_chat_template")  # not how a model loads
 
 
@@ -77,15 +76,35 @@ def _plan(entry: object) -> str | dict[str, Any]:
         return entry
     if isinstance(entry, dict) and FROM in entry:
         return _plans_of_a_file(entry)
-    if not isinstance(entry, dict) or len(entry) != 1:
+    others = {} if not isinstance(entry, dict) else {k: v for k, v in entry.items() if k != HEAL}
+    if not isinstance(entry, dict) or len(others) != 1:
         raise UserError(
-            'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, one strategy with '
-            "its choices (freeze: {k: all}), or another tool's file (from: FILE)"
+            'a plan is a line in quotes ("0-7 freeze 8-11"), baseline, one strategy with its '
+            "choices (freeze: {k: all}), or another tool's file (from: FILE); with heal: {…} "
+            "beside a line or a strategy, it is healed"
         )
-    [(strategy, choices)] = entry.items()
+    heal = {HEAL: _heal(entry[HEAL])} if HEAL in entry else {}
+    [(strategy, choices)] = others.items()
+    if strategy == LINE:
+        if not isinstance(choices, str) or not heal:
+            raise UserError(
+                'plan is a line beside heal, {plan: "0-7 9-11", heal: {…}}; without heal the line '
+                "stands alone"
+            )
+        return {strategy: choices, **heal}
     if choices is not None and not isinstance(choices, dict):
         raise UserError(f"{strategy} takes choices by name, such as {strategy}: {{k: all}}")
-    return {strategy: choices or {}}
+    return {strategy: choices or {}, **heal}
+
+
+def _heal(heal: object) -> dict[str, Any]:
+    """Read how a plan is healed: `{method: lora, texts: {file: texts.txt}, steps: 200}`."""
+    form = "heal: {method: lora, texts: {file: texts.txt}, steps: 200}"
+    if not isinstance(heal, dict) or not isinstance(heal.get("texts"), dict):
+        raise UserError(f"heal has a method, texts and the method's settings: {form}")
+    if not all(isinstance(key, str) for key in heal):
+        raise UserError(f"heal has settings by name: {form}")
+    return {"method": "linear", **heal}
 
 
 def _quantization(name: str) -> str:
@@ -167,12 +186,6 @@ def _check_models(written: StudyFile, document: YamlDocument) -> None:
         if name in seen:
             raise StudyError(f"{document.where(('models', at))}: the model {name!r} is here twice")
         seen.add(name)
-
-
-def near(word: str, allowed: Iterable[str]) -> str:
-    """Return `; did you mean 'tasks'?`, or nothing where no allowed word is near."""
-    found = get_close_matches(word, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _explain(fault: Any) -> str:

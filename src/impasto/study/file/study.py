@@ -88,6 +88,7 @@ class WrittenStudy:
             load=written.load.model_dump(exclude_none=True),
             source=source,
         )
+        study.check_texts_apart()
         if not checked:
             study.check_tasks()
         return study
@@ -121,6 +122,22 @@ class WrittenStudy:
     def check_tasks(self) -> None:
         """Raise StudyError, with the line, for a task that cannot be or is here twice."""
         self._check_names([(entry.check(), entry) for entry in self.tasks])
+
+    def check_texts_apart(self) -> None:
+        """Raise StudyError for a task whose texts heal a plan: it would say too much of it."""
+        heal = [
+            source
+            for plan in self.plans
+            if plan.heal is not None
+            for source in [_source(plan.heal["texts"])]
+        ]
+        for entry in self.tasks:
+            if entry.options.get("name") == "texts" and _source(entry.options) in heal:
+                place = entry.options.get("file") or entry.options.get("dataset")
+                raise StudyError(
+                    f"{entry.where}: {place} heals a plan of this study, so what it measures of "
+                    "that plan would be too good; measure on other texts"
+                )
 
     def load_suite(self) -> Suite:
         """Return the tasks and groups; raises StudyError where one cannot be or is here twice."""
@@ -181,6 +198,14 @@ def joined(suites: Sequence[Suite]) -> Suite:
         tuple(group for suite in suites for group in suite.groups),
         {name: wanted for suite in suites for name, wanted in suite.precisions.items()},
     )
+
+
+def _source(texts: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells where texts come from."""
+    file = texts.get("file")
+    if isinstance(file, str):
+        return (Path(file).resolve(),)
+    return texts.get("dataset"), texts.get("config"), texts.get("split") or "test"
 
 
 def _missing(path: Path) -> str:

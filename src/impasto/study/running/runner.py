@@ -130,7 +130,8 @@ def _run_model(
             say = partial(_say, log, running)
             selecting = Selecting(answering, place(), running, log, say, load)
             study = selecting.chosen(study)
-            turn = replace(turn, part=replace(turn.part, study=study))
+        study = replace(study, plans=tuple(entry.read() for entry in study.plans))
+        turn = replace(turn, part=replace(turn.part, study=study))
         plans = study.labelled_plans(answering.model.num_layers)
         check_donors(turn.part.suite, plans)
         if running.bench is not None:

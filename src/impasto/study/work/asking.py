@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from impasto.error import UserError
 from impasto.plan import Plan
+from impasto.plan.healed import HealedPlan
 from impasto.study.file.entries import DONOR
 from impasto.study.work.units import Answered, Told, Unit
 from impasto.tasks import Injectable, Request, Task
@@ -109,15 +110,50 @@ def put(
 ) -> Answers:
     """Return what a model says to some items' requests under every plan.
 
-    `donors` are bound where a plan injects, one for each item; `keep` is where fitted heads are
-    kept.
+    `donors` are bound where a plan injects, one for each item; `keep` is where fitted heads and
+    healed weights are kept.
     """
+    if any(isinstance(plan, HealedPlan) for plan in plans):
+        return _put_to_healed(model, plans, requests, donors, progress, keep)
     bound = None
     if donors is not None and any(plan.injections for plan in plans):
         from impasto.run import Donor
 
         bound = [{DONOR: Donor(**donor)} for donor in donors]
     return answer(model, list(plans), requests, bound, progress, partial(_predicted, keep))
+
+
+def _put_to_healed(
+    model: AskedModel,
+    plans: Sequence[Plan],
+    requests: Sequence[Sequence[Request]],
+    donors: Sequence[Mapping[str, Any]] | None,
+    progress: Callable[[float], None],
+    keep: Path | None,
+) -> Answers:
+    """Return the same where some plans are healed: each of these has a model of its own."""
+    from impasto.mending.serving import served
+
+    plain = [plan for plan in plans if not isinstance(plan, HealedPlan)]
+    found: dict[Plan, Any] = {}
+    truncated, done = 0, 0
+    if plain:
+        said = put(model, plain, requests, donors, _part(progress, 0, len(plain), len(plans)), keep)
+        found |= dict(zip(plain, said.responses, strict=True))
+        truncated, done = said.truncated, len(plain)
+    for plan in plans:
+        if isinstance(plan, HealedPlan):
+            told = _part(progress, done, 1, len(plans))
+            asked: Any = served(model, plan, keep, lambda share, told=told: told(share / 2))
+            said = answer(asked, [plan.plain], requests, None, lambda s, t=told: t((1 + s) / 2))
+            found[plan], truncated, done = said.responses[0], said.truncated, done + 1
+    return Answers([found[plan] for plan in plans], truncated)
+
+
+def _part(
+    progress: Callable[[float], None], before: int, plans: int, of: int
+) -> Callable[[float], None]:
+    return lambda share: progress((before + plans * share) / of)
 
 
 def _predicted(

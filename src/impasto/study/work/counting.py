@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from impasto.plan import Plan
+from impasto.plan.healed import HealedPlan
 from impasto.run import Cost, Model
 from impasto.study.work.asking import put
 from impasto.tasks import Request
@@ -15,8 +16,9 @@ def cost_of(
     requests: Sequence[Sequence[Request]],
     donors: Sequence[Mapping[str, Any]] | None,
 ) -> Cost:
-    """Count what some items' requests cost under some plans."""
+    """Count what some items' requests cost under some plans; a healed one costs what it runs."""
     counting: Any = Counting(model)
+    plans = [plan.plain if isinstance(plan, HealedPlan) else plan for plan in plans]
     put(counting, plans, requests, donors)
     return counting.total
 

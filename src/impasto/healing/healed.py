@@ -1,0 +1,166 @@
+"""What healing came to: a value, a table, and a folder that holds it.
+
+The folder has the weights (a checkpoint of the full model's layers with the healed weights, or a
+PEFT adapter), ``healed.json`` for programs and ``README.md`` for people. The weights are made for
+one plan: run as the full model, they are neither.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from impasto.aside import written_aside
+from impasto.error import UserError
+from impasto.healing.measuring import Measured
+from impasto.mending.fitting import FittedGap
+from impasto.mending.training import Spent
+from impasto.plan import Plan
+from impasto.plan.healed import NAME
+from impasto.table import Code, Table, code_span
+
+TITLES = {
+    "perplexity": "perplexity",
+    "kl": "KL, nats a token",
+    "agreement": "agreement of the likeliest token",
+}
+
+
+@dataclass(frozen=True)
+class Healed:
+    """A plan that was healed.
+
+    Attributes:
+        plan: The plan.
+        method: linear, lora, last or full.
+        settings: The method's settings.
+        base: What was healed, as it was loaded.
+        digests: Of the plan, the base's weights and the texts.
+        measured: The full model, the plan and the healed plan, number by number.
+        spent: What it took.
+        fitted: What was fitted in place of each gap; of method linear.
+        folder: Where it was written; None where it was not.
+        model: The healed model, on which the plan runs; None where this was read from a folder.
+    """
+
+    plan: Plan
+    method: str
+    settings: Mapping[str, Any]
+    base: str
+    digests: Mapping[str, str]
+    measured: Sequence[Measured]
+    spent: Spent
+    fitted: Sequence[FittedGap] = ()
+    folder: Path | None = None
+    model: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def won_back(self) -> float:
+        """The share of the plan's KL to the full model that is gone, 1 for all of it."""
+        kl = next(one for one in self.measured if one.name == "kl")
+        return 1 - kl.healed / kl.plan if kl.plan else 0.0
+
+    @property
+    def table(self) -> Table:
+        """The numbers as a table: full model, plan, healed plan, and the paired difference."""
+        rows = [_row(one) for one in self.measured]
+        columns = ["", "full model", "plan", "healed plan", "healed − plan (95 %)", "n"]
+        return Table(columns, rows)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it came to, in sentences."""
+        spent = self.spent
+        memory = "" if spent.peak_bytes is None else f", {spent.peak_bytes / 2**20:,.0f} MiB"
+        steps = "" if not spent.steps else f" in {spent.steps} steps (kept: {spent.kept_step})"
+        return [
+            f"{100 * self.won_back:.0f} % of the KL to the full model is won back",
+            f"{spent.seconds:.1f} s, {spent.tokens:,} tokens{memory} beyond the model{steps}",
+        ]
+
+    def write(self, folder: Path, save: Any) -> None:
+        """Write the folder, whole or not at all; ``save`` writes weights and tokenizer into one."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(folder) as place:
+            place.mkdir()
+            save(place)
+            (place / NAME).write_text(
+                json.dumps(self.content(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+            (place / "README.md").write_text(self._card(folder.name), encoding="utf-8")
+
+    def content(self) -> dict[str, Any]:
+        """Return what ``healed.json`` holds."""
+        return {
+            "plan": str(self.plan),
+            "method": self.method,
+            "settings": dict(self.settings),
+            "base": self.base,
+            "digests": dict(self.digests),
+            "won_back": self.won_back,
+            "measured": [asdict(one) for one in self.measured],
+            "spent": asdict(self.spent),
+            "fitted": [one._asdict() for one in self.fitted],
+        }
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Healed":
+        """Return what a folder says of its healing; raises UserError where it holds none."""
+        path = Path(folder) / NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                plan=Plan.parse(content["plan"]),
+                method=content["method"],
+                settings=content["settings"],
+                base=content["base"],
+                digests=content["digests"],
+                measured=[Measured(**row) for row in content["measured"]],
+                spent=Spent(**content["spent"]),
+                fitted=[FittedGap(**row) for row in content["fitted"]],
+                folder=Path(folder),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not what healing writes: {error}") from None
+
+    def _card(self, name: str) -> str:
+        """Return the folder's README."""
+        opens = f'model = impasto.load("{name}")\nplan = impasto.Plan.parse("{self.plan}")'
+        facts: list[tuple[str, object]] = [
+            ("plan", Code(str(self.plan))),
+            ("method", self.method),
+            ("base model", Code(self.base)),
+            *((f"digest of the {what}", Code(digest)) for what, digest in self.digests.items()),
+        ]
+        kind = "A PEFT adapter" if self.method == "lora" else "A checkpoint"
+        lines = "\n".join(f"* {sentence}." for sentence in self.sentences)
+        return f"""\
+# {name}: healed for the plan {code_span(str(self.plan))}
+
+{kind} whose weights were healed for this plan: run as the full model, without the plan, it is
+neither the base model nor the plan. `impasto export DEST --model {name}` writes a checkpoint that
+runs the plan without impasto.
+
+```python
+import impasto
+
+{opens}
+```
+
+{Table(("", ""), facts).written("md")}
+{self.table.written("md")}
+{lines}
+"""
+
+
+def _row(one: Measured) -> list[str]:
+    """Return a row of the table as people read it."""
+    percent = one.name not in ("perplexity", "kl")
+    scale, digits = (100, ".1f") if percent else (1, ".4g")
+    unit = " %" if percent else ""
+    values = [f"{scale * value:{digits}}{unit}" for value in (one.full, one.plan, one.healed)]
+    ends = [f"{scale * value:+{digits}}" for value in (one.difference, one.low, one.high)]
+    nats = " nats" if one.name == "perplexity" else " points" if percent else ""
+    difference = f"{ends[0]}{nats} ({ends[1]} to {ends[2]})"
+    return [TITLES.get(one.name, one.name), *values, difference, f"{one.n:,}"]

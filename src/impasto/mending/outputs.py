@@ -1,0 +1,192 @@
+"""The weight that makes a layer's last contribution, found by running the layer.
+
+No names are looked up. The layer runs on real states; the linear module that was called last and
+whose output is added to the residual stream, alone or times a number, is the one. Whether it is so
+is tried: with zeros for its output the layer must return what it returns less that output. A norm
+behind the module, or a router, fails that, and then no map can be merged into its weight.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from impasto.mending.least_squares import Map
+from impasto.model.structure.block import Arguments, Block
+from impasto.plan.steps import Part
+
+Features = Literal["state", "units"]
+
+_ALLOWED = 1e-3  # what counts as rounding, of what is added
+_LEAST = 1e-4  # of the state; what is smaller cannot be told from rounding
+
+
+@dataclass(frozen=True)
+class Output:
+    """The module whose output is a layer's last contribution.
+
+    Attributes:
+        name: Its name within the block.
+        module: The module.
+        scale: What its output is multiplied by before it is added.
+    """
+
+    name: str
+    module: nn.Module
+    scale: float
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether it has a bias, which can take a map's."""
+        return getattr(self.module, "bias", None) is not None
+
+    @property
+    def units(self) -> int:
+        """How many units its weight reads."""
+        weight: Any = self.module.weight
+        return weight.shape[0 if isinstance(self.module, Conv1D) else 1]
+
+    def merged(self, fit: Map, of: Features) -> dict[str, Tensor]:
+        """Return its weight, and its bias, with a map merged in.
+
+        Of its contribution s, a map makes s + B·s + a, so the weight W becomes W + B·W. Of the
+        units u that it reads, it makes s + B·u + a, so W becomes W + B over the scale.
+        """
+        weight: Any = self.module.weight
+        turned = isinstance(self.module, Conv1D)
+        w = weight.detach().double()
+        w = w.T if turned else w
+        b = fit.weight.to(w.device)
+        w = w + (b @ w if of == "state" else b / self.scale)
+        changed = {"weight": (w.T if turned else w).to(weight.dtype).contiguous()}
+        if self.has_bias:
+            bias: Any = self.module.bias
+            old = bias.detach().double()
+            new = old + fit.bias.to(old.device) / self.scale
+            changed["bias"] = (new + b @ old if of == "state" else new).to(bias.dtype)
+        return changed
+
+
+class Noted:
+    """What a module reads, or what it adds to the residual stream, in one call of its layer."""
+
+    def __init__(self, output: Output, of: Features) -> None:
+        self._output, self._of, self._last = output, of, torch.zeros(())
+
+    @contextmanager
+    def calls(self) -> Iterator[None]:
+        """Note the module's calls in the block."""
+
+        def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            self._last = self._output.scale * output if self._of == "state" else args[0]
+
+        hook = self._output.module.register_forward_hook(note)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @property
+    def features(self) -> Float[Tensor, "rows features"]:
+        """What the last call's map is fitted to."""
+        return self._last.detach().reshape(-1, self._last.shape[-1])
+
+
+@torch.no_grad()
+def find_output(
+    block: Block, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part
+) -> Output | None:
+    """Return the module whose output is the last contribution of a layer; None where none is.
+
+    Args:
+        block: The layer.
+        states: What it reads.
+        arguments: What it is called with beside.
+        part: What of it runs.
+    """
+    tried, states, arguments = _in_float32(block, states, arguments)
+    called: list[tuple[str, nn.Module, Tensor]] = []
+    with _noting(tried.module, called):
+        after = tried(states, arguments, part)
+    for name, module, output in reversed(called):
+        if output.shape[-1] != states.shape[-1] or output.numel() != states.numel():
+            continue
+        if sum(other is module for _, other, _ in called) > 1:
+            continue
+        with _silent(module):
+            added = after - tried(states, arguments, part)
+        scale = _scale(added, output.reshape(states.shape), after)
+        if scale is not None:
+            return Output(name, block.module.get_submodule(name), scale)
+    return None
+
+
+def _scale(
+    added: Float[Tensor, "*rows hidden"],
+    output: Float[Tensor, "*rows hidden"],
+    after: Float[Tensor, "*rows hidden"],
+) -> float | None:
+    """Return the number that makes a module's output what was added; None where there is none.
+
+    Most rows decide, for a few may have states so large that their rounding hides what is added.
+    """
+    scale = (added * output).sum(-1) / output.square().sum(-1).clamp(min=1e-30)
+    typical = float(scale.median())
+    rest = (added - typical * output).norm(dim=-1)
+    size = added.norm(dim=-1)
+    is_noise = float((size / after.norm(dim=-1).clamp(min=1e-30)).median()) < _LEAST
+    if is_noise or float((rest / size.clamp(min=1e-30)).median()) > _ALLOWED:
+        return None
+    return 1.0 if abs(typical - 1) < _ALLOWED else typical
+
+
+def _in_float32(
+    block: Block, states: Tensor, arguments: Arguments
+) -> tuple[Block, Tensor, Arguments]:
+    """Return a layer of half precision, and what it is called with, in float32; others as is."""
+    if states.dtype in (torch.float32, torch.float64):
+        return block, states, arguments
+    copied = copy.deepcopy(block)
+    copied.module.float()
+    return copied, states.float(), {name: _floats(value) for name, value in arguments.items()}
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float()
+    return type(value)(map(_floats, value)) if isinstance(value, tuple | list) else value
+
+
+@contextmanager
+def _noting(block: nn.Module, called: list[tuple[str, nn.Module, Tensor]]) -> Iterator[None]:
+    """Note the outputs of a block's plain linear modules, in the order of their calls."""
+    hooks = []
+    for name, module in block.named_modules():
+        if not isinstance(module, nn.Linear | Conv1D) or type(module.weight) is not nn.Parameter:
+            continue
+
+        def note(module: nn.Module, args: Any, output: Tensor, name: str = name) -> None:
+            called.append((name, module, output))
+
+        hooks.append(module.register_forward_hook(note))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _silent(module: nn.Module) -> Iterator[None]:
+    silent: Any = lambda module, args, output: torch.zeros_like(output)  # noqa: E731
+    hook = module.register_forward_hook(silent)
+    try:
+        yield
+    finally:
+        hook.remove()

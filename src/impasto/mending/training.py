@@ -1,0 +1,296 @@
+"""Training under a plan, by Hugging Face's Trainer, towards the full model's predictions.
+
+A training keeps where it is in a folder beside its target, every so many steps. Whatever ends it,
+the same call goes on from the last checkpoint that is whole; what comes out is the checkpoint with
+the smallest loss on held-out texts.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from impasto.aside import remove, written_aside
+from impasto.error import UserError
+from impasto.heads.keeping import last_whole
+from impasto.mending.copying import shared_copy
+from impasto.mending.settings import Lora, Training
+from impasto.mending.sides import Ids, Item, Sides
+from impasto.mending.teaching import Stored, cross_entropy, kl_of_all, kl_of_likeliest, store
+from impasto.mending.trainable import student
+from impasto.plan import Plan
+from impasto.run import Model, apply
+from impasto.run.batching.padding import padded
+
+ENDING, ABOUT = ".training", "training.json"
+TEACHING = 0.1  # of the time: writing down what the full model says
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What healing took.
+
+    Attributes:
+        seconds: Of fitting or training, without measuring.
+        tokens: How many tokens were read for it.
+        peak_bytes: How far memory rose above where it was; None where that cannot be read.
+        steps: How many steps were trained; 0 where nothing was.
+        kept_step: The step whose weights were kept, the best on held-out texts.
+    """
+
+    seconds: float
+    tokens: int
+    peak_bytes: int | None
+    steps: int = 0
+    kept_step: int = 0
+
+
+def trained(
+    model: Model,
+    plan: Plan,
+    sides: Sides,
+    settings: Training,
+    folder: Path | None,
+    identity: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[Any, Spent]:
+    """Return a model that was trained under a plan, and what that took.
+
+    Args:
+        model: The full model, which stays as it is.
+        plan: The plan.
+        sides: The texts.
+        settings: How.
+        folder: Where the training keeps where it is; None keeps nothing.
+        identity: What makes it another training.
+        progress: Called with the share that is done, 0 to 1.
+
+    Raises:
+        UserError: when nothing can be trained so, or the folder holds another training.
+    """
+    made = student(model._opened, plan, settings)
+    with _kept(folder, identity) as place:
+        began = time.perf_counter()
+        full = shared_copy(model.hf)
+        teacher: Any = full
+        pieces = [piece for side in (sides.fitting, sides.held_out) for piece in _pieces(side)]
+        if not isinstance(settings, Lora):
+            teacher = _stored(full, place, pieces, settings, progress)
+        state = _train(model, made, plan, sides, settings, teacher, place, progress)
+        seconds = time.perf_counter() - began
+    tokens = state.global_step * settings.batch * sum(map(len, _pieces(sides.fitting)))
+    tokens //= max(len(_pieces(sides.fitting)), 1)
+    best = (state.best_model_checkpoint or "").rpartition("-")[2]
+    kept = int(best) if best.isdecimal() else state.global_step
+    return made.eval(), Spent(seconds, tokens, None, state.global_step, kept)
+
+
+def training_folder(out: Path) -> Path:
+    """Return where a training keeps where it is, for a target."""
+    return out.with_name(out.name + ENDING)
+
+
+def _stored(
+    full: Any, place: Path, pieces: Sequence[Ids], settings: Any, progress: Progress
+) -> Stored:
+    """Return the full model's likeliest tokens, written down now or before."""
+
+    def logits_of(ids: Tensor) -> Tensor:
+        return full(input_ids=ids, use_cache=False).logits[:, :-1]
+
+    return store(
+        place / "full_model.safetensors",
+        logits_of,
+        pieces,
+        settings.top_k,
+        settings.temperature,
+        full.device,
+        lambda share: progress(TEACHING * share),
+    )
+
+
+def _train(
+    model: Model,
+    made: Any,
+    plan: Plan,
+    sides: Sides,
+    settings: Training,
+    teacher: Any,
+    place: Path,
+    progress: Progress,
+) -> Any:
+    """Train, and return the trainer's last state; the best weights are the model's then."""
+    fitting, held_out = _pieces(sides.fitting), _pieces(sides.held_out)
+    if settings.gradient_checkpointing:
+        made.gradient_checkpointing_enable()
+    with apply(made, plan), torch.enable_grad():
+        trainer = _Distilling(
+            made,
+            _arguments(settings, place, model.hf.device),
+            train_dataset=_dataset(fitting, 0),
+            eval_dataset=_dataset(held_out, len(fitting)),
+            data_collator=_collated,
+            callbacks=[
+                EarlyStoppingCallback(early_stopping_patience=settings.patience),
+                _Told(lambda share: progress(TEACHING + (1 - TEACHING) * share)),
+            ],
+            teacher=teacher,
+            settings=settings,
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints, and commands print by themselves
+        last = last_whole(place)
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if settings.gradient_checkpointing:
+        made.gradient_checkpointing_disable()
+    return trainer.state
+
+
+def _arguments(settings: Training, place: Path, device: torch.device) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=str(place),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch,
+        per_device_eval_batch_size=settings.batch,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup * settings.steps),
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=min(settings.evaluate_every, settings.steps),
+        save_steps=min(settings.evaluate_every, settings.steps),
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=settings.bf16,
+        report_to=[],
+        logging_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=device.type == "cpu",
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # a plan runs on the model itself, not on copies
+    return arguments
+
+
+class _Distilling(Trainer):
+    """A trainer whose loss is KL(full model || healed plan), mixed with cross-entropy."""
+
+    def __init__(self, *given: Any, teacher: Any, settings: Training, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._teacher, self._settings = teacher, settings
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the mean loss of the tokens of a batch."""
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        ids, wanted = given["input_ids"][:, 1:], given["attention_mask"][:, 1:].bool()
+        how = self._settings
+        logits = model(**given, use_cache=False).logits[:, :-1]
+        loss = logits.new_zeros((), dtype=torch.float32)
+        if how.distil > 0:
+            kl = self._kl(given, inputs["piece"].tolist(), logits / how.temperature)
+            loss = loss + how.distil * how.temperature**2 * kl[wanted].mean()
+        if how.distil < 1:
+            loss = loss + (1 - how.distil) * cross_entropy(logits, ids)[wanted].mean()
+        return (loss, {}) if return_outputs else loss
+
+    def _kl(self, given: Any, pieces: Sequence[int], logits: Tensor) -> Tensor:
+        if isinstance(self._teacher, Stored):
+            rows = self._teacher.rows(pieces, logits.shape[1])
+            moved = type(rows)(*(each.to(logits.device) for each in rows))
+            return kl_of_likeliest(moved, logits)
+        with torch.no_grad():
+            full = self._teacher(**given, use_cache=False).logits[:, :-1]
+        return kl_of_all(full / self._settings.temperature, logits)
+
+
+def _pieces(items: Sequence[Item]) -> list[Ids]:
+    return [piece for item in items for piece in item.pieces]
+
+
+def _dataset(pieces: Sequence[Ids], first: int) -> Any:
+    return [{"ids": piece, "piece": first + number} for number, piece in enumerate(pieces)]
+
+
+def _collated(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Return a batch, padded on the right; the pieces' numbers say which rows were stored."""
+    ids, is_real = padded([list(row["ids"]) for row in rows], 0, torch.device("cpu"))
+    numbers = torch.tensor([row["piece"] for row in rows])
+    mask = is_real.long()
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids, "piece": numbers}
+
+
+class _Told(TrainerCallback):
+    """Tells how far a training is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell the share of the steps that are done."""
+        self._progress(state.global_step / max(state.max_steps, 1))
+
+
+@contextmanager
+def _kept(folder: Path | None, identity: Mapping[str, Any]) -> Iterator[Path]:
+    """Give the folder of a training; one that is not to be kept goes at the end.
+
+    Raises:
+        UserError: when it holds another training.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="impasto-") as spare:
+            yield Path(spare)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder / ABOUT
+    if about.exists():
+        _check_same(folder, json.loads(about.read_text(encoding="utf-8")), identity)
+    else:
+        with written_aside(about) as place:
+            place.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    yield folder
+
+
+def _check_same(folder: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    now = json.loads(json.dumps(identity))
+    names = dict.fromkeys([*before, *now])
+    changed = [name for name in names if before.get(name) != now.get(name)]
+    if changed:
+        raise UserError(
+            f"{folder} holds a training that was stopped, with other {', '.join(changed)}; call it "
+            "as before to go on, throw it away with --fresh (fresh=True), or give another folder"
+        )
+
+
+def forget(out: Path) -> None:
+    """Remove the training of a target that is written, or that is to begin anew."""
+    remove(training_folder(out))
