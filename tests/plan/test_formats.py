@@ -181,7 +181,40 @@ def test_a_mistake_is_a_plan_error_with_its_place(text, layers, says) -> None:
     assert says in mistake(text, layers)
 
 
-def test_a_merge_of_two_models_or_of_scaled_ones_is_refused_with_file_line_and_key(tmp_path):
+@pytest.mark.parametrize(
+    ("scale", "says"),
+    [
+        ("0.5", "scale is a list such as"),
+        ("[{value: 0.5}]", "all weights are scaled by 0.5"),
+        ("[{filter: o_proj, value: 9}]", "a decimal between -8 and 8"),
+        ("[{filter: o_proj, value: [0, 1]}]", "a decimal between -8 and 8"),
+        ("[o_proj]", "scale is a list such as"),
+    ],
+)
+def test_scales_that_no_plan_has_are_refused(scale, says) -> None:
+    source = f"{{model: a, layer_range: [0, 2], parameters: {{scale: {scale}}}}}"
+    assert says in mistake(f"slices:\n- sources: [{source}]\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0-1 2.attn@0.5 2.mlp@0.25 3",
+        "0-3 2.attn@0 2.mlp@0 3.attn@0 3.mlp@0 4-5",
+        "1.attn 1.mlp@-0.5 1",
+    ],
+)
+def test_scaled_parts_go_to_mergekit_and_back(line) -> None:
+    assert read(write_plan(Plan.parse(line), "mergekit", 6, "m")) == [line]
+
+
+def test_what_scales_all_ends_the_list_of_scales() -> None:
+    scale = "[{filter: down_proj, value: 0.5}, {value: 1}, {filter: o_proj, value: 0}]"
+    source = f"{{model: a, layer_range: [1, 2], parameters: {{scale: {scale}}}}}"
+    assert read(f"slices:\n- sources: [{source}]\n") == ["1.attn 1.mlp@0.5"]
+
+
+def test_a_merge_of_two_models_or_of_other_scales_is_refused_with_file_line_and_key(tmp_path):
     file = tmp_path / "merge.yml"
     file.write_text(
         "slices:\n"
@@ -199,9 +232,10 @@ def test_a_merge_of_two_models_or_of_scaled_ones_is_refused_with_file_line_and_k
         "    parameters:\n"
         "      scale:\n"
         "      - {filter: o_proj, value: 0.0}\n"
-        "      - {value: 1.0}\n"
+        "      - {filter: q_proj, value: 0.5}\n"
     )
-    assert f"{file}, line 7, slices[0].sources[0].parameters.scale: " in mistake(file)
+    place = f"{file}, line 8, slices[0].sources[0].parameters.scale[1]: "
+    assert mistake(file).startswith(f"{place}'q_proj' is scaled")
 
 
 def test_files_and_formats_that_are_none(tmp_path) -> None:

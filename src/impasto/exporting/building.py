@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from impasto.exporting.error import ExportError
 from impasto.exporting.folder import check_room
+from impasto.exporting.folding import Folded, folded, scaled_weights
 from impasto.exporting.plain import check_plain
 from impasto.exporting.planned import check_family
 from impasto.exporting.rebuild import check_configured, compare, rebuilt, separate
@@ -107,7 +108,8 @@ def refuse_planned(source: OpenedModel, plan: Plan, form: str) -> None:
 def as_checkpoint(source: Source, plan: Plan) -> Built:
     """Build an ordinary model of the family whose layers are the plan's."""
     opened = source.opened
-    order = [step.index for step in plan.steps if isinstance(step, Layer)]
+    blocks = blocks_of(opened, plan)
+    order = [block.layer for block in blocks]
     try:
         hf = rebuilt(opened, renumbered(opened.hf.config, order), order)
         compare(opened, source.outline, hf, order)
@@ -116,7 +118,28 @@ def as_checkpoint(source: Source, plan: Plan) -> Built:
             raise
         reason = str(error).partition("; form='planned'")[0]
         raise ExportError(f"{reason}; impasto.load and impasto.apply run the plan") from error
-    return Built(hf, separate(hf, opened.anatomy.path, order), len(order), is_plain=True)
+    state = separate(hf, opened.anatomy.path, order)
+    if any(block.scales for block in blocks) and isinstance(opened, OpenedModel):
+        state = scaled_weights(opened, blocks, state)
+    return Built(hf, state, len(order), is_plain=True)
+
+
+def blocks_of(opened: Opened, plan: Plan) -> list[Folded]:
+    """Return the layers of a plan that an ordinary checkpoint holds.
+
+    Raises:
+        ExportError: when the plan is no sequence of whole layers, and cannot be folded into one.
+    """
+    if isinstance(opened, OpenedModel) and (found := folded(opened, plan)) is not None:
+        return found
+    steps = [step for step in plan.steps if isinstance(step, Layer) and step.is_whole]
+    if len(steps) < len(plan.steps):
+        other = next(step for step in plan.steps if step not in steps)
+        raise ExportError(
+            f"{Plan((other,))} is no whole layer, and an ordinary checkpoint holds whole layers "
+            "only, one after the other; form='planned' can hold this plan"
+        )
+    return [Folded(step.index) for step in steps]
 
 
 def as_planned(source: OpenedModel, plan: Plan) -> Built:

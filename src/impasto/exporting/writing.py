@@ -14,12 +14,14 @@ from impasto.exporting.card import Provenance, weights_digest, write_card
 from impasto.exporting.engines import add_older_names
 from impasto.exporting.error import ExportError
 from impasto.exporting.folder import check_target, whole_folder
+from impasto.exporting.folding import folded, may_fold, scaled_weights
 from impasto.exporting.gguf.export import check_file_options, write_gguf
 from impasto.exporting.nas import check_nas, check_shape, write_nas
 from impasto.exporting.planned import write_code
 from impasto.exporting.roundtrip import RoundTrip, check, expected
 from impasto.exporting.shards import shard_bytes
 from impasto.model.decoder import OpenedModel
+from impasto.model.opened import Opened
 from impasto.paths import path_of
 from impasto.plan import Layer, Plan
 from impasto.run import Encoder, Model
@@ -94,12 +96,14 @@ def export(
     if not isinstance(plan, Plan):
         raise ExportError(f"{plan!r} is not a plan; write Plan.parse({str(plan)!r})")
     dest = Path(os.path.abspath(path_of(dest, "the folder").expanduser()))  # noqa: PTH100  (links stay as they are)
-    form = _form(plan, form)
+    asked, form = form, _form(plan, form)
     shard_bytes(max_shard_size)
     check_file_options(form, gguf_type)
     check_target(dest)
     source = Source.of(model, plan, options)
     admit(source.opened, plan)
+    if form == "planned" and asked in (None, "auto") and _folds(source.opened, plan):
+        form = "checkpoint"
     if form == "gguf":
         ran = write_gguf(source, plan, dest, gguf_type)
         return Exported(dest, form, len(plan.steps), dest.stat().st_size, None, "llama.cpp", ran)
@@ -170,6 +174,19 @@ def _export_nas(
     return Exported(dest, "nemotron-nas", len(blocks), _size(dest), None, "vLLM", checked)
 
 
+def _folds(opened: Opened, plan: Plan) -> bool:
+    """Whether a plan that is no sequence of whole layers can be folded into one."""
+    if not isinstance(opened, OpenedModel) or not may_fold(plan):
+        return False
+    try:
+        blocks = folded(opened, plan)
+        if blocks is not None:
+            scaled_weights(opened, blocks, {})  # raises where no weight holds a scale
+        return blocks is not None
+    except ExportError:
+        return False
+
+
 def _about(source: Source, plan: Plan, form: Form, opens_by: str) -> Provenance:
     digest = weights_digest(source.model.hf, source.opened.anatomy.path, plan)
     return Provenance(str(plan), plan.digest, form, source.model.name, digest, opens_by)
@@ -196,7 +213,7 @@ def _form(plan: Plan, form: str | None) -> Form:
     if not plan.layers:
         raise ExportError(f"the plan {plan} runs no layer, so there is no model to export")
     other = [step for step in plan.steps if not (isinstance(step, Layer) and step.is_whole)]
-    if form == "checkpoint" and other:
+    if form == "checkpoint" and other and not may_fold(plan):
         raise ExportError(
             f"{Plan(tuple(other[:1]))} is no whole layer as the model has it, and an ordinary "
             "checkpoint holds whole layers only, one after the other; form='planned' can hold "

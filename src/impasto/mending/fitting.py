@@ -21,11 +21,11 @@ from impasto.error import UserError
 from impasto.mending.copying import shared_copy
 from impasto.mending.gaps import Gap, Place, gaps, with_steps_behind
 from impasto.mending.least_squares import Fit, NormalEquations, chosen
-from impasto.mending.outputs import Noted, Output, find_output
+from impasto.mending.outputs import Noted, Output, find_output, parallel_layers
 from impasto.mending.settings import Linear
 from impasto.mending.sides import Ids, Item, Sides, batches
 from impasto.model.decoder import OpenedModel
-from impasto.model.structure.block import Arguments, Block, Entered
+from impasto.model.structure.block import Block, Entered
 from impasto.plan import Layer, Plan
 from impasto.run.opening import opening
 
@@ -246,20 +246,7 @@ def run_until(
     return states
 
 
-@torch.no_grad()
 def _parallel(model: OpenedModel, sides: Sides) -> frozenset[int]:
     """Return the layers whose MLP does not read what their attention adds."""
     [(_, piece)] = next(batches(sides.fitting, 1))
-    ids = torch.tensor([piece], device=model.device)
-    entered = model.enter(ids, torch.arange(ids.shape[1], device=ids.device)[None])
-    states, found = entered.states, []
-    for layer, block in enumerate(model.blocks):
-        arguments: Arguments = entered.arguments[layer]
-        after = block(states, arguments)
-        if layer not in model.undivided:
-            one_by_one = block(block(states, arguments, "attention"), arguments, "mlp")
-            allowed = 1e-2 * (after - states).float().norm()
-            if (one_by_one - after).float().norm() > allowed:
-                found.append(layer)
-        states = after
-    return frozenset(found)
+    return parallel_layers(model, torch.tensor([piece], device=model.device))

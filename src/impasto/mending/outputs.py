@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from impasto.mending.least_squares import Map
+from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments, Block
 from impasto.plan.steps import Part
 
@@ -125,6 +126,24 @@ def find_output(
         if scale is not None:
             return Output(name, block.module.get_submodule(name), scale)
     return None
+
+
+@torch.no_grad()
+def parallel_layers(model: OpenedModel, ids: Int[Tensor, "batch tokens"]) -> frozenset[int]:
+    """Return the layers whose MLP does not read what their attention adds, tried on some tokens."""
+    places = torch.arange(ids.shape[1], device=ids.device)
+    entered = model.enter(ids, places.expand(len(ids), -1))
+    states, found = entered.states, []
+    for layer in model.present:
+        block, arguments = model.blocks[layer], entered.arguments[layer]
+        after = block(states, arguments)
+        if layer not in model.undivided:
+            one_by_one = block(block(states, arguments, "attention"), arguments, "mlp")
+            allowed = 1e-2 * (after - states).float().norm()
+            if (one_by_one - after).float().norm() > allowed:
+                found.append(layer)
+        states = after
+    return frozenset(found)
 
 
 def _scale(

@@ -1,4 +1,8 @@
-"""mergekit's ``passthrough``: slices of one model, a range of its layers each."""
+"""mergekit's ``passthrough``: slices of one model, a range of its layers each.
+
+A slice may scale the matrices whose outputs its attentions (``o_proj``) and MLPs (``down_proj``)
+add. As the MLP of a layer reads what its attention added, a scaled layer i is ``i.attn@a i.mlp@b``.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,18 @@ from impasto.plan.formats.dropped import order_of
 from impasto.plan.formats.source import Key, Source
 from impasto.plan.formats.target import Target
 from impasto.plan.plan import Plan
-from impasto.plan.steps import MAX_OCCURRENCES, Step, span
+from impasto.plan.steps import MAX_OCCURRENCES, SCALE_RULE, Layer, Part, Step, is_scale, span
+
+Scales = tuple[float, float]  # of attention and of MLP
 
 TITLE = "mergekit's passthrough"
+PARTS: tuple[Part, Part] = ("attention", "mlp")
+FILTERS = ("o_proj", "down_proj")
+UNSCALED: Scales = (1.0, 1.0)
+_SCALE_RULE = (
+    "scale is a list such as [{filter: o_proj, value: 0.5}, {filter: down_proj, value: 0.5}, "
+    "{value: 1.0}]: a plan scales what attentions and MLPs add"
+)
 
 
 def recognises(source: Source) -> bool:
@@ -43,17 +56,18 @@ def write(plan: Plan, target: Target) -> str:
     """Return the file for a plan of whole layers: a slice for each ascending run of them."""
     if target.layers is not None:
         plan.check(target.layers)
-    runs: list[list[int]] = []
-    for layer in order_of(plan, TITLE):
-        if runs and layer == runs[-1][1]:
-            runs[-1][1] += 1
+    runs: list[tuple[list[int], Scales]] = []
+    for layer, scales in _scaled_order(plan):
+        if runs and layer == runs[-1][0][1] and scales == runs[-1][1]:
+            runs[-1][0][1] += 1
         else:
-            runs.append([layer, layer + 1])
+            runs.append(([layer, layer + 1], scales))
     name = target.name(TITLE)
-    written = {
-        "slices": [{"sources": [{"model": name, "layer_range": run}]} for run in runs],
-        "merge_method": "passthrough",
-    }
+    slices = [
+        {"sources": [{"model": name, "layer_range": run} | _parameters(scales)]}
+        for run, scales in runs
+    ]
+    written = {"slices": slices, "merge_method": "passthrough"}
     return yaml.safe_dump(written, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
@@ -72,7 +86,7 @@ def _slice(
             f"passthrough takes one source for each slice, not {len(sources)}", *keys
         )
     keys = (*keys, 0)
-    _check_unscaled(source, one, keys)
+    scales = _scales(source, one, keys)
     models.append(one.get("model"))
     if models[-1] != models[0]:
         raise source.error(
@@ -89,15 +103,74 @@ def _slice(
     if not first < end:
         raise source.error(f"{shown(ends)} has no layer: the end is left out", *keys)
     source.layer(end - 1, layers, *keys)
-    return span(first, end - 1)
+    if scales == UNSCALED:
+        return span(first, end - 1)
+    return [
+        Layer(layer, part, scale=scale)
+        for layer in range(first, end)
+        for part, scale in zip(PARTS, scales, strict=True)
+    ]
+
+
+def _scales(source: Source, holder: dict[object, object], keys: tuple[Key, ...]) -> Scales:
+    """Return by how much a slice scales what its attentions and its MLPs add."""
+    parameters = holder.get("parameters")
+    if not isinstance(parameters, dict) or "scale" not in parameters:
+        return UNSCALED
+    keys = (*keys, "parameters", "scale")
+    found: dict[object, float] = {}
+    for i, each in enumerate(source.sequence(parameters["scale"], _SCALE_RULE, *keys)):
+        value = each.get("value") if isinstance(each, dict) else None
+        scale = float(value) if type(value) in (int, float) else None
+        if not isinstance(each, dict) or not is_scale(scale) or scale is None:
+            raise source.error(f"{_SCALE_RULE}; {SCALE_RULE}, not {shown(each)}", *keys, i)
+        name = each.get("filter")
+        if name is None:
+            if scale != 1:
+                raise source.error(f"all weights are scaled by {scale:g}; {_SCALE_RULE}", *keys, i)
+            break  # what is said behind it is not asked any more
+        if name not in FILTERS:
+            raise source.error(f"{shown(name)} is scaled; {_SCALE_RULE}", *keys, i)
+        found.setdefault(name, scale)
+    attention, mlp = (found.get(name, 1.0) for name in FILTERS)
+    return attention, mlp
+
+
+def _scaled_order(plan: Plan) -> Iterator[tuple[int, Scales]]:
+    """Yield the layers of a plan with their scales; raises PlanError for what has none."""
+    steps, at = plan.steps, 0
+    while at < len(steps):
+        one, other = steps[at], steps[at + 1] if at + 1 < len(steps) else None
+        if isinstance(one, Layer) and isinstance(other, Layer) and _are_scaled(one, other):
+            yield one.index, (one.scale, other.scale)
+            at += 2
+        else:
+            [layer] = order_of(Plan((one,)), TITLE)
+            yield layer, UNSCALED
+            at += 1
+
+
+def _are_scaled(one: Layer, other: Layer) -> bool:
+    """Whether two steps are a layer's attention and its MLP, one of them scaled."""
+    is_scaled = (one.scale, other.scale) != UNSCALED
+    is_one_layer = one.index == other.index and (one.part, other.part) == PARTS
+    return is_scaled and is_one_layer and one.reach is None
+
+
+def _parameters(scales: Scales) -> dict[str, object]:
+    if scales == UNSCALED:
+        return {}
+    pairs = zip(FILTERS, scales, strict=True)
+    listed: list[dict[str, object]] = [{"filter": name, "value": scale} for name, scale in pairs]
+    return {"parameters": {"scale": [*listed, {"value": 1.0}]}}
 
 
 def _check_unscaled(source: Source, holder: dict[object, object], keys: tuple[Key, ...]) -> None:
-    """Raise PlanError where a part's output is scaled, which no plan can say yet."""
+    """Raise PlanError where weights are scaled elsewhere than in a slice's own source."""
     parameters = holder.get("parameters")
     if isinstance(parameters, dict) and "scale" in parameters:
         raise source.error(
-            "the weights are scaled here, and a plan runs them as they are; leave scale out",
+            f"scales stand in the source of a slice; {_SCALE_RULE}",
             *keys,
             "parameters",
             "scale",
