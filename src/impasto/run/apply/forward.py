@@ -112,7 +112,7 @@ class PlanInForward:
             return self._run_sequential(model, call, batch, Entered(states, arguments))
         past = None
         if tokens is not None:
-            past = HuggingFacePast(cache, self._program.occurrences, 2 * new)
+            past = HuggingFacePast(cache, self._program, 2 * new)
         with call.outputs as outputs:
             stacked = None if outputs.wants_attentions else self.stacked
             executor = Executor(

@@ -9,10 +9,10 @@ of its successor is wanted.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from impasto.run.batching.padding import padded
@@ -76,6 +76,11 @@ class Batch:
         assert self.end is not None, "it is a prefix tree"
         keys, rows = torch.arange(self.ids.shape[1], device=rows.device), rows[..., None]
         return (keys <= rows) & (rows < self.end[:, None])
+
+    @cached_property
+    def reached(self) -> dict[Any, Any]:
+        """By reach, what there is within it (:mod:`impasto.run.execute.reached`), once asked."""
+        return {}
 
     @cached_property
     def buffer_indices(self) -> Int[Tensor, "batch rows"]:
@@ -186,3 +191,61 @@ def following_batch(prefix: Batch, prefix_trees: Sequence[PrefixTree]) -> Batch:
         has_past=torch.ones_like(past, dtype=torch.bool),
         total=prefix.hashed[1][:, -1].expand(len(prefix_trees)),
     )
+
+
+class Parts(NamedTuple):
+    """Which rows run in a call of a block.
+
+    Attributes:
+        earlier: Whether new tokens run as earlier rows.
+        current: Whether scored tokens run as current rows, behind those.
+        later: Whether of new tokens only those run that are not the prompt's.
+    """
+
+    earlier: bool
+    current: bool
+    later: bool = False
+
+    def of(self, new: Shaped[Tensor, "batch new"], batch: Batch) -> Shaped[Tensor, "batch rows"]:
+        """Return what is said of new tokens, for each of these rows."""
+        earlier = batch.later.pick(new) if self.later else new
+        return torch.cat([earlier] * self.earlier + [batch.pick(new)] * self.current, 1)
+
+
+def visible_rows(
+    batch: Batch,
+    parts: Parts,
+    past: Int[Tensor, "batch past"],
+    has_past: Bool[Tensor, "batch past"],
+    positions: Int[Tensor, "batch new"],
+) -> Bool[Tensor, "batch rows keys"]:
+    """Return which rows may see which keys by the batch alone.
+
+    Args:
+        batch: The batch.
+        parts: The rows.
+        past: The positions of past keys.
+        has_past: Where a past key is no padding's.
+        positions: The positions of new tokens.
+    """
+    size, count, new, scored = *past.shape, batch.ids.shape[1], batch.scored.shape[1]
+    real = torch.cat([has_past, batch.is_real], 1)
+    blocks = []
+    if parts.earlier:
+        places = torch.arange(new, device=real.device)
+        rows = batch.later.index if parts.later else places
+        visible = real[:, None, :].repeat(1, rows.shape[-1], 1)
+        if batch.end is not None:
+            visible[:, :, count:] &= batch.are_ancestors(rows)
+        own = rows[..., None] == places
+        visible[:, :, count:] |= own  # padding sees itself, lest its softmax be empty
+        none = real.new_zeros(size, visible.shape[1], scored * parts.current)
+        blocks.append(torch.cat([visible, none], 2))
+    if parts.current:
+        before = torch.cat([past, positions], 1)[:, None] < batch.pick(positions)[:, :, None]
+        if batch.end is not None:
+            before[:, :, count:] &= batch.are_ancestors(batch.scored)
+        itself = torch.eye(scored, dtype=torch.bool, device=real.device)
+        itself = itself.expand(size, -1, -1)
+        blocks.append(torch.cat([before & real[:, None, :], itself], 2))
+    return torch.cat(blocks, 1)

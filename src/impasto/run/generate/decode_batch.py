@@ -19,13 +19,15 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
-from impasto.plan.program import Occurrence, ReplaceByNoise, occurrences
+from impasto.plan.program import Occurrence, ReplaceByNoise, layers
+from impasto.plan.steps import Reach
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.execute.executor import Executor, source_of
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import State
 from impasto.run.execute.logits import likeliest
 from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
+from impasto.run.execute.reached import Reached
 from impasto.run.execute.rows import Batch
 from impasto.run.generate.call_order import (
     BeginCurrent,
@@ -38,6 +40,7 @@ from impasto.run.generate.call_order import (
 from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
 from impasto.run.kv.buffers import KeysValues, KVBuffer
 from impasto.run.kv.cache import BufferRows
+from impasto.run.kv.ring import Ring
 from impasto.run.tuning import TOKENS_AHEAD
 
 
@@ -67,9 +70,10 @@ class KVPool:
         buffers: dict[Occurrence, list[tuple[slice, KVBuffer]]] = {}
         for occurrence in dict.fromkeys(each for plan in plans for each in plan.keys_values):
             pairs = zip(plans, spans, strict=True)
-            for has, run in groupby(pairs, key=lambda pair: occurrence in pair[0].keys_values):
+            for (has, reach), run in groupby(pairs, key=lambda pair: _holds(pair[0], occurrence)):
                 if has:
-                    filled = _fill_buffer(occurrence, list(run), capacity)
+                    held = capacity if reach is None else min(capacity, Ring.of(reach).size + 1)
+                    filled = _fill_buffer(occurrence, list(run), held)
                     buffers.setdefault(occurrence, []).append(filled)
         return cls(buffers)
 
@@ -85,6 +89,14 @@ class KVPool:
             if whole.start <= span.start and span.stop <= whole.stop:
                 return buffer.sequences(slice(span.start - whole.start, span.stop - whole.start))
         raise KeyError(occurrence, span)
+
+
+def _holds(plan: DecodingPlan, occurrence: Occurrence) -> tuple[bool, Reach | None]:
+    """Return whether a plan has keys and values at an occurrence, and what that sees at the most.
+
+    Plans of which some see less than others have no buffer together.
+    """
+    return occurrence in plan.keys_values, plan.program.reaches.get(occurrence)
 
 
 def _fill_buffer(
@@ -238,11 +250,13 @@ def _buffer_rows(
     call: BlockCall, pool: KVPool, span: slice, frames: Frames
 ) -> dict[Occurrence, BufferRows]:
     """Return where a call writes keys and values, by occurrence."""
-    batch = frames.batch
-    return {
-        each: BufferRows(pool.buffer(each, span), batch.buffer_indices, batch.visible)
-        for each in occurrences(call.instruction)
-    }
+    batch, past = frames.batch, dict[Occurrence, BufferRows]()
+    for run in layers(call.instruction):
+        if run.occurrence is not None:
+            places = batch if run.reach is None else Reached.of(batch, run.reach)
+            buffer = pool.buffer(run.occurrence, span)
+            past[run.occurrence] = BufferRows(buffer, places.buffer_indices, places.visible)
+    return past
 
 
 def _run_call(
