@@ -114,7 +114,7 @@ def batch_executor(
     for name in donors:
         transplants = [sentence.transplants[name] for sentence in chosen]
         given = [Sentence(t.ids, ()) for t in transplants]
-        splices = splice(transplants, 0, 0, model.device)  # without prefixes
+        splices = splice(transplants, 0, 0, batch.length, model.device)  # without prefixes
         runs[name] = DonorRun(_executor(model, given), splices)
     return _executor(model, chosen), runs
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.run.batching.padding import padded
@@ -41,6 +41,7 @@ class Batch:
             and every new token is scored.
         visible: How many indices of the buffers rows may see then.
         prompt: How many leading new tokens are the prompt's, its last one excepted; None for none.
+        most_later: How many new tokens of a sequence are not, at the most; None: ask the tensors.
     """
 
     ids: Int[Tensor, "batch new"]
@@ -55,6 +56,7 @@ class Batch:
     buffered: Int[Tensor, "batch"] | None = None
     visible: int = 0
     prompt: Int[Tensor, "batch"] | None = None
+    most_later: int | None = None
 
     @cached_property
     def past_lengths(self) -> Int[Tensor, "batch"]:
@@ -93,12 +95,15 @@ class Batch:
     @cached_property
     def later(self) -> "Later":
         """The new tokens that are not."""
-        ends = torch.arange(1, self.ids.shape[1] + 1, device=self.ids.device) * self.is_real
+        every = torch.arange(self.ids.shape[1], device=self.ids.device)
         begins = self.is_prompt.sum(1, keepdim=True)
-        counts = (ends.amax(1, keepdim=True) - begins).clamp(min=0)
-        places = torch.arange(int(counts.max()), device=self.ids.device)
-        is_later = places < counts
-        return Later(torch.where(is_later, begins + places, 0), is_later)
+        counts = (((every + 1) * self.is_real).amax(1, keepdim=True) - begins).clamp(min=0)
+        most = int(counts.max()) if self.most_later is None else self.most_later
+        is_later = every[:most] < counts
+        source = every - begins
+        is_none = (source < 0) | (source >= counts)
+        index = torch.where(is_later, begins + every[:most], 0)
+        return Later(index, is_later, source.masked_fill(is_none, -1))
 
     @cached_property
     def scored_alike(self) -> Int[Tensor, "scored"] | None:
@@ -125,10 +130,12 @@ class Later:
     Attributes:
         index: The place of each among the new tokens, padded on the right.
         is_real: Where that is no padding.
+        source: The place of each new token among these; −1 where it is none of them.
     """
 
     index: Int[Tensor, "batch later"]
     is_real: Bool[Tensor, "batch later"]
+    source: Int[Tensor, "batch new"]
 
     def pick(self, rows: Tensor) -> Tensor:
         """Return these of ``rows`` (batch × new × …)."""
@@ -136,15 +143,7 @@ class Later:
 
     def put(self, rows: Tensor, later: Tensor) -> Tensor:
         """Return ``rows`` (batch × new × …) with these replaced."""
-        at, place = self._at
-        after = rows.clone()
-        after[at.to(rows.device), self.index[at, place].to(rows.device)] = later[at, place]
-        return after
-
-    @cached_property
-    def _at(self) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]:
-        at, place = self.is_real.nonzero(as_tuple=True)
-        return at, place
+        return replaced(rows, self.source, later)
 
 
 def picked(rows: Tensor, index: Int[Tensor, "batch some"]) -> Tensor:
@@ -152,6 +151,16 @@ def picked(rows: Tensor, index: Int[Tensor, "batch some"]) -> Tensor:
     index = index.to(rows.device)
     index = index.reshape(*index.shape, *[1] * (rows.ndim - 2))
     return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
+
+
+def replaced(
+    rows: Float[Tensor, "batch new hidden"],
+    source: Int[Tensor, "batch new"],
+    given: Float[Tensor, "batch some hidden"],
+) -> Float[Tensor, "batch new hidden"]:
+    """Return rows, each replaced by the given one at its source's index; −1 keeps it."""
+    given = picked(given, source.clamp(min=0)).to(rows.device)
+    return torch.where(source.to(rows.device)[..., None] < 0, rows, given)
 
 
 def first_batch(prefix_trees: Sequence[PrefixTree], device: torch.device) -> Batch:
@@ -172,6 +181,7 @@ def first_batch(prefix_trees: Sequence[PrefixTree], device: torch.device) -> Bat
         total=none.sum(1),
         end=end,
         prompt=torch.tensor([prefix_tree.prompt for prefix_tree in prefix_trees], device=device),
+        most_later=max(len(tree.ids) - tree.prompt for tree in prefix_trees),
     )
 
 

@@ -1,0 +1,115 @@
+"""Models on other devices than the processor answer as on it, whatever is asked.
+
+On one device, spread over two, and moved there after it was opened. The devices are those of
+:mod:`foreign`: they refuse what a GPU refuses.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import impasto
+from families import FAMILIES, weighted
+from foreign import AVAILABLE, foreign_devices, moved, spread
+from impasto import Donor, Plan
+from plans import INJECTING_PLANS, INJECTING_PROMPTED_PLANS, PLANS, PROMPTED_PLANS
+
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this torch has no Python backend")
+
+QUICK = {"llama": ("one", "two", "moved"), "gemma3": ("two",), "bloom": ("moved",)}
+IDS = [3, 1, 4, 1, 5, 9, 2, 6]
+PROMPTS = [IDS, IDS[:5]]
+REQUESTS = [(IDS[:5], [7]), (IDS[:5], [8, 9]), (IDS[:3], [2])]
+DONORS = {name: Donor([2, 7, 1, 8, 2], (1, 3), (1, 3)) for name in "ab"}
+
+
+def opened_there(place: str, hf: Any) -> Any:
+    """Return a model that is opened on a foreign device, or brought there when it is open."""
+    if place == "two":
+        return impasto.load(spread(hf))
+    if place == "one":
+        return impasto.load(moved(hf))
+    model = impasto.load(hf)
+    model.loglikelihood(PLANS[:3], REQUESTS)
+    model.generate(PLANS[:1], PROMPTS, max_new_tokens=2)
+    moved(hf)
+    return model
+
+
+def scores(model: Any, plans: list[Plan]) -> torch.Tensor:
+    return torch.tensor(model.loglikelihood(plans, REQUESTS, donors=DONORS))
+
+
+def next_logits(model: Any) -> torch.Tensor:
+    padded = torch.tensor([IDS, [0, 0, 0, *IDS[:5]]])
+    real = torch.ones_like(padded)
+    real[1, :3] = 0
+    plans = [*PLANS[1::11], *INJECTING_PLANS[::5], PROMPTED_PLANS[0]]
+    given = [model.next_logits(plan, padded, real, donors=DONORS) for plan in plans]
+    return torch.stack([logits.cpu() for logits in given])
+
+
+def hidden_states(model: Any) -> torch.Tensor:
+    plans = [*PLANS[2::11], INJECTING_PLANS[1]]
+    given = [model.hidden_states(plan, PROMPTS, donors=DONORS) for plan in plans]
+    return torch.cat([states.cpu().flatten() for texts in given for states in texts])
+
+
+def generated_under(model: Any) -> list[Any]:
+    written = []
+    for plan in [*PLANS[3::11], PLANS[-3], PROMPTED_PLANS[0]]:
+        with impasto.apply(model.hf, plan):
+            ids = torch.tensor([IDS]).to(model.hf.get_input_embeddings().weight.device)
+            given = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3}
+            tokens = model.hf.generate(ids, do_sample=False, pad_token_id=0, **given)
+            written.append(tokens.cpu().tolist())
+    return written
+
+
+QUESTIONS: dict[str, Callable[[Any], Any]] = {
+    "scores": lambda m: scores(m, PLANS[::4]),
+    "scores with prompts": lambda m: scores(m, PROMPTED_PLANS[::2]),
+    "scores with donors": lambda m: scores(
+        m, [*INJECTING_PLANS[::2], *INJECTING_PROMPTED_PLANS[::2]]
+    ),
+    "texts": lambda m: m.generate(PLANS[::6], PROMPTS, max_new_tokens=3),
+    "texts with prompts": lambda m: m.generate(PROMPTED_PLANS[::4], PROMPTS, max_new_tokens=3),
+    "texts with donors": lambda m: m.generate(
+        INJECTING_PLANS[1::4], PROMPTS, max_new_tokens=2, donors=DONORS
+    ),
+    "next logits": next_logits,
+    "hidden states": hidden_states,
+    "fidelity": lambda m: torch.tensor(m.fidelity(PLANS[::8], PROMPTS), dtype=torch.float64),
+    "texts under a plan in a Hugging Face forward": generated_under,
+}
+
+
+def refuse_difference(question: str, answer: Any, expected: Any) -> None:
+    if not isinstance(answer, torch.Tensor):
+        assert answer == expected, question
+        return
+    torch.testing.assert_close(
+        answer, expected, atol=1e-4, rtol=1e-4, msg=lambda said: f"{question}: {said}"
+    )
+
+
+def cases() -> Iterator[Any]:
+    for name in FAMILIES:
+        for place in ("one", "two", "moved"):
+            marks = () if place in QUICK.get(name, ()) else (pytest.mark.slow,)
+            yield pytest.param(name, place, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "place"), cases())
+def test_a_device_gives_what_the_processor_gives(name, place):
+    hf = weighted(FAMILIES[name]()).requires_grad_(False)
+    processor = impasto.load(copy.deepcopy(hf))
+    expected = {question: ask(processor) for question, ask in QUESTIONS.items()}
+    with foreign_devices():
+        model = opened_there(place, hf)
+        for question, ask in QUESTIONS.items():
+            answer = ask(model)
+            refuse_difference(question, answer, expected[question])
