@@ -23,7 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from impasto.model.structure.anatomy import find_anatomy
+from impasto.model.structure.anatomy import find_blocks
 
 try:
     from torch.utils import backend_registration as registration
@@ -326,23 +326,31 @@ def spread(hf: Any) -> Any:
     As ``device_map="auto"`` does it: what comes before the blocks lies with the first, what comes
     after them with the last, and a head that shares the embeddings' weights stays with those.
     """
-    path = find_anatomy(hf).path
-    parent, _, own = path.rpartition(".")
+    path, _ = find_blocks(hf)
     places: dict[str, str] = {}
-    place = DEVICES[0]
-    for name, _ in hf.get_submodule(parent).named_children():
-        if name == own:
-            count = len(hf.get_submodule(path))
-            places |= {f"{path}.{i}": DEVICES[2 * i >= count] for i in range(count)}
-            place = DEVICES[1]
-        else:
-            places[f"{parent}.{name}"] = place
-    for name, _ in hf.named_children():
-        if name != parent.partition(".")[0]:
-            places[name] = DEVICES[0] if _is_tied(hf) else DEVICES[1]
+    _place(hf, "", path, places)
+    if _is_tied(hf):
+        heads = [name for name, _ in hf.named_children() if not path.startswith(f"{name}.")]
+        places |= dict.fromkeys(heads, DEVICES[0])
     return dispatch_model(
         hf, places, main_device=DEVICES[0], skip_keys="past_key_values", force_hooks=True
     )
+
+
+def _place(module: nn.Module, name: str, path: str, places: dict[str, str]) -> None:
+    """Note where the modules within one lie that contains the blocks, in their order."""
+    place = DEVICES[0]
+    for child, inner in module.named_children():
+        full = f"{name}.{child}" if name else child
+        if full == path:
+            count = len(list(inner.children()))
+            places |= {f"{path}.{i}": DEVICES[2 * i >= count] for i in range(count)}
+            place = DEVICES[1]
+        elif path.startswith(f"{full}."):
+            _place(inner, full, path, places)
+            place = DEVICES[1]
+        else:
+            places[full] = place
 
 
 def _is_tied(hf: Any) -> bool:

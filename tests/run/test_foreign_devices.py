@@ -12,10 +12,18 @@ import pytest
 import torch
 
 import impasto
-from families import FAMILIES, weighted
-from foreign import AVAILABLE, foreign_devices, moved, spread
+from encoders import ENCODERS
+from families import FAMILIES, SEQUENTIAL, weighted
+from foreign import AVAILABLE, DEVICES, foreign_devices, moved, spread
 from impasto import Donor, Plan
-from plans import INJECTING_PLANS, INJECTING_PROMPTED_PLANS, PLANS, PROMPTED_PLANS
+from plans import (
+    ENCODER_INJECTING_PLANS,
+    ENCODER_PLANS,
+    INJECTING_PLANS,
+    INJECTING_PROMPTED_PLANS,
+    PLANS,
+    PROMPTED_PLANS,
+)
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this torch has no Python backend")
 
@@ -69,6 +77,21 @@ def generated_under(model: Any) -> list[Any]:
     return written
 
 
+def masked_logits(model: Any) -> torch.Tensor:
+    padded = torch.tensor([IDS, [*IDS[:5], 1, 1, 1]])
+    real = (torch.arange(8) < torch.tensor([[8], [5]])).long()
+    plans = [*ENCODER_PLANS[1::9], *ENCODER_INJECTING_PLANS[:2]]
+    given = [model.token_logits(plan, padded, real, donors=DONORS).cpu() for plan in plans]
+    return torch.stack([logits[real.bool()] for logits in given])
+
+
+def masked_scores(model: Any) -> torch.Tensor:
+    model.mask_token = 11
+    plans = [*ENCODER_PLANS[::7], ENCODER_INJECTING_PLANS[1]]
+    said = model.masked_scores(plans, PROMPTS, donors=DONORS)
+    return torch.tensor(said, dtype=torch.float64)
+
+
 QUESTIONS: dict[str, Callable[[Any], Any]] = {
     "scores": lambda m: scores(m, PLANS[::4]),
     "scores with prompts": lambda m: scores(m, PROMPTED_PLANS[::2]),
@@ -97,15 +120,35 @@ def refuse_difference(question: str, answer: Any, expected: Any) -> None:
 
 
 def cases() -> Iterator[Any]:
-    for name in FAMILIES:
+    for name in (*FAMILIES, "bamba", "lfm2", "qwen3_next"):
         for place in ("one", "two", "moved"):
             marks = () if place in QUICK.get(name, ()) else (pytest.mark.slow,)
             yield pytest.param(name, place, marks=marks)
 
 
+@pytest.mark.parametrize("place", ["one", "two"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ENCODERS])
+def test_so_does_an_encoder(name, place):
+    hf = weighted(ENCODERS[name]()).requires_grad_(False)
+    processor = impasto.load(copy.deepcopy(hf))
+    with foreign_devices():
+        model = opened_there(place, hf)
+        for ask in (masked_logits, masked_scores):
+            refuse_difference(ask.__name__, ask(model), ask(processor))
+
+
+def test_a_model_may_be_moved_while_a_plan_is_applied_to_it():
+    hf = weighted(FAMILIES["bloom"]()).requires_grad_(False)
+    ids = torch.tensor([IDS])
+    with foreign_devices(), impasto.apply(hf, PLANS[24]):
+        expected = hf(ids).logits
+        moved(hf)
+        refuse_difference("logits", hf(ids.to(DEVICES[0])).logits.cpu(), expected)
+
+
 @pytest.mark.parametrize(("name", "place"), cases())
 def test_a_device_gives_what_the_processor_gives(name, place):
-    hf = weighted(FAMILIES[name]()).requires_grad_(False)
+    hf = weighted({**FAMILIES, **SEQUENTIAL}[name]()).requires_grad_(False)
     processor = impasto.load(copy.deepcopy(hf))
     expected = {question: ask(processor) for question, ask in QUESTIONS.items()}
     with foreign_devices():

@@ -212,6 +212,8 @@ def test_what_a_plan_cannot_run_under_is_refused_with_the_reason():
             hf(tokens(IDS))
         hf.gradient_checkpointing_disable()
         hf(tokens(IDS))
+        with pytest.raises(UserError, match=r"nn\.DataParallel.*CUDA_VISIBLE_DEVICES=0"):
+            hf._replicate_for_data_parallel()(tokens(IDS))
 
 
 @pytest.mark.parametrize("kind", [LlamaModel, LlamaForSequenceClassification])

@@ -159,7 +159,7 @@ class OpenedEncoder(Opened):
         states = states.reshape(1, 2, -1).sin()
         with torch.no_grad(), self.finishing_with(states):
             end = self.hf.base_model(**self._blank(states)).last_hidden_state
-        return torch.equal(end, states)
+        return torch.equal(end.to(states.device), states)
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply what follows the last layer, and the head that predicts tokens."""

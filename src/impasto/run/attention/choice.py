@@ -26,6 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from impasto.model.arguments.mask_rules import LengthOnlyCache
 from impasto.model.arguments.visibility import MaskTable, Window
 from impasto.model.checks.decoder import allowed, difference
+from impasto.model.checks.precision import full_precision
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments
 from impasto.run.attention import blockwise
@@ -97,7 +98,8 @@ def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
 def takes_unmade(model: OpenedModel) -> bool:
     """Whether all blocks hand a mask on to attention unread: by trying, once."""
     if model.takes_unmade is None:
-        model.takes_unmade = _takes_unmade(model)
+        with full_precision():
+            model.takes_unmade = _takes_unmade(model)
     return model.takes_unmade
 
 
