@@ -10,6 +10,7 @@ It rests on torch's Python backend for PrivateUse1, which older versions of torc
 ``AVAILABLE`` is False.
 """
 
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -54,6 +55,20 @@ _TAKE_NO_NUMBERS = {
 }  # fmt: skip
 
 
+OWN = "in the model's own forward"
+
+
+def _is_in_transformers() -> bool:
+    """Whether the code that waits is that of transformers, rather than the project's."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "/transformers/" in name or "/impasto/" in name:
+            return "/transformers/" in name
+        frame = frame.f_back
+    return False
+
+
 class Waits(Counter[str]):
     """How often the host waited for a device, by what it waited for; and where, if asked."""
 
@@ -63,7 +78,9 @@ class Waits(Counter[str]):
         self.tells_where = False
 
     def note(self, reason: str) -> None:
-        """Count one."""
+        """Count one, those apart that a model's own forward waits for."""
+        if _is_in_transformers():
+            reason = OWN
         self[reason] += 1
         if self.tells_where:
             frames = [f for f in traceback.extract_stack() if "/impasto/" in f.filename]

@@ -5,6 +5,7 @@ On one device, spread over two, and moved there after it was opened. The devices
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 
 import impasto
 from encoders import ENCODERS
-from families import FAMILIES, SEQUENTIAL, weighted
-from foreign import AVAILABLE, DEVICES, foreign_devices, moved, spread
+from families import FAMILIES, SEQUENTIAL, VOCABULARY, weighted
+from foreign import AVAILABLE, DEVICES, OWN, foreign_devices, moved, spread
 from impasto import Donor, Plan
+from impasto.run.execute import logits
+from impasto.run.tuning import PLANS_COMPARED_AT_ONCE
 from plans import (
     ENCODER_INJECTING_PLANS,
     ENCODER_PLANS,
@@ -156,3 +159,49 @@ def test_a_device_gives_what_the_processor_gives(name, place):
         for question, ask in QUESTIONS.items():
             answer = ask(model)
             refuse_difference(question, answer, expected[question])
+
+
+@pytest.fixture(scope="module")
+def llama():
+    with foreign_devices():
+        return impasto.load(moved(weighted(FAMILIES["llama"]()).requires_grad_(False)))
+
+
+def test_a_sweep_waits_once_for_each_group_however_many_plans_there_are(llama):
+    for plans in ([*PLANS, *PROMPTED_PLANS], [*INJECTING_PLANS, *INJECTING_PROMPTED_PLANS]):
+        with foreign_devices() as waits:
+            llama.loglikelihood(plans, REQUESTS, donors=DONORS)
+            counted = waits.total() - waits.pop(OWN, 0)
+        assert counted == 1, waits
+
+
+def test_fidelity_waits_once_for_each_set_of_plans_that_are_compared(llama):
+    with foreign_devices() as waits:
+        llama.fidelity(PLANS[:40], PROMPTS)
+        counted = waits.total() - waits.pop(OWN, 0)
+    assert counted <= 40 / PLANS_COMPARED_AT_ONCE + 1, waits
+
+
+def test_a_decoding_step_waits_for_its_tokens_alone(llama):
+    lines = ("0-5", "0-2 freeze 3 noise(gaussian) 4-5", "0-3 freeze(prompt) [4|5]")
+    plans = [Plan.parse(line) for line in lines]
+    counts = {}
+    for tokens in (5, 13):
+        with foreign_devices() as waits:
+            llama.generate(plans, PROMPTS, max_new_tokens=tokens)
+            counts[tokens] = Counter(waits)
+    further = counts[13] - counts[5]
+    assert further.pop("tolist") == 8
+    assert further.pop(OWN, 0) <= 8  # it looks at positions as it prepares masks
+    assert not further
+
+
+def test_logits_are_the_same_in_slabs_of_any_size(llama, monkeypatch):
+    plans = PLANS[::9]
+    with foreign_devices():
+        expected = scores(llama, plans), llama.fidelity(plans, PROMPTS)
+        monkeypatch.setattr(logits, "LOGITS_AT_ONCE_ELSEWHERE", 3 * VOCABULARY)
+        monkeypatch.setattr(logits, "NORMALISED_AT_ONCE_ELSEWHERE", 2 * VOCABULARY)
+        refuse_difference("scores", scores(llama, plans), expected[0])
+        found = torch.tensor(llama.fidelity(plans, PROMPTS), dtype=torch.float64)
+        refuse_difference("fidelity", found, torch.tensor(expected[1], dtype=torch.float64))

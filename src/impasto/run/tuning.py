@@ -41,10 +41,14 @@ FEW_ROWS = 8
 """Rows up to which attention by two plain products is faster than torch's own."""
 
 # Logits: by sweep.py --only C.
-LOGITS_AT_ONCE = 2**22
-"""Numbers of the logits that are made at once, so that they never fill the memory."""
+LOGITS_AT_ONCE = {"cpu": 2**22}
+"""Numbers by device of the logits that are made at once, so that they never fill the memory."""
+LOGITS_AT_ONCE_ELSEWHERE = 2**28
+"""The same where the device has no value of its own: heads read all their weights for each."""
 NORMALISED_AT_ONCE = {"cpu": 2**20}
 """Of these, the numbers by device that are normalised at once: they stay in the caches."""
+NORMALISED_AT_ONCE_ELSEWHERE = 2**26
+"""The same where the device has no value of its own: 256 MiB in single precision."""
 PLANS_COMPARED_AT_ONCE = 16
 """Plans whose final states wait to be compared with the full model's at once (chosen): its logits
 are made once for all of them, so they cost each a sixteenth of its own."""

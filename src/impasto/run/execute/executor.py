@@ -87,7 +87,7 @@ class Executor(LayerRunner):
     def finish(self, state: State) -> Float[Tensor, "predictions hidden"]:
         """Return the last states, from which predictions are made, sequence by sequence."""
         rows = self.batch.pick(state.earlier) if state.current is None else state.current
-        return rows[self.batch.is_scored.to(rows.device)]
+        return self.batch.predictions(rows)
 
     def inject(
         self,

@@ -115,7 +115,7 @@ class Frame:
         numbers = size * (earlier + current) * (batch.past.shape[1] + new + current)
         if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
             return False
-        return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
+        return makes_no_large_masks(self.model, batch.length(self._keys))
 
     def arguments(self, layer: int) -> Arguments:
         """Return the call arguments of block ``layer``, its own attention mask among them.
@@ -178,7 +178,7 @@ class Frame:
 
     @cached_property
     def _visibility(self) -> Visibility:
-        return self.model.visibility(int(self._keys.max()) + 1)
+        return self.model.visibility(self.batch.length(self._keys))
 
     @cached_property
     def _keys(self) -> Int[Tensor, "batch keys"]:

@@ -15,9 +15,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from impasto.run.batching.padding import padded
+from impasto.run.batching.padding import padded, sent
 from impasto.run.batching.prefix_tree import PrefixTree
 from impasto.run.execute.noise import along, prefix_keys
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a batch as it is made, and would have to be waited for later.
+
+    Attributes:
+        positions: How many positions its tokens, and those before them, have at the most.
+        are_scored_alike: Whether the same tokens are scored in every sequence.
+        most_later: How many new tokens of a sequence are not the prompt's, at the most.
+        predictions: Which of the rows that scored tokens have stand for one, as they lie.
+    """
+
+    positions: int
+    are_scored_alike: bool
+    most_later: int | None = None
+    predictions: Int[Tensor, "predictions"] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class Batch:
             and every new token is scored.
         visible: How many indices of the buffers rows may see then.
         prompt: How many leading new tokens are the prompt's, its last one excepted; None for none.
-        most_later: How many new tokens of a sequence are not, at the most; None: ask the tensors.
+        known: What is known without asking the device; None: it is asked.
     """
 
     ids: Int[Tensor, "batch new"]
@@ -56,7 +73,7 @@ class Batch:
     buffered: Int[Tensor, "batch"] | None = None
     visible: int = 0
     prompt: Int[Tensor, "batch"] | None = None
-    most_later: int | None = None
+    known: Known | None = None
 
     @cached_property
     def past_lengths(self) -> Int[Tensor, "batch"]:
@@ -98,7 +115,8 @@ class Batch:
         every = torch.arange(self.ids.shape[1], device=self.ids.device)
         begins = self.is_prompt.sum(1, keepdim=True)
         counts = (((every + 1) * self.is_real).amax(1, keepdim=True) - begins).clamp(min=0)
-        most = int(counts.max()) if self.most_later is None else self.most_later
+        known = None if self.known is None else self.known.most_later
+        most = int(counts.max()) if known is None else known
         is_later = every[:most] < counts
         source = every - begins
         is_none = (source < 0) | (source >= counts)
@@ -109,13 +127,29 @@ class Batch:
     def scored_alike(self) -> Int[Tensor, "scored"] | None:
         """Which tokens are scored, where they are the same ones in every sequence."""
         first = self.scored[0]
-        return first if bool((self.scored == first).all()) else None
+        are_alike = (
+            (self.scored == first).all() if self.known is None else self.known.are_scored_alike
+        )
+        return first if bool(are_alike) else None
+
+    def length(self, keys: Int[Tensor, "batch keys"]) -> int:
+        """Return how many positions there are at the most, those of keys among them."""
+        return int(keys.max()) + 1 if self.known is None else self.known.positions
+
+    def predictions(self, rows: Float[Tensor, "batch scored hidden"]) -> Tensor:
+        """Return those of rows that stand for scored tokens, sequence by sequence."""
+        places = None if self.known is None else self.known.predictions
+        if places is None:
+            return rows[self.is_scored.to(rows.device)]
+        return rows.flatten(0, 1).index_select(0, places.to(rows.device))
 
     def part(self, span: slice) -> "Batch":
         """Return some of the sequences."""
         values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
         for name, value in values.items():
             values[name] = value[span] if isinstance(value, Tensor) else value
+        if self.known is not None:
+            values["known"] = replace(self.known, predictions=None)
         return Batch(**values)
 
     def pick(self, rows: Tensor) -> Tensor:
@@ -180,8 +214,20 @@ def first_batch(prefix_trees: Sequence[PrefixTree], device: torch.device) -> Bat
         has_past=none.bool(),
         total=none.sum(1),
         end=end,
-        prompt=torch.tensor([prefix_tree.prompt for prefix_tree in prefix_trees], device=device),
+        prompt=sent(torch.tensor([tree.prompt for tree in prefix_trees]), device),
+        known=_known(prefix_trees, device),
+    )
+
+
+def _known(prefix_trees: Sequence[PrefixTree], device: torch.device) -> Known:
+    scored = [list(tree.scored) for tree in prefix_trees]
+    most = max(map(len, scored))
+    places = [row * most + at for row, each in enumerate(scored) for at in range(len(each))]
+    return Known(
+        positions=1 + max(depth for tree in prefix_trees for depth in tree.depths),
+        are_scored_alike=all(each == scored[0] for each in scored),
         most_later=max(len(tree.ids) - tree.prompt for tree in prefix_trees),
+        predictions=sent(torch.tensor(places, dtype=torch.long), device),
     )
 
 
@@ -189,8 +235,10 @@ def following_batch(prefix: Batch, prefix_trees: Sequence[PrefixTree]) -> Batch:
     """Return the batch of prefix trees that all follow one prefix (a batch of one, unpadded)."""
     batch = first_batch(prefix_trees, prefix.ids.device)
     past = prefix.positions.expand(len(prefix_trees), -1)
+    assert batch.known is not None
     return replace(
         batch,
+        known=replace(batch.known, positions=batch.known.positions + past.shape[1]),
         positions=batch.positions + past.shape[1],
         past=past,
         has_past=torch.ones_like(past, dtype=torch.bool),

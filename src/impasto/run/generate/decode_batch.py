@@ -21,12 +21,13 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan.program import Occurrence, ReplaceByNoise, occurrences
 from impasto.run.batching.batches import rows_per_call
+from impasto.run.batching.padding import sent
 from impasto.run.execute.executor import Executor, source_of
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import State
 from impasto.run.execute.logits import likeliest
 from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
-from impasto.run.execute.rows import Batch
+from impasto.run.execute.rows import Batch, Known
 from impasto.run.generate.call_order import (
     BeginCurrent,
     BlockCall,
@@ -117,6 +118,7 @@ class DecodeBatch:
         self._capacity = 1 + max(plan.length_after(TOKENS_AHEAD, most) for plan in self.plans)
         self._pool = KVPool.of(self.plans, self._capacity)
         self._orders: dict[tuple[int, ...], list[Operation]] = {}
+        self._chosen_rows: dict[tuple[int, ...], Tensor] = {}
 
     @property
     def unfinished_share(self) -> float:
@@ -143,8 +145,7 @@ class DecodeBatch:
         chosen = [at for at, plan in enumerate(self.plans) if plan.num_unfinished]
         spans = [self._spans[at] for at in chosen]
         texts = [text for at in chosen for text in self.plans[at].texts]
-        rows = torch.cat([torch.arange(span.start, span.stop) for span in spans])
-        rows = rows.to(self._total.device)
+        rows = self._rows(tuple(chosen))
         tokens, num_read = [text.written[-1] for text in texts], [text.num_read for text in texts]
         batch = next_batch(self._model, tokens, num_read, self._total[rows], self._capacity)
         operations = self._operations(chosen)
@@ -153,6 +154,14 @@ class DecodeBatch:
             text.write(token, self._stopping)
         if any(isinstance(each, EditEarlier) for each in operations):
             self._total[rows] = batch.hashed[1][:, 0]
+
+    def _rows(self, chosen: tuple[int, ...]) -> Int[Tensor, "some"]:
+        """Return the sequences of some plans, given by index; sent once for each choice."""
+        if chosen not in self._chosen_rows:
+            spans = [self._spans[at] for at in chosen]
+            rows = torch.cat([torch.arange(span.start, span.stop) for span in spans])
+            self._chosen_rows[chosen] = sent(rows, self._total.device)
+        return self._chosen_rows[chosen]
 
     def _operations(self, chosen: Sequence[int]) -> list[Operation]:
         """Return the call order of some plans, given by index; made once for each choice."""
@@ -184,8 +193,9 @@ def next_batch(
         capacity: The capacity of the KV buffers, in tokens.
     """
     last = capacity - 2  # a token takes an index as an earlier row and one as a current row
-    ids = torch.tensor(tokens, device=total.device)[:, None]
-    buffered = torch.tensor(num_read, device=ids.device).clamp(max=last)
+    both = sent(torch.tensor([tokens, num_read]), total.device)
+    ids, buffered = both[0][:, None], both[1].clamp(max=last)
+    visible = min(max(num_read), last) + 2
     return Batch(
         ids=ids,
         positions=model.position(buffered[:, None]),
@@ -196,7 +206,8 @@ def next_batch(
         has_past=ids[:, :0].bool(),
         total=total,
         buffered=buffered,
-        visible=min(max(num_read), last) + 2,
+        visible=visible,
+        known=Known(min(visible, model.max_positions or visible), are_scored_alike=True),
     )
 
 
@@ -284,10 +295,8 @@ def _draw_noise(
         return []
     keys = [executor.batch.hashed[0][each.span] for each in operations]
     counts = [each.numel() for each in keys]
-    rows = torch.tensor(counts, device=keys[0].device)
-    markers = marks(
-        [source_of(each.instruction) for each in operations], rows.device
-    ).repeat_interleave(rows, 0)
+    each_marks = marks([source_of(each.instruction) for each in operations])
+    markers = sent(each_marks.repeat_interleave(torch.tensor(counts), 0), keys[0].device)
     seeded = seeds(torch.cat([each.flatten() for each in keys]), markers).split(counts)
     kinds: list[Kind] = [each.instruction.kind for each in operations]
     drawn: dict[int, Tensor] = {}

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from impasto.plan.program import Occurrence, Program
+from impasto.run.batching.padding import sent
 from impasto.run.kv.buffers import KeysValues
 
 
@@ -112,7 +113,7 @@ class DecodingPlan:
         rows = [row for row, text in enumerate(texts) if not text.is_done]
         if not rows:
             return None
-        index = torch.tensor(rows, device=total.device)
+        index = sent(torch.tensor(rows), total.device)
         tensors = [tensor for pair in keys_values.values() for tensor in pair]
         token_bytes = sum(each.shape[1] * each.shape[3] * each.itemsize for each in tensors)
         unfinished = [texts[row] for row in rows]
