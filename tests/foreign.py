@@ -12,7 +12,7 @@ It rests on torch's Python backend for PrivateUse1, which older versions of torc
 
 import sys
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -94,6 +94,8 @@ class Waits(Counter[str]):
 
 
 _waits = Waits()
+attended: deque[list[torch.Tensor]] = deque(maxlen=1000)
+"""What torch's own attention was given of late: query, key, value, and a mask if there was one."""
 
 
 class _Backend(_BACKEND):
@@ -303,6 +305,7 @@ def _without_lists(index: Any) -> Any:
 def _attention(args: Any, kwargs: dict[str, Any]) -> ForeignTensor:
     """Attend by the processor's own kernel, once all tensors are of one device."""
     given = _tensors((args, kwargs))
+    attended.append(given)
     if len({tensor.device for tensor in given}) > 1:
         raise RuntimeError(f"attention is given tensors on {[str(t.device) for t in given]}")
     args, kwargs = _mapped(_held, (args, kwargs))

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
 import impasto
 from encoders import ENCODERS
 from families import FAMILIES, SEQUENTIAL, VOCABULARY, weighted
-from foreign import AVAILABLE, DEVICES, OWN, foreign_devices, moved, spread
+from foreign import AVAILABLE, DEVICES, OWN, attended, foreign_devices, moved, spread
 from impasto import Donor, Plan
+from impasto.run.attention.kernels import aligned, is_aligned, kernel_for
 from impasto.run.execute import logits
 from impasto.run.tuning import PLANS_COMPARED_AT_ONCE
 from plans import (
@@ -161,10 +163,22 @@ def test_a_device_gives_what_the_processor_gives(name, place):
             refuse_difference(question, answer, expected[question])
 
 
+def llama_in(dtype: torch.dtype) -> Any:
+    hf = weighted(FAMILIES["llama"]()).requires_grad_(False).to(dtype)
+    with foreign_devices():
+        model = impasto.load(moved(hf))
+        scores(model, PLANS[:1])
+    return model
+
+
+@pytest.fixture(scope="module")
+def halved():
+    return llama_in(torch.bfloat16)
+
+
 @pytest.fixture(scope="module")
 def llama():
-    with foreign_devices():
-        return impasto.load(moved(weighted(FAMILIES["llama"]()).requires_grad_(False)))
+    return llama_in(torch.float32)
 
 
 def test_a_sweep_waits_once_for_each_group_however_many_plans_there_are(llama):
@@ -205,3 +219,52 @@ def test_logits_are_the_same_in_slabs_of_any_size(llama, monkeypatch):
         refuse_difference("scores", scores(llama, plans), expected[0])
         found = torch.tensor(llama.fidelity(plans, PROMPTS), dtype=torch.float64)
         refuse_difference("fidelity", found, torch.tensor(expected[1], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "falcon_alibi"])
+def test_in_half_precision_keys_lie_as_kernels_need_them(name):
+    hf = weighted(FAMILIES[name]()).requires_grad_(False).bfloat16()
+    plans = [Plan.parse(line) for line in ("0-5", "0-2 freeze 3-5", "0-2 freeze 3.attn 4-5")]
+    expected = impasto.load(copy.deepcopy(hf)).generate(plans, PROMPTS, max_new_tokens=3)
+    with foreign_devices():
+        model = impasto.load(moved(hf))
+        scores(model, plans)
+        attended.clear()
+        written = model.generate(plans, PROMPTS, max_new_tokens=20)
+    assert [[text[:3] for text in row] for row in written] == expected
+    decoded = [given for given in attended if given[1].shape[2] % 64 == 0]
+    assert len(decoded) > 100
+    for query, key, value, mask in decoded:
+        assert key.stride(-1) == value.stride(-1) == 1
+        assert kernel_for(query, key, value, mask) is SDPBackend.EFFICIENT_ATTENTION
+
+
+def test_shapes_come_again_from_token_to_token(halved):
+    shapes = {}
+    for tokens in (5, 25):
+        attended.clear()
+        with foreign_devices():
+            halved.generate(Plan.parse("0-5.attn"), PROMPTS, max_new_tokens=tokens)
+            halved.generate(Plan.parse("0-2 freeze 3-5"), PROMPTS, max_new_tokens=tokens)
+        shapes[tokens] = {tuple(each.shape for each in given) for given in attended}
+    assert shapes[5] == shapes[25]
+
+
+def test_keys_are_not_repeated_for_the_query_heads_that_share_them(halved):
+    with foreign_devices():
+        attended.clear()
+        halved.generate(Plan.parse("0-5"), PROMPTS, max_new_tokens=9)
+    decoded = [key for query, key, *_ in attended if key.shape[2] == 64]
+    assert decoded
+    assert all(key.shape[1] == halved.hf.config.num_key_value_heads for key in decoded)
+
+
+def test_masks_of_any_length_are_laid_out_for_kernels_once():
+    for keys in range(1, 20):
+        for device in ("cpu", "foreign:0"):
+            with foreign_devices():
+                mask = torch.rand(2, 1, 3, keys).to(device)
+                laid_out = aligned(mask)
+                assert is_aligned(laid_out) or device == "cpu"
+                assert aligned(laid_out) is laid_out
+                assert torch.equal(laid_out, mask)

@@ -21,6 +21,13 @@ SHARE_OF_FREE_MEMORY = 0.5
 CALIBRATION_ROWS = 1024
 """Rows on which a layer is timed, for estimates (chosen: a tenth of a second on a small model)."""
 
+# What torch's kernels on a GPU need (chosen; see run/attention/kernels.py).
+MASK_ALIGNMENT = 8
+"""Numbers at whose multiples the rows of a mask begin, lest it be copied in every call."""
+SEEN_KEYS = 64
+"""Keys to whose multiples what decoding rows see is rounded up off the processor, so that shapes
+come again, and kernels with them."""
+
 # Masks and attention: by long_texts.py --masks, and sweep.py --only few-shot.
 NUMBERS_OF_A_MASK = 2**23
 """Numbers of a mask above which no mask of all rows × all keys is made."""

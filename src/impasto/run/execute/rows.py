@@ -28,12 +28,14 @@ class Known:
         positions: How many positions its tokens, and those before them, have at the most.
         are_scored_alike: Whether the same tokens are scored in every sequence.
         most_later: How many new tokens of a sequence are not the prompt's, at the most.
+        read: How many tokens of a sequence lie in buffers, at the most.
         predictions: Which of the rows that scored tokens have stand for one, as they lie.
     """
 
     positions: int
     are_scored_alike: bool
     most_later: int | None = None
+    read: int = 0
     predictions: Int[Tensor, "predictions"] | None = None
 
 
@@ -135,6 +137,12 @@ class Batch:
     def length(self, keys: Int[Tensor, "batch keys"]) -> int:
         """Return how many positions there are at the most, those of keys among them."""
         return int(keys.max()) + 1 if self.known is None else self.known.positions
+
+    @property
+    def read(self) -> int:
+        """How many tokens of a sequence lie in buffers, at the most."""
+        assert self.known is not None, "such batches are made of lists"
+        return self.known.read
 
     def predictions(self, rows: Float[Tensor, "batch scored hidden"]) -> Tensor:
         """Return those of rows that stand for scored tokens, sequence by sequence."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan.program import Occurrence, ReplaceByNoise, occurrences
+from impasto.run.attention.choice import reads_transposed_keys
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.padding import sent
 from impasto.run.execute.executor import Executor, source_of
@@ -39,7 +40,7 @@ from impasto.run.generate.call_order import (
 from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
 from impasto.run.kv.buffers import KeysValues, KVBuffer
 from impasto.run.kv.cache import BufferRows
-from impasto.run.tuning import TOKENS_AHEAD
+from impasto.run.tuning import SEEN_KEYS, TOKENS_AHEAD
 
 
 def spans_of(counts: Iterable[int]) -> list[slice]:
@@ -94,7 +95,8 @@ def _fill_buffer(
     """Return the span of some neighbouring plans, and the buffer with their keys and values."""
     span = slice(run[0][1].start, run[-1][1].stop)
     example = run[0][0].keys_values[occurrence]
-    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed=True)
+    transposed = reads_transposed_keys(example.keys)
+    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed)
     buffer.move_in([(own.start - span.start, plan.release(occurrence)) for plan, own in run])
     return span, buffer
 
@@ -115,7 +117,9 @@ class DecodeBatch:
         self._spans = spans_of(len(plan.texts) for plan in self.plans)
         self._total = torch.cat([plan.total for plan in self.plans])
         most = stopping.max_new_tokens
-        self._capacity = 1 + max(plan.length_after(TOKENS_AHEAD, most) for plan in self.plans)
+        self._capacity = rounded_keys(
+            1 + max(plan.length_after(TOKENS_AHEAD, most) for plan in self.plans), model.device
+        )
         self._pool = KVPool.of(self.plans, self._capacity)
         self._orders: dict[tuple[int, ...], list[Operation]] = {}
         self._chosen_rows: dict[tuple[int, ...], Tensor] = {}
@@ -195,7 +199,8 @@ def next_batch(
     last = capacity - 2  # a token takes an index as an earlier row and one as a current row
     both = sent(torch.tensor([tokens, num_read]), total.device)
     ids, buffered = both[0][:, None], both[1].clamp(max=last)
-    visible = min(max(num_read), last) + 2
+    longest = min(max(num_read), last)
+    visible = min(rounded_keys(longest + 2, ids.device), capacity)
     return Batch(
         ids=ids,
         positions=model.position(buffered[:, None]),
@@ -207,8 +212,18 @@ def next_batch(
         total=total,
         buffered=buffered,
         visible=visible,
-        known=Known(min(visible, model.max_positions or visible), are_scored_alike=True),
+        known=Known(
+            min(visible, model.max_positions or visible), are_scored_alike=True, read=longest
+        ),
     )
+
+
+def rounded_keys(count: int, device: torch.device) -> int:
+    """Return of how many keys there are memory, or masks, off the processor some more than given.
+
+    So shapes are the same for many tokens: kernels are chosen, and planned, for a shape.
+    """
+    return count if device.type == "cpu" else -(-count // SEEN_KEYS) * SEEN_KEYS
 
 
 def decode_step(
@@ -251,7 +266,7 @@ def _buffer_rows(
     """Return where a call writes keys and values, by occurrence."""
     batch = frames.batch
     return {
-        each: BufferRows(pool.buffer(each, span), batch.buffer_indices, batch.visible)
+        each: BufferRows(pool.buffer(each, span), batch.buffer_indices, batch.visible, batch.read)
         for each in occurrences(call.instruction)
     }
 
