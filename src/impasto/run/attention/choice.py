@@ -13,7 +13,7 @@ was not made (:mod:`impasto.run.attention.blockwise`) is understood in any case.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -74,15 +74,19 @@ def chosen_attention(model: OpenedModel, attend: Attention | None) -> Iterator[N
     Modules that do not look their attention up by name keep their own; with None, all do.
     """
     if attend is None:
-        with known_kernels(model.device):
+        with _kernels(model):
             yield
         return
     token = _chosen.set(attend)
     try:
-        with _named(attention_modules(model)), known_kernels(model.device):
+        with _named(attention_modules(model)), _kernels(model):
             yield
     finally:
         _chosen.reset(token)
+
+
+def _kernels(model: OpenedModel) -> AbstractContextManager[object]:
+    return known_kernels() if model.device.type == "cuda" else nullcontext()
 
 
 @contextmanager

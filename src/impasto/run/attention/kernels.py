@@ -6,8 +6,7 @@ are laid out as the kernels need them (:data:`NEEDS`), and :func:`kernel_for` sa
 gets.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -66,19 +65,14 @@ def is_aligned(mask: Shaped[Tensor, "*any keys"], alignment: int = MASK_ALIGNMEN
 
 
 def aligned(mask: Float[Tensor, "batch heads rows keys"]) -> Float[Tensor, "batch heads rows keys"]:
-    """Return a mask as a GPU's kernels need it, once for all layers; a processor's as it is."""
-    if mask.device.type == "cpu" or is_aligned(mask):
+    """Return a mask as a GPU's kernels need it, once for all layers."""
+    if is_aligned(mask):
         return mask
     keys = -(-mask.shape[-1] // MASK_ALIGNMENT) * MASK_ALIGNMENT
     memory = mask.new_empty(*mask.shape[:-1], keys)[..., : mask.shape[-1]]
     return memory.copy_(mask)
 
 
-@contextmanager
-def known_kernels(device: torch.device) -> Iterator[None]:
-    """Return a context in which torch takes none but the kernels of :data:`NEEDS` on a GPU."""
-    if device.type != "cuda":
-        yield
-        return
-    with sdpa_kernel(list(NEEDS)):
-        yield
+def known_kernels() -> AbstractContextManager[object]:
+    """Return a context in which torch takes none but the kernels of :data:`NEEDS`."""
+    return sdpa_kernel(list(NEEDS))

@@ -75,6 +75,24 @@ class BatchGroup:
         return [BatchGroup([part], self.prefix) for part in _parts(batch, len(batch) // 2)]
 
 
+def cut(group: BatchGroup, requests: Sequence[TokenRequest]) -> list[BatchGroup]:
+    """Return two groups in the place of one with a single tree; that one, if it has one request.
+
+    What requests of both halves share beside the prefix is then read twice.
+    """
+    [tree] = group.prefix_trees
+    parts = _parts(tree.requests, len(tree.requests) // 2)
+    if len(parts) == 1:
+        return [group]
+    groups = []
+    for part in parts:
+        half = PrefixTree()
+        for index in part:
+            half.add(index, requests[index])
+        groups.append(BatchGroup([[half.without_prefix(len(group.prefix))]], group.prefix))
+    return groups
+
+
 def batch_groups(
     model: OpenedModel,
     requests: Sequence[TokenRequest],

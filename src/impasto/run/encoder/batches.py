@@ -73,7 +73,7 @@ def sentence_batches(
     Raises:
         UserError: when a sentence alone needs more memory.
     """
-    memory = allowed_bytes(memory, model.device)
+    memory = allowed_bytes(memory, model)
     most = min(ROWS_AT_ONCE.get(model.device.type, ROWS_OF_SENTENCES), ROWS_OF_SENTENCES)
     order = sorted(range(len(sentences)), key=lambda index: -len(sentences[index].ids))
     batches, begin = [], 0

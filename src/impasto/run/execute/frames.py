@@ -207,7 +207,7 @@ class Frame:
         else:
             given = self.rows, self._keys, self._allowed, dtype
             made = [self._visibility.mask(kind, *given) for kind in kinds]
-        return list(map(aligned, made))
+        return made if self.batch.ids.device.type == "cpu" else list(map(aligned, made))
 
     @cached_property
     def _unmade(self) -> list[UnmadeMask]:
