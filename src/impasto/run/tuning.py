@@ -16,6 +16,8 @@ PRODUCTS_PER_CALL_ELSEWHERE = 1e11
 """The same where the device has no value of its own: a GPU's launch and its idle cores."""
 ROWS_OF_SENTENCES = 65536
 """Rows of an encoder's batch at the most."""
+LEAST_PREFIX = 256
+"""Tokens of a beginning that is read once for several sequences, whatever a call costs (chosen)."""
 SHARE_OF_FREE_MEMORY = 0.5
 """The share of the memory that is free which a batch may take where nobody says (chosen)."""
 CALIBRATION_ROWS = 1024

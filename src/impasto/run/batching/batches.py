@@ -15,6 +15,7 @@ from impasto.model.decoder import OpenedModel
 from impasto.run.batching.prefix_tree import PrefixTree, chain, prefix_trees, shared_length
 from impasto.run.batching.request import TokenRequest
 from impasto.run.tuning import (
+    LEAST_PREFIX,
     PRODUCTS_PER_CALL,
     PRODUCTS_PER_CALL_ELSEWHERE,
     ROWS_AT_ONCE,
@@ -112,7 +113,8 @@ def batch_groups(
         whole_prompts: Whether only requests of one prompt may share rows beside the prefix.
     """
     if merge:
-        trees = list(prefix_trees(requests, model.hidden, rows, whole_prompts))
+        least = max(LEAST_PREFIX, rows_per_call(model))
+        trees = list(prefix_trees(requests, model.hidden, rows, whole_prompts, least))
     else:
         order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
         trees = [chain(index, requests[index]) for index in order]
