@@ -33,7 +33,7 @@ try:
     _register = registration._setup_privateuseone_for_python_backend
     AVAILABLE = True
 except (ImportError, AttributeError):
-    _BACKEND, AVAILABLE = object, False
+    _BACKEND, _register, AVAILABLE = object, None, False
 
 DEVICES = ("foreign:0", "foreign:1")
 _PROCESSOR = torch.device("cpu")
@@ -115,7 +115,7 @@ class _Backend(_BACKEND):
         return False
 
 
-if AVAILABLE:
+if _register is not None:
     _register("foreign", backend_module=_Backend())
 
 
@@ -123,7 +123,7 @@ class ForeignTensor(torch.Tensor):
     """A tensor of a foreign device; ``held`` is the processor's tensor with its numbers."""
 
     held: torch.Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__: Any = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, held: torch.Tensor, device: torch.device) -> "ForeignTensor":
@@ -349,17 +349,21 @@ def spread(hf: Any) -> Any:
     after them with the last, and a head that shares the embeddings' weights stays with those.
     """
     path, _ = find_blocks(hf)
-    places: dict[str, str] = {}
+    places: dict[str, Any] = {}
     _place(hf, "", path, places)
     if _is_tied(hf):
         heads = [name for name, _ in hf.named_children() if not path.startswith(f"{name}.")]
         places |= dict.fromkeys(heads, DEVICES[0])
     return dispatch_model(
-        hf, places, main_device=DEVICES[0], skip_keys="past_key_values", force_hooks=True
+        hf,
+        places,
+        main_device=torch.device(DEVICES[0]),
+        skip_keys="past_key_values",
+        force_hooks=True,
     )
 
 
-def _place(module: nn.Module, name: str, path: str, places: dict[str, str]) -> None:
+def _place(module: nn.Module, name: str, path: str, places: dict[str, Any]) -> None:
     """Note where the modules within one lie that contains the blocks, in their order."""
     place = DEVICES[0]
     for child, inner in module.named_children():

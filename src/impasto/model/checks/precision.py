@@ -20,7 +20,8 @@ def full_precision() -> Iterator[None]:
     What it sets belongs to the process. Torch has two interfaces for it, which it asks not to mix:
     the older one is put back where it could be read, and the newer one where this torch has it.
     """
-    backends, cudnn = _backends(), torch.backends.cudnn
+    backends: list[Any] = _backends()
+    cudnn: Any = torch.backends.cudnn
     newer = [(backend, backend.fp32_precision) for backend in backends]
     products, convolutions = _read(torch.get_float32_matmul_precision), _read(_convolves_in_less)
     try:
