@@ -221,7 +221,10 @@ def test_logits_are_the_same_in_slabs_of_any_size(llama, monkeypatch):
         refuse_difference("fidelity", found, torch.tensor(expected[1], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3", "falcon_alibi"])
+@pytest.mark.parametrize(
+    "name",
+    ["llama", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gemma3", "falcon_alibi"))],
+)
 def test_in_half_precision_keys_lie_as_kernels_need_them(name):
     hf = weighted(FAMILIES[name]()).requires_grad_(False).bfloat16()
     plans = [Plan.parse(line) for line in ("0-5", "0-2 freeze 3-5", "0-2 freeze 3.attn 4-5")]
@@ -241,13 +244,13 @@ def test_in_half_precision_keys_lie_as_kernels_need_them(name):
 
 def test_shapes_come_again_from_token_to_token(halved):
     shapes = {}
-    for tokens in (5, 25):
+    for tokens in (5, 12):
         attended.clear()
         with foreign_devices():
             halved.generate(Plan.parse("0-5.attn"), PROMPTS, max_new_tokens=tokens)
             halved.generate(Plan.parse("0-2 freeze 3-5"), PROMPTS, max_new_tokens=tokens)
         shapes[tokens] = {tuple(each.shape for each in given) for given in attended}
-    assert shapes[5] == shapes[25]
+    assert shapes[5] == shapes[12]
 
 
 def test_keys_are_not_repeated_for_the_query_heads_that_share_them(halved):
