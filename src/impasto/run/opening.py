@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from impasto.model.checks.decoder import allowed
 from impasto.model.checks.encoder import check_encoder
+from impasto.model.checks.precision import full_precision
 from impasto.model.decoder import OpenedModel, open_model
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.measured.idle import with_idle
@@ -106,7 +107,7 @@ def opening(hf: PreTrainedModel) -> Opening:
         return turns.opening
     known = _openings.get(hf)
     if known is None or not known.snapshot.is_of(hf):
-        with calling(hf), failing(type(hf).__name__, "is opened"):
+        with calling(hf), failing(type(hf).__name__, "is opened"), full_precision():
             model, checked = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
             known = _openings[hf] = Opening(model, *checked, Snapshot.of(hf))
     if turns.is_own:

@@ -138,7 +138,8 @@ class PlanInForward:
             tokens.append(batch)
         if state.current is None or scored == new:
             return state.latest
-        return torch.cat([state.earlier[:, : new - scored], state.current], 1)
+        earlier = state.earlier[:, : new - scored].to(state.current.device)
+        return torch.cat([earlier, state.current], 1)
 
     def _instructions(self, batch: Batch, few_are_scored: bool) -> tuple[Instruction, ...]:
         """Return what runs on a batch, of which the last rows alone may be scored."""

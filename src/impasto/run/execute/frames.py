@@ -34,6 +34,7 @@ from impasto.model.structure.block import Arguments, Entered
 from impasto.plan.steps import Reach
 from impasto.run.attention.blockwise import UnmadeMask
 from impasto.run.attention.choice import makes_no_large_masks
+from impasto.run.attention.kernels import aligned
 from impasto.run.execute.masks import unmade_mask
 from impasto.run.execute.reached import Reached
 from impasto.run.execute.rows import Batch, Parts, visible_rows
@@ -117,9 +118,8 @@ class Frame:
         (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
         earlier = batch.later.index.shape[1] if self.later else new * self.earlier
         numbers = size * (earlier + current) * (batch.past.shape[1] + new + current)
-        if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
-            return False
-        return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
+        is_small = batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK
+        return not is_small and makes_no_large_masks(self.model, batch.length(self._keys))
 
     def arguments(self, layer: int, reach: Reach | None = None) -> Arguments:
         """Return the call arguments of block ``layer``, its own attention mask among them.
@@ -188,7 +188,7 @@ class Frame:
 
     @cached_property
     def _visibility(self) -> Visibility:
-        return self.model.visibility(int(self._keys.max()) + 1)
+        return self.model.visibility(self.batch.length(self._keys))
 
     @cached_property
     def _keys(self) -> Int[Tensor, "batch keys"]:
@@ -213,10 +213,11 @@ class Frame:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
         kinds, dtype = range(len(self._visibility.rules)), (self.joint or self).entered.states.dtype
         if self.batch.buffered is not None:
-            return [self._in_order(self._visibility.in_order(dtype), kind) for kind in kinds]
-        return [
-            self._visibility.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds
-        ]
+            made = [self._in_order(self._visibility.in_order(dtype), kind) for kind in kinds]
+        else:
+            given = self.rows, self._keys, self._allowed, dtype
+            made = [self._visibility.mask(kind, *given) for kind in kinds]
+        return made if self.batch.ids.device.type == "cpu" else list(map(aligned, made))
 
     @cached_property
     def _unmade(self) -> list[UnmadeMask]:
@@ -296,9 +297,8 @@ class Frames:
     @cached_property
     def are_long(self) -> bool:
         """Whether some of them have masks that are not made."""
-        if self.whole is not None or self.batch.buffered is not None:
-            return False
-        return any(frame.is_long for frame in (self.joint, self.split, self.current))
+        is_whole = self.whole is None and self.batch.buffered is None
+        return is_whole and any(each.is_long for each in (self.joint, self.split, self.current))
 
     @cached_property
     def joint(self) -> Frame:

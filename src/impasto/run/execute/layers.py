@@ -139,7 +139,8 @@ class LayerRunner:
         size, new = state.earlier.shape[:2]
         before = rows = state.earlier.repeat(count, 1, 1)
         if state.current is not None:
-            rows = torch.cat([before, state.current.repeat(count, 1, 1)], 1)
+            current = state.current.repeat(count, 1, 1)
+            rows = torch.cat([before.to(current.device), current], 1)
         recorded = dict(state.keys_values)
         for column in columns(branches):
             arguments = stacked.arguments(column, frame)
@@ -160,7 +161,7 @@ class LayerRunner:
                         slice(place * size, (place + 1) * size)
                     )
             if column[0].rows == "kv-only":
-                rows = torch.cat([before, rows[:, new:]], 1)
+                rows = torch.cat([before.to(rows.device), rows[:, new:]], 1)
         return state._replace(
             earlier=rows[:, :new],
             current=None if state.current is None else rows[:, new:],
@@ -189,11 +190,12 @@ class LayerRunner:
         if is_kv_only and (instruction.occurrence is None or not self.runs_kv_only_along):
             return self._kv_only(instruction, state, state.current)
         count = state.earlier.shape[1]
-        rows = torch.cat([state.earlier, state.current], 1)
+        rows = torch.cat([state.earlier.to(state.current.device), state.current], 1)
         rows, after = self._call(instruction, rows, self.frames.split, state)
         earlier = state.earlier if is_kv_only else rows[:, :count]
         if self.frozen is not None:
-            earlier = torch.where(self.frozen[:, None, None], state.earlier, earlier)
+            frozen = self.frozen[:, None, None].to(earlier.device)
+            earlier = torch.where(frozen, state.earlier.to(earlier.device), earlier)
         earlier = self._held(instruction, state.earlier, earlier)
         return after._replace(earlier=earlier, current=rows[:, count:])
 

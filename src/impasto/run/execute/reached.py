@@ -58,7 +58,7 @@ class Reached:
     def length(self) -> int:
         """The number of positions of the longest sequence."""
         if self.batch.buffered is not None:
-            return self.batch.visible - 1
+            return self.batch.read + 1
         return int(self.batch.index.max()) + 1
 
     @cached_property

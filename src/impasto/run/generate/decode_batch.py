@@ -21,14 +21,16 @@ from torch import Tensor
 from impasto.model.decoder import OpenedModel
 from impasto.plan.program import Occurrence, ReplaceByNoise, layers
 from impasto.plan.steps import Reach
+from impasto.run.attention.choice import reads_transposed_keys
 from impasto.run.batching.batches import rows_per_call
+from impasto.run.batching.padding import sent
 from impasto.run.execute.executor import Executor, source_of
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import State
 from impasto.run.execute.logits import likeliest
 from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
 from impasto.run.execute.reached import Reached
-from impasto.run.execute.rows import Batch
+from impasto.run.execute.rows import Batch, Known
 from impasto.run.generate.call_order import (
     BeginCurrent,
     BlockCall,
@@ -41,7 +43,7 @@ from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
 from impasto.run.kv.buffers import KeysValues, KVBuffer
 from impasto.run.kv.cache import BufferRows
 from impasto.run.kv.ring import Ring
-from impasto.run.tuning import TOKENS_AHEAD
+from impasto.run.tuning import SEEN_KEYS, TOKENS_AHEAD
 
 
 def spans_of(counts: Iterable[int]) -> list[slice]:
@@ -105,7 +107,8 @@ def _fill_buffer(
     """Return the span of some neighbouring plans, and the buffer with their keys and values."""
     span = slice(run[0][1].start, run[-1][1].stop)
     example = run[0][0].keys_values[occurrence]
-    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed=True)
+    transposed = reads_transposed_keys(example.keys)
+    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed)
     buffer.move_in([(own.start - span.start, plan.release(occurrence)) for plan, own in run])
     return span, buffer
 
@@ -125,10 +128,11 @@ class DecodeBatch:
         self._call_cost = float(rows_per_call(model))
         self._spans = spans_of(len(plan.texts) for plan in self.plans)
         self._total = torch.cat([plan.total for plan in self.plans])
-        most = stopping.max_new_tokens
-        self._capacity = 1 + max(plan.length_after(TOKENS_AHEAD, most) for plan in self.plans)
+        lengths = [plan.length_after(TOKENS_AHEAD, stopping.max_new_tokens) for plan in self.plans]
+        self._capacity = rounded_keys(1 + max(lengths), model.device)
         self._pool = KVPool.of(self.plans, self._capacity)
         self._orders: dict[tuple[int, ...], list[Operation]] = {}
+        self._chosen_rows: dict[tuple[int, ...], Tensor] = {}
 
     @property
     def unfinished_share(self) -> float:
@@ -155,8 +159,7 @@ class DecodeBatch:
         chosen = [at for at, plan in enumerate(self.plans) if plan.num_unfinished]
         spans = [self._spans[at] for at in chosen]
         texts = [text for at in chosen for text in self.plans[at].texts]
-        rows = torch.cat([torch.arange(span.start, span.stop) for span in spans])
-        rows = rows.to(self._total.device)
+        rows = self._rows(tuple(chosen))
         tokens, num_read = [text.written[-1] for text in texts], [text.num_read for text in texts]
         batch = next_batch(self._model, tokens, num_read, self._total[rows], self._capacity)
         operations = self._operations(chosen)
@@ -165,6 +168,14 @@ class DecodeBatch:
             text.write(token, self._stopping)
         if any(isinstance(each, EditEarlier) for each in operations):
             self._total[rows] = batch.hashed[1][:, 0]
+
+    def _rows(self, chosen: tuple[int, ...]) -> Int[Tensor, "some"]:
+        """Return the sequences of some plans, given by index; sent once for each choice."""
+        if chosen not in self._chosen_rows:
+            spans = [self._spans[at] for at in chosen]
+            rows = torch.cat([torch.arange(span.start, span.stop) for span in spans])
+            self._chosen_rows[chosen] = sent(rows, self._total.device)
+        return self._chosen_rows[chosen]
 
     def _operations(self, chosen: Sequence[int]) -> list[Operation]:
         """Return the call order of some plans, given by index; made once for each choice."""
@@ -196,8 +207,10 @@ def next_batch(
         capacity: The capacity of the KV buffers, in tokens.
     """
     last = capacity - 2  # a token takes an index as an earlier row and one as a current row
-    ids = torch.tensor(tokens, device=total.device)[:, None]
-    buffered = torch.tensor(num_read, device=ids.device).clamp(max=last)
+    both = sent(torch.tensor([tokens, num_read]), total.device)
+    ids, buffered = both[0][:, None], both[1].clamp(max=last)
+    longest = min(max(num_read), last)
+    visible = min(rounded_keys(longest + 2, ids.device), capacity)
     return Batch(
         ids=ids,
         positions=model.position(buffered[:, None]),
@@ -208,8 +221,19 @@ def next_batch(
         has_past=ids[:, :0].bool(),
         total=total,
         buffered=buffered,
-        visible=min(max(num_read), last) + 2,
+        visible=visible,
+        known=Known(
+            min(visible, model.max_positions or visible), are_scored_alike=True, read=longest
+        ),
     )
+
+
+def rounded_keys(count: int, device: torch.device) -> int:
+    """Return of how many keys there are memory, or masks, off the processor some more than given.
+
+    So shapes are the same for many tokens: kernels are chosen, and planned, for a shape.
+    """
+    return count if device.type == "cpu" else -(-count // SEEN_KEYS) * SEEN_KEYS
 
 
 def decode_step(
@@ -253,9 +277,9 @@ def _buffer_rows(
     batch, past = frames.batch, dict[Occurrence, BufferRows]()
     for run in layers(call.instruction):
         if run.occurrence is not None:
-            places = batch if run.reach is None else Reached.of(batch, run.reach)
-            buffer = pool.buffer(run.occurrence, span)
-            past[run.occurrence] = BufferRows(buffer, places.buffer_indices, places.visible)
+            on = batch if run.reach is None else Reached.of(batch, run.reach)
+            rows = (pool.buffer(run.occurrence, span), on.buffer_indices, on.visible, batch.read)
+            past[run.occurrence] = BufferRows(*rows)
     return past
 
 
@@ -298,10 +322,8 @@ def _draw_noise(
         return []
     keys = [executor.batch.hashed[0][each.span] for each in operations]
     counts = [each.numel() for each in keys]
-    rows = torch.tensor(counts, device=keys[0].device)
-    markers = marks(
-        [source_of(each.instruction) for each in operations], rows.device
-    ).repeat_interleave(rows, 0)
+    each_marks = marks([source_of(each.instruction) for each in operations])
+    markers = sent(each_marks.repeat_interleave(torch.tensor(counts), 0), keys[0].device)
     seeded = seeds(torch.cat([each.flatten() for each in keys]), markers).split(counts)
     kinds: list[Kind] = [each.instruction.kind for each in operations]
     drawn: dict[int, Tensor] = {}

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from impasto.plan.program import Occurrence, Program
+from impasto.run.batching.padding import sent
 from impasto.run.kv.buffers import KeysValues
 from impasto.run.kv.ring import Ring
 
@@ -115,7 +116,7 @@ class DecodingPlan:
         rows = [row for row, text in enumerate(texts) if not text.is_done]
         if not rows:
             return None
-        index = torch.tensor(rows, device=total.device)
+        index = sent(torch.tensor(rows), total.device)
         token_bytes = Counter[int | None]()
         for occurrence, pair in keys_values.items():
             size = sum(each.shape[1] * each.shape[3] * each.itemsize for each in pair)
