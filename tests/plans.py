@@ -98,7 +98,29 @@ INJECTING = [
     "0 inject(a) [1-3]*2 freeze inject(b) 4-5",
 ]
 
+REACHING = [
+    "0-5{first=1, last=2}",
+    "0-1 2-4.attn{last=3} 5",
+    "0-2{first=2} 3-5{last=1}",
+    "0-1 freeze 2-5{first=1, last=2}",
+    "0{last=2} freeze 1{first=1} 2-5{last=1}",
+    "0-1 noise(gaussian) 2-5{last=2}",
+    "0-1{first=1, last=1} noise(shuffle) 2 3{last=2} freeze 4{first=2} 5",
+    "0 [1{last=2} 2 | 3{first=1}]*2 4-5",
+    "0 (1-2{first=1, last=2} 3)@0.5*2 4-5",
+    "0-1 freeze [2{first=1} 3|] sum[3{last=3}|4{last=2}@0.5] 5",
+    "0-1 2{last=1} 2{last=3} 2 3-5",
+    "0-5{first=3, last=9223372036854775807}",
+]
+
+REACHING_INJECTING = [
+    "0-1{last=2} inject(a) 2-5{first=1, last=2}",
+    "0-1 freeze inject(a) 2-5{first=1, last=1}",
+]
+
 PLANS = [Plan.parse(line, layers=6) for line in LINES]
+REACHING_PLANS = [Plan.parse(line, layers=6) for line in REACHING]
+REACHING_INJECTING_PLANS = [Plan.parse(line, layers=6) for line in REACHING_INJECTING]
 PROMPTED_PLANS = [Plan.parse(line, layers=6) for line in PROMPTED]
 INJECTING_PROMPTED_PLANS = [Plan.parse(line, layers=6) for line in INJECTING_PROMPTED]
 INJECTING_PLANS = [Plan.parse(line, layers=6) for line in INJECTING]

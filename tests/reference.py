@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Plan, Step
+from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Plan, Reach, Step
 from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
 from spellings import Call, adds, spelling, whole
 
@@ -145,6 +145,8 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -
     assert isinstance(step, Layer)
     family = spelling(hf)
     block, call, x = family.blocks_of(hf)[step.index], calls[step.index], rows[None]
+    if step.reach is not None:
+        call = call | {"attention_mask": within(hf, step.reach, call["attention_mask"], x)}
     if step.part == "attention":
         after = x + adds(family.attention, block, x, call)
     elif step.part == "mlp":
@@ -155,6 +157,22 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -
         after = whole(block, x, call)
     after = x + step.scale * (after - x)
     return torch.cat([frozen, after[0, len(frozen) :]])
+
+
+def within(hf: Any, reach: Reach, mask: Tensor | None, x: Tensor) -> Tensor:
+    """Return a block's mask (heads × rows × keys) with keys beyond a reach hidden, too."""
+    row, key = torch.arange(x.shape[1])[:, None], torch.arange(x.shape[1])
+    seen = (key < reach.first) | (key > row - reach.last)
+    if mask is None and hf.config._attn_implementation == "sdpa":
+        mask = (key <= row)[None, None]
+    elif mask is None:
+        mask = torch.zeros(row.shape[0], row.shape[0], dtype=x.dtype)[None, None]
+        mask = mask.masked_fill(key > row, torch.finfo(x.dtype).min)
+    is_bool = mask.dtype == torch.bool
+    visible = mask if is_bool else mask > torch.finfo(mask.dtype).min
+    hidden = ~visible | ~seen
+    hidden &= ~(hidden.all(-1, keepdim=True) & (key == row))  # it sees itself alone
+    return ~hidden if is_bool else mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
 
 
 def prepared(hf: Any, ids: list[int]) -> tuple[list[Tensor], list[Call]]:

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from encoders import ENCODERS, encoder
 from families import family
+from impasto import Plan, load
 from impasto.cli import app
+from impasto.plan.cost import predict
 
 
 def cli(*words):
@@ -160,6 +162,23 @@ def test_explain_says_what_a_plan_costs(model):
         "explain", "--model", model, "--plan", "0", "--tokens", "128"
     ).output.replace("\n", " ")
     assert cli("explain", "--plan", "0", "--tokens", "9").exit_code == 2
+
+
+def test_explain_says_how_many_tokens_are_held_within_a_reach(model):
+    plan = "0-1 2{first=1, last=6} 3.attn{last=4} 2{first=5, last=2}"
+    done = cli("explain", "--model", model, "--plan", plan, "--tokens", "50")
+    assert done.exit_code == 0, done.output
+    held = [line for line in done.stdout.splitlines() if line.startswith("holds")]
+    assert held == [
+        "holds    keys and values of at most 4 tokens of a text at 1 attention, of layer 3",
+        "holds    keys and values of at most 7 tokens of a text at 2 attentions, of layer 2",
+    ]
+    [kept] = [line for line in done.stdout.splitlines() if "bytes that a token keeps" in line]
+    assert kept.split()[-2] == "33.3"  # two layers of six
+    assert "bytes of a text beside, at most" in done.stdout
+    own, base = (predict(Plan.parse(each), load(model).shape, 50) for each in (plan, "0-5"))
+    assert own.bounded_bytes == (4 + 7 + 7) * base.kept_bytes // 6
+    assert cli("explain", "--layers", 4, "--plan", plan).stdout.count("holds    ") == 2
 
 
 def test_explain_says_what_a_plan_of_an_encoder_costs(tmp_path):

@@ -22,6 +22,7 @@ from impasto.plan import Layer
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 DROPPED = Plan.parse("0-2 3-5.mlp")
 HISTORY = Plan.parse("0 noise(gaussian, keep=1) 1 [2|3.mlp] 4 freeze 5")
+REACHING = Plan.parse("0-1{last=3} noise(shuffle) 2{first=2} [3|4{last=1}] freeze 5{first=1}")
 
 
 def logits(hf, ids=IDS):
@@ -214,10 +215,19 @@ def test_an_exported_folder_can_be_exported_again(tmp_path):
     torch.testing.assert_close(logits(again), wanted)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "bloom", "falcon_alibi", "gemma3"])
-def test_a_planned_model_generates_as_under_apply_with_padding_beams_and_sampling(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        *((name, HISTORY) for name in ("llama", "gpt2", "bloom", "falcon_alibi", "gemma3")),
+        *((name, REACHING) for name in ("gpt2", "falcon_alibi", "gemma3")),
+    ],
+    ids=str,
+)
+def test_a_planned_model_generates_as_under_apply_with_padding_beams_and_sampling(
+    name, plan, tmp_path
+):
     hf = family(name)
-    done = impasto.export(hf, HISTORY, tmp_path / "out")
+    done = impasto.export(hf, plan, tmp_path / "out")
     again = trusted(done.folder)
     ids = torch.tensor([[0, 0, 0, *IDS[:5]], IDS])
     ways = {
@@ -226,7 +236,7 @@ def test_a_planned_model_generates_as_under_apply_with_padding_beams_and_samplin
     }  # fmt: skip
     for way in ({"do_sample": False}, {"num_beams": 3, "do_sample": False}, {"do_sample": True}):
         written = []
-        with impasto.apply(hf, HISTORY):
+        with impasto.apply(hf, plan):
             torch.manual_seed(0)
             written.append(hf.generate(ids, **ways, **way))
         for use_cache in (True, False):
@@ -260,6 +270,7 @@ REFUSED = [
     ({"plan": Plan.parse("0-6")}, "layer 6 does not exist"),
     ({"plan": DROPPED, "form": "checkpoint"}, r"3.mlp is no whole layer.*form='planned'"),
     ({"plan": HISTORY, "form": "checkpoint"}, "noise.* is no whole layer"),
+    ({"plan": Plan.parse("0-5{last=4}"), "form": "checkpoint"}, "0{last=4} is no whole layer as"),
     ({"plan": DROPPED, "form": "onnx"}, "checkpoint or planned"),
     ({"plan": "0-5"}, "is not a plan"),
     ({"plan": DROPPED, "max_shard_size": "5GiB"}, "5GB or 500MB"),

@@ -24,6 +24,12 @@ OTHER = [
     "0-1 freeze [2-4]*2 5",
     "0-1 noise(gaussian, keep=1) 2 noise(shuffle, seed=3) 3 freeze 4.mlp 5",
 ]
+REACHING = [
+    ("llama", "0-5{first=1, last=2}"),
+    ("mistral", "0-2{first=1} freeze [3{first=1}|4{last=3}] 5{first=2, last=1}"),
+    ("bloom", "0-1 noise(shuffle) 2-4{last=2} 5.attn{first=1}@0.5"),
+    ("gemma3", "0 (1-4{first=2, last=3})*2 freeze 5{first=1}"),
+]
 TWELVE = [Plan.parse(line, layers=6) for line in WHOLE + OTHER]
 FIVE = ["llama", "gpt2", "gpt_neox", "gemma3", "bloom"]
 COUNT = 5
@@ -58,6 +64,10 @@ def check(pairs, folder):
 
 def test_twelve_plans_run_without_impasto_each_on_one_of_five_families(tmp_path):
     check([(FIVE[k % 5], plan) for k, plan in enumerate(TWELVE)], tmp_path)
+
+
+def test_attention_sees_as_little_without_impasto(tmp_path):
+    check([(name, Plan.parse(line)) for name, line in REACHING], tmp_path)
 
 
 @pytest.mark.slow

@@ -47,13 +47,16 @@ def counted(hf, plan, call):
     return counter.get_total_flops()
 
 
+REACHING = ["0-3 4-5{first=1, last=4}", "0-1 freeze 2{last=3} 3-5{first=2}"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_operations_are_those_that_torch_counts(name, monkeypatch):
     monkeypatch.setattr(engine, "rows_per_call", lambda model: BATCH)
     hf = eager(name)
     shape = read_shape(opened(hf))
     at = NAMES.index(name)
-    for line in LINES[at % 4 :: 4]:
+    for line in [*LINES, *REACHING][at % 4 :: 4]:
         plan = Plan.parse(line)
         for call in (Call(NEW, batch=BATCH), Call(4, past=8, scored=2), Call.decode(NEW, BATCH)):
             expected = total(forward_work(plan, shape, call)).flops
@@ -78,14 +81,15 @@ def test_tied_heads_grouped_queries_and_experts_are_counted_as_they_are():
 def test_a_token_leaves_as_many_bytes_as_attention_occurrences_keep(name):
     hf = family(name)
     shape = read_shape(opened(hf))
-    for line in LINES:
+    for line in [*LINES, *REACHING]:
         plan = Plan.parse(line)
         cache = DynamicCache(config=hf.config)
         with torch.no_grad(), impasto.apply(hf, plan):
-            hf(torch.tensor([[1, 2, 3]]), past_key_values=cache, use_cache=True)
+            hf(torch.arange(8)[None], past_key_values=cache, use_cache=True)
         kept: Any = cache.layers[1:]  # behind the ledger of tokens
         held = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept)
-        assert held == 3 * shape.kept_bytes(plan)
+        assert held == 8 * shape.kept_bytes(plan) + shape.bounded_bytes(plan)
+        assert (line in REACHING) == bool(shape.bounded_bytes(plan))
         assert len(cache.layers) - 1 == plan.occurrences.attention
 
 

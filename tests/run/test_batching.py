@@ -205,3 +205,26 @@ def test_doubling_the_plans_of_a_sweep_never_more_than_doubles_its_cost():
     assert cost(MODEL, many, some).rows < 2 * cost(MODEL, few, some).rows
     loops = [Plan.parse(f"0 [1-4]*{n} 5") for n in range(1, 9)]
     assert cost(MODEL, loops, some).rows < 0.4 * cost(MODEL, loops, some).alone
+
+
+def test_few_pairs_are_attended_that_no_row_sees_behind_long_prompts(monkeypatch):
+    """Questions of some subjects, four choices each, behind the worked examples of the subject."""
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 16)  # a state of 256 units
+    generator = random.Random(2)
+    draw = lambda count: generator.choices(range(90), k=count)  # noqa: E731
+    some = []
+    for subject in range(6):
+        examples = [subject, *draw(700)]
+        for _ in range(30):
+            question = [*examples, *draw(generator.randint(40, 120))]
+            some += [request([*question, *draw(3)], 3) for _ in range(4)]
+    attended = seen = 0
+    for group in batch_groups(MODEL, some):
+        before = len(group.prefix)
+        attended += before**2 / 2
+        seen += before**2 / 2
+        for batch in group.batches:
+            rows = len(batch[0].ids)
+            attended += len(batch) * rows * (before + rows)
+            seen += sum(before + depth + 1 for tree in batch for depth in tree.depths)
+    assert attended <= 1.5 * seen

@@ -92,7 +92,7 @@ def _in_small_batches(patch, model):
 
 
 def _in_slabs_of_three_rows(patch, model):
-    patch.setattr(logits, "LOGITS_AT_ONCE", 3 * VOCABULARY + 5)
+    patch.setattr(logits, "LOGITS_AT_ONCE", {"cpu": 3 * VOCABULARY + 5})
     patch.setattr(logits, "NORMALISED_AT_ONCE", {"cpu": 2 * VOCABULARY})
 
 
@@ -148,7 +148,7 @@ def test_no_matrix_of_logits_is_larger_than_a_slab_and_the_full_models_are_made_
         return leave(self, states)
 
     monkeypatch.setattr(type(opened), "leave", watched)
-    monkeypatch.setattr(logits, "LOGITS_AT_ONCE", 10 * VOCABULARY)
+    monkeypatch.setattr(logits, "LOGITS_AT_ONCE", {"cpu": 10 * VOCABULARY})
     model.fidelity(MIXED, TEXTS)
     assert max(made) == 10
     predictions = sum(made) / (1 + len(MIXED))

@@ -211,6 +211,14 @@ def test_what_a_plan_cannot_run_under_is_refused_with_the_reason():
         hf.train()
         with pytest.raises(UserError, match="checkpointing"):
             hf(tokens(IDS))
+        hf.gradient_checkpointing_disable()
+        hf(tokens(IDS))
+    hf = type(family("llama"))(family("llama").config)
+    with (
+        impasto.apply(hf, HISTORY),
+        pytest.raises(UserError, match=r"nn\.DataParallel.*CUDA_VISIBLE_DEVICES=0"),
+    ):
+        hf._replicate_for_data_parallel()(tokens(IDS))
 
 
 @pytest.mark.parametrize("line", ["0-1 3 4.mlp 5", "0-2 freeze [3 | 4] 5", "0 0-1 2.attn 5"])

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 import impasto
 import reference
 from families import FAMILIES, LAYERS, VOCABULARY, family
-from impasto.plan import Freeze, Layer, Noise, Parallel, Plan
+from impasto.plan import Freeze, Layer, Noise, Parallel, Plan, Reach
 
 scales = st.sampled_from([1.0, 1.0, 1.0, 0.5, -0.25, 1.5])
+reaches = st.none() | st.builds(Reach, st.integers(0, 3), st.integers(0, 4)).filter(
+    lambda reach: reach != Reach()
+)
 layers = st.builds(
-    lambda index, part, scale: Layer(index, part, scale=scale),
-    st.integers(0, LAYERS - 1), st.sampled_from(["block", "block", "attention", "mlp"]), scales,
+    lambda index, part, reach, scale: Layer(index, part, None if part == "mlp" else reach, scale),
+    st.integers(0, LAYERS - 1), st.sampled_from(["block", "block", "attention", "mlp"]),
+    reaches, scales,
 )  # fmt: skip
 chains = st.lists(layers, min_size=1, max_size=3).map(tuple)
 branches = st.lists(chains | chains | st.just(()), min_size=1, max_size=3).map(tuple).filter(any)

@@ -1,6 +1,7 @@
 """Clocks, and works that take turns."""
 
 import time
+from types import SimpleNamespace
 
 import torch
 
@@ -34,3 +35,16 @@ def test_every_round_runs_every_work_once_in_an_order_of_its_own():
     works = {name: (lambda name=name: again.append(name)) for name in "abcd"}
     in_turns(works, rounds=20, warm_up=2, seed=1)
     assert again == log
+
+
+def test_a_mark_on_a_gpu_lies_in_the_stream_of_the_device_that_is_measured(monkeypatch):
+    recorded: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+    event = SimpleNamespace(record=recorded.append, elapsed_time=lambda other: 20.0)
+    monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: event)
+    watch = Stopwatch(torch.device("cuda", 1))
+    watch.start()
+    watch.mark()
+    assert recorded == [torch.device("cuda", 1)] * 2
+    assert watch.seconds() == [0.02]

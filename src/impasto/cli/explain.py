@@ -222,11 +222,29 @@ def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":
         share = (runs.attention + runs.mlp) / (2 * layers)
         counts += f" ({100 * share:.1f} % of the baseline's {layers} and {layers})"
     yield f"runs     {counts}"
+    yield from _held(plan)
     yield ""
     for number, sentence in enumerate(in_words(plan), 1):
         yield f"{number:3}. {sentence}"
     yield ""
     yield diagram(plan)
+
+
+def _held(plan: "Plan") -> "Iterator[str]":
+    """Yield which attentions hold keys and values of so many tokens at the most."""
+    from impasto.plan import Layer, Plan
+    from impasto.plan.lowering import lower
+
+    layers: dict[int, list[int]] = {}
+    for occurrence, reach in lower(plan).reaches.items():
+        layers.setdefault(reach.held, []).append(occurrence.layer)
+    for held, some in sorted(layers.items()):
+        counts = f"{held} token{'s' * (held > 1)} of a text at {len(some)} attention"
+        where = Plan(tuple(map(Layer, sorted(set(some)))))
+        yield (
+            f"holds    keys and values of at most {counts}{'s' * (len(some) > 1)}, of layer"
+            f"{'s' * (len(set(some)) > 1)} {where}"
+        )
 
 
 def _reading(plan: "Plan", model: "Model | Encoder") -> "Iterator[str]":
@@ -260,7 +278,7 @@ def _costs(plan: "Plan", model: "Model | Encoder", tokens: int | None) -> "Itera
         for each in (Plan.identity(len(shape.layers)), plan)
     )
     text = "prefill" if reads_on else "a text"
-    rows = [
+    rows: list[tuple[str, float, float | None]] = [
         (f"{text}, operations", told.prefill.flops, base.prefill.flops),
         (f"{text}, bytes moved", told.prefill.bytes, base.prefill.bytes),
     ]
@@ -270,10 +288,14 @@ def _costs(plan: "Plan", model: "Model | Encoder", tokens: int | None) -> "Itera
             ("a token more, bytes moved", told.decode.bytes, base.decode.bytes),
             ("bytes that a token keeps", told.kept_bytes, base.kept_bytes),
         ]
+    if told.bounded_bytes:
+        rows.append(("bytes of a text beside, at most", told.bounded_bytes, None))
     rows.append(("parameters in memory", told.parameters, base.parameters))
     where = "behind a prompt" if reads_on else "for a text"
     yield f"cost     {where} of {tokens} tokens, and its share of the baseline's"
-    shares = [[f"  {what}", scaled(n), f"{100 * n / of:.1f} %"] for what, n, of in rows]
+    shares = [
+        [f"  {what}", scaled(n), f"{100 * n / of:.1f} %" if of else ""] for what, n, of in rows
+    ]
     yield from aligned(shares, right=(1, 2))
     speeds = [f"{text} {_times(base.prefill.flops, told.prefill.flops)} (by operations)"]
     if reads_on:

@@ -191,6 +191,8 @@ class Run:
         if attends and (self.tokens_read is not None or current is not None):
             cache = BlockCache(next(self.past, None), kv_only=is_kv_only)
         call = self.block_arguments[index]
+        if "reach" in run:
+            call = self._within(call, *run["reach"])
         if not is_kv_only:
             earlier = self._block(index, part, earlier, call, cache)
         elif attends:
@@ -225,11 +227,29 @@ class Run:
                     module.__dict__["forward"] = forward
         return output[0] if isinstance(output, tuple) else output
 
+    def _within(self, call: Any, first: int, last: int) -> Any:
+        """Return a block's call arguments, under which rows see no more than a reach lets them.
+
+        A row that would see nothing, for a window of its own begins behind the first positions,
+        sees itself alone.
+        """
+        mask, rows, total = _mask_of(call), self.new, self.ids.shape[1]
+        device = self.is_real.device if mask is None else mask.device
+        columns = torch.arange(total, device=device)
+        own = columns == columns[total - rows :, None]
+        if mask is None:
+            mask = (columns <= columns[total - rows :, None])[None, None]
+        positions = (self.is_real.cumsum(1) - 1).to(device)
+        near = positions[:, -rows:, None] - last
+        seen = ((positions < first)[:, None] | (positions[:, None] > near))[:, None]
+        low = None if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+        hidden = ~(mask if low is None else mask > low) | ~seen
+        hidden = hidden & ~(own & hidden.all(-1, keepdim=True))
+        return call | {"attention_mask": ~hidden if low is None else mask.masked_fill(hidden, low)}
+
     def _as_current(self, call: Any) -> Any:
         """Return a block's call arguments for current rows, which do not see each other."""
-        mask, rows, device = call.get("attention_mask"), self.new, self.embedded.device
-        if mask is not None and not (isinstance(mask, torch.Tensor) and mask.ndim == 4):
-            raise ValueError("freeze and noise need attn_implementation='sdpa' or 'eager'")
+        mask, rows, device = _mask_of(call), self.new, self.embedded.device
         device = device if mask is None else mask.device
         total = self.ids.shape[1]
         own = torch.eye(rows, dtype=torch.bool, device=device)
@@ -238,8 +258,8 @@ class Run:
         if mask is None:
             visible = torch.cat([before, own], 1)[None, None]
         elif mask.dtype == torch.bool:
-            mask = mask & before
-            visible = torch.cat([mask, own.expand(*mask.shape[:2], -1, -1)], 3)
+            itself = own & (mask[..., -rows:] | ~mask.any(-1, keepdim=True))  # padding sees itself
+            visible = torch.cat([mask & before, itself], 3)
         else:
             low = torch.finfo(mask.dtype).min
             behind = mask[..., total - rows : total].masked_fill(~own, low)
@@ -259,6 +279,14 @@ class Run:
         drawn = noise(states, keys[:, -self.new :].to(states.device), source)
         spared = (self.is_real.cumsum(1) - 1 < marker["keep"])[:, -self.new :, None]
         return torch.where(spared.to(states.device), states, drawn)
+
+
+def _mask_of(call: Any) -> Any:
+    """Return a block's mask, with a row for each token; None where the family makes none."""
+    mask = call.get("attention_mask")
+    if mask is not None and not (isinstance(mask, torch.Tensor) and mask.ndim == 4):
+        raise ValueError("freeze, noise and a reach need attn_implementation='sdpa' or 'eager'")
+    return mask
 
 
 def _scaled(scale: float, before: Any, after: Any) -> Any:

@@ -215,8 +215,9 @@ def _form(plan: Plan, form: str | None) -> Form:
     other = [step for step in plan.steps if not (isinstance(step, Layer) and step.is_whole)]
     if form == "checkpoint" and other and not may_fold(plan):
         raise ExportError(
-            f"{Plan(tuple(other[:1]))} is no whole layer, and an ordinary checkpoint holds whole "
-            "layers only, one after the other; form='planned' can hold this plan"
+            f"{Plan(tuple(other[:1]))} is no whole layer as the model has it, and an ordinary "
+            "checkpoint holds whole layers only, one after the other; form='planned' can hold "
+            "this plan"
         )
     for name in get_args(Form):
         if form == name:

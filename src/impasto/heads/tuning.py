@@ -107,6 +107,7 @@ def _trained(
             disable_tqdm=True,
             use_cpu=model.hf.device.type == "cpu",
         )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # a plan does not run in replicas of a model
         with apply(hf, plan), torch.enable_grad():
             trainer = Trainer(
                 hf,

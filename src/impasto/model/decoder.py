@@ -55,7 +55,7 @@ class OpenedModel(Opened):
     takes_unmade: bool | None = field(default=None, init=False)
     undivided: dict[int, str] = field(default_factory=dict, init=False)
     _mask_reader: MaskReader = field(default_factory=MaskReader, init=False)
-    _visibility: Visibility | None = field(default=None, init=False)
+    _visibility: tuple[torch.device, Visibility] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.takes_positions = "position_ids" in parameters(type(self.hf.base_model))
@@ -203,11 +203,14 @@ class OpenedModel(Opened):
         return self.hf.base_model(input_ids=ids, use_cache=False).last_hidden_state
 
     def visibility(self, length: int) -> Visibility:
-        """Return the rules by which the model masks at least ``length`` positions."""
-        known = self._visibility
-        if known is None or known.length < length:
-            known = self._visibility = self._mask_reader.read(self, length)
-        return known
+        """Return the rules by which the model masks at least ``length`` positions.
+
+        Their tables lie where token ids go, and are read anew once the model has moved.
+        """
+        device, known = self.device, self._visibility
+        if known is None or known[0] != device or known[1].length < length:
+            known = self._visibility = device, self._mask_reader.read(self, length)
+        return known[1]
 
     @cached_property
     def rowwise(self) -> CountedAxes | None:

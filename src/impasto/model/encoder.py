@@ -141,7 +141,9 @@ class OpenedEncoder(Opened):
         if self.convolution is None or layer:
             return after
         mask: Any = prepared.convolved  # padding is zero where the model itself runs this layer
-        return self.convolution(states * mask[..., None].to(states.dtype), after, mask)
+        mask = mask.to(after.device)
+        real = states.to(after.device) * mask[..., None].to(states.dtype)
+        return self.convolution(real, after, mask)
 
     def end(self, states: Float[Tensor, "batch rows hidden"]) -> Float[Tensor, "batch rows hidden"]:
         """Return the output of the model without its head if its last layer returned ``states``."""
@@ -157,7 +159,7 @@ class OpenedEncoder(Opened):
         states = states.reshape(1, 2, -1).sin()
         with torch.no_grad(), self.finishing_with(states):
             end = self.hf.base_model(**self._blank(states)).last_hidden_state
-        return torch.equal(end, states)
+        return torch.equal(end.to(states.device), states)
 
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Apply what follows the last layer, and the head that predicts tokens."""

@@ -135,6 +135,11 @@ class Opened(ABC):
         """The device that token ids are put on."""
         return input_device(self.hf)
 
+    @property
+    def devices(self) -> set[torch.device]:
+        """The devices that its weights lie on, and the one that token ids are put on."""
+        return {weight.device for weight in self.hf.parameters()} | {self.device}
+
     @cached_property
     def max_positions(self) -> int | None:
         """The most tokens that the model can read; None where its configuration sets no limit."""

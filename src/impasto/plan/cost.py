@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from impasto.plan.lowering import lower
 from impasto.plan.plan import Plan
 from impasto.plan.program import RowMode, RunLayer, layers
+from impasto.plan.steps import Reach
 
 CostPart: TypeAlias = Literal["attention", "mlp", "head"]
 
@@ -89,8 +90,19 @@ class Shape:
         return self.outside + sum(self.layers[index].parameters for index in plan.layers)
 
     def kept_bytes(self, plan: Plan) -> int:
-        """Return the bytes of keys and values that a token leaves under a plan."""
-        return self.itemsize * sum(self.layers[each.layer].kept for each in lower(plan).occurrences)
+        """Return the bytes of keys and values that a token leaves under a plan.
+
+        Attentions that see less hold so many tokens and no more: they have
+        :meth:`bounded_bytes`.
+        """
+        program = lower(plan)
+        growing = (each for each in program.occurrences if each not in program.reaches)
+        return self.itemsize * sum(self.layers[each.layer].kept for each in growing)
+
+    def bounded_bytes(self, plan: Plan) -> int:
+        """Return the most bytes that a sequence leaves at attentions that see less, in all."""
+        reaches = lower(plan).reaches.items()
+        return self.itemsize * sum(self.layers[at.layer].kept * to.held for at, to in reaches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +176,7 @@ class _Counted:
         if run.holds_prompt and not self._call.past:  # the call reads the prompt
             mode = "kv-only"
         if run.part != "mlp":
-            self._attention(layer, mode)
+            self._attention(layer, mode, run.reach)
         if run.part != "attention":
             packs = self._call.packs and run.part == "block"
             self._mlp(layer, self._count(mode, packs))
@@ -174,11 +186,12 @@ class _Counted:
         rows = self._call.batch * self._call.scored
         self._add("head", 2.0 * rows * self._shape.head, self._shape.head)
 
-    def _attention(self, layer: LayerShape, mode: RowMode) -> None:
+    def _attention(self, layer: LayerShape, mode: RowMode, reach: Reach | None) -> None:
         call, rows = self._call, self._count(mode, self._call.packs)
-        keys = call.past + call.new + (0 if mode == "joint" else call.scored)
+        past = call.past if reach is None else min(call.past, reach.held)
+        keys = past + call.new + (0 if mode == "joint" else call.scored)
         flops = 2.0 * rows * layer.attention + 2.0 * rows * keys * layer.pair
-        numbers = layer.attention + (call.past + 2 * call.new) * call.batch * layer.kept
+        numbers = layer.attention + (past + 2 * call.new) * call.batch * layer.kept
         if mode == "kv-only" and not call.packs:
             flops += 2.0 * call.batch * call.new * layer.keys_values
             numbers += layer.keys_values
@@ -207,12 +220,14 @@ class Prediction:
         decode: Reading one more token behind it.
         kept_bytes: The bytes of keys and values that a token leaves.
         parameters: The parameters in memory, once only the plan's layers are loaded.
+        bounded_bytes: The most bytes that a sequence leaves beside, at attentions that see less.
     """
 
     prefill: Work
     decode: Work
     kept_bytes: int
     parameters: int
+    bounded_bytes: int = 0
 
 
 def predict(
@@ -228,6 +243,7 @@ def predict(
         total(forward_work(plan, shape, Call.decode(tokens, batch))) if reads_on else Work(),
         shape.kept_bytes(plan),
         shape.parameters(plan),
+        shape.bounded_bytes(plan),
     )
 
 

@@ -30,7 +30,9 @@ from impasto.plan.program import (
     Whose,
     reads_as_found,
 )
-from impasto.plan.steps import Freeze, Inject, Layer, Noise, Parallel, Step, walk
+from impasto.plan.steps import Freeze, Inject, Layer, Noise, Parallel, Reach, Step, walk
+
+_LONGEST_TEXT = 2**40  # tokens; a reach this long hides nothing
 
 
 def lower(plan: Plan) -> Program:
@@ -104,8 +106,9 @@ class _Lowering:
         if step.part != "mlp":
             occurrence = Occurrence(step.index, self._turns[step.index])
             self._turns[step.index] += 1
+        reach = None if step.reach is None or _sees_all(step.reach) else step.reach
         return RunLayer(
-            step.index, step.part, occurrence, self._rows, step.reach, step.scale, holds_prompt
+            step.index, step.part, occurrence, self._rows, reach, step.scale, holds_prompt
         )
 
     def _branches(self, step: Parallel, holds_prompt: bool) -> Run:
@@ -125,6 +128,10 @@ class _Lowering:
     def _bare(step: Step) -> Run:
         """Return how a step would run if it stood alone."""
         return _Lowering((step,))._run(step)
+
+
+def _sees_all(reach: Reach) -> bool:
+    return max(reach.first, reach.last) >= _LONGEST_TEXT
 
 
 def _has_attention(step: Step) -> bool:

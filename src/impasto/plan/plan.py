@@ -168,6 +168,12 @@ class Plan:
         return frozenset(layer.index for layer in layers if layer.part != "block")
 
     @property
+    def narrowed(self) -> frozenset[int]:
+        """The layers whose attention somewhere sees less than the layer itself lets it see."""
+        layers = (step for step in walk(self.steps) if isinstance(step, Layer))
+        return frozenset(layer.index for layer in layers if layer.reach is not None)
+
+    @property
     def markers(self) -> tuple[tuple[int, Marker], ...]:
         """(depth, marker) in order; a marker's depth is the top-level layer steps before it."""
         depth = 0

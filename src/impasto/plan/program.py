@@ -146,6 +146,16 @@ class Program:
         """The attentions that run, in the order of the plan's text."""
         return tuple(each for one in self.instructions for each in occurrences(one))
 
+    @cached_property
+    def reaches(self) -> dict[Occurrence, Reach]:
+        """What attentions see at the most, of those that see less than their layers let them."""
+        return {
+            each.occurrence: each.reach
+            for one in self.instructions
+            for each in layers(one)
+            if each.occurrence is not None and each.reach is not None
+        }
+
     @property
     def is_noisy(self) -> bool:
         """Whether any noise is drawn."""

@@ -44,6 +44,14 @@ class Reach:
     first: int = 0
     last: int = 0
 
+    @property
+    def held(self) -> int:
+        """The tokens of a text whose keys and values are held for later ones, at the most.
+
+        A token sees itself in any case where it would see nothing else.
+        """
+        return self.first + max(self.last, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

@@ -82,7 +82,8 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
         )
         ids = input_ids.to(self._opened.device)
         if not plan.injections:
-            given = {} if attention_mask is None else {"attention_mask": attention_mask}
+            moved = None if attention_mask is None else attention_mask.to(ids.device)
+            given = {} if moved is None else {"attention_mask": moved}
             with applied_alone(self.hf, plan):
                 return self.hf(input_ids=ids, **given).logits
         real = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)

@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from impasto.model.checks.decoder import allowed
 from impasto.model.checks.encoder import check_encoder
+from impasto.model.checks.precision import full_precision
 from impasto.model.decoder import OpenedModel, open_model
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
 from impasto.model.measured.idle import with_idle
@@ -106,7 +107,7 @@ def opening(hf: PreTrainedModel) -> Opening:
         return turns.opening
     known = _openings.get(hf)
     if known is None or not known.snapshot.is_of(hf):
-        with calling(hf), failing(type(hf).__name__, "is opened"):
+        with calling(hf), failing(type(hf).__name__, "is opened"), full_precision():
             model, checked = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
             known = _openings[hf] = Opening(model, *checked, Snapshot.of(hf))
     if turns.is_own:
@@ -138,7 +139,8 @@ def admit(model: Opened, plan: Plan) -> None:
     Raises:
         PlanError: when it names a layer that the model lacks.
         ModelError: when it names a layer that was not loaded, or the part of a layer that can only
-            run whole, or is about earlier tokens, which an encoder does not have.
+            run whole, or is about earlier tokens, which an encoder does not have, or has a reach
+            where there is no attention that could see less.
     """
     plan.check(model.num_layers)
     if plan.has_history and isinstance(model, OpenedEncoder):
@@ -146,6 +148,8 @@ def admit(model: Opened, plan: Plan) -> None:
             f"the plan {plan} is about earlier tokens (freeze, noise), and an encoder has none: "
             "every token sees all others, and none is the current one; run it on a decoder"
         )
+    if plan.narrowed:
+        _admit_reach(model, plan)
     lacking = plan.layers.difference(model.present)
     if lacking:
         raise ModelError(
@@ -159,6 +163,27 @@ def admit(model: Opened, plan: Plan) -> None:
             f"the plan {plan} names a part of layer {layer} of {type(model.hf).__name__}, which "
             f"can only run whole: {model.undivided[layer]}; name whole layers"
         )
+
+
+def _admit_reach(model: Opened, plan: Plan) -> None:
+    """Raise ModelError unless a model's layers have an attention that can be made to see less."""
+    if isinstance(model, OpenedEncoder):
+        raise ModelError(
+            f"the plan {plan} has a reach, which says how far back a token sees, and in an encoder "
+            "every token sees all others, later ones too; run it on a decoder"
+        )
+    if model.sequential is not None:
+        raise ModelError(
+            f"the plan {plan} has a reach, and {type(model.hf).__name__} reads sequences as they "
+            f"are, under its own masks, for its rows cannot be packed: {model.sequential.reason}; "
+            "leave the reach out"
+        )
+    for layer in sorted(plan.narrowed & set(model.present)):
+        if not model.blocks[layer].leaves_keys:
+            raise ModelError(
+                f"the plan {plan} has a reach at layer {layer}, and that layer of "
+                f"{type(model.hf).__name__} has no attention that could see less"
+            )
 
 
 def admitted(model: Opened, plans: object) -> list[Plan]:

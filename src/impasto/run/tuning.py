@@ -16,10 +16,19 @@ PRODUCTS_PER_CALL_ELSEWHERE = 1e11
 """The same where the device has no value of its own: a GPU's launch and its idle cores."""
 ROWS_OF_SENTENCES = 65536
 """Rows of an encoder's batch at the most."""
+LEAST_PREFIX = 256
+"""Tokens of a beginning that is read once for several sequences, whatever a call costs (chosen)."""
 SHARE_OF_FREE_MEMORY = 0.5
 """The share of the memory that is free which a batch may take where nobody says (chosen)."""
 CALIBRATION_ROWS = 1024
 """Rows on which a layer is timed, for estimates (chosen: a tenth of a second on a small model)."""
+
+# What torch's kernels on a GPU need (chosen; see run/attention/kernels.py).
+MASK_ALIGNMENT = 8
+"""Numbers at whose multiples the rows of a mask begin, lest it be copied in every call."""
+SEEN_KEYS = 64
+"""Keys to whose multiples what decoding rows see is rounded up off the processor, so that shapes
+come again, and kernels with them."""
 
 # Masks and attention: by long_texts.py --masks, and sweep.py --only few-shot.
 NUMBERS_OF_A_MASK = 2**23
@@ -41,10 +50,14 @@ FEW_ROWS = 8
 """Rows up to which attention by two plain products is faster than torch's own."""
 
 # Logits: by sweep.py --only C.
-LOGITS_AT_ONCE = 2**22
-"""Numbers of the logits that are made at once, so that they never fill the memory."""
+LOGITS_AT_ONCE = {"cpu": 2**22}
+"""Numbers by device of the logits that are made at once, so that they never fill the memory."""
+LOGITS_AT_ONCE_ELSEWHERE = 2**28
+"""The same where the device has no value of its own: heads read all their weights for each."""
 NORMALISED_AT_ONCE = {"cpu": 2**20}
 """Of these, the numbers by device that are normalised at once: they stay in the caches."""
+NORMALISED_AT_ONCE_ELSEWHERE = 2**26
+"""The same where the device has no value of its own: 256 MiB in single precision."""
 PLANS_COMPARED_AT_ONCE = 16
 """Plans whose final states wait to be compared with the full model's at once (chosen): its logits
 are made once for all of them, so they cost each a sixteenth of its own."""

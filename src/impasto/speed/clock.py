@@ -14,8 +14,8 @@ S = TypeVar("S")
 class Stopwatch:
     """Marks on a device's time.
 
-    On CUDA they are events in its stream, so that a mark stops nothing. On any other device a mark
-    waits for what was decoding.
+    On CUDA they are events in that device's stream, so that a mark stops nothing. On any other
+    device a mark waits for what was decoding.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class Stopwatch:
         """Set a mark."""
         if self._device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(torch.cuda.current_stream(self._device))
             self._marks.append(event)
         else:
             wait_for(self._device)

@@ -20,6 +20,7 @@ from torch import Tensor
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Model, apply
+from impasto.run.apply.cache import ReachLayer
 from impasto.run.batching.request import TokenRequest
 from impasto.run.calls import calling, evaluating
 from impasto.run.generate.decoding_plan import Stopping
@@ -130,7 +131,10 @@ def _engine(
 
 
 def kept_bytes(model: Model, plan: Plan) -> int:
-    """Return how many bytes of keys and values a token leaves under a plan, read off the cache."""
+    """Return how many bytes of keys and values a token leaves under a plan, read off the cache.
+
+    Attentions that see less hold so many tokens and no more, and are left out.
+    """
     fewer, more = (_cache_bytes(model, plan, tokens) for tokens in (2, 4))
     return (more - fewer) // 2
 
@@ -139,5 +143,6 @@ def _cache_bytes(model: Model, plan: Plan, tokens: int) -> int:
     ids = torch.zeros(1, tokens, dtype=torch.long, device=opened(model.hf).device)
     with evaluating(model.hf), apply(model.hf, plan):
         cache = _hugging_face(model.hf, ids, 0, lambda: None, lambda: None)
-    held = cache.layers[1:]  # behind the tokens that were read
+    behind = cache.layers[1:]  # the tokens that were read
+    held = [layer for layer in behind if not isinstance(layer, ReachLayer)]
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in held)

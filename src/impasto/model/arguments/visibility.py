@@ -60,6 +60,17 @@ class MaskTable:
 
     values: Shaped[Tensor, "heads rows keys"]
 
+    def first_visible(self, rows: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+        """Return the lowest position visible to rows at these positions, by any head."""
+        return self._first[rows.to(self._first.device)].to(rows.device)
+
+    @cached_property
+    def _first(self) -> Int[Tensor, "rows"]:
+        values = self.values
+        is_bool = values.dtype == torch.bool
+        visible = values if is_bool else values > torch.finfo(values.dtype).min
+        return visible.any(0).byte().argmax(-1)
+
 
 Interval = Causal | Window | Chunk
 """A rule by which a row sees one interval of keys that ends at its own."""

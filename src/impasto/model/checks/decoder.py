@@ -231,7 +231,7 @@ def _taken_apart(
     attended = block(states, arguments, "attention")
     with block.without("attention", "mlp"):
         silent = block(states, arguments)
-    side_by_side = attended + block(states, arguments, "mlp") - states
+    side_by_side = attended + block(states, arguments, "mlp") - states.to(attended.device)
     return silent, block(attended, arguments, "mlp"), side_by_side, block(states, arguments)
 
 

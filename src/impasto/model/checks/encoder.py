@@ -95,7 +95,7 @@ def _taken_apart(
     """
     mlp_input, attended, fed = _contributions(block, states, arguments)
     whole = block(states, arguments)
-    without_attention = block(states + attended, arguments, "mlp")
+    without_attention = block(states.to(attended.device) + attended, arguments, "mlp")
     last = block.mlp[-1]
     with Forwards([(last.module, lambda *_, **__: as_output(-mlp_input, last.outputs))]):
         ended = block(states, arguments)  # norms of zeros, if the MLP adds to what it reads

@@ -17,10 +17,11 @@ from transformers.cache_utils import DynamicLayer
 
 from impasto.error import UserError
 from impasto.plan import Plan
-from impasto.plan.program import Occurrence
+from impasto.plan.program import Occurrence, Program
 from impasto.run.execute.rows import Batch
 from impasto.run.kv.buffers import KeysValues, KVBuffer, trim_heap
 from impasto.run.kv.cache import BufferEnd, Past, PastByOccurrence
+from impasto.run.kv.ring import Ring
 from impasto.run.tuning import LARGE_KEYS, TOKENS_TO_COME
 
 
@@ -175,6 +176,50 @@ class OccurrenceLayer(DynamicLayer):
         )
 
 
+class ReachLayer(OccurrenceLayer):
+    """A cache's layer for an occurrence that sees less: it holds what can still be seen.
+
+    So its tensors have fewer entries than tokens were read. They are replaced at every call, for
+    the last ones go round in them.
+
+    Args:
+        tokens: The cache's first layer.
+        size: How many tokens it holds of a sequence at the most.
+    """
+
+    is_croppable = False
+
+    def __init__(self, tokens: ReadTokens, size: int) -> None:
+        super().__init__()
+        self._tokens, self._size = tokens, size
+
+    def past(self, rows: int) -> KeysValues:
+        """Return the keys and values of earlier tokens that can still be seen."""
+        return self._keys_values
+
+    def get_seq_length(self) -> int:
+        """Return how many tokens of each sequence were read."""
+        return self._tokens.get_seq_length()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the last tokens, which the cache's first layer has done already.
+
+        Raises:
+            UserError: when tokens that would be seen again are no longer held.
+        """
+        left = self.get_seq_length()
+        if not tokens_to_remove or not self.is_initialized:
+            return
+        if left - tokens_to_remove > self._size:
+            raise UserError(
+                f"the plan {self._tokens.plan} lets attention see {self._size} tokens at the most, "
+                f"so the cache holds no others, and cannot take back {-tokens_to_remove} of "
+                f"{left - tokens_to_remove}; generate without an assistant and without prompt "
+                "lookup, which need that"
+            )
+        self.keys, self.values = (each[:, :, :left] for each in self._keys_values)
+
+
 class _BufferShare(NamedTuple):
     """Which part of a buffer is an occurrence's, of how many."""
 
@@ -196,13 +241,13 @@ class HuggingFacePast(PastByOccurrence):
 
     Args:
         cache: The cache, with its tokens.
-        occurrences: The occurrences of the plan, in the order of the cache's layers.
+        program: The plan, lowered; its occurrences are in the order of the cache's layers.
         rows: The most rows that a call will write.
     """
 
-    def __init__(self, cache: Any, occurrences: Sequence[Occurrence], rows: int) -> None:
-        self._cache, self._rows = cache, rows
-        self._places = {each: place for place, each in enumerate(occurrences, 1)}
+    def __init__(self, cache: Any, program: Program, rows: int) -> None:
+        self._cache, self._rows, self._reaches = cache, rows, program.reaches
+        self._places = {each: place for place, each in enumerate(program.occurrences, 1)}
         self._is_first = len(cache.layers) == 1
 
     def __len__(self) -> int:
@@ -222,9 +267,13 @@ class HuggingFacePast(PastByOccurrence):
         """Let the cache hold the keys and values of all tokens read so far at some occurrences."""
         layers = self._cache.layers
         if keys_values and len(layers) == 1:
-            layers += [OccurrenceLayer() for _ in self._places]
+            layers += [self._new_layer(layers[0], occurrence) for occurrence in self._places]
         for occurrence, each in keys_values.items():
             self._layer(occurrence).record(each)
+
+    def _new_layer(self, tokens: ReadTokens, occurrence: Occurrence) -> OccurrenceLayer:
+        reach = self._reaches.get(occurrence)
+        return OccurrenceLayer() if reach is None else ReachLayer(tokens, Ring.of(reach).size)
 
     def _layer(self, occurrence: Occurrence) -> OccurrenceLayer:
         return self._cache.layers[self._places[occurrence]]

@@ -112,7 +112,7 @@ class PlanInForward:
             return self._run_sequential(model, call, batch, Entered(states, arguments))
         past = None
         if tokens is not None:
-            past = HuggingFacePast(cache, self._program.occurrences, 2 * new)
+            past = HuggingFacePast(cache, self._program, 2 * new)
         with call.outputs as outputs:
             stacked = None if outputs.wants_attentions else self.stacked
             executor = Executor(
@@ -138,7 +138,8 @@ class PlanInForward:
             tokens.append(batch)
         if state.current is None or scored == new:
             return state.latest
-        return torch.cat([state.earlier[:, : new - scored], state.current], 1)
+        earlier = state.earlier[:, : new - scored].to(state.current.device)
+        return torch.cat([earlier, state.current], 1)
 
     def _instructions(self, batch: Batch, few_are_scored: bool) -> tuple[Instruction, ...]:
         """Return what runs on a batch, of which the last rows alone may be scored."""

@@ -237,8 +237,15 @@ class Applied:
 
         Raises:
             ModelError: when the model has other blocks than when the plan was applied.
-            UserError: when the call wants what a plan does not have.
+            UserError: when the call wants what a plan does not have, or runs a replica of the
+                model.
         """
+        if getattr(module, "_is_replica", False):
+            raise UserError(
+                f"the plan {self.plan} does not run in the replicas that nn.DataParallel makes of "
+                "a model, as transformers' Trainer does where it sees several GPUs: let it see one "
+                "(CUDA_VISIBLE_DEVICES=0), or start a process for each GPU by torchrun"
+            )
         if self._is_aside or module not in self._called:
             return
         if not self._model.has_its_blocks:

@@ -13,7 +13,7 @@ was not made (:mod:`impasto.run.attention.blockwise`) is understood in any case.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -21,16 +21,19 @@ from typing import Any
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from impasto.model.arguments.mask_rules import LengthOnlyCache
 from impasto.model.arguments.visibility import MaskTable, Window
 from impasto.model.checks.decoder import allowed, difference
+from impasto.model.checks.precision import full_precision
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments
 from impasto.run.attention import blockwise
 from impasto.run.attention.blockwise import UnmadeError, UnmadeMask
 from impasto.run.attention.geometry import Geometry
+from impasto.run.attention.kernels import known_kernels
 from impasto.run.tuning import FEW_ROWS
 
 Attention = Callable[..., tuple[Tensor, Any]]
@@ -71,14 +74,19 @@ def chosen_attention(model: OpenedModel, attend: Attention | None) -> Iterator[N
     Modules that do not look their attention up by name keep their own; with None, all do.
     """
     if attend is None:
-        yield
+        with _kernels(model):
+            yield
         return
     token = _chosen.set(attend)
     try:
-        with _named(attention_modules(model)):
+        with _named(attention_modules(model)), _kernels(model):
             yield
     finally:
         _chosen.reset(token)
+
+
+def _kernels(model: OpenedModel) -> AbstractContextManager[object]:
+    return known_kernels() if model.device.type == "cuda" else nullcontext()
 
 
 @contextmanager
@@ -97,7 +105,8 @@ def makes_no_large_masks(model: OpenedModel, length: int) -> bool:
 def takes_unmade(model: OpenedModel) -> bool:
     """Whether all blocks hand a mask on to attention unread: by trying, once."""
     if model.takes_unmade is None:
-        model.takes_unmade = _takes_unmade(model)
+        with full_precision():
+            model.takes_unmade = _takes_unmade(model)
     return model.takes_unmade
 
 
@@ -279,10 +288,12 @@ def _attend_few(
     scaling: float | None,
 ) -> Float[Tensor, "batch rows heads value_width"] | None:
     """Return what attention adds up of the values; None where rows are many, or it is unusual."""
-    is_full = query.dtype == torch.float32  # in less, scores must not be rounded on the way
-    is_usual = is_full and query.shape[2] <= FEW_ROWS
-    if mask is None or not mask.is_floating_point() or not is_usual:
+    if mask is None or not mask.is_floating_point() or query.shape[2] > FEW_ROWS:
         return None
+    if query.dtype != torch.float32:  # scores must not be rounded on the way
+        return (
+            None if query.device.type == "cpu" else _attend_folded(query, key, value, mask, scaling)
+        )
     batch, heads, rows, width = query.shape
     groups, keys = key.shape[1:3]
     folded = (batch * groups, heads // groups * rows, -1)
@@ -294,3 +305,33 @@ def _attend_few(
     torch.softmax(scores, -1, out=scores)
     output = torch.bmm(products, value.flatten(0, 1))
     return output.view(batch, heads, rows, -1).transpose(1, 2).contiguous()
+
+
+def _attend_folded(
+    query: Float[Tensor, "batch heads rows width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys value_width"],
+    mask: Shaped[Tensor, "_ _ rows keys"],
+    scaling: float | None,
+) -> Float[Tensor, "batch rows heads value_width"] | None:
+    """Return torch's own attention, the query heads that share a key as rows of one; no key moves.
+
+    None where each head has a mask of its own.
+    """
+    batch, heads, rows, _ = query.shape
+    shared = heads // key.shape[1]
+    if mask.shape[1] != 1:
+        return None
+    if shared > 1:
+        query = query.reshape(batch, key.shape[1], shared * rows, -1)
+        mask = mask.repeat(1, 1, shared, 1) if rows > 1 else mask.expand(-1, -1, shared, -1)
+    output = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+    return output.reshape(batch, heads, rows, -1).transpose(1, 2).contiguous()
+
+
+def reads_transposed_keys(keys: Float[Tensor, "batch groups keys width"]) -> bool:
+    """Whether few rows are fastest with keys whose width lies before their tokens in memory.
+
+    So it is for products on a processor. Torch's kernels on a GPU need the rows of keys contiguous.
+    """
+    return keys.device.type == "cpu" and keys.dtype == torch.float32

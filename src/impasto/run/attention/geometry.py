@@ -20,7 +20,9 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impasto.model.arguments.reach import is_within, nearest
 from impasto.model.arguments.visibility import Interval
+from impasto.plan.steps import Reach
 from impasto.run.tuning import KEYS_PER_TILE
 
 _FAR = int(np.iinfo(np.int64).max)  # a position that no row has
@@ -80,6 +82,7 @@ class Geometry:
             the one before it.
         past: How many keys are past ones.
         earlier: How many of the rows are earlier tokens; the rest are current.
+        reach: What rows see at the most; None for all that the rule lets them see.
     """
 
     rule: Interval
@@ -91,6 +94,7 @@ class Geometry:
     end: Int[Tensor, "batch new"] | None
     past: int
     earlier: int
+    reach: Reach | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -106,6 +110,7 @@ class Geometry:
         """Return which rows of a sequence see which keys of a run."""
         at, end = self.rows[entry, rows, None], min(run[1], self.before)
         is_current = rows.start >= self.earlier
+        sees_itself = self._sees_itself[entry, rows, None]
         parts = []
         if run[0] < end:
             some = slice(run[0], end)
@@ -113,16 +118,32 @@ class Geometry:
             visible = (keys < at) if is_current else (keys <= at)
             visible &= keys >= self.rule.first_visible(at)
             visible &= self.is_key[entry, None, some]
+            if self.reach is not None:
+                visible &= is_within(self.reach, self._near[entry, rows, None], keys)
             if end > self.past:
                 visible[:, max(self.past - run[0], 0) :] &= self._is_along(entry, rows, some)
                 if not is_current:
-                    visible |= self._itself(entry, rows, some)
+                    itself = self._itself(entry, rows, some)
+                    visible |= itself if self.reach is None else itself & sees_itself
             parts.append(visible)
         if run[1] > self.before:
             own = torch.arange(rows.start, rows.stop, device=at.device) - self.earlier
             keys = torch.arange(max(run[0], self.before), run[1], device=at.device) - self.before
-            parts.append((own[:, None] == keys) & is_current)
+            parts.append((own[:, None] == keys) & is_current & sees_itself)
         return torch.cat(parts, 1)
+
+    @cached_property
+    def _near(self) -> Int[Tensor, "batch rows"]:
+        """From which position on rows see all up to their own."""
+        lowest = self.rule.first_visible(self.rows)
+        return lowest if self.reach is None else nearest(self.reach, self.rows, lowest)
+
+    @cached_property
+    def _sees_itself(self) -> Bool[Tensor, "batch rows"]:
+        """Which rows see themselves; padding does, lest it see nothing."""
+        if self.reach is None:
+            return torch.ones_like(self.is_row)
+        return ~self.is_row | is_within(self.reach, self._near, self.rows)
 
     def _is_along(self, entry: int, rows: slice, some: slice) -> Bool[Tensor, "rows keys"]:
         """Return which new keys are ancestors of rows in a prefix tree, or they themselves."""
@@ -165,6 +186,9 @@ class Geometry:
             least = np.minimum.accumulate(self.end[:, :leading].cpu().numpy(), 1)
             alike = np.logical_and.accumulate(least > np.arange(leading), 1)
             leading = int(alike.sum(1).min())
+        if self.reach is not None and leading:  # each of them sees all before it
+            sees_all = rows.position[:, :leading] < self.reach.first + self.reach.last
+            leading = int(np.logical_and.accumulate(sees_all, 1).sum(1).min())
         return leading
 
     def pieces(self, height: int) -> list[Piece]:
@@ -190,6 +214,9 @@ class Geometry:
         some = all_of_them = np.zeros(len(tiles.begin), dtype=bool)
         if real.any():
             some, all_of_them = tiles.visible(spans[0] - is_current, *spans[1:])
+            if self.reach is not None:
+                within = tiles.within(self.reach.first, every.near[entry, rows][real])
+                some, all_of_them = some & within[0], all_of_them & within[1]
         is_own = (tiles.begin < own[1]) & (tiles.end > own[0])
         some, all_of_them = some | is_own, all_of_them & ~is_own
         return Piece(entry, rows, tiles.runs(some), tiles.runs(some & ~all_of_them))
@@ -205,7 +232,8 @@ class Geometry:
 
     @cached_property
     def _rows(self) -> "_Rows":
-        vectors = (self.rows, self.rule.first_visible(self.rows), self.index, self.is_row)
+        first = self.rule.first_visible(self.rows)
+        vectors = (self.rows, first, self._near, self.index, self.is_row)
         return _Rows(*(each.cpu().numpy() for each in vectors))
 
 
@@ -214,6 +242,7 @@ class _Rows(NamedTuple):
 
     position: Ints
     first: Ints
+    near: Ints
     place: Ints
     is_row: Flags
 
@@ -280,6 +309,16 @@ class _Tiles(NamedTuple):
         wholly = self.is_real & (self.highest <= position.min()) & (self.lowest >= first.max())
         last = np.where(self.first < 0, -1, self.first + (self.end - self.begin) - 1)
         return some, wholly & (last <= index.min()) & (self.least > index.max())
+
+    def within(self, first: int, near: Ints) -> tuple[Flags, Flags]:
+        """Return which of them a reach lets rows see anything of, and which all see wholly.
+
+        Args:
+            first: How many first positions are seen.
+            near: From which position on each row sees all up to its own.
+        """
+        some = (self.lowest < first) | (self.highest >= near.min())
+        return some, (self.highest < first) | (self.lowest >= near.max())
 
     def runs(self, chosen: Flags) -> list[Run]:
         """Return the runs of keys of some of them, joined where one follows the other."""

@@ -15,6 +15,7 @@ from impasto.model.decoder import OpenedModel
 from impasto.run.batching.prefix_tree import PrefixTree, chain, prefix_trees, shared_length
 from impasto.run.batching.request import TokenRequest
 from impasto.run.tuning import (
+    LEAST_PREFIX,
     PRODUCTS_PER_CALL,
     PRODUCTS_PER_CALL_ELSEWHERE,
     ROWS_AT_ONCE,
@@ -75,6 +76,24 @@ class BatchGroup:
         return [BatchGroup([part], self.prefix) for part in _parts(batch, len(batch) // 2)]
 
 
+def cut(group: BatchGroup, requests: Sequence[TokenRequest]) -> list[BatchGroup]:
+    """Return two groups in the place of one with a single tree; that one, if it has one request.
+
+    What requests of both halves share beside the prefix is then read twice.
+    """
+    [tree] = group.prefix_trees
+    parts = _parts(tree.requests, len(tree.requests) // 2)
+    if len(parts) == 1:
+        return [group]
+    groups = []
+    for part in parts:
+        half = PrefixTree()
+        for index in part:
+            half.add(index, requests[index])
+        groups.append(BatchGroup([[half.without_prefix(len(group.prefix))]], group.prefix))
+    return groups
+
+
 def batch_groups(
     model: OpenedModel,
     requests: Sequence[TokenRequest],
@@ -94,7 +113,8 @@ def batch_groups(
         whole_prompts: Whether only requests of one prompt may share rows beside the prefix.
     """
     if merge:
-        trees = list(prefix_trees(requests, model.hidden, rows, whole_prompts))
+        least = max(LEAST_PREFIX, rows_per_call(model))
+        trees = list(prefix_trees(requests, model.hidden, rows, whole_prompts, least))
     else:
         order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
         trees = [chain(index, requests[index]) for index in order]

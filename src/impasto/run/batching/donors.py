@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from impasto.error import UserError, shown
@@ -118,18 +118,18 @@ class Splice:
     """Rows to be set to rows of a donor prompt.
 
     Attributes:
-        target: The rows to be replaced, by index among the new tokens.
-        source: The donor's rows that replace them.
-        is_real: Where the two above are no padding.
+        source: For each new token, the donor's row (by index) that replaces its own; −1 for none.
     """
 
-    target: Int[Tensor, "batch width"]
-    source: Int[Tensor, "batch width"]
-    is_real: Bool[Tensor, "batch width"]
+    source: Int[Tensor, "batch new"]
 
 
 def splice(
-    transplants: Sequence[Transplant], donor_prefix: int, prefix: int, device: torch.device
+    transplants: Sequence[Transplant],
+    donor_prefix: int,
+    prefix: int,
+    new: int,
+    device: torch.device,
 ) -> Splice:
     """Return the rows of a batch that donors replace, and those of the donors that replace them.
 
@@ -137,9 +137,12 @@ def splice(
         transplants: One for each sequence.
         donor_prefix: How many leading tokens of all donors are read apart, as a prefix.
         prefix: How many leading tokens of all sequences of the batch are.
+        new: How many tokens each sequence has behind its prefix, padding included.
         device: Where the indices go.
     """
-    targets = [[target - prefix for _, target in t.rows] for t in transplants]
-    sources = [[source - donor_prefix for source, _ in t.rows] for t in transplants]
-    (target, _), (source, _) = (padded(rows, -1, device) for rows in (targets, sources))
-    return Splice(target.clamp(min=0), source.clamp(min=0), is_real=target >= 0)
+    sources = [[-1] * new for _ in transplants]
+    for row, transplant in zip(sources, transplants, strict=True):
+        for source, target in transplant.rows:
+            if target >= prefix:
+                row[target - prefix] = source - donor_prefix
+    return Splice(padded(sources, -1, device)[0])

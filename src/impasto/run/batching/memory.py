@@ -4,6 +4,7 @@ Estimates can be wrong, and others use the same memory: where it runs out all th
 runs the batch again in two halves, so nothing is lost but time.
 """
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -12,11 +13,11 @@ import psutil
 import torch
 
 from impasto.error import UserError
-from impasto.model.decoder import OpenedModel
+from impasto.model.decoder import Opened, OpenedModel
 from impasto.model.structure.failing import is_out_of_memory
 from impasto.plan.tree import Node
 from impasto.run.attention.choice import makes_no_large_masks
-from impasto.run.batching.batches import BatchGroup, batch_groups
+from impasto.run.batching.batches import BatchGroup, batch_groups, cut
 from impasto.run.batching.request import TokenRequest
 from impasto.run.inputs import checked_memory
 from impasto.run.tuning import NUMBERS_OF_A_MASK, SHARE_OF_FREE_MEMORY
@@ -42,22 +43,30 @@ def parse_bytes(text: str) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the bytes that may be taken where the caller does not say: half of the free ones."""
+    """Return the bytes that may be taken where the caller does not say: half of the free ones.
+
+    What torch keeps of a GPU's memory without using it is free, too.
+    """
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + kept
     else:
         free = psutil.virtual_memory().available
     return int(free * SHARE_OF_FREE_MEMORY)
 
 
-def allowed_bytes(memory: int | None, device: torch.device) -> int:
+def allowed_bytes(memory: int | None, model: Opened) -> int:
     """Return the bytes that a batch may take: as the caller says, else half of the free ones.
+
+    Of a model that lies on several devices, the fullest one counts: states pass through all.
 
     Raises:
         UserError: when the caller gives no number of bytes.
     """
     checked = checked_memory(memory)
-    return free_bytes(device) if checked is None else checked
+    if checked is not None:
+        return checked
+    return min(free_bytes(device) for device in model.devices if device.type != "meta")
 
 
 def bytes_per_row(model: OpenedModel, tree: Node, keys: int) -> int:
@@ -115,16 +124,24 @@ def fitting_groups(
     Raises:
         UserError: when a single prefix tree does not fit.
     """
-    memory = allowed_bytes(memory, model.device)
+    memory = allowed_bytes(memory, model)
     longest = max((len(request.ids) for request in requests), default=1)
     row_bytes = bytes_per_row(model, tree, 2 * longest)
     row_bytes += finished * model.hidden * model.hf.dtype.itemsize
     rows = max(memory // row_bytes, 1)
     groups = list(batch_groups(model, requests, rows, merge, tree.tells_prompt))
-    for group in groups:
-        if len(group.prefix_trees) == 1 and group.rows * row_bytes > memory:
+    fitting: list[BatchGroup] = []
+    waiting = groups[::-1]
+    while waiting:
+        group = waiting.pop()
+        if len(group.prefix_trees) > 1 or group.rows * row_bytes <= memory:
+            fitting.append(group)
+            continue
+        parts = cut(group, requests)
+        if len(parts) == 1:
             raise UserError(_too_large(group.rows, row_bytes, memory))
-    return Queue(groups, row_bytes)
+        waiting += parts[::-1]
+    return Queue(fitting, row_bytes, lambda group: cut(group, requests))
 
 
 @runtime_checkable
@@ -140,15 +157,30 @@ B = TypeVar("B", bound=Divisible)
 
 
 class Queue(Generic[B]):
-    """Batches, or groups of them, that wait to run; those that memory runs out for are halved."""
+    """Batches, or groups of them, that wait to run; those that memory runs out for are halved.
 
-    def __init__(self, waiting: list[B], bytes_per_row: int) -> None:
+    Args:
+        waiting: The batches.
+        bytes_per_row: What a row of them takes.
+        cut: Parts a batch that has no halves; it returns the batch alone where it has no parts.
+    """
+
+    def __init__(
+        self,
+        waiting: list[B],
+        bytes_per_row: int,
+        cut: Callable[[B], list[B]] = lambda batch: [batch],
+    ) -> None:
         self.rows = sum(batch.rows for batch in waiting)
         self.bytes_per_row = bytes_per_row
-        self._waiting = waiting[::-1]
+        self._waiting, self._cut = waiting[::-1], cut
+        self._ran_out = False
 
     def __iter__(self) -> Iterator[B]:
         while self._waiting:
+            if self._ran_out and torch.cuda.is_available():
+                torch.cuda.empty_cache()  # here the error is gone, and what its frames held
+            self._ran_out = False
             yield self._waiting.pop()
 
     def failed(self, batch: B, error: BaseException) -> None:
@@ -160,11 +192,13 @@ class Queue(Generic[B]):
         """
         if not is_out_of_memory(error):
             raise error
+        traceback.clear_frames(error.__traceback__)  # else they hold what did not fit
         halves = batch.halves()
         if len(halves) == 1:
+            halves = self._cut(batch)
+        if len(halves) == 1:
             raise UserError(_too_large(batch.rows, self.bytes_per_row, None)) from None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._ran_out = True
         warnings.warn(
             f"out of memory with {batch.rows} rows at once: this batch runs again from its "
             "beginning, with half of them at a time; nothing is lost",

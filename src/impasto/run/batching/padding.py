@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+_COPIED_LATER = {"cpu", "mps"}  # devices that may read the memory after it was given back
+
 
 def padded(
     lists: Sequence[Sequence[int]], fill: int, device: torch.device
@@ -23,4 +25,12 @@ def padded(
     for row, values in zip(filled, lists, strict=True):
         row[: len(values)] = values
     is_real = np.arange(counts.max()) < counts[:, None]
-    return torch.from_numpy(filled).to(device), torch.from_numpy(is_real).to(device)
+    return sent(torch.from_numpy(filled), device), sent(torch.from_numpy(is_real), device)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the processor, which nobody changes, on a device that need not be ready.
+
+    A copy from the processor waits for all that a GPU was told to do, unless it is asked not to.
+    """
+    return tensor.to(device, non_blocking=device.type not in _COPIED_LATER)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from impasto.run.batching.request import TokenRequest
+from impasto.run.tuning import LEAST_PREFIX
 
 
 @dataclass(slots=True)
@@ -99,40 +100,49 @@ def chain(index: int, request: TokenRequest) -> PrefixTree:
 
 
 def prefix_trees(
-    requests: Sequence[TokenRequest], hidden: int, most_rows: int, whole_prompts: bool = False
+    requests: Sequence[TokenRequest],
+    hidden: int,
+    most_rows: int,
+    whole_prompts: bool = False,
+    least_prefix: int = LEAST_PREFIX,
 ) -> Iterator[PrefixTree]:
     """Merge requests, in the order of their tokens, as long as that costs less than it saves.
 
     A row costs its share of the layer's weights, and attention over all rows of its prefix tree,
-    whether it sees them or not: n rows cost about n + n² / (6 · hidden).
+    whether it sees them or not: n rows cost about n + n² / (6 · hidden). A long beginning that a
+    tree's requests have in common is read once in any case, as a prefix of several trees, so
+    merging saves but what is shared beyond it.
 
     Args:
         requests: The requests.
         hidden: The units of a hidden state.
         most_rows: The most rows of a tree of several requests.
         whole_prompts: Whether only requests of one prompt may share rows.
+        least_prefix: How long a beginning is that is surely read as a prefix.
     """
 
-    def cost(rows: int) -> float:
-        return rows + rows * rows / (6 * hidden)
+    def cost(rows: int, before: int) -> float:
+        return rows - before + (rows - before) * rows / (6 * hidden)
 
     prefix_tree: PrefixTree | None = None
-    last = requests[0] if requests else None
+    last, common = (requests[0] if requests else None), 0
     for index in sorted(range(len(requests)), key=lambda index: requests[index].ids):
         request = requests[index]
         if prefix_tree is not None and last is not None:
             shared = shared_length([last.ids, request.ids], len(request.ids))
+            fewer = min(common, shared, request.shareable)
+            before = fewer if fewer >= least_prefix else 0
             merged = len(prefix_tree.ids) + len(request.ids) - shared
-            apart = cost(len(prefix_tree.ids)) + cost(len(request.ids))
+            apart = cost(len(prefix_tree.ids), before) + cost(len(request.ids), before)
             may_share = request.may_share(last, shared)
             if whole_prompts:  # its last token, of which all are scored, and what lies before it
                 may_share &= shared >= request.scored.start == last.scored.start
-            if merged <= most_rows and cost(merged) < apart and may_share:
+            if merged <= most_rows and cost(merged, before) < apart and may_share:
                 prefix_tree.add(index, request)
-                last = request
+                last, common = request, fewer
                 continue
             yield prefix_tree
-        prefix_tree, last = chain(index, request), request
+        prefix_tree, last, common = chain(index, request), request, request.shareable
     if prefix_tree is not None:
         yield prefix_tree
 

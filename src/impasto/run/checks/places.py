@@ -79,7 +79,7 @@ def _fault(model: OpenedModel, tokens: Int[Tensor, "1 tokens"]) -> str | None:
         if is_out_of_memory(error):
             raise
         return f"its own code fails when it is given positions: {error}".splitlines()[0]
-    apart = difference(there.states, plain.states[:, moved])
+    apart = difference(there.states, plain.states[:, moved.to(plain.states.device)])
     if not apart <= allowed(model):
         return (
             f"the state that a token begins with depends on more than the token and its position "

@@ -185,7 +185,7 @@ def _parts_differ(model: OpenedModel, block: Block, states: Tensor, arguments: A
     fed = block(states, arguments, "mlp")
     by_row = block(states.flip(1), arguments, "mlp").flip(1)
     in_order = rows_differ(model, block(attended, arguments, "mlp"), whole)
-    beside = rows_differ(model, attended + fed - states, whole)
+    beside = rows_differ(model, attended + fed - states.to(fed.device), whole)
     return max(
         rows_differ(model, silent, states), rows_differ(model, by_row, fed), min(in_order, beside)
     )

@@ -73,7 +73,7 @@ def sentence_batches(
     Raises:
         UserError: when a sentence alone needs more memory.
     """
-    memory = allowed_bytes(memory, model.device)
+    memory = allowed_bytes(memory, model)
     most = min(ROWS_AT_ONCE.get(model.device.type, ROWS_OF_SENTENCES), ROWS_OF_SENTENCES)
     order = sorted(range(len(sentences)), key=lambda index: -len(sentences[index].ids))
     batches, begin = [], 0
@@ -114,7 +114,7 @@ def batch_executor(
     for name in donors:
         transplants = [sentence.transplants[name] for sentence in chosen]
         given = [Sentence(t.ids, ()) for t in transplants]
-        splices = splice(transplants, 0, 0, model.device)  # without prefixes
+        splices = splice(transplants, 0, 0, batch.length, model.device)  # without prefixes
         runs[name] = DonorRun(_executor(model, given), splices)
     return _executor(model, chosen), runs
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from impasto.plan.program import (
 )
 from impasto.run.batching.donors import Splice
 from impasto.run.execute.branches import Merge, scaled
+from impasto.run.execute.rows import picked, replaced
 
 
 class EncoderState(NamedTuple):
@@ -90,19 +90,8 @@ class EncoderExecutor:
         given: EncoderState,
     ) -> EncoderState:
         """Return the state with target rows replaced by the donor's rows at the same depth."""
-        at = splice.is_real.nonzero(as_tuple=True)
-        index, rows = splice.target[at], given.latest[at[0], splice.source[at]]
-        if not state.few:
-            replaced = state.latest.clone()
-            replaced[at[0], index] = rows.to(replaced.device)
-            return state._replace(latest=replaced)
-        size = (*self.sentences.ids.shape, state.latest.shape[2])
-        replaced = state.latest.new_zeros(size)
-        replaced[at[0], index] = rows.to(replaced.device)
-        is_target = torch.zeros(size[:2], dtype=torch.bool, device=replaced.device)
-        is_target[at[0], index] = True
-        wanted = torch.where(self._pick(is_target[..., None]), self._pick(replaced), state.latest)
-        return state._replace(latest=wanted)
+        source = picked(splice.source, self.wanted) if state.few else splice.source
+        return state._replace(latest=replaced(state.latest, source, given.latest))
 
     def finish(self, state: EncoderState) -> Float[Tensor, "predictions hidden"]:
         """Return the states of depth T of the wanted rows, sentence by sentence."""
@@ -126,5 +115,4 @@ class EncoderExecutor:
 
     def _pick(self, rows: Shaped[Tensor, "batch rows _"]) -> Shaped[Tensor, "batch wanted _"]:
         """Return the wanted ones of all rows."""
-        index = self.wanted.to(rows.device)[..., None]
-        return rows.gather(1, index.expand(-1, -1, rows.shape[2]))
+        return picked(rows, self.wanted)

@@ -27,6 +27,7 @@ from impasto.run.batching.donors import Splice
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import LayerRunner, State
 from impasto.run.execute.noise import NoiseSource, noise
+from impasto.run.execute.rows import replaced
 from impasto.run.kv.buffers import trim_heap
 from impasto.run.kv.cache import BufferRows
 
@@ -86,7 +87,7 @@ class Executor(LayerRunner):
     def finish(self, state: State) -> Float[Tensor, "predictions hidden"]:
         """Return the last states, from which predictions are made, sequence by sequence."""
         rows = self.batch.pick(state.earlier) if state.current is None else state.current
-        return rows[self.batch.is_scored.to(rows.device)]
+        return self.batch.predictions(rows)
 
     def inject(
         self,
@@ -99,23 +100,17 @@ class Executor(LayerRunner):
         """Set target rows to the donor's rows at the same depth."""
         rows = given.earlier
         if given.current is not None:  # the donor prompt's last token is its current one
-            last = donor.batch.scored
-            rows = rows.scatter(1, last[..., None].expand_as(given.current), given.current)
-        is_set = splice.is_real
+            last, current = donor.batch.scored.to(rows.device), given.current.to(rows.device)
+            rows = rows.scatter(1, last[..., None].expand_as(current), current)
+        source = splice.source
         if instruction.holds_prompt:
-            is_set = is_set & ~self.batch.is_prompt.gather(1, splice.target)
-        at = is_set.nonzero(as_tuple=True)
-        index, source = splice.target[at], splice.source[at]
-        replaced = state.earlier.clone()
-        replaced[at[0], index] = rows[at[0], source].to(replaced.device)
-        if state.current is None:
-            return state._replace(earlier=replaced)
-        hit = torch.zeros(replaced.shape[:2], dtype=torch.bool, device=replaced.device)
-        hit[at[0], index] = True
-        picked = self.batch.pick(hit)[..., None]
-        current = torch.where(picked, self.batch.pick(replaced), state.current)
-        earlier = state.earlier if instruction.rows == "kv-only" else replaced
-        return state._replace(earlier=earlier, current=current)
+            source = source.masked_fill(self.batch.is_prompt, -1)
+        if state.current is not None:
+            of_scored = self.batch.pick(source)
+            state = state._replace(current=replaced(state.current, of_scored, rows))
+        if instruction.rows == "kv-only":
+            return state
+        return state._replace(earlier=replaced(state.earlier, source, rows))
 
     def _noised(self, instruction: ReplaceByNoise, state: State) -> State:
         keys = self.batch.hashed[0].to(state.earlier.device)

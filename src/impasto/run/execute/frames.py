@@ -27,13 +27,17 @@ from torch import Tensor
 
 from impasto.model.arguments.counted import PickedRows
 from impasto.model.arguments.mask_rules import LengthOnlyCache
+from impasto.model.arguments.reach import is_within, nearest
 from impasto.model.arguments.visibility import Causal, InOrder, MaskTable, Visibility
 from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Arguments, Entered
+from impasto.plan.steps import Reach
 from impasto.run.attention.blockwise import UnmadeMask
 from impasto.run.attention.choice import makes_no_large_masks
-from impasto.run.attention.geometry import Geometry
-from impasto.run.execute.rows import Batch
+from impasto.run.attention.kernels import aligned
+from impasto.run.execute.masks import unmade_mask
+from impasto.run.execute.reached import Reached
+from impasto.run.execute.rows import Batch, Parts, visible_rows
 from impasto.run.tuning import NUMBERS_OF_A_MASK
 
 
@@ -64,7 +68,7 @@ class Frame:
     def given(cls, model: OpenedModel, batch: Batch, entered: Entered) -> "Frame":
         """Return the joint frame of a forward that the model itself has prepared, masks and all."""
         frame = cls(model, batch, earlier=True, current=False, is_given=True)
-        frame.__dict__.update(entered=entered, arguments=entered.arguments.__getitem__)
+        frame.__dict__.update(entered=entered)
         return frame
 
     def part(self, span: slice) -> "Frame":
@@ -78,8 +82,8 @@ class Frame:
                 known[id(value)] = _share(value, span, size)
             return known[id(value)]
 
-        def arguments(layer: int) -> Arguments:
-            whole = self.arguments(layer)
+        def arguments(layer: int, reach: Reach | None = None) -> Arguments:
+            whole = self.arguments(layer, reach)
             if id(whole) not in known:
                 known[id(whole)] = {name: share(value) for name, value in whole.items()}
             return known[id(whole)]
@@ -88,23 +92,24 @@ class Frame:
         frame.__dict__["arguments"] = arguments
         return frame
 
+    @property
+    def parts(self) -> Parts:
+        """Which rows these are."""
+        return Parts(self.earlier, self.current, self.later)
+
     @cached_property
     def rows(self) -> Int[Tensor, "batch rows"]:
         """The rows' positions."""
-        return self._of_rows(self.batch.positions)
-
-    def _of_rows(self, tokens: Shaped[Tensor, "batch new"]) -> Shaped[Tensor, "batch rows"]:
-        """Return what is said of new tokens for these rows."""
-        earlier = self.batch.later.pick(tokens) if self.later else tokens
-        parts = [earlier] * self.earlier + [self.batch.pick(tokens)] * self.current
-        return torch.cat(parts, 1)
+        return self.parts.of(self.batch.positions, self.batch)
 
     @cached_property
     def entered(self) -> Entered:
         """The rows' embeddings, and the call arguments of each block."""
+        batch = self.batch
+        ids = self.parts.of(batch.ids, batch)
         # Then the model makes masks of one key, which nobody reads.
         unread = LengthOnlyCache(0, keys=1) if self.is_long else None
-        return self.model.enter(self._of_rows(self.batch.ids), self.rows, past=unread)
+        return self.model.enter(ids, self.rows, past=unread)
 
     @cached_property
     def is_long(self) -> bool:
@@ -113,22 +118,27 @@ class Frame:
         (size, new), current = batch.ids.shape, batch.scored.shape[1] * self.current
         earlier = batch.later.index.shape[1] if self.later else new * self.earlier
         numbers = size * (earlier + current) * (batch.past.shape[1] + new + current)
-        if batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK:
-            return False
-        return makes_no_large_masks(self.model, int(self._keys.max()) + 1)
+        is_small = batch.buffered is not None or numbers <= NUMBERS_OF_A_MASK
+        return not is_small and makes_no_large_masks(self.model, batch.length(self._keys))
 
-    def arguments(self, layer: int) -> Arguments:
+    def arguments(self, layer: int, reach: Reach | None = None) -> Arguments:
         """Return the call arguments of block ``layer``, its own attention mask among them.
 
-        They are made once for layers that are called with the same.
+        They are made once for layers that are called with the same. Within a ``reach``, the mask
+        hides what is beyond it.
         """
-        if layer not in self._arguments:
-            twin = next((known for known in self._arguments if self._is_alike(known, layer)), None)
-            self._arguments[layer] = self._made(layer) if twin is None else self._arguments[twin]
-        return self._arguments[layer]
+        if reach is not None and Reached.of(self.batch, reach).is_all:
+            reach = None
+        if reach is None and self.is_given:
+            return self.entered.arguments[layer]
+        made = self._arguments.setdefault(reach, {})
+        if layer not in made:
+            twin = next((known for known in made if self._is_alike(known, layer)), None)
+            made[layer] = self._made(layer, reach) if twin is None else made[twin]
+        return made[layer]
 
     @cached_property
-    def _arguments(self) -> dict[int, Arguments]:
+    def _arguments(self) -> dict[Reach | None, dict[int, Arguments]]:
         return {}
 
     def _is_alike(self, one: int, other: int) -> bool:
@@ -142,12 +152,12 @@ class Frame:
             and all(value is second[name] for name, value in first.items())
         )
 
-    def _made(self, layer: int) -> Arguments:
+    def _made(self, layer: int, reach: Reach | None) -> Arguments:
         given = self._given(layer)
+        if reach is not None:
+            return given | self._within(reach, layer)
         if self._is_plain and not self.is_long and given["attention_mask"] is None:
             return given  # the model itself calls a plain causal sequence so
-        if self._is_plain and self.is_long and self.is_given:
-            return given  # it has made its masks, and what it computes is the same to the last bit
         kind = self._visibility.kinds[layer]
         if self._is_plain and self.is_long and self._visibility.rules[kind] == Causal():
             return given | {"attention_mask": None}
@@ -178,7 +188,7 @@ class Frame:
 
     @cached_property
     def _visibility(self) -> Visibility:
-        return self.model.visibility(int(self._keys.max()) + 1)
+        return self.model.visibility(self.batch.length(self._keys))
 
     @cached_property
     def _keys(self) -> Int[Tensor, "batch keys"]:
@@ -203,38 +213,49 @@ class Frame:
         """A mask (batch × heads or 1 × rows × keys) for each kind of layer."""
         kinds, dtype = range(len(self._visibility.rules)), (self.joint or self).entered.states.dtype
         if self.batch.buffered is not None:
-            return [self._in_order(self._visibility.in_order(dtype), kind) for kind in kinds]
-        return [
-            self._visibility.mask(k, self.rows, self._keys, self._allowed, dtype) for k in kinds
-        ]
+            made = [self._in_order(self._visibility.in_order(dtype), kind) for kind in kinds]
+        else:
+            given = self.rows, self._keys, self._allowed, dtype
+            made = [self._visibility.mask(kind, *given) for kind in kinds]
+        return made if self.batch.ids.device.type == "cpu" else list(map(aligned, made))
 
     @cached_property
     def _unmade(self) -> list[UnmadeMask]:
         """Masks that hold no numbers, one for each kind of layer."""
-        batch = self.batch
-        index = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand_as(batch.ids)
-        new, scored = [(index, batch.is_real)], [(batch.scored, batch.is_scored)]
-        if self.later:
-            new = [(batch.later.index, batch.later.is_real)]
-        parts = new * self.earlier + scored * self.current
-        rows = [torch.cat(vectors, 1) for vectors in zip(*parts, strict=True)]
+        has_past, rules = self.batch.has_past, self._visibility.rules
+        intervals = [rule for rule in rules if not isinstance(rule, MaskTable)]
         return [
-            UnmadeMask.of(
-                Geometry(
-                    rule,
-                    rows=self.rows,
-                    index=rows[0],
-                    is_row=rows[1],
-                    keys=self._keys,
-                    is_key=torch.cat([batch.has_past, batch.is_real], 1),
-                    end=batch.end,
-                    past=batch.past.shape[1],
-                    earlier=self.rows.shape[1] - batch.scored.shape[1] * self.current,
-                )
-            )
-            for rule in self._visibility.rules
-            if not isinstance(rule, MaskTable)
+            unmade_mask(self.batch, self.parts, rule, self.rows, self._keys, has_past)
+            for rule in intervals
         ]
+
+    def _within(self, reach: Reach, layer: int) -> Arguments:
+        """Return what a layer is called with whose attention sees less: a mask, if nothing more."""
+        reached = Reached.of(self.batch, reach)
+        visibility, keys = self.model.visibility(reached.length), reached.keys(self.current)
+        key = (visibility.kinds[layer], reach)
+        if key not in self._masks_within:
+            self._masks_within[key] = self._mask_within(reached, visibility, key[0])
+        return visibility.further(keys) | {"attention_mask": self._masks_within[key]}
+
+    @cached_property
+    def _masks_within(self) -> dict[tuple[int, Reach], Tensor]:
+        return {}
+
+    def _mask_within(
+        self, reached: Reached, visibility: Visibility, kind: int
+    ) -> Shaped[Tensor, "batch #heads rows keys"]:
+        """Return the mask for layers of a kind whose attention sees less."""
+        rows, keys = reached.rows(self.parts), reached.keys(self.current)
+        rule = visibility.rules[kind]
+        if self.is_long and not isinstance(rule, MaskTable):
+            given = (self.batch, self.parts, rule, rows, keys, reached.held[1])
+            return unmade_mask(*given, reached.reach)
+        near = nearest(reached.reach, rows, rule.first_visible(rows))
+        allowed = reached.visible_rows(self.parts)
+        allowed &= is_within(reached.reach, near[:, :, None], keys[:, None])
+        dtype = (self.joint or self).entered.states.dtype
+        return visibility.mask(kind, rows, keys, allowed, dtype)
 
     def _in_order(self, visible: InOrder, kind: int) -> Float[Tensor, "batch #heads rows keys"]:
         """Return the mask for keys that lie in a buffer, each at the index of its position."""
@@ -254,27 +275,7 @@ class Frame:
     def _allowed(self) -> Bool[Tensor, "batch rows keys"]:
         """Which rows may see which keys by the batch alone, whatever the layer's own rule."""
         batch = self.batch
-        size, past, new, scored = *batch.past.shape, batch.ids.shape[1], batch.scored.shape[1]
-        real = torch.cat([batch.has_past, batch.is_real], 1)
-        blocks = []
-        if self.earlier:
-            places = torch.arange(new, device=real.device)
-            rows = batch.later.index if self.later else places
-            visible = real[:, None, :].repeat(1, rows.shape[-1], 1)
-            if batch.end is not None:
-                visible[:, :, past:] &= batch.are_ancestors(rows)
-            own = rows[..., None] == places
-            visible[:, :, past:] |= own  # padding sees itself, lest its softmax be empty
-            none = real.new_zeros(size, visible.shape[1], scored * self.current)
-            blocks.append(torch.cat([visible, none], 2))
-        if self.current:
-            before = self._keys[:, None, : past + new] < batch.pick(batch.positions)[:, :, None]
-            if batch.end is not None:
-                before[:, :, past:] &= batch.are_ancestors(batch.scored)
-            itself = torch.eye(scored, dtype=torch.bool, device=real.device)
-            itself = itself.expand(size, -1, -1)
-            blocks.append(torch.cat([before & real[:, None, :], itself], 2))
-        return torch.cat(blocks, 1)
+        return visible_rows(batch, self.parts, batch.past, batch.has_past, batch.positions)
 
 
 @dataclass(frozen=True)
@@ -296,9 +297,8 @@ class Frames:
     @cached_property
     def are_long(self) -> bool:
         """Whether some of them have masks that are not made."""
-        if self.whole is not None or self.batch.buffered is not None:
-            return False
-        return any(frame.is_long for frame in (self.joint, self.split, self.current))
+        is_whole = self.whole is None and self.batch.buffered is None
+        return is_whole and any(each.is_long for each in (self.joint, self.split, self.current))
 
     @cached_property
     def joint(self) -> Frame:

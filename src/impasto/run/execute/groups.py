@@ -148,9 +148,11 @@ def _donor_run(
         for batch in batches
     ]
     before, device = len(group.prefix), model.device
-    return DonorRun(
-        GroupExecutor(executors), [splice(batch, shared, before, device) for batch in transplants]
-    )
+    splices = [
+        splice(given, shared, before, len(batch[0].ids), device)
+        for given, batch in zip(transplants, group.batches, strict=True)
+    ]
+    return DonorRun(GroupExecutor(executors), splices)
 
 
 def _donor_request(name: str, transplant: Transplant) -> TokenRequest:

@@ -20,6 +20,7 @@ from impasto.model.structure.block import Arguments, Entered
 from impasto.plan.program import Occurrence, Run, RunBranches, RunLayer
 from impasto.run.execute.branches import Branch, Merge, SideBySide, columns, scaled
 from impasto.run.execute.frames import Frame, Frames
+from impasto.run.execute.reached import Reached
 from impasto.run.execute.rows import Batch
 from impasto.run.kv.buffers import KeysValues, empty_keys_values
 from impasto.run.kv.cache import BlockCache, KeysAndValuesReady, Past, PastByOccurrence
@@ -138,7 +139,8 @@ class LayerRunner:
         size, new = state.earlier.shape[:2]
         before = rows = state.earlier.repeat(count, 1, 1)
         if state.current is not None:
-            rows = torch.cat([before, state.current.repeat(count, 1, 1)], 1)
+            current = state.current.repeat(count, 1, 1)
+            rows = torch.cat([before.to(current.device), current], 1)
         recorded = dict(state.keys_values)
         for column in columns(branches):
             arguments = stacked.arguments(column, frame)
@@ -159,7 +161,7 @@ class LayerRunner:
                         slice(place * size, (place + 1) * size)
                     )
             if column[0].rows == "kv-only":
-                rows = torch.cat([before, rows[:, new:]], 1)
+                rows = torch.cat([before.to(rows.device), rows[:, new:]], 1)
         return state._replace(
             earlier=rows[:, :new],
             current=None if state.current is None else rows[:, new:],
@@ -188,11 +190,12 @@ class LayerRunner:
         if is_kv_only and (instruction.occurrence is None or not self.runs_kv_only_along):
             return self._kv_only(instruction, state, state.current)
         count = state.earlier.shape[1]
-        rows = torch.cat([state.earlier, state.current], 1)
+        rows = torch.cat([state.earlier.to(state.current.device), state.current], 1)
         rows, after = self._call(instruction, rows, self.frames.split, state)
         earlier = state.earlier if is_kv_only else rows[:, :count]
         if self.frozen is not None:
-            earlier = torch.where(self.frozen[:, None, None], state.earlier, earlier)
+            frozen = self.frozen[:, None, None].to(earlier.device)
+            earlier = torch.where(frozen, state.earlier.to(earlier.device), earlier)
         earlier = self._held(instruction, state.earlier, earlier)
         return after._replace(earlier=earlier, current=rows[:, count:])
 
@@ -208,7 +211,7 @@ class LayerRunner:
         occurrence, later = instruction.occurrence, self.batch.later
         rows, arguments = later.pick(state.earlier), Arguments()
         if rows.shape[1]:
-            arguments = self.frames.later.arguments(instruction.layer)
+            arguments = self.frames.later.arguments(instruction.layer, instruction.reach)
         block, cache = self.model.blocks[instruction.layer], None
         if occurrence is not None and block.leaves_keys:
             new, past = self._keys_values_of_earlier(instruction, state)
@@ -220,7 +223,7 @@ class LayerRunner:
             after = block(rows, arguments, instruction.part)
             after = after if instruction.scale == 1 else scaled(instruction.scale, rows, after)
             state = state._replace(earlier=later.put(state.earlier.to(after.device), after))
-        return state if occurrence is None else self._noted(occurrence, state, cache)
+        return state if occurrence is None else self._noted(instruction, state, cache)
 
     def _kv_only(self, instruction: RunLayer, state: State, current: Tensor) -> State:
         """Run a layer on current rows; of earlier rows only their keys and values."""
@@ -229,14 +232,14 @@ class LayerRunner:
             return state._replace(current=self._on_current(instruction, current, None))
         if not block.leaves_keys:
             current = self._on_current(instruction, current, None)
-            return self._noted(occurrence, state._replace(current=current), None)
+            return self._noted(instruction, state._replace(current=current), None)
         new, past = self._keys_values_of_earlier(instruction, state)
         joined = BlockCache(past, 0, between=new)
         if current.shape[1]:
             current = self._on_current(instruction, current, joined)
         else:  # a prefix has none
             joined.update(*_none_of(new), instruction.layer)
-        return self._noted(occurrence, state._replace(current=current), joined)
+        return self._noted(instruction, state._replace(current=current), joined)
 
     def _keys_values_of_earlier(
         self, instruction: RunLayer, state: State
@@ -257,7 +260,7 @@ class LayerRunner:
         """Run a block on current rows alone, which see what a cache holds."""
         if not current.shape[1]:
             return current
-        arguments = self.frames.current.arguments(instruction.layer)
+        arguments = self.frames.current.arguments(instruction.layer, instruction.reach)
         if cache is not None:
             arguments = self._cached(arguments, cache)
         after = self.model.blocks[instruction.layer](current, arguments, instruction.part)
@@ -274,17 +277,17 @@ class LayerRunner:
         self, instruction: RunLayer, rows: Tensor, frame: Frame, state: State
     ) -> tuple[Tensor, State]:
         layer, part, occurrence = instruction.layer, instruction.part, instruction.occurrence
-        block, arguments = self.model.blocks[layer], frame.arguments(layer)
+        block, arguments = self.model.blocks[layer], frame.arguments(layer, instruction.reach)
         if occurrence is None:
             return block(rows, arguments, part), state
         if not block.leaves_keys:
-            return block(rows, arguments, part), self._noted(occurrence, state, None)
+            return block(rows, arguments, part), self._noted(instruction, state, None)
         past = self._past(occurrence, state)
         if past is None and not self.records:
             return block(rows, arguments, part), state
         cache = BlockCache(past, state.earlier.shape[1])
         rows = block(rows, self._cached(arguments, cache), part)
-        return rows, self._noted(occurrence, state, cache)
+        return rows, self._noted(instruction, state, cache)
 
     def _past(self, occurrence: Occurrence, state: State) -> Past | None:
         if self.prefix is None:
@@ -293,15 +296,21 @@ class LayerRunner:
         size = self.batch.ids.shape[0]
         return KeysValues(*(each.expand(size, -1, -1, -1) for each in shared))
 
-    def _noted(self, occurrence: Occurrence, state: State, cache: BlockCache | None) -> State:
-        """Record the keys and values at an attention, where they are recorded."""
+    def _noted(self, instruction: RunLayer, state: State, cache: BlockCache | None) -> State:
+        """Record the keys and values at an attention, where they are recorded.
+
+        Of one under a reach, those that later tokens can see.
+        """
         if not self.records:
             return state
+        occurrence = _present(instruction.occurrence)
         if cache is None:
             new = state.earlier.shape[1]
             keys_values = empty_keys_values(state.earlier, self._length(occurrence, new))
         else:
             keys_values = cache.keys_values
+            if instruction.reach is not None:
+                keys_values = Reached.of(self.batch, instruction.reach).kept(keys_values)
         return state._replace(keys_values={**state.keys_values, occurrence: keys_values})
 
     def _length(self, occurrence: Occurrence, new: int) -> int:

@@ -91,23 +91,23 @@ def noise(
     width = states.shape[-1]
     rows = max(1, _NUMBERS_AT_ONCE.get(states.device.type, 2**24) // width)
     parts = zip(states.reshape(-1, width).split(rows), keys.reshape(-1).split(rows), strict=True)
-    markers = marks([source], keys.device)
+    [marker] = marks([source])  # on the processor: three numbers, for which no device waits
     drawn = [
-        fitted(some, draw(source.kind, seeds(key, markers), width), source.kind)
+        fitted(some, draw(source.kind, seeds(key, marker), width), source.kind)
         for some, key in parts
     ]
     return torch.cat(drawn).reshape(states.shape)
 
 
-def marks(sources: Sequence[NoiseSource], device: torch.device) -> Int[Tensor, "sources 3"]:
-    """Return what makes the noise of markers differ, their kinds apart."""
+def marks(sources: Sequence[NoiseSource]) -> Int[Tensor, "sources 3"]:
+    """Return what makes the noise of markers differ, their kinds apart; on the processor."""
     rows = [(source.seed, source.depth, source.number) for source in sources]
-    return _mix(torch.tensor(rows, device=device) + _GOLDEN)
+    return _mix(torch.tensor(rows) + _GOLDEN)
 
 
-def seeds(keys: Int[Tensor, "rows"], markers: Int[Tensor, "any 3"]) -> Int[Tensor, "rows"]:
+def seeds(keys: Int[Tensor, "rows"], markers: Int[Tensor, "*rows 3"]) -> Int[Tensor, "rows"]:
     """Return what rows draw from, given the :func:`marks` of each row's marker, or of one."""
-    for value in markers.unbind(1):
+    for value in markers.unbind(-1):
         keys = _mix(keys ^ value)
     return keys
 

@@ -212,7 +212,8 @@ class SequentialExecutor:
                 rows = current[call.scored][:, None]
                 own = None if begin is None else begin.select(call.current)
                 rows, _ = self._block(run, rows, call.entered_current, own)
-                current = current.index_copy(0, call.scored, rows[:, 0])
+                scored = call.scored.to(current.device)
+                current = current.index_copy(0, scored, rows[:, 0].to(current.device))
             is_read = current is None or call.stretch.is_followed
             if is_read and not (run.occurrence is None and run.rows == "kv-only"):
                 rows, begin = self._through(run, state.earlier[call.rows], call, begin)
@@ -302,8 +303,10 @@ class SequentialExecutor:
     ) -> Float[Tensor, "tokens hidden"]:
         """Return rows of the tree, those of some stretches replaced."""
         rows = [call.rows[call.is_real] for call, _ in parts]
-        states = [each[call.is_real].to(before.device) for call, each in parts]
-        return before.index_copy(0, torch.cat(rows), torch.cat(states)) if parts else before
+        states = [each[call.is_real.to(each.device)].to(before.device) for call, each in parts]
+        if not parts:
+            return before
+        return before.index_copy(0, torch.cat(rows).to(before.device), torch.cat(states))
 
     def _noised(self, instruction: ReplaceByNoise, state: TreeState) -> TreeState:
         keys, _, place = self._hashed

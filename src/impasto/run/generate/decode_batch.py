@@ -19,14 +19,18 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
-from impasto.plan.program import Occurrence, ReplaceByNoise, occurrences
+from impasto.plan.program import Occurrence, ReplaceByNoise, layers
+from impasto.plan.steps import Reach
+from impasto.run.attention.choice import reads_transposed_keys
 from impasto.run.batching.batches import rows_per_call
+from impasto.run.batching.padding import sent
 from impasto.run.execute.executor import Executor, source_of
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import State
 from impasto.run.execute.logits import likeliest
 from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
-from impasto.run.execute.rows import Batch
+from impasto.run.execute.reached import Reached
+from impasto.run.execute.rows import Batch, Known
 from impasto.run.generate.call_order import (
     BeginCurrent,
     BlockCall,
@@ -38,7 +42,8 @@ from impasto.run.generate.call_order import (
 from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
 from impasto.run.kv.buffers import KeysValues, KVBuffer
 from impasto.run.kv.cache import BufferRows
-from impasto.run.tuning import TOKENS_AHEAD
+from impasto.run.kv.ring import Ring
+from impasto.run.tuning import SEEN_KEYS, TOKENS_AHEAD
 
 
 def spans_of(counts: Iterable[int]) -> list[slice]:
@@ -67,9 +72,10 @@ class KVPool:
         buffers: dict[Occurrence, list[tuple[slice, KVBuffer]]] = {}
         for occurrence in dict.fromkeys(each for plan in plans for each in plan.keys_values):
             pairs = zip(plans, spans, strict=True)
-            for has, run in groupby(pairs, key=lambda pair: occurrence in pair[0].keys_values):
+            for (has, reach), run in groupby(pairs, key=lambda pair: _holds(pair[0], occurrence)):
                 if has:
-                    filled = _fill_buffer(occurrence, list(run), capacity)
+                    held = capacity if reach is None else min(capacity, Ring.of(reach).size + 1)
+                    filled = _fill_buffer(occurrence, list(run), held)
                     buffers.setdefault(occurrence, []).append(filled)
         return cls(buffers)
 
@@ -87,13 +93,22 @@ class KVPool:
         raise KeyError(occurrence, span)
 
 
+def _holds(plan: DecodingPlan, occurrence: Occurrence) -> tuple[bool, Reach | None]:
+    """Return whether a plan has keys and values at an occurrence, and what that sees at the most.
+
+    Plans of which some see less than others have no buffer together.
+    """
+    return occurrence in plan.keys_values, plan.program.reaches.get(occurrence)
+
+
 def _fill_buffer(
     occurrence: Occurrence, run: Sequence[tuple[DecodingPlan, slice]], capacity: int
 ) -> tuple[slice, KVBuffer]:
     """Return the span of some neighbouring plans, and the buffer with their keys and values."""
     span = slice(run[0][1].start, run[-1][1].stop)
     example = run[0][0].keys_values[occurrence]
-    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed=True)
+    transposed = reads_transposed_keys(example.keys)
+    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed)
     buffer.move_in([(own.start - span.start, plan.release(occurrence)) for plan, own in run])
     return span, buffer
 
@@ -113,10 +128,11 @@ class DecodeBatch:
         self._call_cost = float(rows_per_call(model))
         self._spans = spans_of(len(plan.texts) for plan in self.plans)
         self._total = torch.cat([plan.total for plan in self.plans])
-        most = stopping.max_new_tokens
-        self._capacity = 1 + max(plan.length_after(TOKENS_AHEAD, most) for plan in self.plans)
+        lengths = [plan.length_after(TOKENS_AHEAD, stopping.max_new_tokens) for plan in self.plans]
+        self._capacity = rounded_keys(1 + max(lengths), model.device)
         self._pool = KVPool.of(self.plans, self._capacity)
         self._orders: dict[tuple[int, ...], list[Operation]] = {}
+        self._chosen_rows: dict[tuple[int, ...], Tensor] = {}
 
     @property
     def unfinished_share(self) -> float:
@@ -143,8 +159,7 @@ class DecodeBatch:
         chosen = [at for at, plan in enumerate(self.plans) if plan.num_unfinished]
         spans = [self._spans[at] for at in chosen]
         texts = [text for at in chosen for text in self.plans[at].texts]
-        rows = torch.cat([torch.arange(span.start, span.stop) for span in spans])
-        rows = rows.to(self._total.device)
+        rows = self._rows(tuple(chosen))
         tokens, num_read = [text.written[-1] for text in texts], [text.num_read for text in texts]
         batch = next_batch(self._model, tokens, num_read, self._total[rows], self._capacity)
         operations = self._operations(chosen)
@@ -153,6 +168,14 @@ class DecodeBatch:
             text.write(token, self._stopping)
         if any(isinstance(each, EditEarlier) for each in operations):
             self._total[rows] = batch.hashed[1][:, 0]
+
+    def _rows(self, chosen: tuple[int, ...]) -> Int[Tensor, "some"]:
+        """Return the sequences of some plans, given by index; sent once for each choice."""
+        if chosen not in self._chosen_rows:
+            spans = [self._spans[at] for at in chosen]
+            rows = torch.cat([torch.arange(span.start, span.stop) for span in spans])
+            self._chosen_rows[chosen] = sent(rows, self._total.device)
+        return self._chosen_rows[chosen]
 
     def _operations(self, chosen: Sequence[int]) -> list[Operation]:
         """Return the call order of some plans, given by index; made once for each choice."""
@@ -184,8 +207,10 @@ def next_batch(
         capacity: The capacity of the KV buffers, in tokens.
     """
     last = capacity - 2  # a token takes an index as an earlier row and one as a current row
-    ids = torch.tensor(tokens, device=total.device)[:, None]
-    buffered = torch.tensor(num_read, device=ids.device).clamp(max=last)
+    both = sent(torch.tensor([tokens, num_read]), total.device)
+    ids, buffered = both[0][:, None], both[1].clamp(max=last)
+    longest = min(max(num_read), last)
+    visible = min(rounded_keys(longest + 2, ids.device), capacity)
     return Batch(
         ids=ids,
         positions=model.position(buffered[:, None]),
@@ -196,8 +221,19 @@ def next_batch(
         has_past=ids[:, :0].bool(),
         total=total,
         buffered=buffered,
-        visible=min(max(num_read), last) + 2,
+        visible=visible,
+        known=Known(
+            min(visible, model.max_positions or visible), are_scored_alike=True, read=longest
+        ),
     )
+
+
+def rounded_keys(count: int, device: torch.device) -> int:
+    """Return of how many keys there are memory, or masks, off the processor some more than given.
+
+    So shapes are the same for many tokens: kernels are chosen, and planned, for a shape.
+    """
+    return count if device.type == "cpu" else -(-count // SEEN_KEYS) * SEEN_KEYS
 
 
 def decode_step(
@@ -238,11 +274,13 @@ def _buffer_rows(
     call: BlockCall, pool: KVPool, span: slice, frames: Frames
 ) -> dict[Occurrence, BufferRows]:
     """Return where a call writes keys and values, by occurrence."""
-    batch = frames.batch
-    return {
-        each: BufferRows(pool.buffer(each, span), batch.buffer_indices, batch.visible)
-        for each in occurrences(call.instruction)
-    }
+    batch, past = frames.batch, dict[Occurrence, BufferRows]()
+    for run in layers(call.instruction):
+        if run.occurrence is not None:
+            on = batch if run.reach is None else Reached.of(batch, run.reach)
+            rows = (pool.buffer(run.occurrence, span), on.buffer_indices, on.visible, batch.read)
+            past[run.occurrence] = BufferRows(*rows)
+    return past
 
 
 def _run_call(
@@ -284,10 +322,8 @@ def _draw_noise(
         return []
     keys = [executor.batch.hashed[0][each.span] for each in operations]
     counts = [each.numel() for each in keys]
-    rows = torch.tensor(counts, device=keys[0].device)
-    markers = marks(
-        [source_of(each.instruction) for each in operations], rows.device
-    ).repeat_interleave(rows, 0)
+    each_marks = marks([source_of(each.instruction) for each in operations])
+    markers = sent(each_marks.repeat_interleave(torch.tensor(counts), 0), keys[0].device)
     seeded = seeds(torch.cat([each.flatten() for each in keys]), markers).split(counts)
     kinds: list[Kind] = [each.instruction.kind for each in operations]
     drawn: dict[int, Tensor] = {}

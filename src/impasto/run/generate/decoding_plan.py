@@ -1,6 +1,7 @@
 """Plans that have read their prompts, the texts that they write, and when a text ends."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from impasto.plan.program import Occurrence, Program
+from impasto.run.batching.padding import sent
 from impasto.run.kv.buffers import KeysValues
+from impasto.run.kv.ring import Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class DecodingPlan:
         keys_values: The keys and values of the tokens read by occurrence, until each is released
             to the KV pool.
         index: The index of each text's sequence in ``keys_values``.
-        token_bytes: The bytes that the keys and values of one token take at all occurrences.
+        token_bytes: The bytes that the keys and values of one token take, by how many tokens the
+            occurrences hold at the most; None where they hold every token's.
     """
 
     program: Program
@@ -98,7 +102,7 @@ class DecodingPlan:
     total: Int[Tensor, "batch"]
     keys_values: dict[Occurrence, KeysValues]
     index: Int[Tensor, "batch"]
-    token_bytes: int
+    token_bytes: Mapping[int | None, int]
 
     @classmethod
     def of_unfinished(
@@ -112,11 +116,21 @@ class DecodingPlan:
         rows = [row for row, text in enumerate(texts) if not text.is_done]
         if not rows:
             return None
-        index = torch.tensor(rows, device=total.device)
-        tensors = [tensor for pair in keys_values.values() for tensor in pair]
-        token_bytes = sum(each.shape[1] * each.shape[3] * each.itemsize for each in tensors)
+        index = sent(torch.tensor(rows), total.device)
+        token_bytes = Counter[int | None]()
+        for occurrence, pair in keys_values.items():
+            size = sum(each.shape[1] * each.shape[3] * each.itemsize for each in pair)
+            reach = program.reaches.get(occurrence)
+            token_bytes[None if reach is None else Ring.of(reach).size] += size
         unfinished = [texts[row] for row in rows]
         return cls(program, unfinished, total[index], keys_values, index, token_bytes)
+
+    def bytes_of(self, tokens: int) -> int:
+        """Return the most bytes that the keys and values of a text of so many tokens take."""
+        return sum(
+            size * (tokens if most is None else min(tokens, most))
+            for most, size in self.token_bytes.items()
+        )
 
     @property
     def length(self) -> int:

@@ -44,7 +44,7 @@ def generate(
     ``progress`` is called with the share that is done. Batches, and the keys and values of plans
     that decode together, take at most ``memory`` bytes each.
     """
-    memory = allowed_bytes(memory, model.device)
+    memory = allowed_bytes(memory, model)
     meter = Meter(progress, len(plans) * len(prompts))
     lowered = [lower(plan) for plan in plans]
     programs = list(dict.fromkeys(lowered))

@@ -55,7 +55,7 @@ class Scheduler:
         plans = [*self._waiting, *(self._batch.plans if self._batch else []), *more]
         longest = self._stopping.max_new_tokens
         size = sum(
-            plan.token_bytes * (text.prompt_length + longest)
+            plan.bytes_of(text.prompt_length + longest)
             for plan in plans
             for text in plan.texts
             if not text.is_done

@@ -47,16 +47,13 @@ class BufferRows(NamedTuple):
         buffer: The buffer.
         indices: The index in the buffer of each earlier row, then of as many current rows.
         visible: The number of indices, from 0 on, that rows may see.
+        length: The number of tokens that the buffer holds of the longest sequence.
     """
 
     buffer: KVBuffer
     indices: Int[Tensor, "batch rows"]
     visible: int
-
-    @property
-    def length(self) -> int:
-        """The number of tokens that the buffer holds of the longest sequence."""
-        return self.visible - self.indices.shape[1]
+    length: int
 
     def append(self, new: Sequence[KeysValues]) -> KeysValues:
         """Write the keys and values of new rows in place, and return all that rows may see."""

@@ -157,8 +157,11 @@ class _Ended:
             return
         states = [of_plan for _, of_plan in self._plans]
         found = compared(self._model, self._full, states, self._rows, self._tokens)
-        for (plan, _), logits in zip(self._plans, found, strict=True):
-            each = [logits.log_p.cpu(), *(part.cpu()[self._rows] for part in logits[1:])]
+        sizes = [len(each) for each in found[0]]
+        read = torch.stack([torch.cat([part.float() for part in each]) for each in found]).cpu()
+        for (plan, _), values in zip(self._plans, read, strict=True):
+            log_p, *parts = values.split(sizes)
+            each = [log_p, *(part[self._rows] for part in parts)]
             of_pieces = torch.zeros(len(self._pieces), 3, dtype=torch.float64)
             of_pieces.index_add_(0, self._owner, torch.stack([e.double() for e in each], 1))
             sums[plan, self._pieces] = of_pieces

@@ -58,10 +58,14 @@ def score(
         try:
             executor, donors = group_executor(model, read, group, tree.injects)
             with chosen_attention(model, tree_sparse_attention(model.device)):
-                for plan, states in walk(tree, executor, donors, on_node):
-                    values = continuations.scores(model, executor.finish(states))
-                    for index, value in zip(group.requests, values, strict=True):
-                        scores[plan][index] = value
+                ended = [
+                    (plan, continuations.read(model, executor.finish(states)))
+                    for plan, states in walk(tree, executor, donors, on_node)
+                ]
+            read_by_plan = torch.stack([both for _, both in ended]).cpu()
+            for (plan, _), both in zip(ended, read_by_plan, strict=True):
+                for index, value in zip(group.requests, continuations.scores(both), strict=True):
+                    scores[plan][index] = value
         except (RuntimeError, MemoryError) as error:
             queue.failed(group, error)
     return scores
@@ -79,18 +83,31 @@ class Continuations:
     tokens: Sequence[Sequence[int]]
     predictions: Sequence[Sequence[int]]
 
-    def scores(
+    def read(
         self, model: OpenedModel, states: Float[Tensor, "predictions hidden"]
-    ) -> Iterator[Score]:
-        """Yield, per request, the sum of log p and whether every token was the likeliest."""
-        order, rows, tokens = self.by_prediction
+    ) -> Float[Tensor, "2 tokens"]:
+        """Return log p of each token by ascending prediction, and 1 where it was the likeliest.
+
+        They stay on their device, which need not have come to them.
+        """
+        _, rows, tokens = self.by_prediction
         log_p, greedy = token_scores(model, states, rows, tokens)
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order))
-        log_p, greedy = log_p.cpu()[back], greedy.cpu()[back]
+        return torch.stack([log_p, greedy.to(log_p.dtype)])
+
+    def scores(self, read: Float[Tensor, "2 tokens"]) -> Iterator[Score]:
+        """Yield, per request, the sum of log p and whether every token was the likeliest."""
+        log_p, greedy = read[:, self._back]
         counts = [len(continuation) for continuation in self.tokens]
         for part, is_likeliest in zip(log_p.split(counts), greedy.split(counts), strict=True):
             yield part.sum().item(), bool(is_likeliest.all())
+
+    @cached_property
+    def _back(self) -> Int[Tensor, "tokens"]:
+        """Where each token stands by ascending prediction."""
+        order = self.by_prediction[0]
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order))
+        return back
 
     @cached_property
     def by_prediction(
