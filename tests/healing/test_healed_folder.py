@@ -113,7 +113,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(words, says, tmp_path):
 def test_export_without_a_plan_wants_a_healed_folder(tmp_path):
     told = CliRunner().invoke(app, ["export", str(tmp_path / "out")])
     assert told.exit_code == 2
-    assert "--plan says what demo is to run" in told.output
+    assert "--plan says what the model is to run" in told.output
 
 
 def test_a_healed_plan_is_another_cell_than_the_plan():

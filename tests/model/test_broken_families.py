@@ -466,7 +466,7 @@ REFUSED = [
     (treats_the_last_row_apart, "depend on the tokens behind it"),
     (norms_over_the_batch, "depend on the texts beside it"),
     (scales_by_the_number_of_keys, "tokens behind it"),
-    (takes_values_from_another_layers_last_call, "KV-only|fails"),
+    (takes_values_from_another_layers_last_call, "hand it more than its states"),
     (skips_a_layer, "calls layer 2 not at all"),
     (runs_a_layer_twice, "calls layer 2 twice"),
     (runs_its_layers_in_another_order, "calls its layers as 0, 2, 1, 3"),
