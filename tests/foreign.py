@@ -99,8 +99,18 @@ attended: deque[list[torch.Tensor]] = deque(maxlen=1000)
 
 
 class _Backend(_BACKEND):
+    """What torch asks of a device's module; elsewhere in this process the device is not there."""
+
+    is_there = False
+
     def is_available(self) -> bool:
-        return True
+        return self.is_there
+
+    def get_rng_state(self, device: object = None) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, device: object = None) -> None:
+        torch.set_rng_state(state)
 
     def current_device(self) -> int:
         return 0
@@ -115,8 +125,9 @@ class _Backend(_BACKEND):
         return False
 
 
+_backend = _Backend()
 if _register is not None:
-    _register("foreign", backend_module=_Backend())
+    _register("foreign", backend_module=_backend)
 
 
 class ForeignTensor(torch.Tensor):
@@ -322,8 +333,12 @@ def foreign_devices(tells_where: bool = False) -> Iterator[Waits]:
     """
     _waits.start()
     _waits.tells_where = tells_where
-    with torch.no_grad(), _Operations(), _Functions():
-        yield _waits
+    _backend.is_there = True
+    try:
+        with torch.no_grad(), _Operations(), _Functions():
+            yield _waits
+    finally:
+        _backend.is_there = False
 
 
 def moved(hf: Any, device: str = DEVICES[0]) -> Any:

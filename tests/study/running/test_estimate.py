@@ -72,8 +72,8 @@ def test_explain_prints_what_a_study_will_cost(study):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["explain"], "one of the two"),
-        (["explain", "small.yaml", "--plan", "0-3"], "one of the two"),
+        (["explain"], "one of them"),
+        (["explain", "small.yaml", "--plan", "0-3"], "one of them"),
         (["explain", "none.yaml"], "does not exist"),
         (["run", "none.yaml", "--memory", "lots"], "no amount of memory"),
     ],
