@@ -150,7 +150,7 @@ def test_export_refuses_with_ways_that_work(name, folder, tmp_path):
         assert (found - wanted).abs().max() <= limit * wanted.abs().max()
 
 
-# Slow, since on a processor a call of these layers under adapters is off by 0.01 once in some dozens
+# Slow, since on a processor a call of these layers under adapters is off by 0.01 once in dozens
 # of calls, in the reference as in the engine: two plans that mean the same were told apart by it.
 @pytest.mark.slow
 @needs("bitsandbytes")
