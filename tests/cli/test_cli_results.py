@@ -224,6 +224,15 @@ def test_the_plan_to_take_is_printed_with_its_cost_its_loss_and_how_to_make_it(k
     assert "a greater loss is not excluded; to tell, about 2.9 times as many questions" in open_
 
 
+def test_where_no_plan_is_cheaper_that_is_said(tmp_path):
+    model: Any = Knowing()
+    text = "model: m\ntasks: [capitals]\nplans: [freeze: {k: 1}]\n"
+    Study.from_text(text, name="held").run(tmp_path / "held", model=model)
+    done = cli("results", tmp_path / "held", "--within", "10%")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "plan     none of the study's plans is cheaper than the baseline\n"
+
+
 def test_by_a_model_at_chance_no_plan_is_recommended(out):
     done = cli("results", out, "--within", "3%")
     assert done.exit_code == 0

@@ -106,7 +106,18 @@ def test_where_parts_read_the_same_state_the_one_that_runs_makes_up_for_the_othe
     assert (str(gap.left_out), gap.carrier, gap.target) == ("3.attn", 3, Place(3, False))
 
 
-@pytest.mark.parametrize("line", ["0-5 5", "1 0 2-5", "0-2 [3 | 4] 5", "0-2 freeze 4-5", "0-5"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0-5 5",
+        "1 0 2-5",
+        "0-2 [3 | 4] 5",
+        "0-2 freeze 4-5",
+        "0-5",
+        "0-2@0.5 4-5",
+        "0-1{last=4} 3-5",
+    ],
+)
 def test_plans_that_do_more_than_leave_out_are_refused(line):
     with pytest.raises(UserError, match=r"method linear makes up|leaves nothing out"):
         gaps(Plan.parse(line), LAYERS)

@@ -226,6 +226,16 @@ def test_plans_that_inject_run_on_the_tasks_that_name_donors(arc_file, demo):
         only.run(model=demo)
 
 
+def test_plans_about_the_prompt_run_on_the_tasks_that_have_prompts(tmp_path, demo):
+    file = tmp_path / "texts.txt"
+    file.write_text("4 - 1 = 3\n2 + 3 = 5\n")
+    line, texts = "0-7 freeze(prompt) 8-11", {"name": "texts", "file": str(file)}
+    frame = study(texts, "capitals", plans=[line]).run(model=demo, limit=2).frame()
+    assert set(frame[frame.plan == line]["task"]) == {"capitals"}
+    with pytest.raises(StudyError, match="whole texts, which have no prompt"):
+        study(texts, plans=[line]).run(model=demo)
+
+
 def bad_entry(options, tmp_path):
     """Return a study's entry whose file is good, but for what the options say."""
     good = {"name": "arc_easy", "data": {"test": write(tmp_path / "arc.jsonl", arc(3))}}

@@ -11,10 +11,19 @@ import impasto
 from characters import Characters
 from impasto import Plan, UserError
 from impasto.model.structure.anatomy import ModelError
-from impasto.tasks import Fidelity, ReadByTokenizer, Suite, Texts, check_entry, load_suite
+from impasto.tasks import (
+    Fidelity,
+    ReadByTokenizer,
+    RollingLogLikelihood,
+    Suite,
+    Texts,
+    check_entry,
+    load_suite,
+)
 from impasto.tasks.answering import answer
 from impasto.tasks.task import perplexity, ratio
 
+PROMPTED = Plan.parse("0-7 freeze(prompt) 8-11")
 LINES = ["a line of text", "b", "another, which is longer than the first", "the last"]
 
 
@@ -264,3 +273,10 @@ def test_a_guess_among_all_tokens_has_a_perplexity_and_the_other_metrics_no_chan
     assert task.chance("perplexity") == 128
     assert math.isnan(task.chance("kl"))
     assert math.isnan(loaded(file=file).chance("perplexity"))
+
+
+def test_whole_texts_are_not_asked_of_a_plan_about_the_prompt():
+    model, request = impasto.load("demo"), RollingLogLikelihood("4 - 1 = 3")
+    for asked in (request, Fidelity(tuple(model.tokens("4 - 1 = 3")), 64)):
+        with pytest.raises(UserError, match="a text has no prompt"):
+            answer(model, [PROMPTED], [[asked]])

@@ -270,7 +270,11 @@ def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
         if plan.healed:
             command = ["impasto", "heal", "--model", model, "--plan", plan.plan]
             command += ["--method", plan.healed, "--texts", "FILE", "--export", "FOLDER", "HEALED"]
-        yield f"make it  {shlex.join(command)}"
+        if Plan.parse(plan.plan).tells_prompt:  # no folder's code is told where a prompt ends
+            command = ["impasto", "generate", "--model", model, "--plan", plan.plan, "PROMPT"]
+            yield f"run it   {shlex.join(command)}"
+        else:
+            yield f"make it  {shlex.join(command)}"
 
 
 def _loses(best: Best) -> str:

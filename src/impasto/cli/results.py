@@ -200,7 +200,8 @@ def _recommend(out: Path, within: str, study: str | None, others: "Sequence[obje
         if len(read) > 1:
             _title(of_model, is_first=of_model is read[0])
         best, reasons = recommended(of_model.frame(), of_model.answers, of_model.costs, losses)
-        for line in (*reasons, *best_lines(best, of_model.study.model)):
+        lines = [*reasons, *best_lines(best, of_model.study.model)]
+        for line in lines or ["plan     none of the study's plans is cheaper than the baseline"]:
             typer.echo(line)
 
 

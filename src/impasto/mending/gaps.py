@@ -105,7 +105,7 @@ def _check_ascending(plan: Plan) -> None:
     """Raise UserError unless a plan runs some layers and parts, each once, in their order."""
     before: tuple[int, int] = (-1, 1)
     for step in plan.steps:
-        if not isinstance(step, Layer):
+        if not (isinstance(step, Layer) and step.is_plain):
             raise UserError(
                 f"method linear makes up for layers and parts that are left out, and the plan "
                 f"{plan} has {Plan((step,))}; method lora, last or full can heal it"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impasto.error import UserError
+from impasto.plan import Plan
 from impasto.tasks.asked_model import AskedModel, Pair, Progress
 from impasto.tasks.problem import Problem
 from impasto.tasks.request import (
@@ -289,7 +290,15 @@ def _rolling(
     requests: Sequence[RollingLogLikelihood],
     progress: Progress,
 ) -> tuple[list[list[Response]], list[bool]]:
-    """Return the log-likelihood of whole texts, the sums over their windows."""
+    """Return the log-likelihood of whole texts, the sums over their windows.
+
+    Raises UserError for a plan that is about the prompt, which a text does not have.
+    """
+    for plan in plans:
+        if isinstance(plan, Plan) and plan.tells_prompt:
+            raise UserError(
+                f"the plan {plan} does something to the prompt alone, and a text has no prompt"
+            )
     windows = list(_read(requests, lambda one: list(_windows(model, one.text))))
     flat = [window for some in windows for window in some]
     said = model.loglikelihood(plans, flat, progress=progress) if flat else [[] for _ in plans]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from impasto.error import UserError, shown
 from impasto.tasks.data import HubSplit
@@ -63,6 +63,8 @@ class Texts:
         read: The texts that were read; None where none were yet.
         vocabulary: How many tokens there are, once that is known.
     """
+
+    reads_whole_texts: ClassVar[bool] = True
 
     name: str
     title: str

@@ -12,7 +12,7 @@ from impasto.run import Cost, Encoder, Model
 from impasto.study.database.register import NeededTask
 from impasto.study.file.entries import PlanEntry
 from impasto.study.file.study import WrittenStudy
-from impasto.study.running.models import check_donors, load_model, parts_of
+from impasto.study.running.models import check_taken, load_model, parts_of
 from impasto.study.work.asking import Asking, StudiedModel, naming
 from impasto.study.work.counting import cost_of
 from impasto.study.work.precision import most_asked
@@ -61,7 +61,7 @@ def estimate_study(
     open_entries = [entry for entry in part.study.plans if entry.texts is not None]
     whole = tuple(entry.standing_in(loaded.num_layers) for entry in part.study.plans)
     plans = replace(part.study, plans=whole).labelled_plans(loaded.num_layers)
-    check_donors(part.suite, plans)
+    check_taken(part.suite, plans)
     found = estimate(loaded, part.suite.read_by(loaded), [labelled.plan for labelled in plans])
     choosing = [cost for entry in open_entries for cost in _choosing(entry, loaded)]
     names = dict.fromkeys(entry.strategy for entry in open_entries)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FOR_DECODERS, FOR_ENCODERS = "for decoders only", "for encoders only"
 BY_DECODERS = "its layers are chosen by texts that only decoders read"
 NO_DONORS = "its tasks name no donors"
+NO_PROMPTS = "its tasks are whole texts, which have no prompt"
 
 Entry = TaskEntry | PlanEntry
 
@@ -177,7 +178,7 @@ def _why_not(entry: PlanEntry, suite: Suite, layers: int | None, is_encoder: boo
         if is_encoder and labelled.plan.has_history:
             return FOR_DECODERS
         if not any(takes(task, labelled.plan) for task in suite.tasks):
-            return NO_DONORS
+            return NO_DONORS if labelled.plan.injections else NO_PROMPTS
     return None
 
 
@@ -196,13 +197,16 @@ def _name(entry: Entry) -> str:
     return entry.strategy if entry.line is None else entry.line
 
 
-def check_donors(suite: Suite, plans: Sequence[LabelledPlan]) -> None:
-    """Raise StudyError for a plan that injects where no task has donors to inject from."""
+def check_taken(suite: Suite, plans: Sequence[LabelledPlan]) -> None:
+    """Raise StudyError for a plan that no task takes: without donors, or without prompts."""
     for labelled in plans:
         if not any(takes(task, labelled.plan) for task in suite.tasks):
             raise StudyError(
                 f"{labelled.plan} injects, and none of the study's tasks names donors; "
                 "capitals and arithmetic do"
+                if labelled.plan.injections
+                else f"{labelled.plan} does something to the prompt alone, and the study's tasks "
+                "are whole texts, which have no prompt; capitals and arithmetic have prompts"
             )
 
 

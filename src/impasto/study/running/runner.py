@@ -46,8 +46,8 @@ from impasto.study.running.costing import check_model, measure
 from impasto.study.running.driving import Watch, drive
 from impasto.study.running.models import (
     Turn,
-    check_donors,
     check_kinds,
+    check_taken,
     parts_of,
     release,
 )
@@ -133,7 +133,7 @@ def _run_model(
         study = replace(study, plans=tuple(entry.read() for entry in study.plans))
         turn = replace(turn, part=replace(turn.part, study=study))
         plans = study.labelled_plans(answering.model.num_layers)
-        check_donors(turn.part.suite, plans)
+        check_taken(turn.part.suite, plans)
         if running.bench is not None:
             check_model(answering.model)
         return _Run(turn, plans, answering, place(), log, running, loaded is None).results()

@@ -24,7 +24,13 @@ class Judged:
 
 
 def takes(task: Task, plan: Plan) -> bool:
-    """Say whether a plan can run on a task: one that injects needs a task that names donors."""
+    """Say whether a plan can run on a task.
+
+    One that injects needs a task that names donors, and one about the prompt a task with prompts,
+    which whole texts do not have.
+    """
+    if plan.tells_prompt and getattr(task, "reads_whole_texts", False):
+        return False
     return not plan.injections or isinstance(task, Injectable)
 
 

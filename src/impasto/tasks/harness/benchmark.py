@@ -42,6 +42,7 @@ class Benchmark:
         self, task: Any, part_of: str, options: Options, local: LocalData | None = None
     ) -> None:
         self._task, self.part_of, self._options, self._local = task, part_of, options, local
+        self.reads_whole_texts = task.OUTPUT_TYPE == "loglikelihood_rolling"
         self._configure()
         self._keep_documents()
         self._instances: dict[str, list[Any]] = {}
