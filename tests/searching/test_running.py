@@ -76,6 +76,25 @@ def files_of(out):
     return {path.name: path.read_bytes() for path in (out / "search").iterdir()}
 
 
+def test_candidates_that_drop_out_are_asked_no_more_than_is_counted():
+    class Counting(Model):
+        texts_of: Any = None
+
+        def fidelity(self, plans, texts, **given):
+            for plan in plans:
+                self.texts_of[plan.digest] = self.texts_of.get(plan.digest, 0) + len(texts)
+            return super().fidelity(plans, texts, **given)
+
+    model = Counting()
+    model.texts_of = {}
+    found = search(model, method="greedy", references=[])
+    choosing = len(TEXTS) // 2
+    dropped = [one for one in found.tried if one.asked < 1]
+    assert len(dropped) > len(found.tried) / 4
+    for one in dropped:
+        assert model.texts_of[one.plan.digest] == round(one.asked * choosing)
+
+
 def edits(plan):
     return {str(edit) for edit in plan.edits}
 

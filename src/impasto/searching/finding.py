@@ -16,7 +16,7 @@ from impasto.plan import Plan
 from impasto.searching.budget import SECONDS, Budget
 from impasto.searching.edits import Candidate, Space
 from impasto.searching.found import FoundPlan, Timed, Value
-from impasto.searching.judging import Judge, Scored
+from impasto.searching.judging import STAGES, Judge, Scored
 from impasto.searching.methods import FULL, METHODS, Task, Told, check_reachable, greedy, one_shot
 from impasto.searching.objective import Objective, Puts
 from impasto.tasks.task import ratio
@@ -116,7 +116,7 @@ class Search:
         Raises UserError where no plan keeps the budget, or the full model has no objective.
         """
         full = self.space.plan(FULL)
-        self.objective.check(self.puts, full)
+        self.objective.check(self.puts, full, STAGES)
         counting = _Counting(self.puts, self.counted)
         judge = Judge(
             self.space, lambda plans, share: self.objective.values(counting, plans, share)

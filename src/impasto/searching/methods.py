@@ -28,7 +28,8 @@ BATCH = 32  # exchanges that are tried together
 FAR = 128  # exchanges of two edits that are tried, of all that there are
 NEAR = 0.5  # how fast the fitted model forgets candidates that are worse, per nat of log objective
 RIDGE = 0.3
-GREEDY_SHARE, BEAM_SHARE = 0.2, 0.5  # of what ``auto`` asks, about, until each of them ends
+GREEDY_SHARE, REFINED_SHARE, BEAM_SHARE, TWICE_SHARE = 0.2, 0.35, 0.6, 0.85
+# of what ``auto`` asks, about, until greedy ends, its plan is refined, beam ends, that is refined
 OFFSPRING, SURVIVORS, SWAPS, FOUNDERS = 32, 2, 3, 64  # EvoPress, section 4
 STAGE = 1 / 16  # of the items, that every offspring is asked
 
@@ -212,9 +213,9 @@ def _mutated(task: Task, parent: Candidate, rng: random.Random) -> Candidate:
 def auto(task: Task) -> Candidate:
     """Try all where they are few; else exchange edits of what greedy and beam come to.
 
-    Exchanges of one edit are tried from each, until none helps; from the best of them those of two,
-    too. They are tried in the order in which a model fitted to all that was tried expects them to
-    be good.
+    Exchanges of one edit are tried from greedy's plan, then from beam's, until none helps; from the
+    better of them those of two, too. They are tried in the order in which a model fitted to all
+    that was tried expects them to be good.
     """
     smallest = _smallest(task)
     if smallest is not None:
@@ -222,14 +223,14 @@ def auto(task: Task) -> Candidate:
         task.judge.measure(smallest)
         return min(smallest, key=task.judge.objective)
 
-    begins = [
-        greedy(_between(task, 0.0, GREEDY_SHARE)),
-        beam(_between(task, GREEDY_SHARE, BEAM_SHARE)),
-    ]
     refining = _Refining(task)
-    here = min(map(refining.refined, dict.fromkeys(begins)), key=task.judge.objective)
+    first = greedy(_between(task, 0.0, GREEDY_SHARE))
+    found = [refining.refined(first, GREEDY_SHARE, REFINED_SHARE)]
+    second = beam(_between(task, REFINED_SHARE, BEAM_SHARE))
+    found.append(refining.refined(second, BEAM_SHARE, TWICE_SHARE))
+    here = min(found, key=task.judge.objective)
     while (better := _exchanged_twice(task, here)) is not None:
-        here = refining.refined(better)
+        here = refining.refined(better, TWICE_SHARE, 1.0)
     return here
 
 
@@ -248,17 +249,18 @@ class _Refining:
 
     task: Task
     rounds: int = 0
-    done: float = BEAM_SHARE
+    done: float = 0.0
 
-    def refined(self, here: Candidate) -> Candidate:
+    def refined(self, here: Candidate, begin: float, end: float) -> Candidate:
         """Return a candidate that no exchange of one edit makes better."""
         better: Candidate | None = here
+        self.done = max(self.done, begin)
         while better is not None:
             here = better
             self.task.told(self.done, f"exchanging edits, better {self.rounds} times")
             better = _exchanged(self.task, here)
             self.rounds += better is not None
-            self.done += (1 - self.done) / 6  # nobody knows how often that helps
+            self.done += (end - self.done) / 6  # nobody knows how often that helps
         return here
 
 

@@ -170,9 +170,16 @@ class Objective:
             weights.append(pairs[0, :, 1] * scale)
         return np.concatenate(values, axis=1), np.concatenate(weights)
 
-    def check(self, puts: Puts, full: Plan) -> None:
-        """Raise UserError where the full model's own objective is no number."""
-        values, weights = self.values(puts, [full])
+    def check(self, puts: Puts, full: Plan, shares: Sequence[float] = (1.0,)) -> None:
+        """Raise UserError where the full model's own objective is no number.
+
+        Results are kept by the pieces in which items are first asked, and a piece is only asked
+        whole. So the full model, which is asked first, is asked a share after the other: who is
+        asked a share of the items later is asked no more than that.
+        """
+        for share in shares[:-1]:
+            self.values(puts, [full], share)
+        values, weights = self.values(puts, [full], shares[-1])
         if (values >= HOPELESS * np.maximum(weights, 1e-9)).any():
             raise UserError(
                 f"the {self.title} of the full model is not a number, so no plan can be compared "
