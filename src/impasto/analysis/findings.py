@@ -98,10 +98,11 @@ def findings_of(
     is_of_depths = 2 * int(frame["k"].notna().sum()) > len(frame)
     if sure is not None and (is_of_depths or not any(one.holds for one in best)):
         return replace(found, opening=sure.sentence, opens_with="depth", task=sure.task)
-    if plans:
-        kept = list(best_findings([one for one in best if one.holds]))
-        return replace(found, opening=(kept or plans)[0], opens_with="plans")
-    rest = [*(sentence for _, sentence in depths), *summed, *others, *chance]
+    kept = list(best_findings([one for one in best if one.holds]))
+    named = kept or list(best_findings([one for one in best if one.plan is not None]))
+    if named:
+        return replace(found, opening=named[0], opens_with="plans")
+    rest = [*summed, *(sentence for _, sentence in depths), *plans, *others, *chance]
     return replace(found, opening=rest[0] if rest else "")
 
 

@@ -212,7 +212,8 @@ def _critical(content: Content, is_named: bool) -> str:
     head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
     name = f"<h3>{html.escape(named(content))}</h3>" if is_named else ""
     return (
-        f'{name}<div class="scroll plain" tabindex="0" role="region" aria-label="Critical depths">'
+        f'{name}<div class="scroll plain" tabindex="0" role="region" '
+        f'aria-label="Table of critical depths">'
         f'<table class="depths"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
