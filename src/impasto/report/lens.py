@@ -15,7 +15,7 @@ from impasto.model.loading.files import BUNDLED, folder_on_disk
 from impasto.plan import Plan
 from impasto.report.questions import Asked
 from impasto.run import Model, load
-from impasto.run.queries.lens import Lens, lens
+from impasto.run.lens import Lens, lens
 from impasto.study import Results
 from impasto.study.work.identity import weights_digest
 
