@@ -1,4 +1,4 @@
-"""A page of a thousand plans on ten tasks: it opens within two seconds and fits an attachment."""
+"""A page of ten thousand plans: it opens within two seconds and fits an attachment."""
 
 import json
 import random
@@ -57,13 +57,13 @@ def big(plans=1000, tasks=10, items=60):
 @pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="the page is tested in Chromium")
 @pytest.mark.parametrize(
-    ("plans", "tasks", "items", "seconds"), [(1000, 10, 60, 2), (10_000, 1, 20, 4)]
+    ("plans", "tasks", "items", "seconds"), [(1000, 10, 60, 2), (10_000, 1, 20, 2)]
 )
 def test_thousands_of_plans_open_within_seconds(plans, tasks, items, seconds, tmp_path):
     results = big(plans, tasks, items)
     assert len(set(results.frame()["plan"])) > 0.9 * plans
     path = write_report([Found(tmp_path, results, {})], tmp_path)
-    assert path.stat().st_size < 15e6
+    assert path.stat().st_size < 10e6
     with launched() as browser:
         taken = []
         for _ in range(3):

@@ -266,15 +266,20 @@ def best_lines(found: Sequence[Best], model: str) -> Iterator[str]:
         yield f"loss     {_loses(best).removeprefix('loses ')}"
         if not best.holds:
             yield f"         a greater loss is not excluded{_more(best)}"
-        command = ["impasto", "export", "--model", model, "--plan", plan.plan, "FOLDER"]
-        if plan.healed:
-            command = ["impasto", "heal", "--model", model, "--plan", plan.plan]
-            command += ["--method", plan.healed, "--texts", "FILE", "--export", "FOLDER", "HEALED"]
-        if Plan.parse(plan.plan).tells_prompt:  # no folder's code is told where a prompt ends
-            command = ["impasto", "generate", "--model", model, "--plan", plan.plan, "PROMPT"]
-            yield f"run it   {shlex.join(command)}"
-        else:
-            yield f"make it  {shlex.join(command)}"
+        command, is_made = command_for(plan, model)
+        yield f"{'make it' if is_made else 'run it':9}{command}"
+
+
+def command_for(plan: Priced, model: str) -> tuple[str, bool]:
+    """Return the command that makes a model of a plan, or runs it; and whether it makes one."""
+    command = ["impasto", "export", "--model", model, "--plan", plan.plan, "FOLDER"]
+    if plan.healed:
+        command = ["impasto", "heal", "--model", model, "--plan", plan.plan]
+        command += ["--method", plan.healed, "--texts", "FILE", "--export", "FOLDER", "HEALED"]
+    is_made = not Plan.parse(plan.plan).tells_prompt  # no folder's code is told where a prompt ends
+    if not is_made:
+        command = ["impasto", "generate", "--model", model, "--plan", plan.plan, "PROMPT"]
+    return shlex.join(command), is_made
 
 
 def _loses(best: Best) -> str:

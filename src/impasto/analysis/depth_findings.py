@@ -4,6 +4,7 @@ Each says no more than the intervals carry: where they leave the critical depth 
 says between which depths it lies, and from how many questions that cannot be told.
 """
 
+from dataclasses import dataclass
 from math import isnan
 
 from impasto.analysis.changes import Changes
@@ -15,6 +16,7 @@ from impasto.analysis.words import percent, points_of, share_of, variant
 from impasto.strategies import STRATEGIES
 from impasto.tasks.metrics import metric_name, metric_of
 
+OPEN = "open"
 LACKS = "some scores are no finite numbers, so that there is no value"
 
 
@@ -65,6 +67,70 @@ def depth_finding(changes: Changes, curve: DepthCurve) -> str:
         f"{found.low} to {found.high}): from there {within}; at depth {before} it is "
         f"{share_of(curve.mean[before], kind)}{seeds}."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DepthSaid:
+    """What is known of one critical depth, as a row of a table.
+
+    Attributes:
+        task, title: The task.
+        doing: What is done from the depth on, or at it.
+        depth: The critical depth in words: a number, `never matters`, `matters throughout`, `open`.
+        interval: Its 95 % interval, or between which depths it lies; empty where nothing is known.
+        layers: How many layers the model has.
+        n: How many items were asked, and what they are.
+        is_sure: Whether the critical depth is told, and not open.
+        sentence: The whole of it in a sentence; empty for an injection, which has another one.
+    """
+
+    task: str
+    title: str
+    doing: str
+    depth: str
+    interval: str
+    layers: int
+    n: str
+    is_sure: bool
+    sentence: str
+
+
+def depth_said(changes: Changes, curve: DepthCurve, is_injection: bool) -> DepthSaid | None:
+    """Return what is known of a curve's critical depth; None where it cannot be judged."""
+    found = critical_of(changes, curve)
+    if found is None or not set(found.depths) - found.idle:
+        return None
+    strategy, kind = STRATEGIES.get(curve.strategy), metric_of(curve.metric)
+    doing = strategy.doing if strategy else curve.strategy
+    words = "" if is_injection else variant(curve.parameters)
+    depth, interval = _depth_cells(found)
+    return DepthSaid(
+        curve.task,
+        curve.title,
+        f"{doing} to {words}" if words else doing,
+        depth,
+        interval,
+        curve.layers,
+        f"{curve.n:,} {kind.items}",
+        depth != OPEN,
+        "" if is_injection else depth_finding(changes, curve),
+    )
+
+
+def _depth_cells(found: Critical) -> tuple[str, str]:
+    """Return a critical depth and its interval, as cells of a table."""
+    worked = set(found.depths) - found.idle
+    if found.within >= worked:
+        return "never matters", ""
+    if found.matters.keys() >= worked:
+        return "matters throughout", ""
+    if found.low is None:
+        return "behind the last that was run", f"{found.depths[-1]} still matters"
+    if found.is_told and found.critical is not None:
+        return str(found.critical), f"{found.low} to {found.high}"
+    if found.sure_high is None:
+        return OPEN, "" if found.low == found.depths[0] else f"{found.low} or later"
+    return OPEN, f"{found.low} to {found.sure_high}"
 
 
 def injection_finding(changes: Changes, injected: DepthCurve, original: DepthCurve) -> str:

@@ -8,7 +8,9 @@ injection has.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isnan
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,13 @@ from impasto.analysis.best import LOSSES, Best, Loss, best_findings, best_of, be
 from impasto.analysis.changes import Changes
 from impasto.analysis.costs import measured_costs, timings_of
 from impasto.analysis.curves import BASELINE, DepthCurve, Row, depth_curves
-from impasto.analysis.depth_findings import LACKS, depth_finding, injection_finding
+from impasto.analysis.depth_findings import (
+    LACKS,
+    DepthSaid,
+    depth_finding,
+    depth_said,
+    injection_finding,
+)
 from impasto.analysis.families import family_findings
 from impasto.analysis.items import Key, Record, item_scores
 from impasto.analysis.scores import main_rows, mean_of, tasks_above_chance
@@ -40,17 +48,62 @@ def findings(
     the intervals are wider. `measured` is what plans cost, and `losses` are those that a plan is
     recommended for, as in `best_plans`.
     """
+    return list(findings_of(frame, scores, measured, losses).sentences)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study shows.
+
+    Attributes:
+        sentences: All of it, the most important first.
+        opening: The one that sums it up, with the interval that carries it; empty where there is
+            none.
+        opens_with: What it is about: `plans` to take, or a `depth`; empty for anything else.
+        task: The task that it is about, where it is about a depth.
+        critical: What is known of each critical depth.
+        best: The plans to take.
+    """
+
+    sentences: Sequence[str] = ()
+    opening: str = ""
+    opens_with: Literal["plans", "depth", ""] = ""
+    task: str = ""
+    critical: Sequence[DepthSaid] = ()
+    best: Sequence[Best] = ()
+
+
+def findings_of(
+    frame: pd.DataFrame,
+    scores: Mapping[Key, np.ndarray] | None = None,
+    measured: "tuple[str, Mapping[str, float]] | None" = None,
+    losses: Sequence[Loss] = LOSSES,
+) -> Findings:
+    """Return what a study's table shows; arguments as those of `findings`."""
     if BASELINE not in set(frame["strategy"]):
-        return []
-    scores = scores or {}
-    changes, sets = Changes(frame, scores), task_sets(frame)
-    found = list(_at_chance(sets))
-    best = (one for tasks in sets for one in best_of(changes, tasks, measured, losses))
-    found += best_findings(list(best))
-    found += _depth_findings(frame, changes)
-    found += [sentence for tasks in sets for sentence in _summed(changes, tasks)]
-    found += [sentence for tasks in sets for sentence in _one_by_one(changes, tasks)]
-    return found
+        return Findings()
+    changes, sets = Changes(frame, scores or {}), task_sets(frame)
+    chance = list(_at_chance(sets))
+    best = [one for tasks in sets for one in best_of(changes, tasks, measured, losses)]
+    plans, depths = list(best_findings(best)), list(_depth_findings(frame, changes))
+    summed = [sentence for tasks in sets for sentence in _summed(changes, tasks)]
+    others = [sentence for tasks in sets for sentence in _one_by_one(changes, tasks)]
+    critical = list(_critical(frame, changes))
+    found = Findings(
+        (*chance, *plans, *(sentence for _, sentence in depths), *summed, *others),
+        critical=critical,
+        best=best,
+    )
+    sure = next((said for said in critical if said.is_sure and said.sentence), None)
+    is_of_depths = 2 * int(frame["k"].notna().sum()) > len(frame)
+    if sure is not None and (is_of_depths or not any(one.holds for one in best)):
+        return replace(found, opening=sure.sentence, opens_with="depth", task=sure.task)
+    kept = list(best_findings([one for one in best if one.holds]))
+    named = kept or list(best_findings([one for one in best if one.plan is not None]))
+    if named:
+        return replace(found, opening=named[0], opens_with="plans")
+    rest = [*summed, *(sentence for _, sentence in depths), *plans, *others, *chance]
+    return replace(found, opening=rest[0] if rest else "")
 
 
 def recommended(
@@ -109,8 +162,25 @@ def _judged(tasks: TaskSet) -> tuple[list[Row], list[str], list[Row]]:
     return there, without, [row for row in rows if above.get(row.task)]
 
 
-def _depth_findings(frame: pd.DataFrame, changes: Changes) -> Iterator[str]:
-    """Yield a sentence for each curve over depth, task by task."""
+def _depth_findings(frame: pd.DataFrame, changes: Changes) -> Iterator[tuple[str, str]]:
+    """Yield the task and a sentence for each curve over depth, task by task."""
+    for curve, original in _judged_curves(frame):
+        if original is None:
+            yield curve.task, depth_finding(changes, curve)
+        else:
+            yield curve.task, injection_finding(changes, curve, original)
+
+
+def _critical(frame: pd.DataFrame, changes: Changes) -> Iterator[DepthSaid]:
+    """Yield what is known of each critical depth; of an injection, that of the original answer."""
+    for curve, original in _judged_curves(frame):
+        said = depth_said(changes, original or curve, is_injection=original is not None)
+        if said is not None:
+            yield said
+
+
+def _judged_curves(frame: pd.DataFrame) -> Iterator[tuple[DepthCurve, DepthCurve | None]]:
+    """Yield the curves over depth of tasks above chance; an injection's with the original's."""
     alone = frame[frame["part_of"] == ""]
     main = main_rows(pd.DataFrame(alone), {})
     above, metrics = tasks_above_chance(main), {row.task: row.metric for row in main}
@@ -119,13 +189,13 @@ def _depth_findings(frame: pd.DataFrame, changes: Changes) -> Iterator[str]:
         if not above.get(task):
             continue
         here = [curve for curve in curves if curve.task == task]
-        yield from (depth_finding(changes, c) for c in here if c.metric == metrics[task])
+        yield from ((c, None) for c in here if c.metric == metrics[task])
         originals: dict[str, DepthCurve] = {
             c.parameters: c for c in here if c.metric == INJECTION[1]
         }
         for curve in here:
             if curve.metric == INJECTION[0] and curve.parameters in originals:
-                yield injection_finding(changes, curve, originals[curve.parameters])
+                yield curve, originals[curve.parameters]
 
 
 def _summed(changes: Changes, tasks: TaskSet) -> Iterator[str]:

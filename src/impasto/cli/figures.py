@@ -9,6 +9,7 @@ import typer
 from impasto.cli.app import app
 from impasto.cli.options import (
     AllowCodeOption,
+    LensOption,
     ModelOption,
     StudyOption,
     WithinOption,
@@ -114,9 +115,10 @@ def report(
     ] = None,
     study: StudyOption = None,
     within: WithinOption = None,
+    lens: LensOption = True,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Write one page about studies and searches that opens anywhere: findings, charts, plans."""
+    """Write one page about studies and searches that opens anywhere: findings, figures, plans."""
     losses = losses_of(within)
     from impasto.figures import Found
     from impasto.report import write_report
@@ -126,7 +128,7 @@ def report(
     check_writable(place)
     founds = [found for folder in folders for found in Found.read_all(folder, study)]
     _tell_studies(founds, study)
-    path = write_report(founds, place, losses)
+    path = write_report(founds, place, losses, with_lens=lens)
     typer.echo(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

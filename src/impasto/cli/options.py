@@ -45,6 +45,14 @@ StudyOption = Annotated[
     str | None,
     typer.Option("--study", help="Which of the folder's studies.  [default: the one last run]"),
 ]
+LensOption = Annotated[
+    bool,
+    typer.Option(
+        "--lens/--no-lens",
+        help="Open the model once more, if it is on this machine, for what it would say at each "
+        "depth.",
+    ),
+]
 PlanOption = Annotated[str, typer.Option("--plan", help='How to run it: "0-7 freeze 8-11".')]
 
 

@@ -11,6 +11,7 @@ from impasto.cli.options import (
     AllowCodeOption,
     DeviceOption,
     DtypeOption,
+    LensOption,
     MemoryOption,
     bytes_of,
     loading,
@@ -75,6 +76,7 @@ def run(
             "--sequences", min=2, help="For --bench: how many of each length.  [default: 100]"
         ),
     ] = None,
+    lens: LensOption = True,
     allow_code: AllowCodeOption = False,
     fresh: FreshOption = False,
     yes: YesOption = False,
@@ -104,6 +106,7 @@ def run(
     options |= {
         "--allow-code": allow_code or None,
         "--bench": bench or None,
+        "--no-lens": None if lens else True,
         "--sequences": sequences,
     }
     options |= {"--cluster": cluster, "--workers": workers}
@@ -129,20 +132,20 @@ def run(
         )
     typer.echo(f"results  {folder / 'results.csv'}")
     with code_allowed(may_run):
-        _show(results, folder, quiet)
+        _show(results, folder, quiet, lens)
 
 
-def _show(results: "Results", folder: Path, quiet: bool) -> None:
+def _show(results: "Results", folder: Path, quiet: bool, lens: bool) -> None:
     """Draw what each model came to, write one page of them all, and say what they show."""
     from impasto.figures import ENTRIES, USUAL, Found, save_all
-    from impasto.report import content_of, searches_of, write_page
+    from impasto.report import content_of, figures_for, searches_of, write_page
 
     several = len(results.models) > 1
     founds = Found.all_of(results, folder)
     every = save_all(founds, list(ENTRIES.values()), folder / "figures", USUAL)
     drawn = [path for *_, paths in every for path in paths]
-    contents = list(map(content_of, founds))
-    page = write_page(contents, folder, searches_of(founds))
+    contents = [content_of(found, with_lens=lens) for found in founds]
+    page = write_page(contents, folder, searches_of(founds), figures_for(founds))
     if quiet:
         return
     for path in drawn:

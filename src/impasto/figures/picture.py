@@ -64,12 +64,24 @@ class Picture:
         except OSError as error:
             raise UserError(f"figures cannot be written to {out}: {error.strerror}") from None
 
+    def figure(self, style: Style = USUAL_STYLE) -> Figure:
+        """Return a picture, which is no table, as matplotlib has it."""
+        assert not isinstance(self.content, Table), self.name
+        with mpl.rc_context(style.settings):
+            return self.content.figure(style)
+
     def svg(self, style: Style = USUAL_STYLE) -> bytes:
         """Return a picture, which is no table, as the content of an SVG file."""
-        assert not isinstance(self.content, Table), self.name
+        return self._written("svg", style, DPI)
+
+    def png(self, style: Style = USUAL_STYLE, dpi: int = DPI) -> bytes:
+        """Return a picture, which is no table, as the content of a PNG file."""
+        return self._written("png", style, dpi)
+
+    def _written(self, form: str, style: Style, dpi: int) -> bytes:
         written = io.BytesIO()
         with mpl.rc_context(style.settings):
-            self.content.figure(style).savefig(written, format="svg", metadata=METADATA["svg"])
+            self.figure(style).savefig(written, format=form, dpi=dpi, metadata=METADATA[form])
         return written.getvalue()
 
 

@@ -8,20 +8,24 @@ from typing import Any
 
 import yaml
 
-from impasto.analysis import Changes, Loss, findings, item_scores, main_metric, metric_name
+from impasto.analysis import Changes, Loss, item_scores, main_metric, metric_name
 from impasto.analysis.best import LOSSES
 from impasto.analysis.costs import COUNTED, counted_cost, family_of
 from impasto.analysis.curves import BASELINE, Row, table_rows
+from impasto.analysis.findings import Findings, findings_of
 from impasto.analysis.scores import tasks_above_chance
 from impasto.analysis.series import parameters_of, task_sets
 from impasto.figures.found import Found
 from impasto.figures.style import look_of
 from impasto.plan import Plan, count_of_plans, in_words, picture
+from impasto.report.commands import commands_of
 from impasto.report.flips import MOST_RECORDS, Cell, Flips, find_flips
+from impasto.report.lens import Lenses, lenses_of
 from impasto.report.questions import Asked, asked_of, shortened
 from impasto.tasks.metrics import metric_of
 
 INJECTED = "answers_original"  # a plan that injects is shown by how often the answer survives
+NO_LENS = Lenses()
 PLACE = "PLAN-GOES-HERE"
 RIGHT = 90  # characters of a right answer
 AXES = {"k": "depth k", "n": "n", "count": "layers dropped", "loops": "loops"}
@@ -31,18 +35,33 @@ AXES = {"k": "depth k", "n": "n", "count": "layers dropped", "loops": "loops"}
 class Content:
     """The page's values of one model: `first` is needed to show it, `later` once a plan is opened.
 
-    `sentences` are the findings, the most important first; `title` and `about` head the page.
+    `found` is what the study shows; `title` and `about` head the page, and `made` says at its end
+    how it was made. `commands` are what to do
+    next: what for, and the command. `lens` is what the model would say at each depth.
     """
 
     title: str
     about: Sequence[str]
-    sentences: Sequence[str]
+    found: Findings
     first: Mapping[str, Any]
     later: Mapping[str, Any]
+    commands: Sequence[tuple[str, str]] = ()
+    lens: Lenses = NO_LENS
+    made: Sequence[str] = ()
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """The findings, the most important first."""
+        return self.found.sentences
 
 
-def content_of(found: Found, losses: Sequence[Loss] = LOSSES) -> Content:
-    """Return what the page of a study shows; `losses` are those that a plan is recommended for."""
+def content_of(
+    found: Found, losses: Sequence[Loss] = LOSSES, *, with_lens: bool = False
+) -> Content:
+    """Return what the page of a study shows; `losses` are those that a plan is recommended for.
+
+    `with_lens` opens the study's model, for what it would say at each depth of its plans.
+    """
     results, frame = found.results, found.frame
     assert results is not None
     rows = [row for tasks in task_sets(frame) for row in table_rows(tasks.frame)]
@@ -66,12 +85,17 @@ def content_of(found: Found, losses: Sequence[Loss] = LOSSES) -> Content:
         "study": _study_text(found),
         "lacking": list(asked.lacking),
     }
+    shows = findings_of(frame, scores, found.costs, losses)
+    best = [one.plan.digest for one in shows.best if one.plan is not None]
     return Content(
         title=results.study.name,
         about=list(_about(found, tasks, labels)),
-        sentences=findings(frame, scores, found.costs, losses),
+        found=shows,
         first=first,
         later=_later(flips, tasks, labels, asked),
+        commands=list(commands_of(found, shows)),
+        lens=lenses_of(results, asked, best) if with_lens else NO_LENS,
+        made=list(_made(found)),
     )
 
 
@@ -219,10 +243,15 @@ def _about(
     found: Found, tasks: Sequence[Mapping[str, Any]], labels: Sequence[Label]
 ) -> Iterator[str]:
     assert found.results is not None
-    run = found.results.run
     yield f"model {found.results.study.model}"
     plans = count_of_plans(len(labels), len({digest for *_, digest in labels}))
     yield f"{plans} on {len(tasks):,} task{'s' if len(tasks) != 1 else ''}"
+
+
+def _made(found: Found) -> Iterator[str]:
+    """Yield by which command and with which versions the study was run."""
+    assert found.results is not None
+    run = found.results.run
     if command := run.get("command"):
         yield f"made by {command}"
     if versions := run.get("versions"):

@@ -5,22 +5,18 @@ for a narrow one; whatever comes from data is escaped.
 """
 
 import html
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from math import isfinite
-from xml.etree import ElementTree
 
 from impasto.analysis.scores import signed
 from impasto.analysis.words import share_of
 from impasto.error import UserError
-from impasto.figures import Found, MissingError, entries_of
-from impasto.figures.picture import Picture
+from impasto.figures import Found, entries_of
 from impasto.figures.scale import short
 from impasto.figures.searched import interval_of
-from impasto.figures.style import Style
+from impasto.report.pictures import Shown, figures_of
 from impasto.searching.budget import MEASURES
 from impasto.searching.found import Confirmed, FoundPlan
 from impasto.searching.found import Found as Search
@@ -28,13 +24,9 @@ from impasto.table import MINUS
 from impasto.tasks.metrics import metric_name, metric_of
 
 PICTURES = "front,scan,pairs"
-STYLES = {"wide": Style(), "narrow": Style(inches=3.5)}
-SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 FOLDER = "OUT"  # where an exported model goes
 BEST = "best"
-
-ElementTree.register_namespace("", SVG)
-ElementTree.register_namespace("xlink", XLINK)
+LONGEST_ITEM = 40  # characters of a plan's item that is never broken
 
 
 @dataclass(frozen=True)
@@ -45,6 +37,7 @@ class Searched:
     about: Sequence[str]
     name: str
     content: str
+    figures: Sequence[Shown] = ()
 
 
 def searched_of(found: Found, number: int = 0) -> Searched:
@@ -52,9 +45,10 @@ def searched_of(found: Found, number: int = 0) -> Searched:
     search = found.search
     if search is None:
         raise UserError(f"{found.folder} holds no finished search")
+    figures = list(figures_of([found], entries_of(PICTURES), f"search{number}"))
     parts = [
         f"<ul>{listed(search.sentences)}</ul>" if search.sentences else "",
-        *_drawn(found, f"search{number}"),
+        *(figure.html for figure in figures),
         _table(search),
         "<h3>To export the best plan</h3>",
         f"<pre><code>{html.escape(export_command(search))}</code></pre>",
@@ -64,6 +58,7 @@ def searched_of(found: Found, number: int = 0) -> Searched:
         about=[f"model {search.model}", f"{len(search.tried):,} plans tried by a search"],
         name=f"{search.search}, {search.model}",
         content="\n".join(parts),
+        figures=figures,
     )
 
 
@@ -71,55 +66,6 @@ def export_command(search: Search) -> str:
     """Return the command that writes a model that runs the best plan."""
     words = ["impasto", "export", "--model", search.model, "--plan", str(search.best.plan), FOLDER]
     return shlex.join(words)
-
-
-# ---------------------------------------------------------------------- pictures
-
-
-def _drawn(found: Found, prefix: str) -> Iterator[str]:
-    """Yield every picture that the search has data for, each in two widths."""
-    for entry in entries_of(PICTURES):
-        try:
-            pictures = list(entry.draw([found]))
-        except MissingError:
-            continue
-        for number, picture in enumerate(pictures):
-            widths = (
-                f'<div class="{name}">'
-                f"{inline(picture, style, f'{prefix}-{picture.name}-{number}-{name}-')}</div>"
-                for name, style in STYLES.items()
-            )
-            label = html.escape(entry.about, quote=True)
-            yield f'<figure class="drawn" aria-label="{label}">{"".join(widths)}</figure>'
-
-
-def inline(picture: Picture, style: Style, prefix: str) -> str:
-    """Return a picture as an SVG element of a page; its ids begin with the prefix."""
-    root = ElementTree.fromstring(picture.svg(style))
-    ids = count()
-    names: dict[str, str] = {}
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
-                parent.remove(child)
-        if own := parent.get("id"):
-            names[own] = f"{prefix}{next(ids)}"
-    for element in root.iter():
-        for key, value in list(element.attrib.items()):
-            element.set(key, _renamed(key, value, names))
-    root.attrib.pop("height", None)
-    width = root.attrib.pop("width", "")
-    root.set("style", f"max-width: {1.6 * float(width.removesuffix('pt')):.0f}px")
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _renamed(key: str, value: str, names: Mapping[str, str]) -> str:
-    """Return an attribute's value with the ids that it has or refers to as they are now."""
-    if key == "id":
-        return names[value]
-    if value.startswith("#"):
-        return f"#{names.get(value[1:], value[1:])}"
-    return re.sub(r"url\(#([^)]*)\)", lambda m: f"url(#{names.get(m[1], m[1])})", value)
 
 
 # ---------------------------------------------------------------------- the table
@@ -207,4 +153,15 @@ def _number(text: str) -> str:
 
 def listed(lines: Sequence[str]) -> str:
     """Return lines as the items of a list in HTML."""
-    return "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return "".join(f"<li>{sentence(line)}</li>" for line in lines)
+
+
+def sentence(text: str) -> str:
+    """Return a sentence in HTML, in which no item of a plan is broken at the end of a line."""
+    return " ".join(_word(word) for word in text.split(" "))
+
+
+def _word(word: str) -> str:
+    escaped = html.escape(word)
+    is_item = len(word) <= LONGEST_ITEM and any(sign in word for sign in "-[|]")
+    return f'<span class="item">{escaped}</span>' if is_item else escaped

@@ -15,6 +15,11 @@ const make = (tag, attributes = {}, ...children) => {
   element.append(...children);
   return element;
 };
+const written = (plan) => {  // a plan as text that breaks between its items only
+  const line = make("span", { class: "plan" });
+  plan.split(" ").forEach((item, i) => line.append(i ? " " : "", make("span", {}, item)));
+  return line;
+};
 const task = () => data.tasks[state.task];
 const isShare = () => !task() || task().share;
 const isLower = () => Boolean(task() && task().lower);
@@ -197,16 +202,20 @@ function step(by) {
 
 // ---- the plan that was opened
 
-const later = new Map();  // by model
-function details() {
-  const number = state.model;
-  if (!later.has(number)) later.set(number, (async () => {
-    const bytes = Uint8Array.from(atob($(`later-${number}`).textContent), (c) => c.charCodeAt(0));
+const unpacked = new Map();  // by the element's id
+function unpack(id) {
+  if (!unpacked.has(id)) unpacked.set(id, (async () => {
+    const bytes = Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return JSON.parse(await new Response(stream).text());
   })());
-  return later.get(number);
+  return unpacked.get(id);
 }
+const details = () => unpack(`later-${state.model}`);
+const address = (i) => {  // of a plan on this page
+  const model = blocks.length > 1 ? `&model=${state.model}` : "";
+  return `#plan=${encodeURIComponent(data.plans[i].plan)}${model}`;
+};
 async function open(i, focus = true) {
   state.open = i;
   const plan = data.plans[i], box = $("detail"), model = state.model;
@@ -215,12 +224,114 @@ async function open(i, focus = true) {
   const drawing = new DOMParser().parseFromString(more.pictures[plan.digest], "image/svg+xml").documentElement;
   const words = make("ol");
   for (const sentence of more.words[plan.digest]) words.append(make("li", {}, sentence));
+  if (focus) history.replaceState(null, "", address(i));
+  const link = make("button", { type: "button", class: "link", "data-text": location.href.split("#")[0] + address(i) }, "Copy the link to this plan");
   box.replaceChildren(
-    make("h3", {}, `${title(plan)}${told(plan) ? `, ${told(plan)}` : ""}`), make("code", {}, plan.plan),
+    make("h3", {}, `${title(plan)}${told(plan) ? `, ${told(plan)}` : ""}`), make("code", {}, written(plan.plan)), link,
     document.importNode(drawing, true), words,
     make("h3", {}, "Scores"), scoreTable(i), make("h3", {}, "Run it again"), command(plan), ...answers(i, more));
+  if ($("lens-plan")) lensOf(plan.digest);
   if (focus) box.focus();
 }
+function follow() {  // the plan that the page's address names
+  const named = new URLSearchParams(location.hash.slice(1)), plan = named.get("plan"), model = +(named.get("model") || 0);
+  if (plan == null || !(model in blocks)) return;
+  if (model !== state.model) { $("model").value = model; use(model); }
+  const i = data.plans.findIndex((one) => one.plan === plan || one.digest === plan);
+  if (i < 0) { $("now").textContent = "The plan that the address names is not on this page."; $("explore").scrollIntoView(); return; }
+  state.at = i;
+  ring(axes.plans.includes(i) ? i : -1);
+  open(i).then(() => $("detail").scrollIntoView({ block: "start" }));
+}
+
+// ---- what is saved and copied
+
+function save(name, kind, text) {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: kind })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+function saveSvg(name, drawing) {  // a drawing of the page as a file that stands alone
+  const copy = drawing.cloneNode(true), own = [...drawing.querySelectorAll("*")];
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  if (drawing.closest(".chart")) copy.querySelectorAll("*").forEach((element, i) => {  // what the page's style says
+    const style = getComputedStyle(own[i]);
+    for (const key of ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "font"]) element.style.setProperty(key, style.getPropertyValue(key));
+  });
+  save(`${name}.svg`, "image/svg+xml", new XMLSerializer().serializeToString(copy));
+}
+const cell = (value) => {  // of a CSV file; no program is to compute what begins like a formula
+  if (value == null) return "";
+  const text = typeof value === "string" && /^[=+\-−@\t\r]/.test(value) && Number.isNaN(+value) ? `'${value}` : `${value}`;
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+};
+function savePlans() {  // what the chart and the table show
+  const rows = shown().map((i) => {
+    const plan = data.plans[i], score = scores()[i] || [], [lost, gained] = changed(i);
+    return [title(plan), told(plan), plan.plan, plan.cost, score[0], score[1], score[2], lost, gained].map(cell).join(",");
+  });
+  const head = ["strategy", "with", "plan", "cost", "score", "low", "high", "lost", "gained"].join(",");
+  save(`plans-${task() ? task().name : "average"}.csv`.replace(/[^\w.-]+/g, "-"), "text/csv", `${[head, ...rows].join("\n")}\n`);
+}
+async function copyText(button, text, from) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {  // where the browser keeps its clipboard to itself, the text is selected instead
+    if (from) getSelection().selectAllChildren(from);
+    button.textContent = from ? "Selected" : text;
+  }
+  setTimeout(() => { button.textContent = before; }, 2000);
+}
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.matches(".copy")) copyText(button, button.parentElement.querySelector("pre").textContent, button.parentElement.querySelector("pre"));
+  if (button.matches(".link")) copyText(button, button.dataset.text, null);
+  if (!button.matches(".save")) return;
+  const figure = button.closest("figure"), name = figure.dataset.name;
+  if (button.dataset.save === "csv") { save(`${name}.csv`, "text/csv", (await unpack("figure-data"))[name]); return; }
+  const image = figure.querySelector(".wide img"), drawing = figure.querySelector(".wide svg");
+  if (drawing) saveSvg(name, drawing);
+  else if (image) make("a", { href: image.src, download: `${name}.png` }).click();
+});
+for (const button of document.querySelectorAll(".save, .copy")) button.hidden = false;
+
+// ---- the lens
+
+let lensed = null;  // of the model that is shown
+async function drawLens() {
+  const number = state.model, from = $(`lens-${number}`);
+  if (!from || !$("lens-plan")) return;
+  lensed = await unpack(`lens-${number}`);
+  if (number !== state.model) return;
+  const there = data.plans.map((_, i) => i).filter((i) => data.plans[i].digest in lensed.plans), seen = new Set();
+  $("lens-note").textContent = from.dataset.note;
+  $("lens-note").hidden = !from.dataset.note;
+  $("lens-controls").hidden = $("lens-scroll").hidden = !there.length;
+  if (!there.length) return;
+  $("lens-prompt").replaceChildren(...lensed.prompts.map((tokens, i) => option(i, tokens.length > 1 && tokens.join("").length > 60 ? `…${tokens.join("").slice(-60)}` : tokens.join("").trim())));
+  const first = there.filter((i) => !seen.has(data.plans[i].digest) && seen.add(data.plans[i].digest));
+  $("lens-plan").replaceChildren(...first.map((i) => option(data.plans[i].digest, `${data.plans[i].plan}${i === baselinePlan ? " (baseline)" : ""}`)));
+  fillLens();
+}
+function lensOf(digest) {
+  if (!lensed || !(digest in lensed.plans)) return;
+  $("lens-plan").value = digest;
+  fillLens();
+}
+const visible = (token) => (token.trim() ? token.trim() : token.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "␣")) || "∅";
+function fillLens() {
+  const at = +$("lens-prompt").value, tokens = lensed.prompts[at], [depths, cells] = lensed.plans[$("lens-plan").value];
+  $("lens-head").replaceChildren(make("th", { scope: "col" }, "after"), ...tokens.map((token) => make("th", { scope: "col" }, make("code", {}, visible(token)))));
+  $("lens-rows").replaceChildren(...depths.map((name, depth) => make("tr", {}, make("th", { scope: "row" }, make("code", {}, name)), ...tokens.map((_, t) => {
+    const i = 2 * (depth * tokens.length + t), share = cells[at][i + 1], box = make("td", {}, make("code", {}, visible(lensed.words[cells[at][i]])), " ", make("small", {}, `${share}`));
+    box.style.setProperty("--share", `${share * 0.3}%`);
+    return box;
+  }))));
+}
+
 function scoreTable(i) {
   const body = make("tbody");
   data.tasks.forEach((one, t) => {
@@ -234,7 +345,8 @@ function scoreTable(i) {
 }
 function command(plan) {
   const study = data.study.join(JSON.stringify(plan.plan)).trimEnd();
-  return make("pre", { tabindex: "0", role: "region", "aria-label": "Commands" }, `cat > plan.yaml <<'END'\n${study}\nEND\nimpasto run plan.yaml --out runs/plan`);
+  const text = make("pre", { tabindex: "0", role: "region", "aria-label": "Commands" }, `cat > plan.yaml <<'END'\n${study}\nEND\nimpasto run plan.yaml --out runs/plan`);
+  return make("div", { class: "copied" }, text, make("button", { type: "button", class: "copy" }, "Copy"));
 }
 function answers(i, more) {
   if (!data.changed) return [make("p", { class: "hint" }, "There are too many answers to compare them on this page.")];
@@ -299,7 +411,7 @@ function drawTable() {
   $("rows").replaceChildren(...some.map(([, i]) => {
     const plan = data.plans[i], score = scores()[i], [lost, gained] = changed(i), moved = change(i);
     const cell = (text, css = "") => make("td", css ? { class: css } : {}, text == null ? "" : `${text}`);
-    const opener = make("button", { type: "button", "data-plan": i }, plan.plan);
+    const opener = make("button", { type: "button", "data-plan": i }, written(plan.plan));
     const points = moved == null ? "" : `${moved < 0 ? "−" : "+"}${Math.abs(100 * moved).toFixed(1)}${isShare() ? "" : " %"}`;
     return make("tr", {}, cell(title(plan)), cell(told(plan)), make("td", {}, opener), cell(plan.cost == null ? "" : plan.cost.toPrecision(3), "number"),
       cell(score ? show(score[0]) : "–", "number"), cell(score && score[1] != null ? `${show(score[1])} – ${show(score[2])}` : "", "number"),
@@ -350,6 +462,7 @@ function use(model) {  // show a model's block
     $("families").append(make("label", {}, box, swatch, family.title));
   }
   draw();
+  drawLens();
 }
 const setTheme = (theme) => {
   document.documentElement.dataset.theme = theme;
@@ -384,7 +497,7 @@ $("head").addEventListener("click", (event) => {
   state.sort = key;
   drawTable();
 });
-$("rows").addEventListener("click", (event) => { if (event.target.dataset.plan) open(+event.target.dataset.plan); });
+$("rows").addEventListener("click", (event) => { const button = event.target.closest("[data-plan]"); if (button) open(+button.dataset.plan); });
 $("more").addEventListener("click", () => { state.rows += ROWS; drawTable(); });
 $("chart").addEventListener("pointermove", hover);
 $("chart").addEventListener("pointerleave", () => { $("tip").hidden = true; });
@@ -394,10 +507,15 @@ $("chart").addEventListener("keydown", (event) => {
   if (by) { step(by); event.preventDefault(); }
   if ((event.key === "Enter" || event.key === " ") && state.at >= 0) { open(state.at); event.preventDefault(); }
 });
+$("save-plans").addEventListener("click", savePlans);
+$("save-chart").addEventListener("click", () => saveSvg("plans", $("chart").querySelector("svg")));
+if ($("lens-plan")) for (const id of ["lens-prompt", "lens-plan"]) $(id).addEventListener("change", fillLens);
+addEventListener("hashchange", follow);
 narrow.addEventListener("change", () => { fit(); drawChart(); });
 addEventListener("beforeprint", () => {
   state.rows = Infinity;
   drawTable();
   for (const fold of document.querySelectorAll("details")) fold.open = true;
 });
+follow();
 })();
