@@ -207,6 +207,8 @@ def may_be_encoder(hf: PreTrainedModel) -> bool:
     """
     if hf.can_generate() or hf.config.is_encoder_decoder or hasattr(hf.config, "impasto"):
         return False
+    if "decoder_input_ids" in parameters(type(hf)):
+        return False
     is_known = hf.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     is_decoder = getattr(hf.config, "is_decoder", False)
     return (is_known and not is_decoder) or not _reads_one_way(hf)
