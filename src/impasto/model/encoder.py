@@ -290,4 +290,11 @@ def _observe(
     finally:
         for hook in hooks:
             hook.remove()
+    exchanged = [name for name in names if name not in outputs]
+    if exchanged:
+        raise ModelError(
+            f"{type(hf).__name__} puts other modules in the place of its blocks' "
+            f"{', '.join(exchanged)} as it reads a short text, so they are not what was opened; "
+            'load it with those (BigBird: attention_type="original_full")'
+        )
     return arity(outputs[""]), {name: arity(outputs[name]) for name in names}

@@ -169,7 +169,7 @@ class Opened(ABC):
         """The number of token ids."""
         return self.hf.config.get_text_config(decoder=True).vocab_size
 
-    @property
+    @cached_property
     def always_given(self) -> Arguments:
         """What the model's own forward hands to the model without its head, whatever the text."""
         return {}
