@@ -57,7 +57,8 @@ _EXPERTS: dict[str, Any] = {
 }  # fmt: skip
 _STATES: dict[str, Any] = {
     "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
-    "linear_value_head_dim": 8, "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8,
+    "linear_value_head_dim": 8, "linear_head_dim": 8, "linear_num_heads": 4,
+    "mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8,
     "mamba_head_dim": 8, "mamba_num_heads": 8, "mamba_n_groups": 1, "n_groups": 1,
     "mamba_chunk_size": 8, "chunk_size": 8, "state_size": 8, "ssm_state_size": 8,
     "mamba_d_ssm": 64, "mamba_expand": 2, "expand": 2, "conv_kernel": 4, "time_step_rank": 4,
@@ -74,8 +75,9 @@ _OTHER_PARTS: dict[str, Any] = {
     "hidden_dim": 32, "num_mel_bins": 16, "codebook_size": 32, "codebook_dim": 16,
     "audio_vocab_size": 32, "num_queries": 4, "num_query_tokens": 4, "num_layers": LAYERS,
     "fullatt_block_indexes": [1], "deepstack_visual_indexes": [0],
-    "encoder_hidden_size": 32, "visual_embed_dim": 32, "text_hidden_size": 32,
-    "qformer_hidden_size": 32, "vq_embed_dim": 32, "cross_attention_hidden_size": 32,
+    "adapter_out_dim": 32, "encoder_hidden_size": 32, "visual_embed_dim": 32,
+    "text_hidden_size": 32, "qformer_hidden_size": 32, "vq_embed_dim": 32,
+    "cross_attention_hidden_size": 32,
 }  # fmt: skip
 _SMALL = _SIZES | _HEADS | _EXPERTS | _STATES | _OTHER_PARTS
 _TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -189,7 +191,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xlstm": {"num_heads": 4, "num_blocks": LAYERS},
     "xmod": {"default_language": "en_XX"},
     "youtu": _AS_MANY,
-    "zamba": {"layer_types": ["linear_attention", "hybrid"] * 2, "attention_head_dim": 16},
+    "zamba": {"layer_types": ["linear_attention", "hybrid"] * 2, "attention_head_dim": 16,
+              "attention_hidden_size": 64},
     "zamba2": {
         "layer_types": ["mamba", "hybrid"] * 2, "num_mem_blocks": 1, "hybrid_layer_ids": [1, 3],
     },

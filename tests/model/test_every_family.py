@@ -23,7 +23,17 @@ KEPT = (
     "llama4_text", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "opt", "phi3",
     "qwen2", "qwen3", "smollm3", "stablelm",
 )  # fmt: skip
-COMPOSITE = ("blip-2", "gemma3", "gemma4", "glm4v", "idefics2", "llava", "qwen2_5_vl", "qwen3_vl")
+COMPOSITE = (
+    "blip",
+    "blip-2",
+    "gemma3",
+    "gemma4",
+    "glm4v",
+    "idefics2",
+    "llava",
+    "qwen2_5_vl",
+    "qwen3_vl",
+)
 _FEW = ("identity", "skip of layer 0", "mix")
 
 

@@ -10,11 +10,10 @@ called directly, which spares the preparation for blocks that do not run.
 Shapes: ``batch`` sequences of ``rows`` token states of ``hidden`` units; ``vocab`` tokens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 from weakref import ref
 
 import torch
@@ -27,13 +26,13 @@ from impasto.model.arguments.in_place import Lines, enter_lines, may_be_picked
 from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskReader
 from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
+from impasto.model.final_modules import find_final_modules
 from impasto.model.opened import Habits, Opened, input_device, replayable
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
 from impasto.model.structure.block import Arguments, Block, Entered, parameters
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
-_TRIED_ROWS = 3  # small ones and large ones: they differ where a model caps its logits
 
 
 @dataclass(eq=False)
@@ -80,6 +79,34 @@ class OpenedModel(Opened):
     def cache_name(self) -> str:
         """The argument in which the model's forward takes a cache."""
         return "past_key_values" if self.sequential is None else self.sequential.takes_cache
+
+    @cached_property
+    def always_given(self) -> Arguments:
+        """What the model's own forward hands to the model without its head, whatever the text.
+
+        Those of its arguments that are switched otherwise than by default, as BLIP's decoder has it
+        that it is one.
+        """
+        base, noted = self.hf.base_model, dict[str, bool]()
+        if base is self.hf or not self.predicts_tokens:
+            return noted
+        defaults = inspect.signature(type(base).forward).parameters
+
+        def note(_: nn.Module, __: object, given: Arguments) -> None:
+            for name, value in given.items():
+                is_switch = isinstance(value, bool) and name in defaults
+                if is_switch and name != "use_cache" and defaults[name].default is not value:
+                    noted[name] = value
+
+        blank = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        rows = torch.zeros(1, 1, self.hidden, dtype=self.hf.dtype, device=self.device)
+        hook = base.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            with self.finishing_with(rows):
+                self.hf(input_ids=blank, use_cache=False)
+        finally:
+            hook.remove()
+        return noted
 
     def enter(
         self,
@@ -173,7 +200,8 @@ class OpenedModel(Opened):
         """The final norm and head, where calling them is all that the model's own forward does."""
         like = torch.zeros(1, self.hidden, dtype=self.hf.dtype, device=self.device)
         blocks = [block.module for block in self.blocks]
-        return _find_final_modules(self.hf, blocks, self._leave_by_forward, like)
+        found = find_final_modules(self.hf, blocks, self._leave_by_forward, like)
+        return None if found is None else FinalModules(*found)
 
     def _leave_by_forward(
         self, states: Float[Tensor, "rows hidden"]
@@ -261,7 +289,7 @@ def refuse_other_kinds(hf: PreTrainedModel) -> None:
             f"{type(hf).__name__} runs a plan of its own already; open its folder by "
             "impasto.load(folder)"
         )
-    if hf.config.is_encoder_decoder:
+    if hf.config.is_encoder_decoder or "decoder_input_ids" in parameters(type(hf)):
         raise ModelError(
             f"{type(hf).__name__} is an encoder-decoder: its decoder reads an encoder's states "
             "beside the text; plans run on decoders alone and on encoders"
@@ -298,70 +326,3 @@ class FinalModules:
         for name in self.names:
             states = hf.get_submodule(name)(states)
         return states
-
-
-@torch.no_grad()
-def _find_final_modules(
-    hf: nn.Module,
-    blocks: Sequence[nn.Module],
-    leave: Callable[[Float[Tensor, "rows hidden"]], Float[Tensor, "rows vocab"]],
-    like: Float[Tensor, "rows hidden"],
-) -> FinalModules | None:
-    """Return the modules that a model calls on final states; None where it does more than that.
-
-    Args:
-        hf: The model.
-        blocks: Its blocks.
-        leave: Makes logits by the model's own forward.
-        like: Final states, whose size, type and device count.
-    """
-    seed = torch.Generator().manual_seed(0)
-    small = torch.randn(_TRIED_ROWS, like.shape[1], generator=seed)
-    states = torch.cat([small, 30 * small]).to(like)
-    inside = {id(module) for block in blocks for module in block.modules()}
-    around, outside = [], {}
-    for name, module in hf.named_modules():
-        if id(module) in inside:
-            continue
-        if any(each is blocks[0] for each in module.modules()):
-            around.append(name)
-        else:
-            outside[name] = module
-    with _noting_calls(blocks, outside) as names:
-        expected = leave(states)
-    final = FinalModules(names, around)
-    try:
-        is_all = bool(names) and torch.equal(final(hf, states), expected)
-    except (TypeError, ValueError, IndexError, RuntimeError):  # it takes other than states
-        return None
-    return final if is_all else None
-
-
-@contextmanager
-def _noting_calls(
-    blocks: Sequence[nn.Module], outside: dict[str, nn.Module]
-) -> Iterator[list[str]]:
-    """Return a context that notes which outer modules are called after the last block."""
-    calls: list[str] = []
-    depth = [0]
-
-    def entered(name: str) -> Callable[..., None]:
-        def enter(*_: Any) -> None:
-            if not depth[0]:
-                calls.append(name)
-            depth[0] += 1
-
-        return enter
-
-    def left(*_: Any) -> None:
-        depth[0] -= 1
-
-    hooks = [block.register_forward_pre_hook(lambda *_: calls.clear()) for block in blocks]
-    for name, module in outside.items():
-        hooks.append(module.register_forward_pre_hook(entered(name)))
-        hooks.append(module.register_forward_hook(left))
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -207,6 +207,8 @@ def may_be_encoder(hf: PreTrainedModel) -> bool:
     """
     if hf.can_generate() or hf.config.is_encoder_decoder or hasattr(hf.config, "impasto"):
         return False
+    if "decoder_input_ids" in parameters(type(hf)):
+        return False
     is_known = hf.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     is_decoder = getattr(hf.config, "is_decoder", False)
     return (is_known and not is_decoder) or not _reads_one_way(hf)
@@ -288,4 +290,11 @@ def _observe(
     finally:
         for hook in hooks:
             hook.remove()
+    exchanged = [name for name in names if name not in outputs]
+    if exchanged:
+        raise ModelError(
+            f"{type(hf).__name__} puts other modules in the place of its blocks' "
+            f"{', '.join(exchanged)} as it reads a short text, so they are not what was opened; "
+            'load it with those (BigBird: attention_type="original_full")'
+        )
     return arity(outputs[""]), {name: arity(outputs[name]) for name in names}

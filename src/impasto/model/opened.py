@@ -169,6 +169,11 @@ class Opened(ABC):
         """The number of token ids."""
         return self.hf.config.get_text_config(decoder=True).vocab_size
 
+    @cached_property
+    def always_given(self) -> Arguments:
+        """What the model's own forward hands to the model without its head, whatever the text."""
+        return {}
+
     @abstractmethod
     def leave(self, states: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Return the logits for states of depth T."""
@@ -192,7 +197,7 @@ class Opened(ABC):
         calls: list[Arguments] = []
         blocks = {id(block.module): block.module for block in self.blocks}.values()
         with Forwards([(block, self._noting(block, calls)) for block in blocks]):
-            self.hf.base_model(**given)
+            self.hf.base_model(**self.always_given, **given)
         if len(calls) != self.num_layers:
             raise ModelError(
                 f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
@@ -229,7 +234,7 @@ class Opened(ABC):
 def input_device(hf: PreTrainedModel) -> torch.device:
     """Return the device that a model's embeddings run on; offloaded weights move there for it."""
     embeddings = hf.get_input_embeddings()
-    device: Any = embeddings.weight.device
+    device: Any = next(embeddings.parameters()).device
     if device.type == "meta":
         device = torch.device(embeddings._hf_hook.execution_device)  # type: ignore[union-attr]
     return device

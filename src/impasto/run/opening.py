@@ -22,12 +22,13 @@ from impasto.model.checks.encoder import check_encoder
 from impasto.model.checks.precision import full_precision
 from impasto.model.decoder import OpenedModel, open_model
 from impasto.model.encoder import OpenedEncoder, may_be_encoder, open_encoder
+from impasto.model.loading.wrapped import failure_on_text
 from impasto.model.measured.idle import with_idle
 from impasto.model.opened import Opened
 from impasto.model.sequential import open_sequential
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.failing import failing
+from impasto.model.structure.failing import RAISED, failing
 from impasto.plan import Plan
 from impasto.run.calls import calling, turns_of
 from impasto.run.checks import Checked, check_decoder
@@ -227,7 +228,16 @@ def _open_sequential(hf: PreTrainedModel, refusal: ModelError) -> tuple[Opened, 
     except BoundLayersError as error:
         raise error from refusal
     except ModelError as also:
-        raise refusal from also
+        if not isinstance(refusal.__cause__, RAISED):
+            raise refusal from also
+        failure = failure_on_text(hf)  # its own code failed on one way of reading, or on every one
+        if failure is None:
+            raise also from refusal
+        first = (str(failure).strip() or "no message").splitlines()[0]
+        raise ModelError(
+            f"{type(hf).__name__} reads no text by itself: on three tokens and nothing else its "
+            f"own forward fails ({type(failure).__name__}: {first}); plans run on what reads texts"
+        ) from failure
 
 
 def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:

@@ -49,7 +49,7 @@ def reading_texts(hf: PreTrainedModel) -> PreTrainedModel:
         return hf
     inside = (module for module in hf.modules() if module is not hf)
     decoder = next((module for module in inside if _predicts_tokens(module)), None)
-    if decoder is None or (_predicts_tokens(hf) and _reads_text(hf)):
+    if decoder is None or (_predicts_tokens(hf) and failure_on_text(hf) is None):
         return hf
     return decoder
 
@@ -60,7 +60,8 @@ def _predicts_tokens(module: nn.Module) -> TypeGuard[PreTrainedModel]:
     return module.get_output_embeddings() is not None
 
 
-def _reads_text(hf: PreTrainedModel) -> bool:
+def failure_on_text(hf: PreTrainedModel) -> Exception | None:
+    """Return what a model raises on three tokens and nothing else; None where it reads them."""
     ids = torch.arange(3, device=input_device(hf))[None]
     try:
         with torch.no_grad():
@@ -68,8 +69,8 @@ def _reads_text(hf: PreTrainedModel) -> bool:
     except RAISED as error:
         if is_out_of_memory(error):
             raise
-        return False
-    return True
+        return error
+    return None
 
 
 def _base(adapted: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
 from impasto.error import UserError
@@ -23,6 +23,11 @@ from impasto.run.kv.buffers import KeysValues, KVBuffer, trim_heap
 from impasto.run.kv.cache import BufferEnd, Past, PastByOccurrence
 from impasto.run.kv.ring import Ring
 from impasto.run.tuning import LARGE_KEYS, TOKENS_TO_COME
+
+
+def of_texts(cache: Any) -> Any:
+    """Return the part of a call's cache that holds texts, where another part is for an encoder."""
+    return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
 
 
 class ReadTokens(DynamicLayer):

@@ -18,7 +18,7 @@ from impasto.model.structure.block import Arguments, Entered
 from impasto.plan import Plan
 from impasto.plan.lowering import lower
 from impasto.plan.program import Instruction, Program, runs_layers
-from impasto.run.apply.cache import HuggingFacePast, ReadTokens
+from impasto.run.apply.cache import HuggingFacePast, ReadTokens, of_texts
 from impasto.run.apply.checkpointing import RunsAgain
 from impasto.run.apply.outputs import OutputCollector
 from impasto.run.apply.sequential import SequentialForward
@@ -101,7 +101,7 @@ class PlanInForward:
         self, model: OpenedModel, call: ForwardCall, states: Float[Tensor, "batch new hidden"]
     ) -> Float[Tensor, "batch new hidden"]:
         name = model.habits.cache_argument
-        cache = call.block_arguments[0].get(name)
+        cache = of_texts(call.block_arguments[0].get(name))
         tokens = ReadTokens.of(cache, self._plan)
         size, new = states.shape[:2]
         scored = call.num_scored(new)
@@ -161,7 +161,7 @@ class PlanInForward:
                 f"{type(model.hf).__name__} keeps what it has read in a form that has no place for "
                 "what a plan's layers have read; call it, or its generate, with use_cache=False"
             )
-        cache = call.block_arguments[0].get(model.habits.cache_argument)
+        cache = of_texts(call.block_arguments[0].get(model.habits.cache_argument))
         tokens = ReadTokens.of(cache, self._plan)
         before = None if tokens is None else tokens.ids
         before = batch.ids[:, :0] if before is None else before

@@ -8,7 +8,7 @@ token. Where blocks do not go on from the states that they leave, all rows run a
 import torch
 from torch import Tensor
 
-from impasto.model.checks.decoder import allowed, read_bare, refuse_above, rows_differ
+from impasto.model.checks.decoder import Reason, allowed, read_bare, refuse_above, rows_differ
 from impasto.model.decoder import OpenedModel
 from impasto.model.measured.idle import with_idle
 from impasto.model.opened import GoesOn
@@ -49,6 +49,7 @@ def check_sequential(model: OpenedModel) -> Checked:
             model,
             "the identity plan does not give the model's own logits",
             _alone(model, texts),
+            lambda: _reads_more_behind(model, texts),
         )
     claims = [(f"the identity plan gives the model's own logits ({lengths.tokens} tokens)", logits)]
     habits = habits_of(model)
@@ -79,6 +80,18 @@ def _reads_alike(model: OpenedModel, texts: Texts) -> bool:
     """Whether the model's own forward gives the same when it reads a text again."""
     again = read_bare(model, texts.long.ids)
     return rows_differ(model, again.logits, texts.long.logits) <= allowed(model)
+
+
+def _reads_more_behind(model: OpenedModel, texts: Texts) -> Reason | None:
+    """Return the reason if the last layer's own states do not make the model's own logits."""
+    apart = rows_differ(
+        model, model.leave(texts.long.after[model.present[-1]][0]), texts.long.logits
+    )
+    claim = (
+        "what follows its last layer reads more than the states of that layer, such as those of "
+        "layers below, and plans hand over no more"
+    )
+    return None if apart <= allowed(model) else Reason(claim, apart)
 
 
 def _refuse_bound(model: OpenedModel, texts: Texts) -> None:
