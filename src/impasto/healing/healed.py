@@ -6,6 +6,7 @@ one plan: run as the full model, they are neither.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ from impasto.mending.training import Spent
 from impasto.plain_data import of_type, read_json_file, typed
 from impasto.plan import Plan
 from impasto.plan.healed import NAME
-from impasto.table import Code, Table, code_span
+from impasto.screen import printable
+from impasto.table import Code, Table, code_span, plain_text
 
 TITLES = {
     "perplexity": "perplexity",
@@ -134,7 +136,10 @@ class Healed:
 
     def _card(self, name: str) -> str:
         """Return the folder's README."""
-        opens = f'model = impasto.load("{name}")\nplan = impasto.Plan.parse("{self.plan}")'
+        name = printable(name.replace("\n", " "))
+        code = json.dumps(name, ensure_ascii=False)  # also a text of Python
+        opens = f'model = impasto.load({code})\nplan = impasto.Plan.parse("{self.plan}")'
+        export = code_span(f"impasto export DEST --model {shlex.quote(name)}")
         facts: list[tuple[str, object]] = [
             ("plan", Code(str(self.plan))),
             ("method", self.method),
@@ -144,10 +149,10 @@ class Healed:
         kind = "A PEFT adapter" if self.method == "lora" else "A checkpoint"
         lines = "\n".join(f"* {sentence}." for sentence in self.sentences)
         return f"""\
-# {name}: healed for the plan {code_span(str(self.plan))}
+# {plain_text(name)}: healed for the plan {code_span(str(self.plan))}
 
 {kind} whose weights were healed for this plan: run as the full model, without the plan, it is
-neither the base model nor the plan. `impasto export DEST --model {name}` writes a checkpoint that
+neither the base model nor the plan. {export} writes a checkpoint that
 runs the plan without impasto.
 
 ```python
