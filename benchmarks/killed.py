@@ -1,10 +1,11 @@
-"""Whether what is killed while it trains, searches, exports, packs or draws ends as it must.
+"""Whether what is killed while it trains, heals, searches, exports, packs or draws ends as it must.
 
 Each round kills a process (SIGKILL) up to twice, at moments that chance chooses, then lets the same
 job run to its end. What comes of it must equal what an undisturbed one comes to, and nothing that a
 killed one wrote aside may be left.
 
-    python benchmarks/killed.py [training|searching|exporting|packing|drawing …] [--rounds 25]
+    python benchmarks/killed.py [training|healing|searching|exporting|packing|drawing …]
+        [--rounds 25]
 """
 
 import argparse
@@ -137,6 +138,25 @@ def training(place: Path) -> tuple[Job, Outcome]:
     return lambda out: void(study.run(out / "study")), lambda out: outcome(out / "study")
 
 
+def healing(place: Path) -> tuple[Job, Outcome]:
+    """Return the healing of a plan by training, and the export of what it comes to."""
+    source = mutations.tiny_model(place / "source")
+    settings = {"tokens": 400, "length": 8, "steps": 40, "batch": 4, "evaluate_every": 5}
+
+    def job(out: Path) -> None:
+        with contextlib.suppress(impasto.UserError):  # it may be written already
+            impasto.heal(source, "0", mutations.texts(80), "full", out / "healed", **settings)
+        if not (out / "exported").exists():
+            impasto.export(str(out / "healed"), impasto.Plan.parse("0"), out / "exported")
+
+    def outcome(out: Path) -> object:
+        said = json.loads((out / "healed" / "healed.json").read_text(encoding="utf-8"))
+        weights = (out / "exported" / "model.safetensors").read_bytes()
+        return said["measured"], said["spent"]["kept_step"], hashlib.sha256(weights).hexdigest()
+
+    return job, outcome
+
+
 def searching(place: Path) -> tuple[Job, Outcome]:
     """Return a search on the bundled model, and the tasks that confirm what it found."""
     texts = [f"Q: What is {n} + {n % 7}?\nA: {n + n % 7}\n" for n in range(48)]
@@ -239,6 +259,7 @@ def tiny_encoder(folder: Path) -> str:
 
 KINDS: dict[str, Callable[[Path], tuple[Job, Outcome]]] = {
     "training": training,
+    "healing": healing,
     "searching": searching,
     "exporting": exporting,
     "packing": packing,

@@ -125,11 +125,55 @@ def of_database(path: Path, draw: random.Random) -> None:
         path.write_bytes(of_bytes(path.read_bytes(), draw))
         return
     database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA synchronous = OFF")
     try:
         for _ in range(draw.choice((1, 1, 1, 2, 5))):
             _of_rows(database, draw)
     finally:
         database.close()
+
+
+def of_text_file(path: Path, draw: random.Random) -> None:
+    """Change a file of JSON, YAML or other text: its values, its characters or its bytes."""
+    content = path.read_bytes()
+    if draw.random() < 0.1:
+        path.write_bytes(of_bytes(content, draw))
+        return
+    text = content.decode("utf-8", "replace")
+    if path.suffix == ".json":
+        path.write_text(of_json(text, draw), encoding="utf-8", errors="replace")
+    elif path.suffix in (".yaml", ".yml"):
+        path.write_bytes(of_yaml(text, draw))
+    else:
+        path.write_text(of_text(text, draw), encoding="utf-8", errors="replace")
+
+
+def cut(path: Path, draw: random.Random) -> None:
+    """Have a file end early, as where a process is killed that writes it."""
+    content = path.read_bytes()
+    path.write_bytes(content[: draw.randrange(len(content))])
+
+
+def programs() -> list[tuple[str, str]]:
+    """Return programs as other tools write them, each with the ending of its file."""
+    rows = [{"question": "1+1", "valid_paths": [[0, 1], [0, 0, 1]]}, {"valid_paths": [[1]]}]
+    parts = [{"attention": {"no_op": at == 1, "n_heads_in_group": 4},
+              "ffn": {"no_op": at == 2, "ffn_mult": 2.0}} for at in range(4)]  # fmt: skip
+    documents: list[Any] = [
+        {"drop_attn_list": [1, 3], "drop_mlp_list": [2, 3], "num_hidden_layers": 12},
+        {"drop_attn_list": [False, True, False], "drop_mlp_list": None},
+        {"num_hidden_layers": 12, "per_layer_config": {"1": {"skip": ["attention"]}, "2": {}}},
+        {"block_configs": parts, "num_hidden_layers": 4}, {"path": [3, 0]}, [0, 1, 2, 2], rows,
+    ]  # fmt: skip
+    written = [(".json", json.dumps(document)) for document in documents]
+    written.append((".jsonl", "\n".join(map(json.dumps, rows))))
+    lines = ("none\nattn\nmlp\nattn+mlp\n", "layers:0,1,2,2,3", "(3, 6)", "blocks:3,6;4,6")
+    return written + [(".txt", line) for line in lines]
+
+
+def texts(count: int) -> list[str]:
+    """Return short texts of the tiny model's words."""
+    return [" ".join(f"w{(i * step) % 31}" for step in (1, 7, 3, 5, 11, 2)) for i in range(count)]
 
 
 def _of_rows(database: sqlite3.Connection, draw: random.Random) -> None:
@@ -210,10 +254,9 @@ def tiny_model(folder: Path) -> str:
 def of_model(folder: Path, draw: random.Random) -> None:
     """Change one of a model's files: mostly its configuration and its tokenizer's."""
     names = ("config.json", "config.json", "config.json", "tokenizer.json", "tokenizer_config.json",
-             "generation_config.json", "impasto.json", "model.safetensors")  # fmt: skip
-    path = folder / draw.choice(names)
-    if not path.exists():
-        path = folder / "config.json"
+             "generation_config.json", "impasto.json", "model.safetensors", "adapter_config.json",
+             "adapter_model.safetensors", "modeling_impasto.py")  # fmt: skip
+    path = folder / draw.choice([name for name in names if (folder / name).exists()])
     if path.suffix == ".json":
         text = path.read_text(encoding="utf-8")
         path.write_bytes(of_json(text, draw).encode("utf-8", "replace"))

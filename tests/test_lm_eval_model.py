@@ -165,6 +165,55 @@ def test_a_file_of_options_that_is_none_is_answered(text, message, tmp_path):
         run_command_line(["--config", str(path)])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--tasks a --include_path FOLDER",
+        "--tasks a --incl=FOLDER",
+        "run --tasks a,FOLDER/rivers.yaml",
+        "--tasks FOLDER",
+        "--config options.yaml",
+        "-C options.yaml --limit 3",
+    ],
+)
+def test_task_files_run_only_where_that_is_allowed(words, monkeypatch, tmp_path):
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "rivers.yaml").write_text("task: rivers\n")
+    (folder / "harm.py").write_text("")
+    (tmp_path / "options.yaml").write_text(f"model: impasto\ninclude_path: {folder}\ntasks: [a]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["impasto"])
+    ran = []
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: ran.append(list(sys.argv)))
+    given = words.replace("FOLDER", str(folder)).split()
+    with pytest.raises(UserError, match=r"runs as code, and holds Python: harm\.py.*--allow-code"):
+        run_command_line(given)
+    assert not ran
+    run_command_line([*given, "--allow-code"])
+    assert "--allow-code" not in ran[0]
+    monkeypatch.setattr("impasto.cli.running._can_ask", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: True)
+    run_command_line(given)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    with pytest.raises(UserError, match="nothing was run"):
+        run_command_line(given)
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize(
+    "words", ["ls tasks --include_path tasks", "--tasks arc_easy,piqa", "--tasks results", "--help"]
+)
+def test_what_runs_no_task_file_needs_no_leave(words, monkeypatch, tmp_path):
+    (tmp_path / "results").mkdir()  # a folder that is called as a task is
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["impasto"])
+    ran = []
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: ran.append(1))
+    run_command_line(words.split())
+    assert ran == [1]
+
+
 @pytest.fixture
 def small_index(monkeypatch):
     """lm-eval's command line with an index of the few tasks that the tests need."""

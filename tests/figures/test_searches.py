@@ -1,6 +1,8 @@
 """Figures of a search: single edits, pairs, the front; and what they say where they lack data."""
 
+import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -174,6 +176,46 @@ def test_a_folder_with_a_search_alone_is_drawn(tmp_path):
     again = CliRunner().invoke(app, ["figures", str(tmp_path), "--only", "B2"])
     assert again.exit_code == 1
     assert "skip_one" in again.output
+
+
+def test_names_with_control_characters_leave_pictures_whole(tmp_path):
+    search = replace(searched("scan"), model="a\x1b[31m\x07\ufffe & <b>")
+    [picture] = entries_of("scan")[0].draw([of(search)])
+    text = picture.svg().decode()
+    assert "\x1b" not in text
+    assert ElementTree.fromstring(text) is not None
+    [path] = picture.save(tmp_path, ["svg"])
+    assert ElementTree.parse(path) is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("layers", "6"),
+        ("layers", True),
+        ("search", None),
+        ("sentences", 3),
+        ("items", 1.5),
+        ("full", {"plan": "0-5"}),
+        ("confirmed", [{"plan": "0-5", "task": 1}]),
+        ("timed", [{"plan": "0-5", "estimated": "1"}]),
+        ("references", {"a": [3]}),
+    ],
+)
+def test_a_value_of_another_type_is_one_message(key, value, tmp_path):
+    searched("scan").write(tmp_path)
+    file = tmp_path / "search" / "found.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(UserError, match="run the search again"):
+        Found.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "\x00"])
+def test_a_found_file_that_is_deep_or_cut_is_one_message(text, tmp_path):
+    searched("scan").write(tmp_path)
+    (tmp_path / "search" / "found.json").write_text(text)
+    with pytest.raises(UserError, match="run the search again"):
+        Found.read(tmp_path)
 
 
 def test_a_search_that_cannot_be_read_is_one_message(tmp_path):

@@ -9,8 +9,10 @@ import torch
 import impasto
 import reference
 from families import FAMILIES, SEQUENTIAL, VOCABULARY, family
+from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Donor
+from impasto.run.generate.decoding_plan import end_tokens
 from plans import INJECTING_PROMPTED_PLANS, PROMPTED_PLANS
 
 NAMES = [*FAMILIES, *SEQUENTIAL]
@@ -149,3 +151,11 @@ def test_what_has_no_prompt_is_refused_with_what_has_one():
     ):
         with pytest.raises(impasto.UserError, match=words):
             question()
+
+
+def test_the_tokens_that_end_a_text_are_numbers() -> None:
+    assert end_tokens([1, 2], 3) == {1, 2, 3}
+    assert end_tokens(None, None) == set()
+    for strange in ({"a": 1}, [[1]], ["</s>"], True, 0.5):
+        with pytest.raises(UserError, match="eos_token_id"):
+            end_tokens(strange, 3)

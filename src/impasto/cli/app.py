@@ -81,7 +81,7 @@ def _impasto(
 
 
 # Loggers that warn of every kernel that a machine lacks, and of every call of a rounded layer.
-_TALKATIVE = ("torchao", "torch.utils._pytree", "bitsandbytes.autograd._functions")
+_TALKATIVE = ("torchao", "torch.utils._pytree", "bitsandbytes")
 
 
 def _prepare_libraries() -> None:

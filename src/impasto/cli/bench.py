@@ -18,6 +18,7 @@ from impasto.cli.options import (
     words_of,
 )
 from impasto.error import UserError
+from impasto.plain_data import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,15 +253,10 @@ _PAPER_C = (
 
 def _entry(text: str) -> Any:
     """Read a family with its choices, as a study file has them."""
-    import yaml
-
     from impasto import strategies
     from impasto.study.file.entries import plan_entry
 
-    try:
-        read = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--family {text!r} is no YAML: {error}") from None
+    read = read_yaml(text, "--family")
     is_entry = isinstance(read, dict) and len(read) == 1
     if not (is_entry and isinstance(next(iter(read.values())), dict)) and (
         not isinstance(read, str) or read not in strategies.STRATEGIES

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from impasto.cli.app import app
 from impasto.cli.export import tell_exported
 from impasto.cli.options import AllowCodeOption, DeviceOption, DtypeOption, PlanOption, loading
-from impasto.cli.running import QuietOption, command_of, going_on
+from impasto.cli.running import QuietOption, command_of, going_on, may_run_code
 from impasto.error import UserError
+from impasto.plain_data import read_yaml
 
 if TYPE_CHECKING:
     from impasto.healing import Healed
@@ -69,9 +69,12 @@ def heal(
     load = loading(device, dtype)
     if export is not None and export.exists():
         raise UserError(f"{export} exists and is not overwritten; give another folder")
+    asked = [read_yaml(task, "--task") for task in tasks or []]
+    may_run = allow_code or may_run_code(task for task in asked if isinstance(task, dict))
     options: dict[str, object] = {"--plan": plan, "--texts": texts, "--model": model}
     options |= {"--method": method, "--column": column, "--limit": limit, "--dtype": dtype}
     options |= {"--device": device, "--export": export, "--quiet": quiet or None}
+    options |= {"--allow-code": allow_code or None}
     words = ["impasto", "heal", str(out)]
     words += [word for pair in settings or [] for word in ("--set", pair)]
     words += [word for task in tasks or [] for word in ("--task", task)]
@@ -83,10 +86,10 @@ def heal(
             source,
             method,
             out,
-            tasks=[yaml.safe_load(task) for task in tasks or []],
+            tasks=asked,
             limit=limit,
             fresh=fresh,
-            allow_code=allow_code,
+            allow_code=may_run,
             load=load,
             progress=lambda share, doing: progress(Standing(share, doing)),
             **given,
@@ -106,11 +109,8 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         name, is_there, value = pair.partition("=")
         if not is_there or not name:
             raise UserError(f"--set takes NAME=VALUE, such as steps=500, not {pair!r}")
-        try:
-            read = yaml.safe_load(value)
-            given[name] = float(read) if _is_power(read) else read
-        except yaml.YAMLError:
-            raise UserError(f"--set {name}: {value!r} cannot be read") from None
+        read = read_yaml(value, f"--set {name}")
+        given[name] = float(read) if _is_power(read) else read
     return given
 
 

@@ -1,18 +1,22 @@
 """lm-evaluation-harness's own command line, on a plan."""
 
+import io
 import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from impasto.cli.app import app
+from impasto.cli.running import may_run_code
 from impasto.error import UserError
+from impasto.plain_data import read_yaml
 
+ALLOW = "--allow-code"
 OWN_FILES = "have a task file of your own read files: --include_path FOLDER"
 
 
@@ -29,15 +33,21 @@ def lm_eval(context: typer.Context) -> None:
 def run_command_line(arguments: Sequence[str]) -> None:
     """Run lm-eval's own command line, with this model where no other is named.
 
-    Raises UserError for what lm-eval refuses, with near names for a task that it does not find, and
-    for a data set or a package that is not there.
+    Raises UserError for what lm-eval refuses, with near names for a task that it does not find, for
+    a data set or a package that is not there, and for code that nobody has allowed to run: task
+    files, which `--allow-code` allows.
     """
     from lm_eval.__main__ import cli_evaluate
 
     from impasto.lm_eval import NAME  # importing it registers the model
+    from impasto.tasks.harness.code import check_code
     from impasto.tasks.harness.loading import missing_package, naming_what_is_missing, unknown
 
-    sys.argv = ["lm-eval", *_with_model(arguments, NAME)]
+    words = [word for word in arguments if word != ALLOW]
+    sys.argv = ["lm-eval", *_with_model(words, NAME)]
+    for folder in _with_code():
+        if len(words) == len(arguments) and not may_run_code([{"include_path": folder}]):
+            check_code("lm-eval's command line", folder)
     try:
         with naming_what_is_missing(instead=OWN_FILES):
             cli_evaluate()
@@ -69,6 +79,32 @@ def _with_model(arguments: Sequence[str], model: str) -> list[str]:
     return ["run", "--model", model, *rest]
 
 
+def _with_code() -> list[str]:
+    """Return the folders of task files that lm-eval's command line would run, as it reads it."""
+    from lm_eval.__main__ import HarnessCLI
+
+    before = list(sys.argv)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            given = vars(HarnessCLI().parse_args())
+    except SystemExit:  # it says what is wrong, or its help, when it is called
+        return []
+    finally:
+        sys.argv = before
+    if given.get("command") != "run":
+        return []  # the others list names
+    options = {**(_config(given["config"]) if given["config"] else {})}
+    options |= {name: value for name, value in given.items() if value}
+    tasks = options.get("tasks") or []
+    named = [tasks] if isinstance(tasks, str) else tasks if isinstance(tasks, list) else []
+    files = [Path(word) for some in named for word in str(some).split(",")]
+    folders = [str(file.parent) for file in files if file.suffix == ".yaml" or "/" in str(file)]
+    folders += [str(file) for file in files[:1] if len(files) == 1 and any(file.glob("*.yaml"))]
+    included = options.get("include_path") or []
+    folders += [included] if isinstance(included, str) else list(map(str, included))
+    return list(dict.fromkeys(folders))
+
+
 def _configs(words: Sequence[str]) -> list[str]:
     """Return the files that `--config FILE`, `--config=FILE`, `-C FILE` and `-CFILE` name."""
     after = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("--config", "-C")]
@@ -79,9 +115,10 @@ def _configs(words: Sequence[str]) -> list[str]:
 def _config(path: str) -> Mapping[str, Any]:
     """Return a file of lm-eval's options; raises UserError where it is none."""
     try:
-        read = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path} cannot be read: {error}") from None
+    read = read_yaml(text, f"--config {path}", "a file of options") or {}
     if not isinstance(read, Mapping):
         raise UserError(f"--config {path} holds no options; it should be a mapping, as `limit: 3`")
     return read

@@ -112,7 +112,7 @@ def run(
     options |= {"--cluster": cluster, "--workers": workers}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = command_of(["impasto", "run", str(study)], options)
-    may_run = allow_code or may_run_code(read.tasks)
+    may_run = allow_code or may_run_code(task.options for task in read.tasks)
     throws_away = fresh and may_throw_away(folder, yes)
     with going_on(command, folder), show_progress(quiet) as progress:
         results = read.run(

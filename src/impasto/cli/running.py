@@ -1,7 +1,7 @@
 """What commands that run for long have in common: clusters, going on, throwing results away."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,6 @@ from impasto.tasks.harness.code import about_code, folder_with_code
 
 if TYPE_CHECKING:
     from impasto.study import Cluster
-    from impasto.study.file.entries import TaskEntry
 
 ClusterOption = Annotated[
     str | None,
@@ -117,13 +116,13 @@ def may_throw_away(folder: Path, yes: bool) -> bool:
     return True
 
 
-def may_run_code(entries: "Sequence[TaskEntry]") -> bool:
-    """Say whether the user allows the code of task files that entries name; asks, where there are.
+def may_run_code(tasks: "Iterable[Mapping[str, Any]]") -> bool:
+    """Say whether the user allows the code of task files that tasks name; asks, where there are.
 
     Raises UserError where the answer is no. Where nobody can be asked, it is not allowed, and the
     task says so.
     """
-    folders = {folder_with_code(entry.options) for entry in entries} - {None}
+    folders = {folder_with_code(options) for options in tasks} - {None}
     if not folders or not _can_ask():
         return False
     about = "; ".join(about_code(str(folder)) for folder in sorted(map(str, folders)))

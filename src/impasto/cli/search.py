@@ -85,7 +85,7 @@ def search(
     options |= {"--cluster": cluster, "--workers": workers, "--quiet": quiet or None}
     options |= {"--gpus-per-worker": gpus, "--cpus-per-worker": cpus}
     command = command_of(["impasto", "search", str(spec)], options)
-    may_run = allow_code or may_run_code((*read.objective, *read.confirm))
+    may_run = allow_code or may_run_code(task.options for task in (*read.objective, *read.confirm))
     throws_away = fresh and may_throw_away(folder, yes)
     with going_on(command, folder), show_progress(quiet) as progress:
         running = Running(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from impasto.aside import written_aside
 from impasto.error import UserError
+from impasto.plain_data import read_json_file
 
 MANIFEST = ".drawn.json"
 Files = dict[str, list[str]]  # by the picture's name
@@ -29,8 +30,8 @@ class Drawn:
     def read(cls, out: Path, models: str) -> "Drawn":
         """Return what a folder says was drawn there; nothing where it says nothing readable."""
         try:
-            content = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json_file(out / MANIFEST)
+        except UserError:
             content = {}
         return cls(out, models, content if _is_manifest(content) else {})
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from impasto.aside import remove_strays, written_aside
 from impasto.error import UserError
 from impasto.figures.style import DPI, USUAL_STYLE, Style
+from impasto.screen import printable
 from impasto.table import Table
 
 FORMATS = ("png", "svg", "pdf")
@@ -72,17 +73,13 @@ class Picture:
 
     def svg(self, style: Style = USUAL_STYLE) -> bytes:
         """Return a picture, which is no table, as the content of an SVG file."""
-        return self._written("svg", style, DPI)
+        with mpl.rc_context(style.settings):
+            return _written(self.figure(style), "svg", "figure")
 
     def png(self, style: Style = USUAL_STYLE, dpi: int = DPI) -> bytes:
         """Return a picture, which is no table, as the content of a PNG file."""
-        return self._written("png", style, dpi)
-
-    def _written(self, form: str, style: Style, dpi: int) -> bytes:
-        written = io.BytesIO()
         with mpl.rc_context(style.settings):
-            self.figure(style).savefig(written, format=form, dpi=dpi, metadata=METADATA[form])
-        return written.getvalue()
+            return _written(self.figure(style), "png", dpi)
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -104,8 +101,16 @@ def _save_figure(figure: Figure, out: Path, name: str, formats: Sequence[str]) -
     for form in formats:
         path = out / f"{name}.{form}"
         with written_aside(path) as place:
-            figure.savefig(place, format=form, dpi=DPI, metadata=METADATA[form])
+            place.write_bytes(_written(figure, form))
         yield path
+
+
+def _written(figure: Figure, form: str, dpi: "float | Literal['figure']" = DPI) -> bytes:
+    """Return a figure in a format; names in an SVG have no characters that XML has not."""
+    written = io.BytesIO()
+    figure.savefig(written, format=form, dpi=dpi, metadata=METADATA[form])
+    content = written.getvalue()
+    return printable(content.decode("utf-8")).encode("utf-8") if form == "svg" else content
 
 
 def file_name(text: str) -> str:

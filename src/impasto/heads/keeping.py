@@ -5,7 +5,6 @@ What is there is whole: it is written aside and then renamed.
 """
 
 import hashlib
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from impasto.aside import remove, written_aside
+from impasto.error import UserError
 from impasto.heads.linear import Linear
+from impasto.plain_data import read_json_file
 from impasto.plan import Plan
 from impasto.tasks.problem import Problem
 
@@ -98,7 +99,7 @@ def is_whole_model(folder: Path) -> bool:
     """
     names = [name for name in CONFIGURATIONS if (folder / name).exists()]
     try:
-        json.loads((folder / (names or CONFIGURATIONS)[0]).read_text(encoding="utf-8"))
+        read_json_file(folder / (names or CONFIGURATIONS)[0])
         weights = list(folder.glob("*.safetensors"))
         for path in weights:
             with safe_open(path, "pt"):  # which sees where the file is cut
@@ -111,8 +112,10 @@ def is_whole_model(folder: Path) -> bool:
 def _is_whole_checkpoint(folder: Path) -> bool:
     """Say whether a training can go on from a checkpoint; its state is what is written last."""
     try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        state = read_json_file(folder / "trainer_state.json")
+    except UserError:
+        return False
+    if not isinstance(state, dict):
         return False
     # torch's files are archives, whose table of contents stands at their end
     saved = [folder / name for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")]

@@ -6,19 +6,22 @@ one plan: run as the full model, they are neither.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from impasto.aside import written_aside
+from impasto.aside import remove_strays, written_aside
 from impasto.error import UserError
 from impasto.healing.measuring import Measured
 from impasto.mending.fitting import FittedGap
 from impasto.mending.training import Spent
+from impasto.plain_data import of_type, read_json_file, typed
 from impasto.plan import Plan
 from impasto.plan.healed import NAME
-from impasto.table import Code, Table, code_span
+from impasto.screen import printable
+from impasto.table import Code, Table, code_span, plain_text
 
 TITLES = {
     "perplexity": "perplexity",
@@ -82,6 +85,7 @@ class Healed:
     def write(self, folder: Path, save: Any) -> None:
         """Write the folder, whole or not at all; ``save`` writes weights and tokenizer into one."""
         folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_strays(folder.parent, folder.name)
         with written_aside(folder) as place:
             place.mkdir()
             save(place)
@@ -109,24 +113,33 @@ class Healed:
         """Return what a folder says of its healing; raises UserError where it holds none."""
         path = Path(folder) / NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(
+            content = read_json_file(path)
+            measured, fitted = (
+                of_type(list[Any], content[name], name) for name in ("measured", "fitted")
+            )
+            read = cls(
                 plan=Plan.parse(content["plan"]),
-                method=content["method"],
-                settings=content["settings"],
-                base=content["base"],
-                digests=content["digests"],
-                measured=[Measured(**row) for row in content["measured"]],
-                spent=Spent(**content["spent"]),
-                fitted=[FittedGap(**row) for row in content["fitted"]],
+                method=of_type(str, content["method"], "method"),
+                settings=of_type(dict[str, Any], content["settings"], "settings"),
+                base=of_type(str, content["base"], "base"),
+                digests=of_type(dict[str, str], content["digests"], "digests"),
+                measured=[typed(Measured, row) for row in measured],
+                spent=typed(Spent, content["spent"]),
+                fitted=[typed(FittedGap, row) for row in fitted],
                 folder=Path(folder),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not what healing writes: {error}") from None
+        if "kl" not in [one.name for one in read.measured]:
+            raise UserError(f"{path} is not what healing writes: it has no measured kl")
+        return read
 
     def _card(self, name: str) -> str:
         """Return the folder's README."""
-        opens = f'model = impasto.load("{name}")\nplan = impasto.Plan.parse("{self.plan}")'
+        name = printable(name.replace("\n", " "))
+        code = json.dumps(name, ensure_ascii=False)  # also a text of Python
+        opens = f'model = impasto.load({code})\nplan = impasto.Plan.parse("{self.plan}")'
+        export = code_span(f"impasto export DEST --model {shlex.quote(name)}")
         facts: list[tuple[str, object]] = [
             ("plan", Code(str(self.plan))),
             ("method", self.method),
@@ -136,10 +149,10 @@ class Healed:
         kind = "A PEFT adapter" if self.method == "lora" else "A checkpoint"
         lines = "\n".join(f"* {sentence}." for sentence in self.sentences)
         return f"""\
-# {name}: healed for the plan {code_span(str(self.plan))}
+# {plain_text(name)}: healed for the plan {code_span(str(self.plan))}
 
 {kind} whose weights were healed for this plan: run as the full model, without the plan, it is
-neither the base model nor the plan. `impasto export DEST --model {name}` writes a checkpoint that
+neither the base model nor the plan. {export} writes a checkpoint that
 runs the plan without impasto.
 
 ```python

@@ -13,8 +13,9 @@ from impasto.mending.copying import shared_copy
 from impasto.mending.methods import Mended, check, mended, sides_of
 from impasto.mending.settings import Settings
 from impasto.mending.sides import Sides
-from impasto.mending.training import forget, training_folder
+from impasto.mending.training import ABOUT, forget, training_folder
 from impasto.plan import Plan
+from impasto.plan.healed import NAME
 from impasto.run import Model, load
 from impasto.study.file.entries import TaskEntry
 from impasto.study.folder.lock import only_writer
@@ -51,6 +52,7 @@ def run_heal(asked: Asked) -> Healed:
     """Heal a plan; see `impasto.heal`, which this is the body of."""
     with code_allowed(asked.allow_code):
         if asked.out is not None and (asked.out.exists() or asked.out.is_symlink()):
+            _forget_healed(asked.out)
             raise UserError(f"{asked.out} exists and is not overwritten; give another folder")
         tasks = _tasks(asked)
         asked.progress(0.0, "loading the model")
@@ -118,6 +120,14 @@ def _mended(asked: Asked, model: Model, sides: Sides, digests: Mapping[str, str]
     told = asked.part(0.0, HEALING, f"healing by {asked.method}")
     with nullcontext() if folder is None else _alone(folder):
         return mended(model, asked.plan, sides, settings, folder, identity, told)
+
+
+def _forget_healed(out: Path) -> None:
+    """Remove the training of a folder that is written, where a kill left it."""
+    training = training_folder(out)
+    if (out / NAME).is_file() and (training / ABOUT).is_file():
+        with only_writer(training):
+            forget(out)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from impasto.mending.settings import Lora, Training
 from impasto.mending.sides import Ids, Item, Sides
 from impasto.mending.teaching import Stored, cross_entropy, kl_of_all, kl_of_likeliest, store
 from impasto.mending.trainable import student
+from impasto.plain_data import read_json_file
 from impasto.plan import Plan
 from impasto.run import Model, apply
 from impasto.run.batching.padding import padded
@@ -273,14 +274,16 @@ def _kept(folder: Path | None, identity: Mapping[str, Any]) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ABOUT
     if about.exists():
-        _check_same(folder, json.loads(about.read_text(encoding="utf-8")), identity)
+        _check_same(folder, read_json_file(about), identity)
     else:
         with written_aside(about) as place:
             place.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
     yield folder
 
 
-def _check_same(folder: Path, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def _check_same(folder: Path, before: Any, identity: Mapping[str, Any]) -> None:
+    if not isinstance(before, dict):
+        raise UserError(f"{folder / ABOUT} is damaged; throw the training away with --fresh")
     now = json.loads(json.dumps(identity))
     names = dict.fromkeys([*before, *now])
     changed = [name for name in names if before.get(name) != now.get(name)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.error import UserError
+from impasto.plain_data import read_json_file
 from impasto.plan.plan import Plan
 
 NAME = "healed.json"
@@ -69,6 +70,6 @@ def plan_of_healed(folder: str | Path) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        return Plan.parse(json.loads(path.read_text(encoding="utf-8"))["plan"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Plan.parse(read_json_file(path)["plan"])
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged, so the folder's plan is not known: {error}") from None

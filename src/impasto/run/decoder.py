@@ -23,7 +23,7 @@ from impasto.run.batching.request import TokenRequest, Transplant
 from impasto.run.batching.tokenisation import Prompt, TextOptions, naming_request
 from impasto.run.calls import one_call
 from impasto.run.estimated import Estimated
-from impasto.run.generate.decoding_plan import Stopping, TextEnds
+from impasto.run.generate.decoding_plan import Stopping, TextEnds, end_tokens
 from impasto.run.generate.greedy import generate, predict
 from impasto.run.inputs import (
     checked_batch,
@@ -345,5 +345,4 @@ class Model(Estimated, MasksNoToken):
     def _ends(self) -> set[int]:
         """Return the tokens that end a continuation."""
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
-        listed = ends if isinstance(ends, list) else [ends]
-        return {*listed, getattr(self.tokenizer, "eos_token_id", None)} - {None}
+        return end_tokens(ends, getattr(self.tokenizer, "eos_token_id", None))

@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 
 from impasto.analysis.confidence import Z_95
-from impasto.error import UserError
+from impasto.error import UserError, shown
 from impasto.paths import path_of
+from impasto.plain_data import of_type, read_json_file, typed
 from impasto.plan import Plan
 from impasto.searching.edits import MOVES, Candidate, Edit, named
 from impasto.study.database.searches import FOLDER, FOUND, TRIED
@@ -192,11 +193,13 @@ class Found:
         if not (folder / FOUND).exists():
             raise UserError(f"{out} holds no finished search")
         try:
-            content = json.loads((folder / FOUND).read_text(encoding="utf-8"))
-            layers = int(content["layers"])
+            content = read_json_file(folder / FOUND)
+            hints = get_type_hints(cls)
+            plain = {name: of_type(hints[name], content[name], name) for name in PLAIN}
+            layers = plain["layers"]
             table = pd.read_csv(folder / TRIED, keep_default_na=False)
             return cls(
-                **{name: content[name] for name in PLAIN},
+                **plain,
                 full=_plan(content["full"], layers),
                 best=_plan(content["best"], layers),
                 front=[_plan(one, layers) for one in content["front"]],
@@ -205,16 +208,16 @@ class Found:
                     for name, some in content["references"].items()
                 },
                 confirmed=[
-                    Confirmed(**{**one, "plan": Plan.parse(one["plan"], layers=layers)})
+                    typed(Confirmed, one, plan=Plan.parse(one["plan"], layers=layers))
                     for one in content["confirmed"]
                 ],
                 timed=[
-                    Timed(**{**one, "plan": Plan.parse(one["plan"], layers=layers)})
+                    typed(Timed, one, plan=Plan.parse(one["plan"], layers=layers))
                     for one in content["timed"]
                 ],
                 tried=[_tried(row, layers) for row in table.to_dict("records")],
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{folder} cannot be read ({error}): run the search again, which asks nothing anew"
             ) from None
@@ -257,11 +260,11 @@ def _plan(content: Mapping[str, Any], layers: int) -> FoundPlan:
     held_out = content["held_out"]
     return FoundPlan(
         Plan.parse(content["plan"], layers=layers),
-        _edits(content["edits"]),
-        float(content["objective"]),
-        None if held_out is None else Value(**held_out),
-        {str(name): float(share) for name, share in content["cost"].items()},
-        float(content["asked"]),
+        _edits(content["edits"], layers),
+        of_type(float, content["objective"], "objective"),
+        None if held_out is None else typed(Value, held_out),
+        of_type(dict[str, float], content["cost"], "cost"),
+        of_type(float, content["asked"], "asked"),
     )
 
 
@@ -272,12 +275,15 @@ def _tried(row: Mapping[Any, Any], layers: int) -> FoundPlan:
         if name not in ("plan", "edits", "objective", "asked")
     }
     plan, objective, asked = (row[name] for name in ("plan", "objective", "asked"))
-    edits = _edits(row["edits"])
+    edits = _edits(row["edits"], layers)
     return FoundPlan(
         Plan.parse(plan, layers=layers), edits, float(objective), None, cost, float(asked)
     )
 
 
-def _edits(text: str) -> Candidate:
-    """Return the edits that `named` calls so."""
-    return frozenset(Edit(move, int(layer)) for move, layer in _EDIT.findall(text))
+def _edits(text: str, layers: int) -> Candidate:
+    """Return the edits that `named` calls so; raises UserError for those of no layer."""
+    edits = frozenset(Edit(move, int(layer)) for move, layer in _EDIT.findall(text))
+    if any(edit.layer >= layers for edit in edits):
+        raise UserError(f"there are {layers} layers, and not those of {shown(text)}")
+    return edits

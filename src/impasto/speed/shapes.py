@@ -5,7 +5,6 @@ names below, a folder or file with a configuration of Hugging Face's, and any of
 replaced: ``llama-2-7b,num_hidden_layers=4``.
 """
 
-import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,12 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-import yaml
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from impasto.error import UserError
 from impasto.model.loading.unreadable import UNREADABLE, reason_of
 from impasto.model.structure.anatomy import ModelError
+from impasto.plain_data import read_json_file, read_yaml
 from impasto.run import Model
 from impasto.run.load import load_decoder
 
@@ -131,10 +130,7 @@ def _config(shape: str) -> Any:
 
 
 def _value(text: str, setting: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{setting.strip()!r} has no value: {reason_of(error)}") from None
+    return read_yaml(text, setting.strip())
 
 
 def _settings(name: str) -> Mapping[str, Any]:
@@ -149,10 +145,7 @@ def _settings(name: str) -> Mapping[str, Any]:
             f"there is no shape {name!r}: {hint}A shape is one of {', '.join(SHAPES)}, or a "
             "configuration of Hugging Face's (config.json, or its folder)"
         )
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    read = read_json_file(path)
     if not isinstance(read, dict):
         raise UserError(f"{path} holds no configuration")
     return read

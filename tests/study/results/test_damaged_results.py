@@ -142,6 +142,15 @@ def test_a_plan_of_another_digest_is_told(out):
         assert "the digest of another one" in cli(*command).stderr
 
 
+@pytest.mark.parametrize("value", ["1e308", "9e999", "-9e999"])
+def test_a_share_without_end_is_told(value, out):
+    change(out, f"UPDATE results SET value = {value}")
+    for words in (("results", out), ("report", out), ("results", out, "--check")):
+        done = cli(*words)
+        assert done.exit_code == 2
+        assert "a value without end" in done.stderr
+
+
 def test_pages_that_are_damaged_are_told_wherever_they_are_met(out, tmp_path):
     sound = (out / DATABASE).read_bytes()
     outcomes = set()

@@ -16,6 +16,7 @@ from impasto.analysis.inside.groups import Groups, layer_groups
 from impasto.analysis.inside.probes import Probed
 from impasto.analysis.inside.similarity import Measure, Similarity
 from impasto.error import UserError
+from impasto.plain_data import read_json_file
 from impasto.table import Table, plain
 
 SIMILARITY, ENTROPY, PROBES = "similarity", "entropy", "probes"
@@ -61,7 +62,7 @@ def read_inside(folder: Path) -> dict[str, Inside]:
         if not path.exists():
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json_file(path)
             about = {key: content[key] for key in ("model", "layers", "source")}
             found[name] = Inside(**about, **reader(content))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

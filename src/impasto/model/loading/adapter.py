@@ -4,7 +4,6 @@ Here an adapter's folder is read; :mod:`impasto.model.loading.adapter_layers` pu
 the base. Only safetensors are read; no code comes with an adapter.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from transformers.utils.hub import cached_file
 
 from impasto.model.structure.anatomy import ModelError
+from impasto.plain_data import read_json_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
@@ -87,7 +87,7 @@ def find_adapter(place: str, where: dict[str, Any]) -> Adapter | None:
     if path is None:
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json_file(path)
         kind, named = str(config["peft_type"]), config.get("base_model_name_or_path")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(

@@ -1,6 +1,5 @@
 """Where a model's files lie on this machine, and how much memory its weights take."""
 
-import json
 import os
 from importlib.resources import files
 from math import prod
@@ -15,6 +14,7 @@ from impasto.model.loading.adapter import CONFIG, find_adapter, looks_like_folde
 from impasto.model.loading.quantised import bits_of
 from impasto.model.loading.unreadable import naming_the_model
 from impasto.model.structure.anatomy import ModelError
+from impasto.plain_data import read_json_file
 
 BUNDLED = ("demo",)
 _ITEM_BYTES = {
@@ -60,8 +60,7 @@ def _bytes_at(place: str, revision: str | None, dtype: Any, bits: int | None) ->
         return None
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        paths = [folder / name for name in sorted(set(names))]
+        paths = [folder / name for name in _shards(index)]
     else:
         paths = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter_"))
     wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
@@ -78,6 +77,15 @@ def _bytes_at(place: str, revision: str | None, dtype: Any, bits: int | None) ->
                     size = bits / 8
                 total += prod(part.get_shape()) * size
     return int(total) or None
+
+
+def _shards(index: Path) -> list[str]:
+    """Return the files of weights that an index names; raises ModelError where it names none."""
+    read = read_json_file(index)
+    names = read.get("weight_map") if isinstance(read, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ModelError(f"{index} names no files of weights: its weight_map is damaged")
+    return sorted(set(names.values()))
 
 
 def _is_kept(name: str) -> bool:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import yaml
 
-from impasto.error import shown
+from impasto.error import UserError, shown
+from impasto.plain_data import read_yaml
 from impasto.plan.error import PlanError
 from impasto.plan.steps import MAX_INDEX, MAX_OCCURRENCES, Layer
 
 MAX_CHARACTERS = 64_000_000  # of a file: data sets of paths are long
 MAX_WRITTEN_BY_HAND = 1_000_000  # characters of YAML, and of JSON in which lines are looked up
-MAX_NESTING = 50
 CONFIG = "config.json"
 
 Key = str | int
@@ -204,25 +204,10 @@ def _is_json(line: str, name: str) -> bool:
 
 
 def _read_yaml(text: str, name: str) -> object:
-    if len(text) > MAX_WRITTEN_BY_HAND:
-        raise PlanError(f"{name} has more than {MAX_WRITTEN_BY_HAND:,} characters")
     try:
-        depth = 0
-        for event in yaml.parse(text, Loader=_YAML):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_NESTING:
-                line = event.start_mark.line + 1
-                raise PlanError(f"{name}, line {line}: nests more than {MAX_NESTING} deep")
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        place = name if mark is None else f"{name}, line {mark.line + 1}"
-        raise PlanError(f"{place}: not YAML: {problem or 'not readable'}") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        if isinstance(error, PlanError):
-            raise
-        raise PlanError(f"{name}: not YAML: {shown(str(error), 200)}") from None
+        return read_yaml(text, name, "a program", aliases=True)
+    except UserError as error:
+        raise PlanError(str(error)) from None
 
 
 def _inner(node: object, key: Key) -> yaml.Node | None:

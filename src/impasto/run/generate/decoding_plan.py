@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from impasto.error import UserError, shown
 from impasto.plan.program import Occurrence, Program
 from impasto.run.batching.padding import sent
 from impasto.run.kv.buffers import KeysValues
@@ -24,6 +25,21 @@ class Stopping:
     def is_done(self, written: list[int]) -> bool:
         """Whether no token follows these new ones."""
         return len(written) >= self.max_new_tokens or self.is_finished(written)
+
+
+def end_tokens(configured: object, known: int | None) -> set[int]:
+    """Return the tokens that end a text: those of a model's settings, and the tokenizer's.
+
+    Raises UserError where the settings name what is no token.
+    """
+    listed = configured if isinstance(configured, list) else [configured]
+    for end in listed:
+        if end is not None and type(end) is not int:
+            raise UserError(
+                f"eos_token_id in generation_config.json is a token's number, or a list of them, "
+                f"not {shown(configured)}"
+            )
+    return {*listed, known} - {None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import isfinite
 from typing import Any
 
 from impasto.error import UserError, shown
-from impasto.study.database.checking import plan_fault
+from impasto.study.database.checking import LARGEST, plan_fault
 from impasto.study.database.engines import parts_today
 from impasto.study.database.records import Alike, metrics_of, parsed, tuples_of
 from impasto.study.database.saving import ROW
@@ -183,7 +182,7 @@ def table_rows(connection: sqlite3.Connection, study: StudyRow) -> list[dict[str
 def _fault(row: Mapping[str, Any]) -> str:
     """Say what is wrong with a row of a table; nothing where it is right."""
     values = [row[name] for name in ("value", "baseline", "chance") if row[name] is not None]
-    if metric_of(row["metric"]).is_bounded and not all(map(isfinite, values)):
+    if metric_of(row["metric"]).is_bounded and not all(abs(each) <= LARGEST for each in values):
         return f"{shown(row['metric'])} has a value without end"
     return plan_fault(row["plan"], row["digest"])
 

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from impasto.error import UserError, shown
-
-MAX_CHARACTERS = 1_000_000
-MAX_NESTING = 20
+from impasto.plain_data import check_yaml, yaml_fault
 
 Path = tuple[str | int, ...]
 
@@ -48,32 +46,14 @@ def read_document(text: str, source: str) -> YamlDocument:
     """
     if not isinstance(text, str):
         raise StudyError(f"{source}: a study is text, not {shown(text)}")
-    if len(text) > MAX_CHARACTERS:
-        raise StudyError(f"{source}: a study has at most {MAX_CHARACTERS:,} characters")
     try:
-        _check_form(text, source)
+        check_yaml(text, source, "a study", StudyError)
         reader = _Reader(yaml.SafeLoader(text), source)
         node = reader.loader.get_single_node()
         data = None if node is None else reader.read(node, ())
     except yaml.YAMLError as error:
-        raise StudyError(_say(error, source)) from None
+        raise StudyError(yaml_fault(error, source)) from None
     return YamlDocument(data, reader.lines, source)
-
-
-def _check_form(text: str, source: str) -> None:
-    """Raise StudyError where the text has aliases or tags, or nests deeper than a study can."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        where = f"{source}, line {event.start_mark.line + 1}"
-        if isinstance(event, yaml.AliasEvent):
-            raise StudyError(f"{where}: a study has no aliases (*name); write it out")
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            raise StudyError(f"{where}: a study has no tags ({shown(tag)}); write the value alone")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_NESTING:
-            raise StudyError(f"{where}: lists and mappings nest at most {MAX_NESTING} deep")
 
 
 @dataclass(slots=True)
@@ -112,12 +92,3 @@ class _Reader:
 
     def _error(self, node: yaml.Node, message: str) -> StudyError:
         return StudyError(f"{self.source}, line {node.start_mark.line + 1}: {message}")
-
-
-def _say(error: yaml.YAMLError, source: str) -> str:
-    """Put YAML's own complaint into one line with the place."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not readable"
-    place = f"{source}, line {mark.line + 1}" if mark is not None else source
-    context = getattr(error, "context", None)
-    return f"{place}: not YAML: {problem}" + (f" ({context})" if context else "")

@@ -16,6 +16,7 @@ import pandas as pd
 
 from impasto.error import UserError
 from impasto.study.following.standing import Standing
+from impasto.table import Table
 
 PROJECT = "impasto"
 
@@ -100,7 +101,7 @@ class MLflow:
 
     def table(self, frame: pd.DataFrame) -> None:
         """Log the table as an artifact."""
-        self._mlflow.log_text(frame.to_csv(index=False), "results.csv")
+        self._mlflow.log_text(Table.of_frame(frame).written("csv"), "results.csv")
 
     def close(self) -> None:
         """End the run."""

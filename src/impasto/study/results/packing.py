@@ -14,7 +14,7 @@ from impasto.study.database.asked import asked_file, study_names
 from impasto.study.database.checking import check_all
 from impasto.study.database.form import migrations
 from impasto.study.database.opening import DATABASE, open_to_read, open_to_write, plainly
-from impasto.study.database.reading import study_row
+from impasto.study.database.reading import study_row, table_rows
 from impasto.study.database.searches import FOLDER, kept_files, last_search
 from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import RESULTS, STUDY, check_folder, make_folder, write_files
@@ -85,6 +85,7 @@ def _check_everything(connection: sqlite3.Connection, path: Path) -> None:
         row = study_row(connection, study)
         if row is not None:
             written_study(row)
+            table_rows(connection, row)
 
 
 def _check_sound(packed: sqlite3.Connection, file: Path) -> None:
