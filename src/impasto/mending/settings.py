@@ -38,12 +38,12 @@ class Linear(Settings):
         map: What the map reads: ``units``, those that the layer's last weight reads, so that the
             whole weight is fitted, or ``state``, what the layer adds (ReplaceMe's matrix T), which
             takes fewer tokens.
-        behind: Also fit what every later layer adds, so that it mends what the map leaves.
+        behind: Also fit what every later attention and MLP adds, to mend what the map leaves.
     """
 
     ridge: Annotated[float, Field(ge=0, lt=1e6)] | None = None
     map: Literal["units", "state"] = "units"
-    behind: StrictBool = False
+    behind: StrictBool = True
 
 
 class Training(Settings):
