@@ -5,13 +5,13 @@ has gaps: runs of contributions that it leaves out. Before each gap stands a ste
 can be changed so that the state behind the gap is near to the full model's there. No torch here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from impasto.error import UserError
 from impasto.plan import Layer, Plan
-from impasto.plan.steps import Step
+from impasto.plan.steps import Part, Step
 
 Half = Literal["attention", "mlp"]
 
@@ -34,11 +34,13 @@ class Gap:
         left_out: What is left out, in the full model's order, whole layers where both parts are;
             None for a step behind a gap that mends what the step before the gap left.
         carrier: The place in the plan of the step that is to make up for it.
+        part: What of that step runs up to there: all that the plan runs of it, or its attention.
         target: Up to where the full model has run when the carrier and the gap are behind.
     """
 
     left_out: Plan | None
     carrier: int
+    part: Part
     target: Place
 
 
@@ -69,12 +71,12 @@ def gaps(plan: Plan, layers: int, parallel: frozenset[int] = frozenset()) -> lis
             missing.append(half)
         elif place != carrier:
             if missing and carrier is not None:
-                found.append(_gap(missing, carrier, _place(last, parallel)))
+                found.append(_gap(missing, plan, carrier, _place(last, parallel)))
                 missing = []
             carrier = place
         last = half
     if missing and carrier is not None:
-        found.append(_gap(missing, carrier, _place(last, parallel)))
+        found.append(_gap(missing, plan, carrier, _place(last, parallel)))
     if not found:
         raise UserError(
             f"the plan {plan} leaves nothing out of the model's {layers} layers, so there is "
@@ -83,16 +85,27 @@ def gaps(plan: Plan, layers: int, parallel: frozenset[int] = frozenset()) -> lis
     return found
 
 
-def with_steps_behind(plan: Plan, found: Sequence[Gap]) -> list[Gap]:
-    """Return gaps with every step behind the first one, each to mend what those before it left."""
+def with_steps_behind(plan: Plan, found: Sequence[Gap], whole: Collection[int] = ()) -> list[Gap]:
+    """Return gaps with every step behind the first one, each to mend what those before it left.
+
+    Of a layer that mends, the attention does first and the MLP then.
+
+    Args:
+        plan: The plan.
+        found: Its gaps.
+        whole: The layers whose attention cannot be looked at alone.
+    """
     by_carrier = {gap.carrier: gap for gap in found}
-    every = []
+    every: list[Gap] = []
     for place, step in enumerate(plan.steps):
         assert isinstance(step, Layer), "gaps are of plans of layers"
+        if every and step.part == "block" and step.index not in whole:
+            every.append(Gap(None, place, "attention", Place(step.index, True)))
         if place in by_carrier:
             every.append(by_carrier[place])
         elif every:
-            every.append(Gap(None, place, Place(step.index, step.part == "attention")))
+            target = Place(step.index, step.part == "attention" and step.index not in whole)
+            every.append(Gap(None, place, step.part, target))
     return every
 
 
@@ -142,7 +155,7 @@ def _place(last: _Half, parallel: frozenset[int]) -> Place:
     return Place(last.layer, last.part == "attention" and last.layer not in parallel)
 
 
-def _gap(missing: Sequence[_Half], carrier: int, target: Place) -> Gap:
+def _gap(missing: Sequence[_Half], plan: Plan, carrier: int, target: Place) -> Gap:
     whole = {half.layer for half in missing if half.part == "attention"} & {
         half.layer for half in missing if half.part == "mlp"
     }
@@ -151,4 +164,6 @@ def _gap(missing: Sequence[_Half], carrier: int, target: Place) -> Gap:
         step = Layer(layer) if layer in whole else Layer(layer, part)
         if step not in steps:
             steps.append(step)
-    return Gap(Plan(tuple(steps)), carrier, target)
+    step = plan.steps[carrier]
+    assert isinstance(step, Layer), "the plan was checked"
+    return Gap(Plan(tuple(steps)), carrier, step.part, target)

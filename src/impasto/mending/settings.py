@@ -38,12 +38,12 @@ class Linear(Settings):
         map: What the map reads: ``units``, those that the layer's last weight reads, so that the
             whole weight is fitted, or ``state``, what the layer adds (ReplaceMe's matrix T), which
             takes fewer tokens.
-        behind: Also fit what every later layer adds, so that it mends what the map leaves.
+        behind: Also fit what every later attention and MLP adds, to mend what the map leaves.
     """
 
     ridge: Annotated[float, Field(ge=0, lt=1e6)] | None = None
     map: Literal["units", "state"] = "units"
-    behind: StrictBool = False
+    behind: StrictBool = True
 
 
 class Training(Settings):
@@ -55,6 +55,8 @@ class Training(Settings):
         learning_rate: Of AdamW, the highest; it rises at first and falls by a cosine to nothing.
         warmup: During which share of the steps it rises.
         weight_decay: Of AdamW.
+        written: How many pieces the full model writes to train on, beside the texts; None for as
+            many as it takes to read none twice, and none with models that would take long.
         distil: How much of the loss is KL(full model || healed plan), from 0 to 1; the rest is the
             cross-entropy of the texts, of which a tenth already draws a plan away from the full
             model where texts are few.
@@ -72,6 +74,7 @@ class Training(Settings):
     learning_rate: Above = 1e-4
     warmup: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    written: Annotated[StrictInt, Field(ge=0)] | None = None
     distil: Share = 0.99
     temperature: Above = 1.0
     evaluate_every: Whole = 25

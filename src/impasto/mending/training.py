@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,17 @@ from impasto.mending.settings import Lora, Training
 from impasto.mending.sides import Ids, Item, Sides
 from impasto.mending.teaching import Stored, cross_entropy, kl_of_all, kl_of_likeliest, store
 from impasto.mending.trainable import student
+from impasto.mending.writing import usual_count, written
 from impasto.plain_data import read_json_file
 from impasto.plan import Plan
 from impasto.run import Model, apply
 from impasto.run.batching.padding import padded
 
-ENDING, ABOUT = ".training", "training.json"
-TEACHING = 0.1  # of the time: writing down what the full model says
+ENDING, ABOUT, WRITTEN = ".training", "training.json", "written.json"
+WRITING, TEACHING = (
+    0.1,
+    0.2,
+)  # of the time: until texts are written, and predictions of the full model
 
 Progress = Callable[[float], None]
 
@@ -90,6 +94,7 @@ def trained(
         began = time.perf_counter()
         full = shared_copy(model.hf)
         teacher: Any = full
+        sides = _with_written(full, place, sides, settings, progress)
         pieces = [piece for side in (sides.fitting, sides.held_out) for piece in _pieces(side)]
         if not isinstance(settings, Lora):
             teacher = _stored(full, place, pieces, settings, progress)
@@ -107,6 +112,21 @@ def training_folder(out: Path) -> Path:
     return out.with_name(out.name + ENDING)
 
 
+def _with_written(
+    full: Any, place: Path, sides: Sides, settings: Training, progress: Progress
+) -> Sides:
+    """Return texts with what the full model writes among those that fit."""
+    pieces, count = _pieces(sides.fitting), settings.written
+    if count is None:
+        count = usual_count(full, pieces, settings.steps * settings.batch)
+    if not count:
+        return sides
+    new = written(
+        full, pieces, count, settings.seed, place / WRITTEN, lambda s: progress(WRITING * s)
+    )
+    return replace(sides, fitting=(*sides.fitting, *(Item((piece,)) for piece in new)))
+
+
 def _stored(
     full: Any, place: Path, pieces: Sequence[Ids], settings: Any, progress: Progress
 ) -> Stored:
@@ -122,7 +142,7 @@ def _stored(
         settings.top_k,
         settings.temperature,
         full.device,
-        lambda share: progress(TEACHING * share),
+        lambda share: progress(WRITING + (TEACHING - WRITING) * share),
     )
 
 
