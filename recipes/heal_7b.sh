@@ -14,6 +14,6 @@ impasto heal runs/linear_7b --model "$model" --dtype bfloat16 --device cuda:0 --
 
 # Then adapters, where more is wanted: an hour or two.
 impasto heal runs/lora_7b --model "$model" --dtype bfloat16 --device cuda:0 --plan "$plan" \
-  --method lora --texts "$texts" --set tokens=4000000 --set length=1024 --set steps=2000 \
+  --method lora --texts "$texts" --set tokens=4000000 --set length=1024 --set steps=2000 --set batch=8 \
   --set learning_rate=2e-4 --set gradient_checkpointing=true --set evaluate_every=100 \
   --task "{name: arc_easy, num_fewshot: 0}" --limit 500 --export runs/model_7b

@@ -53,6 +53,7 @@ class Training(Settings):
         steps: How many steps it takes at the most.
         batch: How many pieces of texts make a step.
         learning_rate: Of AdamW, the highest; it rises at first and falls by a cosine to nothing.
+            None, of adapters, for a half divided by the state's width, 1e-2 at the most.
         warmup: During which share of the steps it rises.
         weight_decay: Of AdamW.
         written: How many pieces the full model writes to train on, beside the texts; None for as
@@ -69,9 +70,9 @@ class Training(Settings):
 
     trains: ClassVar[bool] = True
 
-    steps: Whole = 300
-    batch: Whole = 8
-    learning_rate: Above = 1e-4
+    steps: Whole = 400
+    batch: Whole = 16
+    learning_rate: Above | None = None
     warmup: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     written: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -93,8 +94,7 @@ class Lora(Training):
         modules: The linear modules that get one, by the ends of their names; None for all.
     """
 
-    learning_rate: Above = 1e-3
-    rank: Whole = 16
+    rank: Whole = 32
     alpha: Above | None = None
     dropout: Share = 0.0
     modules: list[StrictStr] | None = None
@@ -108,7 +108,7 @@ class Last(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    learning_rate: Above = 5e-4
+    learning_rate: Above | None = 5e-4
     layers: Whole = 2
     top_k: Whole = 64
 
@@ -120,7 +120,7 @@ class Full(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    learning_rate: Above = 1e-4
+    learning_rate: Above | None = 1e-4
     top_k: Whole = 64
 
 

@@ -163,7 +163,7 @@ def _train(
     with apply(made, plan), torch.enable_grad():
         trainer = _Distilling(
             made,
-            _arguments(settings, place, model.hf.device),
+            _arguments(settings, place, model.hf),
             train_dataset=_dataset(fitting, 0),
             eval_dataset=_dataset(held_out, len(fitting)),
             data_collator=_collated,
@@ -182,13 +182,14 @@ def _train(
     return trainer.state
 
 
-def _arguments(settings: Training, place: Path, device: torch.device) -> TrainingArguments:
+def _arguments(settings: Training, place: Path, hf: Any) -> TrainingArguments:
+    width = hf.config.get_text_config(decoder=True).hidden_size
     arguments = TrainingArguments(
         output_dir=str(place),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch,
         per_device_eval_batch_size=settings.batch,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate or min(0.5 / width, 1e-2),
         weight_decay=settings.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * settings.steps),
@@ -209,7 +210,7 @@ def _arguments(settings: Training, place: Path, device: torch.device) -> Trainin
         logging_strategy="no",
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        use_cpu=device.type == "cpu",
+        use_cpu=hf.device.type == "cpu",
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # a plan runs on the model itself, not on copies
     return arguments

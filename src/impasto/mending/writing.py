@@ -17,7 +17,7 @@ from impasto.mending.sides import Ids
 BEGINNING = 4
 """Tokens of a given text that a written one begins with."""
 
-WEIGHTS_TIMES_TOKENS = 1e12
+WEIGHTS_TIMES_TOKENS = 2e11
 """How much is written where nothing is said: about a minute's work of a core."""
 
 MOST_AT_ONCE, STATES_AT_ONCE = 512, 2**26
