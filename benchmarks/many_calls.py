@@ -3,8 +3,8 @@
 Calls of each kind by turns, of unlike lengths and plans, on one model. After the first calls, which
 fill caches that are bounded, the process forks: its child waits while the other calls are made.
 Then the two take turns at the same calls, one right after the other, so that whatever else the
-machine does slows both. The old process is to take no more time than the young one, and no more memory than
-when it was young, within 2 %.
+machine does slows both. The old process is to take no more time than the young one, and no more
+memory than when it was young, within 2 %.
 
     OMP_NUM_THREADS=1 python benchmarks/many_calls.py [--calls 1000] [--model demo]
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import binom
 
 import impasto
 from impasto import Plan
@@ -119,7 +120,10 @@ def told(calls: int, sizes: tuple[int, int], pairs: list[tuple[float, float]]) -
     """Print how memory and time went; return 0 where both are flat."""
     before, after = sizes
     grown = after / before - 1
-    slower = statistics.median(here / there for here, there in pairs) - 1
+    ratios = sorted(here / there - 1 for here, there in pairs)
+    slower = statistics.median(ratios)
+    below = int(binom.ppf(0.025, len(ratios), 0.5)) - 1  # 95 % of the median, by order
+    low, high = ratios[below], ratios[-1 - below]
     here, there = (
         1000 * statistics.median(side) / KINDS / TURN for side in zip(*pairs, strict=True)
     )
