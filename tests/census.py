@@ -342,7 +342,7 @@ def counted_row(model_type: str, is_encoder: bool, found: Found) -> Counted:
     kind = "encoder" if is_encoder else "decoder"
     if found.verdict == "refused":
         reason = found.reason.partition(" cannot be opened: ")[2] or found.reason
-        return Counted(model_type, kind, "no", "no", "no", "", "", reason[:160])
+        return Counted(model_type, kind, "no", "no", "no", "", "", reason[:300])
     parts = "no" if {"mlp", "attn"} & found.refused.keys() else "yes"
     history = "no" if is_encoder or {"freeze", "noise"} & found.refused.keys() else "yes"
     return Counted(model_type, kind, "yes", parts, history, found.rows, found.exported, "")

@@ -55,6 +55,22 @@ def test_the_decoder_of_a_composite_family_is_exact(model_type):
     assert found.verdict == "exact", found
 
 
+@pytest.mark.parametrize(
+    ("mapping", "model_type", "reason"),
+    [
+        ("MULTIMODAL_LM", "diffusion_gemma", "is an encoder-decoder"),
+        ("MULTIMODAL_LM", "inkling2", "what follows its last layer reads more than the states"),
+        ("MULTIMODAL_LM", "kyutai_speech_to_text", "reads no text by itself"),
+        ("MULTIMODAL_LM", "voxtral_realtime", "reads no text by itself"),
+        ("MASKED_LM", "big_bird", "in the place of its blocks' attention.self"),
+    ],
+)
+def test_a_refusal_says_what_failed(mapping, model_type, reason):
+    found = look_at(model_type, _kinds(mapping)[model_type])
+    assert found.verdict == "refused"
+    assert reason in found.reason
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mapping", ["CAUSAL_LM", "MULTIMODAL_LM", "MASKED_LM"])
 def test_every_family_is_exact_or_refused_with_a_reason(mapping):
