@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import mutations
 from impasto import ImpastoError, Plan
@@ -271,7 +272,9 @@ def heal(source: str, method: str, out: Path) -> None:
     """Heal a tiny model in a second."""
     import impasto
 
-    settings = {} if method == "linear" else {"steps": 4, "batch": 4, "evaluate_every": 2}
+    settings: dict[str, Any] = (
+        {} if method == "linear" else {"steps": 4, "batch": 4, "evaluate_every": 2}
+    )
     impasto.heal(source, "0", mutations.texts(80), method, out, tokens=400, length=8, **settings)
 
 

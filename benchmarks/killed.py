@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import impasto
@@ -141,7 +142,13 @@ def training(place: Path) -> tuple[Job, Outcome]:
 def healing(place: Path) -> tuple[Job, Outcome]:
     """Return the healing of a plan by training, and the export of what it comes to."""
     source = mutations.tiny_model(place / "source")
-    settings = {"tokens": 400, "length": 8, "steps": 40, "batch": 4, "evaluate_every": 5}
+    settings: dict[str, Any] = {
+        "tokens": 400,
+        "length": 8,
+        "steps": 40,
+        "batch": 4,
+        "evaluate_every": 5,
+    }
 
     def job(out: Path) -> None:
         with contextlib.suppress(impasto.UserError):  # it may be written already

@@ -95,7 +95,7 @@ def findings_of(
         best=best,
     )
     sure = next((said for said in critical if said.is_sure and said.sentence), None)
-    is_of_depths = 2 * int(frame["k"].notna().sum()) > len(frame)
+    is_of_depths = 2 * len(frame["k"].dropna()) > len(frame)
     if sure is not None and (is_of_depths or not any(one.holds for one in best)):
         return replace(found, opening=sure.sentence, opens_with="depth", task=sure.task)
     kept = list(best_findings([one for one in best if one.holds]))

@@ -1,11 +1,13 @@
 """How wide a text is in the letters that it is drawn in, and breaking it to the room there is."""
 
+from bisect import bisect_right
 from functools import lru_cache
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 LABEL_CHARACTERS = 30  # of a line's name; longer ones are cut, visibly
+TEXT_CHARACTERS = 2000  # of a text that is broken into lines, which is more than a page has
 SAFE = 1.03  # letters on a screen are set to whole pixels, a little wider than they measure
 
 
@@ -17,7 +19,12 @@ def width_of(text: str, size: float, bold: bool = False) -> float:
 
 
 def wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str]:
-    """Return a text in lines no wider than the room, in points; a longer word is broken."""
+    """Return a text in lines no wider than the room, in points; a longer word is broken.
+
+    A text that no page has room for is cut, visibly.
+    """
+    if len(text) > TEXT_CHARACTERS:
+        text = f"{text[: TEXT_CHARACTERS - 1]}…"
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -28,14 +35,8 @@ def wrapped(text: str, room: float, size: float, bold: bool = False) -> list[str
         lines[-1] = lines[-1] or word
         while width_of(lines[-1], size, bold) > room and len(lines[-1]) > 1:
             whole = lines.pop()
-            fits = next(
-                (
-                    n
-                    for n in range(len(whole) - 1, 1, -1)
-                    if width_of(whole[:n], size, bold) <= room
-                ),
-                1,
-            )
+            widths = lambda n, of=whole: width_of(of[:n], size, bold)  # noqa: E731
+            fits = max(1, bisect_right(range(len(whole)), room, key=widths) - 1)
             lines += [whole[:fits], whole[fits:]]
     return lines
 
