@@ -7,8 +7,11 @@ are read as there is time for, the baseline first.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from transformers.utils import logging
 
 from impasto.error import ImpastoError
 from impasto.model.loading.files import BUNDLED, folder_on_disk
@@ -74,12 +77,25 @@ def _opened(results: Results) -> Model | str:
     revision = study.load.get("revision")
     if name not in BUNDLED and folder_on_disk(name, revision) is None:
         return f"{name} is not on this machine, and nothing is downloaded for a page"
-    model = load(name, **study.load)
+    with _no_bars():
+        model = load(name, **study.load)
     if not isinstance(model, Model):
         return "it is made of decoders, which predict the next token"
     if set(results.table["weights"]) != {weights_digest(model.hf)}:
         return f"the weights of {name} have changed since the study ran"
     return model
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Show no bar of transformers in the block: the page is written behind a run's last line."""
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
 
 
 def _prompts(asked: Asked) -> Iterator[str]:
