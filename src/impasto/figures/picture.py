@@ -65,21 +65,18 @@ class Picture:
         except OSError as error:
             raise UserError(f"figures cannot be written to {out}: {error.strerror}") from None
 
-    def figure(self, style: Style = USUAL_STYLE) -> Figure:
-        """Return a picture, which is no table, as matplotlib has it."""
-        assert not isinstance(self.content, Table), self.name
-        with mpl.rc_context(style.settings):
-            return self.content.figure(style)
-
     def svg(self, style: Style = USUAL_STYLE) -> bytes:
         """Return a picture, which is no table, as the content of an SVG file."""
-        with mpl.rc_context(style.settings):
-            return _written(self.figure(style), "svg", "figure")
+        return self._drawn("svg", style, "figure")
 
     def png(self, style: Style = USUAL_STYLE, dpi: int = DPI) -> bytes:
         """Return a picture, which is no table, as the content of a PNG file."""
+        return self._drawn("png", style, dpi)
+
+    def _drawn(self, form: str, style: Style, dpi: "float | Literal['figure']") -> bytes:
+        assert not isinstance(self.content, Table), self.name
         with mpl.rc_context(style.settings):
-            return _written(self.figure(style), "png", dpi)
+            return _written(self.content.figure(style), form, dpi)
 
 
 def check_formats(formats: Sequence[str]) -> None:

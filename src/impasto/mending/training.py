@@ -39,10 +39,7 @@ from impasto.run import Model, apply
 from impasto.run.batching.padding import padded
 
 ENDING, ABOUT, WRITTEN = ".training", "training.json", "written.json"
-WRITING, TEACHING = (
-    0.1,
-    0.2,
-)  # of the time: until texts are written, and predictions of the full model
+WRITING, TEACHING = 0.1, 0.2  # of the time: until texts, and then predictions, are written
 
 Progress = Callable[[float], None]
 

@@ -18,7 +18,7 @@ BEGINNING = 4
 """Tokens of a given text that a written one begins with."""
 
 WEIGHTS_TIMES_TOKENS = 2e11
-"""How much is written where nothing is said: about a minute's work of a core."""
+"""How much is written where nothing is said; it takes twice as many operations."""
 
 MOST_AT_ONCE, STATES_AT_ONCE = 512, 2**26
 
