@@ -12,6 +12,7 @@ from impasto.figures.catalogue import ENTRIES
 from impasto.mending import serving
 from impasto.plan.healed import HealedPlan
 from impasto.study.cluster.wire import AskedItems
+from impasto.study.file.entries import WRITTEN, PlanEntry
 
 STUDY = """
 model: demo
@@ -106,3 +107,11 @@ def test_workers_are_sent_how_a_plan_is_healed():
     healed = HealedPlan.of(plain, {"method": "lora", "texts": {"file": "texts.txt"}})
     work = AskedItems(1, [plain, healed], [], None, None, "capitals", [])
     assert AskedItems.unpacked(work.packed()).plans == [plain, healed]
+
+
+def test_a_cell_is_told_by_the_usual_settings_as_by_those_that_are_written():
+    heal = {"method": "linear", "texts": {"file": "texts.txt"}}
+    lines = [{}, {"behind": True}, {"behind": False}]  # the first two are the same
+    entries = [PlanEntry(WRITTEN, line="0-1 3", heal={**heal, **more}) for more in lines]
+    usual, same, other = (entry.expand(4)[0].plan.digest for entry in entries)
+    assert usual == same != other

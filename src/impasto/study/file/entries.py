@@ -13,7 +13,7 @@ from typing import Any
 
 from impasto import strategies
 from impasto.error import UserError, near, shown
-from impasto.mending.settings import read_settings
+from impasto.mending.settings import Settings, read_settings
 from impasto.plan import Plan
 from impasto.plan.healed import HealedPlan
 from impasto.study.file.document import StudyError
@@ -152,14 +152,14 @@ class PlanEntry:
 
     def _healed(self, heal: Mapping[str, Any], layers: int) -> Iterator[LabelledPlan]:
         """Yield the entry's plans as they are healed; the model itself has nothing to heal."""
-        told = {"heal": heal["method"]}
-        told |= {k: v for k, v in heal.items() if k not in ("method", TEXTS) and k not in told}
+        told = {"heal" if k == "method" else k: v for k, v in heal.items() if k != TEXTS}
+        every = {**_check_heal(heal).model_dump(), **heal}  # also the usual ones tell results
         for labelled in replace(self, heal=None).expand(layers):
             if labelled.plan != Plan.identity(layers):
                 of = (("of", labelled.strategy), *labelled.parameters)
                 if self.line is not None:
                     of = (*of, ("plan", str(labelled.plan)))
-                plan = HealedPlan.of(labelled.plan, dict(heal))
+                plan = HealedPlan.of(labelled.plan, every)
                 yield LabelledPlan(HEALED, (*of, *_plain(told)), plan)
 
     def read(self) -> "PlanEntry":
@@ -277,16 +277,16 @@ def _check_donors(plan: Plan) -> None:
         )
 
 
-def _check_heal(heal: Mapping[str, Any]) -> None:
-    """Raise UserError for a method, a setting or texts that there are not."""
+def _check_heal(heal: Mapping[str, Any]) -> Settings:
+    """Return the settings; raises UserError for a method, one or texts that there are not."""
     given = {key: value for key, value in heal.items() if key not in ("method", TEXTS)}
-    read_settings(heal["method"], given)
     texts = {key: value for key, value in heal[TEXTS].items() if key != DIGEST}
     known = ("file", "dataset", "config", "split", "column")
     unknown = [key for key in texts if key not in known]
     if unknown:
         raise UserError(f"texts of heal have no {shown(unknown[0])}; they have {', '.join(known)}")
     check_texts(**texts)
+    return read_settings(heal["method"], given)
 
 
 def _plain(told: Mapping[str, Any]) -> tuple[tuple[str, Value], ...]:
