@@ -53,7 +53,7 @@ class Training(Settings):
         steps: How many steps it takes at the most.
         batch: How many pieces of texts make a step.
         learning_rate: Of AdamW, the highest; it rises at first and falls by a cosine to nothing.
-            None, of adapters, for a half divided by the state's width, 1e-2 at the most.
+            None for a half divided by the state's width, 1e-2 at the most, usual for adapters.
         warmup: During which share of the steps it rises.
         weight_decay: Of AdamW.
         written: How many pieces the full model writes to train on, beside the texts; None for as
