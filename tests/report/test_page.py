@@ -5,7 +5,7 @@ from math import exp, nan
 from typing import Any
 
 import pytest
-from browser import Opened, chromium, launched
+from browser import Opened, chromium
 
 from analysis.tables import ROW, table
 from characters import Characters
@@ -59,12 +59,6 @@ def report(tmp_path_factory):
     results.table["model"] = f"m {EVIL}"
     results.run["command"] = f"impasto run {EVIL}"  # type: ignore[index]
     return write_report([Found(folder, results, {})], folder)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture

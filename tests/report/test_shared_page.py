@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from browser import Opened, chromium, launched
+from browser import Opened, chromium
 
 from impasto.analysis import item_scores
 from impasto.analysis.findings import findings_of
@@ -39,12 +39,6 @@ def results(tmp_path_factory):
 def report(results):
     found, folder = results
     return write_report(Found.all_of(found, folder), folder, with_lens=True)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture
