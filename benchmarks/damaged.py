@@ -354,7 +354,7 @@ def read_all(out: Path, has_page: bool) -> None:
             list(notices)
         list(still_missing(results))
         list(results.answers)
-        trade_off(results.frame(), results.costs)
+        trade_off(results.table, results.costs)
     if has_page:
         write_page([content_of(Found.of(results, out)) for results in read], out)
 

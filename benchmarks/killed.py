@@ -134,7 +134,7 @@ def training(place: Path) -> tuple[Job, Outcome]:
     study = Study.from_text(STUDY.format(model=model, data=data), name="trained")
 
     def outcome(out: Path) -> object:
-        return [row["value"] for row in Results.read(out).frame().to_dict(orient="records")]
+        return [row["value"] for row in Results.read(out).table.to_dict(orient="records")]
 
     return lambda out: void(study.run(out / "study")), lambda out: outcome(out / "study")
 
@@ -211,7 +211,7 @@ def packing(place: Path) -> tuple[Job, Outcome]:
 
     def outcome(out: Path) -> object:
         read = Results.read(out / "there")
-        return read.frame().to_csv(), list(read.answers)
+        return read.table.to_csv(), list(read.answers)
 
     return job, outcome
 

@@ -103,7 +103,7 @@ def ours(cases: list[Case], model: Any, plans: list[str]) -> dict[str, list[dict
         for case in cases
     ]
     text = json.dumps({"model": "any", "tasks": entries, "plans": ["baseline", *plans]})
-    frame = Study.from_text(text).run(model=model).frame()
+    frame = Study.from_text(text).run(model=model).table
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in frame.to_dict(orient="records"):
         name, _, filtering = row["metric"].partition(",")

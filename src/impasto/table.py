@@ -1,4 +1,4 @@
-"""The one writer of tables: CSV and JSON to compute with, Markdown and LaTeX to print, plain lines.
+"""The one writer of tables: CSV and JSON to compute with, Markdown, LaTeX and HTML to read, lines.
 
 A value that is missing or not a number is an empty cell, and null in JSON, which has no infinite
 numbers either. Texts may come from anywhere: each form writes them so that they are shown as text,
@@ -6,6 +6,7 @@ and run nothing (a formula in a spreadsheet, markup on a page).
 """
 
 import csv
+import html
 import io
 import json
 import re
@@ -254,8 +255,25 @@ def escaped(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in line)
 
 
+def _html(table: Table) -> str:
+    """Return the table as an element of a page; its note is for whoever puts it there."""
+    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in table.columns)
+    rows = []
+    for block, texts in table.parts():
+        if block:
+            across = f'<th colspan="{len(table.columns)}">{html.escape(block)}</th>'
+            rows.append(f"<tr>{across}</tr>")
+        for first, *others in texts:
+            cells = "".join(f'<td class="number">{html.escape(text)}</td>' for text in others)
+            rows.append(f"<tr><td>{html.escape(first)}</td>{cells}</tr>")
+    title = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f"<table>{title}{body}</table>"
+
+
 FORMS: Mapping[str, Callable[[Table], str]] = {
     "csv": _csv,
+    "html": _html,
     "json": _json,
     "md": _markdown,
     "tex": _latex,

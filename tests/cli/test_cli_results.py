@@ -51,7 +51,7 @@ def test_every_format_has_every_row_with_what_it_can_be_traced_by(form, out, tmp
     file = tmp_path / f"table.{form}"
     assert cli("results", out, "--to", file).exit_code == 0
     read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[form](file)
-    frame = Results.read(out).frame()
+    frame = Results.read(out).table
     assert list(read["value"]) == list(frame["value"])
     assert list(read["plan"]) == list(frame["plan"])
     for row in read.to_dict(orient="records"):
@@ -173,7 +173,7 @@ def test_quality_and_cost_are_one_row_for_each_plan(out, tmp_path):
     file = tmp_path / "costs.csv"
     assert cli("results", out, "--costs", "--to", file).exit_code == 0
     read = pd.read_csv(file)
-    assert sorted(read["plan"]) == sorted(set(Results.read(out).frame()["plan"]))
+    assert sorted(read["plan"]) == sorted(set(Results.read(out).table["plan"]))
     assert not any(read["front"])  # a model at chance has none
     assert "not above chance" in done.stderr
     refused = cli("results", out, "--costs", "--pack", tmp_path / "p")

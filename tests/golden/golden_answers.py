@@ -157,7 +157,7 @@ def demo_answers() -> Answers:
     for record in results.answers:
         key = f"demo | {record['task']} | {record['plan']}"
         answers.setdefault(key, []).append(record["responses"])
-    for row in results.frame().to_dict(orient="records"):
+    for row in results.table.to_dict(orient="records"):
         answers[f"demo | {row['task']}, {row['metric']} | {row['plan']}"] = row["value"]
     unique = {labelled.plan.digest: labelled.plan for labelled in study.labelled_plans(12)}
     plans = [plan for plan in unique.values() if not plan.injections]

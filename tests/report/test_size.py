@@ -61,7 +61,7 @@ def big(plans=1000, tasks=10, items=60):
 )
 def test_thousands_of_plans_open_within_seconds(plans, tasks, items, seconds, tmp_path):
     results = big(plans, tasks, items)
-    assert len(set(results.frame()["plan"])) > 0.9 * plans
+    assert len(set(results.table["plan"])) > 0.9 * plans
     path = write_report([Found(tmp_path, results, {})], tmp_path)
     assert path.stat().st_size < 10e6
     with launched() as browser:

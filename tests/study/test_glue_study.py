@@ -33,24 +33,24 @@ def study(folder, model, options):
 def test_heads_are_kept_and_nothing_is_fitted_twice(model, data, protocol, tmp_path, monkeypatch):
     files = f"data: {data['sst2']}, tasks: sst2, {protocol}"
     read = study(tmp_path, model, files)
-    first = read.run(tmp_path / "out").frame()
+    first = read.run(tmp_path / "out").table
     assert set(first["metric"]) == {"acc", "score"}
     kept = list((tmp_path / "out" / HEADS).glob("*/*"))
     assert len(kept) == (3 if "frozen" in protocol else 6)
     for what in ("predicting._fitted", "tuning._trained"):
         monkeypatch.setattr(f"impasto.heads.{what}", None)
-    again = read.run(tmp_path / "out").frame()
+    again = read.run(tmp_path / "out").table
     assert again["value"].tolist() == first["value"].tolist()
     for lost in (tmp_path / "out").glob("*.*"):
         lost.unlink()
-    found = read.run(tmp_path / "out").frame()
+    found = read.run(tmp_path / "out").table
     assert found["value"].tolist() == pytest.approx(first["value"].tolist(), nan_ok=True)
 
 
 def test_figures_and_the_page_show_its_tasks_and_their_average(model, data, tmp_path):
     files = f"data: {{sst2: {data['sst2']}, stsb: {data['stsb']}}}, tasks: [sst2, stsb]"
     results = study(tmp_path, model, files).run(tmp_path / "out")
-    frame = results.frame()
+    frame = results.table
     assert all(error >= 0 for error in frame["stderr"])
     content = content_of(Found(tmp_path, results, {}))
     assert [task["title"] for task in content.first["tasks"]] == [

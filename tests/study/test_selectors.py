@@ -69,7 +69,7 @@ def test_the_study_as_it_ran_names_the_layers_that_harm_least(texts, tmp_path):
     choices = written(results.study)
     assert {part for _, part in choices} == {"attention", "mlp", "block"}
     assert all(each["order"] == BY_HARM and "texts" not in each for each in choices.values())
-    frame = results.frame()
+    frame = results.table
     rows = frame[(frame["metric"] == "kl") & frame["parameters"].str.contains("block")]
     assert list(rows["plan"]) == ["0-1 3", "0 3", "0"]
     assert json.loads(rows["parameters"].iloc[1]) == {"part": "block", "count": 2}
@@ -100,7 +100,7 @@ def test_a_run_that_ends_while_layers_are_chosen_goes_on(texts, tmp_path):
     with pytest.raises(UserError, match="no results yet"):
         Results.read(tmp_path / "out")
     results = study.run(tmp_path / "out", model=Chooser())
-    assert results.frame().equals(study.run(model=Chooser()).frame())
+    assert results.table.equals(study.run(model=Chooser()).table)
 
 
 def test_results_are_read_without_a_model(texts, tmp_path):
@@ -173,7 +173,7 @@ def test_block_influence_leaves_out_the_least_influential(texts):
     lines = [model.tokens(line) for line in LINES]
     values = block_influence(model, _first(lines, 300))
     assert [int(layer) for layer in order] == sorted(range(12), key=values.__getitem__)
-    plans = list(dict.fromkeys(results.frame()["plan"]))
+    plans = list(dict.fromkeys(results.table["plan"]))
     dropped = {int(layer) for layer in order[:3]}
     kept = Plan.parse(" ".join(str(i) for i in range(12) if i not in dropped), layers=12)
     assert plans[-1] == str(kept)

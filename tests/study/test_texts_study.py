@@ -33,7 +33,7 @@ def study(tmp_path, monkeypatch):
 
 
 def values(results):
-    frame = results.frame()
+    frame = results.table
     return {(row.plan, row.metric): row.value for row in frame.itertuples()}
 
 
@@ -44,7 +44,7 @@ def test_the_table_has_three_metrics_of_every_plan(study, model):
     assert (found["0-3", "kl"], found["0-3", "agreement"]) == (0, 1)
     assert found["0-2", "perplexity"] == pytest.approx(8)
     assert found["0-2", "kl"] == pytest.approx(1 / 3)
-    frame = results.frame()
+    frame = results.table
     assert set(frame["n"]) == {max(frame["n"])}
     assert frame["chance"].isna().all()
     tokens = sum(record["responses"][0][0] + 1 for record in results.answers) / PLANS
@@ -58,12 +58,12 @@ def test_a_study_that_ends_early_goes_on_and_ends_with_the_same_table(study, mod
     cut = FakeReader(left=2)
     with pytest.raises(RuntimeError, match="the power went"):
         study.run(tmp_path / "out", model=cut, save_every=25.0)
-    so_far = Results.read(tmp_path / "out").frame()
-    assert 0 < so_far["n"].max() < whole.frame()["n"].max()
+    so_far = Results.read(tmp_path / "out").table
+    assert 0 < so_far["n"].max() < whole.table["n"].max()
     rest = FakeReader()
     results = study.run(tmp_path / "out", model=rest, save_every=25.0)
     assert len(rest.calls) == units - 2
-    pd.testing.assert_frame_equal(results.frame(), whole.frame(), check_exact=True)
+    pd.testing.assert_frame_equal(results.table, whole.table, check_exact=True)
     again = FakeReader()
     study.run(tmp_path / "out", model=again, save_every=25.0)
     assert again.calls == []
@@ -76,7 +76,7 @@ def test_plans_that_inject_run_on_the_other_tasks_alone(tmp_path):
         f"model: demo\ntasks: [{{name: texts, file: {path}, length: 64}}, "
         "{name: capitals, limit: 2}]\nplans: [0-5 inject(donor) 6-11]\n"
     )
-    frame = Study.from_text(text).run().frame()
+    frame = Study.from_text(text).run().table
     assert set(frame[frame["task"] == "texts-lines"]["plan"]) == {"0-11"}
 
 
@@ -89,14 +89,14 @@ def test_texts_are_told_apart_by_file_or_label(tmp_path):
     with pytest.raises(UserError, match="the task 'texts-t' is here twice"):
         Study.from_text(text.format(first, second, ""))
     study = Study.from_text(text.format(first, second, ", label: other"))
-    assert set(study.run(model=FakeReader()).frame()["task"]) == {"texts-t", "texts-other"}
+    assert set(study.run(model=FakeReader()).table["task"]) == {"texts-t", "texts-other"}
 
 
 def test_how_precisely_a_perplexity_is_known_is_a_share_of_the_baselines(study, model, tmp_path):
     [entry] = study.tasks
     options = {**entry.options, "limit": {"within": "2%"}}
     found = Study.from_text(f"model: m\nplans: [0-2]\ntasks: [{options}]\n")
-    frame = found.run(tmp_path / "out", model=model).frame()
+    frame = found.run(tmp_path / "out", model=model).table
     assert set(frame["metric"]) == {"perplexity", "kl", "agreement"}
     [one] = measured(found.load_suite().read_by(model))
     rows = [[(-2.0 * n, n) for n in range(2, 40)], [(-3.0 * n - n % 2, n) for n in range(2, 40)]]
@@ -131,7 +131,7 @@ def test_explain_counts_what_texts_cost(demo_study):
 
 def test_explain_and_run_meet_the_same_texts(demo_study):
     study = Study.from_yaml(demo_study)
-    frame = study.run().frame()
+    frame = study.run().table
     assert set(frame["n"]) == {study.estimate().items}
     kl = frame[frame["metric"] == "kl"].set_index("plan")["value"]
     assert kl["0-11"] == 0

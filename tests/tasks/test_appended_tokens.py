@@ -146,7 +146,7 @@ def test_lm_evals_tasks_have_the_numbers_of_its_own_model_class(case, template, 
         assert found[metric] == (value if value == "N/A" else pytest.approx(value, rel=1e-4))
     load = {"load": options} if options else {}
     study = {"model": name, "tasks": [CASES[case].entry(tmp_path)], "plans": ["baseline"]} | load
-    for row in Study.from_text(json.dumps(study)).run().frame().to_dict(orient="records"):
+    for row in Study.from_text(json.dumps(study)).run().table.to_dict(orient="records"):
         metric, _, filtering = row["metric"].partition(",")
         assert row["value"] == pytest.approx(wanted[f"{metric},{filtering or 'none'}"], rel=1e-4)
 

@@ -169,7 +169,7 @@ def test_every_items_answers_and_values_are_kept(arc_file, demo):
     records = [r for r in results.answers if r["plan"] == "0 2-11"]
     assert [r["item"] for r in records] == list("012345")
     assert [len(r["responses"]) for r in records] == [3, 4, 5, 3, 4, 5]
-    frame = results.frame()
+    frame = results.table
     [row] = frame[(frame.plan == "0 2-11") & (frame.metric == "acc")].to_dict(orient="records")
     assert sum(r["metrics"]["acc"] for r in records) / 6 == row["value"]
     assert json.loads(json.dumps(list(results.answers))) == list(results.answers)
@@ -186,7 +186,7 @@ def test_a_groups_scores_are_lm_evals_and_name_their_parts(tmp_path, demo):
     suite = load_suite({**entry, "subset_column": "subject"}, allow_code=True)
     assert [task.name for task in suite.tasks] == [f"mmlu_{subject}" for subject in SUBJECTS]
     assert {task.part_of for task in suite.tasks} == {"some_mmlu"}
-    frame = study({**entry, "subset_column": "subject"}).run(model=demo, allow_code=True).frame()
+    frame = study({**entry, "subset_column": "subject"}).run(model=demo, allow_code=True).table
     lm = HFLM(pretrained=demo.hf, tokenizer=demo.tokenizer, batch_size=2)
     values, errors, sizes = [], [], []
     for subject in SUBJECTS:
@@ -219,7 +219,7 @@ def write_group(folder):
 
 def test_plans_that_inject_run_on_the_tasks_that_name_donors(arc_file, demo):
     mixed = study({"name": "arc_easy", "data": {"test": arc_file}}, "capitals", plans=["inject"])
-    frame = mixed.run(model=demo, limit=2).frame()
+    frame = mixed.run(model=demo, limit=2).table
     assert set(frame[frame.strategy == "inject"]["task"]) == {"capitals"}
     only = study({"name": "arc_easy", "data": {"test": arc_file}}, plans=["inject"])
     with pytest.raises(StudyError, match="none of the study's tasks names donors"):
@@ -230,7 +230,7 @@ def test_plans_about_the_prompt_run_on_the_tasks_that_have_prompts(tmp_path, dem
     file = tmp_path / "texts.txt"
     file.write_text("4 - 1 = 3\n2 + 3 = 5\n")
     line, texts = "0-7 freeze(prompt) 8-11", {"name": "texts", "file": str(file)}
-    frame = study(texts, "capitals", plans=[line]).run(model=demo, limit=2).frame()
+    frame = study(texts, "capitals", plans=[line]).run(model=demo, limit=2).table
     assert set(frame[frame.plan == line]["task"]) == {"capitals"}
     with pytest.raises(StudyError, match="whole texts, which have no prompt"):
         study(texts, plans=[line]).run(model=demo)

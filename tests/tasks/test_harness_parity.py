@@ -100,7 +100,7 @@ def compare(model, case, plans, folder):
     from lm_eval.models.huggingface import HFLM
 
     study = {"model": "m", "tasks": [case.entry(folder)], "plans": plans}
-    frame = Study.from_text(json.dumps(study)).run(model=model).frame()
+    frame = Study.from_text(json.dumps(study)).run(model=model).table
     for line in plans:
         rows = frame[(frame.plan == line) & (frame.strategy == "plan")]
         with impasto.apply(model.hf, Plan.parse(line)):

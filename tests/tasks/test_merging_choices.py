@@ -111,16 +111,14 @@ def test_a_study_names_task_document_and_choice_before_anything_runs(tmp_path, d
 
 def test_what_a_folder_holds_already_is_not_lost(tmp_path):
     right = [*DOCUMENTS[:1], *DOCUMENTS[2:]]
-    before = study(tmp_path, right).run(out=tmp_path / "out", allow_code=True).frame()
+    before = study(tmp_path, right).run(out=tmp_path / "out", allow_code=True).table
     with pytest.raises(UserError, match=NAMED):
         study(tmp_path).run(out=tmp_path / "out", allow_code=True)
     told = []
-    again = (
-        study(tmp_path, right).run(out=tmp_path / "out", allow_code=True, say=told.append).frame()
-    )
+    again = study(tmp_path, right).run(out=tmp_path / "out", allow_code=True, say=told.append).table
     assert "4 of 4 cells are there already" in told
     assert again.equals(before)
-    assert Results.read(tmp_path / "out").frame().equals(before)
+    assert Results.read(tmp_path / "out").table.equals(before)
 
 
 def test_an_estimate_names_it_too(tmp_path):

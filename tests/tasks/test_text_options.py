@@ -34,7 +34,7 @@ def studied(name, case, folder, load=None, **options):
     """Return a study's metrics under the baseline, as lm-eval calls them, and its table."""
     entry = case.entry(folder) | options
     study = {"model": name, "tasks": [entry], "plans": ["baseline"]}
-    frame = Study.from_text(json.dumps(study | ({"load": load} if load else {}))).run().frame()
+    frame = Study.from_text(json.dumps(study | ({"load": load} if load else {}))).run().table
     rows = frame.to_dict(orient="records")
     names = [row["metric"] if "," in row["metric"] else row["metric"] + ",none" for row in rows]
     return dict(zip(names, (row["value"] for row in rows), strict=True)), frame

@@ -170,12 +170,12 @@ def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFram
     from impasto.analysis.costs import trade_off
     from impasto.analysis.findings import at_chance
 
-    table = trade_off(read.frame(), read.costs)
+    table = trade_off(read.table, read.costs)
     if table.empty:
         raise UserError("no plan of this study has an average over its tasks yet")
     if not for_screen:
         return table
-    for sentence in at_chance(read.frame()):
+    for sentence in at_chance(read.table):
         typer.echo(sentence, err=True)
     shown = table[[name for name in SHOWN_COSTS if name in table]]
     marked = shown.assign(front=["*" if on else "" for on in table["front"]])
@@ -199,7 +199,7 @@ def _recommend(out: Path, within: str, study: str | None, others: "Sequence[obje
     for of_model in read:
         if len(read) > 1:
             _title(of_model, is_first=of_model is read[0])
-        best, reasons = recommended(of_model.frame(), of_model.answers, of_model.costs, losses)
+        best, reasons = recommended(of_model.table, of_model.answers, of_model.costs, losses)
         lines = [*reasons, *best_lines(best, of_model.study.model)]
         for line in lines or ["plan     none of the study's plans is cheaper than the baseline"]:
             typer.echo(line)

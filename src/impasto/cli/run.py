@@ -137,21 +137,16 @@ def run(
 
 def _show(results: "Results", folder: Path, quiet: bool, lens: bool) -> None:
     """Draw what each model came to, write one page of them all, and say what they show."""
-    from impasto.figures import ENTRIES, USUAL, Found, save_all
-    from impasto.report import content_of, figures_for, searches_of, write_page
+    from impasto.report import show_run
 
-    several = len(results.models) > 1
-    founds = Found.all_of(results, folder)
-    every = save_all(founds, list(ENTRIES.values()), folder / "figures", USUAL)
-    drawn = [path for *_, paths in every for path in paths]
-    contents = [content_of(found, with_lens=lens) for found in founds]
-    page = write_page(contents, folder, searches_of(founds), figures_for(founds))
+    shown = show_run(results, folder, with_lens=lens)
     if quiet:
         return
-    for path in drawn:
+    for path in shown.figures:
         typer.echo(f"figure   {path}")
-    typer.echo(f"report   {page}")
-    for (name, of_model), content in zip(results.models.items(), contents, strict=True):
+    typer.echo(f"report   {shown.page}")
+    several = len(results.models) > 1
+    for (name, of_model), content in zip(results.models.items(), shown.contents, strict=True):
         _say(of_model, name if several else "", content.sentences)
 
 

@@ -90,7 +90,7 @@ class Found:
         """The study's table; raises UserError where there is no study."""
         if self.results is None:
             raise UserError(f"{self.folder} holds no study")
-        return self.results.frame()
+        return self.results.table
 
     @property
     def model(self) -> str:

@@ -89,21 +89,11 @@ def _inside(picture: Picture, prefix: str) -> str:
 
 def table_html(table: Table, name: str) -> str:
     """Return a table as an element that scrolls by itself where it is wide."""
-    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in table.columns)
-    rows = []
-    for block, texts in table.parts():
-        if block:
-            across = f'<th colspan="{len(table.columns)}">{html.escape(block)}</th>'
-            rows.append(f"<tr>{across}</tr>")
-        for first, *others in texts:
-            cells = "".join(f'<td class="number">{html.escape(text)}</td>' for text in others)
-            rows.append(f"<tr><td>{html.escape(first)}</td>{cells}</tr>")
-    title = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
     note = f'<p class="hint">{html.escape(table.note)}</p>' if table.note else ""
     label = html.escape(f"Table {name}", quote=True)
     return (
-        f'<div class="scroll plain" tabindex="0" role="region" aria-label="{label}"><table>{title}'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{note}"
+        f'<div class="scroll plain" tabindex="0" role="region" aria-label="{label}">'
+        f"{table.written('html')}</div>{note}"
     )
 
 

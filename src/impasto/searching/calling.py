@@ -12,14 +12,13 @@ from impasto.paths import path_of
 from impasto.searching.file import WrittenSearch
 from impasto.searching.found import Found
 from impasto.study.file.entries import TaskEntry
+from impasto.study.following.standing import Progress
 from impasto.study.running.options import Running
 from impasto.tasks.texts import TOKENS, Texts, check_texts
 
 if TYPE_CHECKING:
     from impasto.run import Encoder, Model
     from impasto.study import Cluster
-
-Progress = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def search(
     cluster: "Cluster | None" = None,
     fresh: bool = False,
     allow_code: bool = False,
-    progress: Progress = lambda standing: None,
+    progress: Progress | bool | None = None,
     say: Callable[[str], None] = lambda notice: None,
 ) -> Found:
     """Find the plan within a budget that stays nearest to the full model, or does best on tasks.
@@ -83,11 +82,14 @@ def search(
         cluster: Whose workers answer.
         fresh: Throws away what the folder holds first.
         allow_code: Lets folders of task files run their code.
+        progress: Called with a `Standing`; True shows it, None does so in a notebook alone.
+        say: Called with what a user should know, sentence by sentence.
 
     Raises:
         UserError: for what cannot be searched, in one sentence.
     """
     from impasto.searching.running import run_search
+    from impasto.study.following.progress import followed
 
     path = None if out is None else path_of(out, "a search's folder")
     loaded: Any = None if isinstance(model, str) else model
@@ -124,11 +126,12 @@ def search(
     if given is not None:
         options = {"name": "texts", "given": given.name, **sizes}
         written = replace(written, objective=(TaskEntry(options, "impasto.search"),))
-    running = Running(
-        memory=memory, fresh=fresh, allow_code=allow_code, cluster=cluster, progress=progress,
-        say=say, command="impasto.search",
-    )  # fmt: skip
-    return run_search(written, path, loaded, running, given)
+    with followed(progress) as told:
+        running = Running(
+            memory=memory, fresh=fresh, allow_code=allow_code, cluster=cluster, progress=told,
+            say=say, command="impasto.search",
+        )  # fmt: skip
+        return run_search(written, path, loaded, running, given)
 
 
 def _given(texts: Sequence[str], tokens: int, length: int | None) -> Texts:

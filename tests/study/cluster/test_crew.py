@@ -43,7 +43,7 @@ def whole(study, model):
 def same(found, whole):
     """Say whether two results are the same but for what their models are told by."""
     told = ["weights"]
-    ours, theirs = (each.frame().drop(columns=told) for each in (found, whole))
+    ours, theirs = (each.table.drop(columns=told) for each in (found, whole))
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     plain = [list(each.answers) for each in (found, whole)]
     keys = [sorted(map(str, answers)) for answers in plain]

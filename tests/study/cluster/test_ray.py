@@ -63,7 +63,7 @@ def out(whole, tmp_path):
 
 def same(out, whole):
     found, expected = Results.read(out), Results.read(whole[0])
-    pd.testing.assert_frame_equal(found.frame(), expected.frame(), check_exact=True)
+    pd.testing.assert_frame_equal(found.table, expected.table, check_exact=True)
     return found.answers == expected.answers
 
 
@@ -337,5 +337,5 @@ plans: [freeze: {{k: [0, 100%]}}]
     here = study.run(tmp_path / "here", memory=MEMORY)
     there = study.run(tmp_path / "there", memory=MEMORY, cluster=Cluster(workers=1))
     assert list(there.models) == ["demo", short]
-    pd.testing.assert_frame_equal(there.frame(), here.frame(), check_exact=True)
+    pd.testing.assert_frame_equal(there.table, here.table, check_exact=True)
     assert list(there.answers) == list(here.answers)

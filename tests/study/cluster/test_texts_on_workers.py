@@ -29,7 +29,7 @@ def test_workers_answer_as_one_process_does(model, run_on, monkeypatch, tmp_path
     results = run_on(study, pool, tmp_path / "out", save_every=3.0)
     assert len(pool.asked) > 2
     told = ["weights", "model"]
-    ours, theirs = (each.frame().drop(columns=told) for each in (results, whole))
+    ours, theirs = (each.table.drop(columns=told) for each in (results, whole))
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
 
 

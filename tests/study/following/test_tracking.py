@@ -78,7 +78,7 @@ def test_a_tracker_that_fails_is_told_once_and_the_study_goes_on(study, model, t
     wandb.log = gone
     installed("wandb", wandb)
     results = study.run(tmp_path, model=model, track="wandb", say=said.append)
-    assert len(results.frame()) == 3
+    assert len(results.table) == 3
     assert [notice for notice in said if "tracker" in notice] == [
         "the tracker failed and is told no more; the study goes on "
         "(ConnectionError: the network is gone)"

@@ -30,7 +30,7 @@ def loads(model, monkeypatch):
 
 
 def plans(results):
-    return list(results.frame()["plan"])
+    return list(results.table["plan"])
 
 
 def test_the_study_that_ran_last_is_read_and_any_other_by_its_name(model, tmp_path):
@@ -39,7 +39,7 @@ def test_the_study_that_ran_last_is_read_and_any_other_by_its_name(model, tmp_pa
     assert plans(Results.read(tmp_path)) == plans(second)
     for name, results in (("first", first), ("second", second)):
         read = Results.read(tmp_path, study=name)
-        pd.testing.assert_frame_equal(read.frame(), results.frame(), check_exact=True)
+        pd.testing.assert_frame_equal(read.table, results.table, check_exact=True)
         assert list(read.answers) == list(results.answers)
         [of_all] = Results.read_all(tmp_path, study=name)
         [found] = Found.read_all(tmp_path, study=name)

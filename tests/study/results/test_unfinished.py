@@ -67,7 +67,7 @@ def broken_off(run, tmp_path):
 
 def test_the_rows_so_far_are_over_the_items_that_were_asked(broken_off):
     results = Results.read(broken_off(3))
-    frame = results.frame()
+    frame = results.table
     assert set(frame["task"]) == {"capitals"}
     assert set(frame["n"]) == {30}
     assert len(results.answers) == 3 * 10 * PLANS
@@ -94,8 +94,8 @@ def test_what_is_missing_is_named_by_task_items_and_plans(broken_off):
 
 
 def test_the_rows_of_a_task_that_is_finished_are_those_of_the_finished_study(broken_off, run):
-    partial = Results.read(broken_off(4)).frame()
-    whole = run(99).frame()
+    partial = Results.read(broken_off(4)).table
+    whole = run(99).table
     assert set(partial["task"]) == {"capitals"}
     expected = whole[whole["task"] == "capitals"].reset_index(drop=True)
     pd.testing.assert_frame_equal(partial, expected, check_exact=True)

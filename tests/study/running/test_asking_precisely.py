@@ -42,7 +42,7 @@ def asked(results):
 
 
 def same(found, whole):
-    pd.testing.assert_frame_equal(found.frame(), whole.frame(), check_exact=True)
+    pd.testing.assert_frame_equal(found.table, whole.table, check_exact=True)
     return list(found.answers) == list(whole.answers) and found.precisions == whole.precisions
 
 
@@ -57,7 +57,7 @@ def test_plans_that_change_nothing_are_known_soon(model, tmp_path):
     assert reached.asked == 100
     assert reached.is_enough
     assert 0.02 < (reached.widest or 0.0) <= 0.04
-    assert set(results.frame()["n"]) == {100}
+    assert set(results.table["n"]) == {100}
     assert set(asked(results)) == {item.id for item in capitals(limit=100).items}
     assert said == [
         "capitals: asked 100 of 194 questions; the widest interval is ± 2.72 points (plan "
@@ -282,7 +282,7 @@ def test_other_tasks_of_the_study_are_asked_what_they_always_were(model, tmp_pat
         'plans: ["0-2 freeze 3"]\n'
     )
     results = Study.from_text(text).run(tmp_path, model=model)
-    counts = results.frame().groupby("task")["n"].unique().map(list).to_dict()
+    counts = results.table.groupby("task")["n"].unique().map(list).to_dict()
     assert counts == {"capitals": [100], "arithmetic-2": [30]}
     assert [reached.name for reached in results.precisions] == ["capitals"]
 
@@ -370,7 +370,7 @@ def test_a_group_is_known_as_a_whole_and_each_task_asked_the_same_share(tmp_path
     )
     [reached] = results.precisions
     assert (reached.name, reached.asked, reached.items) == ("some_mmlu", 100, 250)
-    counts = results.frame().groupby("task")["n"].unique().map(list).to_dict()
+    counts = results.table.groupby("task")["n"].unique().map(list).to_dict()
     assert counts == {
         "mmlu_anatomy": [60], "mmlu_virology": [24], "mmlu_astronomy": [16], "some_mmlu": [100]
     }  # fmt: skip

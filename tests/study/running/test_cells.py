@@ -28,7 +28,7 @@ def test_an_edited_study_runs_only_what_is_new_in_it(model, tmp_path):
     said = []
     results = study("freeze: {k: [1, 3]}").run(tmp_path, model=model, say=said.append)
     assert asked(model) == [["0-2 freeze 3"]]
-    assert list(results.frame()["value"]) == [1.0, 0.0, 1.0]
+    assert list(results.table["value"]) == [1.0, 0.0, 1.0]
     assert said == [
         "capitals: 1 new cells: its plans were not run here before",
         "2 of 3 cells are there already",
@@ -81,7 +81,7 @@ def test_another_name_for_the_same_model_and_study_runs_nothing(model, tmp_path)
     study().run(tmp_path, model=model)
     asked(model)
     model.name = "renamed"
-    frame = study().run(tmp_path, model=model).frame()
+    frame = study().run(tmp_path, model=model).table
     assert asked(model) == []
     assert set(frame["model"]) == {"renamed"}
 
@@ -98,15 +98,15 @@ def test_weights_at_one_path_are_told_apart_when_the_files_change(folder, tmp_pa
     """The second run must not take the first model's results, nor its digest from the cache."""
     text = study("freeze: {k: 2}", "{name: capitals, limit: 3}", model=str(folder))
     out, said = tmp_path / "out", []
-    first = text.run(out, say=said.append).frame()
-    again = text.run(out, say=said.append).frame()
+    first = text.run(out, say=said.append).table
+    again = text.run(out, say=said.append).table
     assert said == ["2 of 2 cells are there already"]
     weights = load_file(folder / "model.safetensors")
     name = "model.embed_tokens.weight"
     weights[name] = torch.zeros_like(weights[name])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     said.clear()
-    other = text.run(out, say=said.append).frame()
+    other = text.run(out, say=said.append).table
     assert said == ["capitals: 2 new cells: the model's weights changed"]
     assert first["weights"].equals(again["weights"])
     assert set(first["weights"]) & set(other["weights"]) == set()

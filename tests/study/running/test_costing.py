@@ -55,10 +55,10 @@ def test_costs_are_read_with_the_results_and_change_none_of_them(results, demo, 
     run(demo, tmp_path, bench=SEQUENCES)
     read = Results.read(tmp_path)
     assert read.costs["plan"].tolist() == results.costs["plan"].tolist()
-    assert read.frame()["value"].tolist() == results.frame()["value"].tolist()
+    assert read.table["value"].tolist() == results.table["value"].tolist()
     plain = run(demo, tmp_path / "plain")
     assert plain.costs.empty
-    assert plain.frame()["value"].tolist() == results.frame()["value"].tolist()
+    assert plain.table["value"].tolist() == results.table["value"].tolist()
 
 
 def test_what_is_measured_is_not_measured_again_unless_more_is_asked(demo, tmp_path, monkeypatch):
@@ -90,7 +90,7 @@ def test_figures_and_tables_take_the_measured_costs(results):
     assert found.costs[0] == "time to one token after 100 (ms)"
     [picture] = ENTRIES["trade_off"].draw([found])
     assert isinstance(picture.content, Table)
-    table = trade_off(results.frame(), results.costs)
+    table = trade_off(results.table, results.costs)
     assert [row[0] for row in picture.content.rows] == table["plan"].tolist()
     assert {row[-1] for row in picture.content.rows} <= {"", "yes"}
     with pytest.raises(MissingError) as lacking:

@@ -68,7 +68,7 @@ def asked(model):
 
 
 def same(found, whole):
-    pd.testing.assert_frame_equal(found.frame(), whole.frame(), check_exact=True)
+    pd.testing.assert_frame_equal(found.table, whole.table, check_exact=True)
     return list(found.answers) == list(whole.answers)
 
 
@@ -120,7 +120,7 @@ def test_a_higher_version_asks_again_and_says_why(model, tmp_path):
         assert said == ["capitals: 4 new cells: impasto's engine changed from 1 to 2"]
         study().run(tmp_path, model=model)
         assert asked(model) == 0
-    assert set(first.frame()["engine"]).isdisjoint(again.frame()["engine"])
+    assert set(first.table["engine"]).isdisjoint(again.table["engine"])
     assert again.run["versions"]["engine"] == "2"
 
 

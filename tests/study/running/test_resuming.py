@@ -68,7 +68,7 @@ def interrupt():
 
 
 def same(found, whole):
-    pd.testing.assert_frame_equal(found.frame(), whole.frame(), check_exact=True)
+    pd.testing.assert_frame_equal(found.table, whole.table, check_exact=True)
     return list(found.answers) == list(whole.answers)
 
 
@@ -300,7 +300,7 @@ def test_scores_that_are_no_numbers_are_kept_counted_and_told_and_no_mean_is_mad
     object.__setattr__(study, "tasks", (Entry(task),))
     scores: Any = Scores(model)
     results = study.run(tmp_path, model=scores, say=said.append)
-    frame = results.frame().set_index("strategy")
+    frame = results.table.set_index("strategy")
     assert frame.loc["baseline", ["value", "not_finite"]].tolist() == [1.0, 0]
     assert pd.isna(frame.loc["freeze", "value"])
     assert (frame.loc["freeze", "n"], frame.loc["freeze", "not_finite"]) == (4, 2)
@@ -308,9 +308,9 @@ def test_scores_that_are_no_numbers_are_kept_counted_and_told_and_no_mean_is_mad
         "scored under 0 freeze 1-3: 2 of 4 items have a score that is no finite number, so the "
         "plan has no value there"
     ]
-    [finding] = findings(results.frame())
+    [finding] = findings(results.table)
     assert "cannot be judged: some scores are no finite numbers" in finding
-    compared = comparisons(results.frame(), results.answers)
+    compared = comparisons(results.table, results.answers)
     assert list(compared["strategy"]) == []
     kept = [r["responses"][0][0] for r in Results.read(tmp_path).answers if "freeze" in r["plan"]]
     assert [str(score) for score in kept] == ["nan", "-1.0", "-inf", "-1.0"]

@@ -42,15 +42,15 @@ def test_each_model_runs_the_plans_by_its_own_number_of_layers(study, loads, tmp
     assert loads.names == ["small", "large"]
     assert list(results.models) == ["small", "large"]
     for name, of_model in results.models.items():
-        frame = of_model.frame()
+        frame = of_model.table
         assert (set(frame["model"]), set(frame["layers"])) == ({name}, {LAYERS[name]})
         assert set(frame[frame.strategy == "freeze"]["k"]) == set(range(LAYERS[name] + 1))
         assert set(frame[frame.strategy == "plan"]["plan"]) == {"0-2"}
     same(
-        results.frame(),
-        pd.concat([r.frame() for r in results.models.values()]).reset_index(drop=True),
+        results.table,
+        pd.concat([r.table for r in results.models.values()]).reset_index(drop=True),
     )
-    assert len(pd.read_csv(tmp_path / "results.csv")) == len(results.frame())
+    assert len(pd.read_csv(tmp_path / "results.csv")) == len(results.table)
     assert Study.from_yaml(tmp_path / "study.yaml") == study
 
 
@@ -59,7 +59,7 @@ def test_each_models_results_are_those_that_it_has_alone(study, loads, tmp_path)
     for name in study.models:
         alone = study.run(model=name)
         assert list(alone.models) == [name]
-        same(together.models[name].frame(), alone.frame())
+        same(together.models[name].table, alone.table)
         assert list(together.models[name].answers) == list(alone.answers)
 
 
@@ -73,7 +73,7 @@ def test_the_results_of_all_models_are_read_in_the_studys_order(study, loads, tm
     read = Results.read_all(tmp_path)
     assert [of_model.study.model for of_model in read] == ["small", "large"]
     for found, told in zip(read, results.models.values(), strict=True):
-        same(found.frame(), told.frame())
+        same(found.table, told.table)
         assert list(found.answers) == list(told.answers)
     with pytest.raises(UserError, match=r"has the models small, large: Results\.read_all"):
         Results.read(tmp_path)
@@ -119,7 +119,7 @@ def test_a_plan_that_one_model_lacks_layers_for_is_told_before_anything_is_loade
         study.run(tmp_path / "out")
     assert line_of(caught.value) == 3
     assert (loads.names, (tmp_path / "out").exists()) == ([], False)
-    assert set(study.run(model="large").frame()["layers"]) == {5}
+    assert set(study.run(model="large").table["layers"]) == {5}
 
 
 def test_a_depth_that_one_model_lacks_is_told_too(loads):
@@ -181,7 +181,7 @@ def test_a_run_that_died_goes_on_with_the_model_it_was_at(calls, study, loads, u
     found = run(study, tmp_path)
     assert asked[-1] == loads.asked[0]  # the same call of the engine
     assert len(loads.asked) == 8 - calls + 1
-    same(found.frame(), whole.frame())
+    same(found.table, whole.table)
     assert list(found.answers) == list(whole.answers)
 
 
@@ -352,15 +352,15 @@ def test_what_only_one_kind_of_models_takes_is_left_out_for_the_other_and_said(m
         "large, an encoder, runs without capitals, freeze (for decoders only)",
         "large, an encoder, runs without inject (its tasks name no donors)",
     ]
-    decoder, encoder = (of_model.frame() for of_model in results.models.values())
+    decoder, encoder = (of_model.table for of_model in results.models.values())
     assert set(decoder["task"]) == {"capitals"}
     assert set(decoder["strategy"]) == {"baseline", "freeze", "skip_one", "inject"}
     assert set(encoder["task"]) == {"masked_text"}
     assert set(encoder["strategy"]) == {"baseline", "skip_one"}
     for found, told in zip(Results.read_all("out"), results.models.values(), strict=True):
-        same(found.frame(), told.frame())
+        same(found.table, told.table)
     assert Study.from_yaml("out/study.yaml") == mixed()
-    assert set(mixed().run(model="large").frame()["task"]) == {"masked_text"}
+    assert set(mixed().run(model="large").table["task"]) == {"masked_text"}
 
 
 @pytest.mark.parametrize(

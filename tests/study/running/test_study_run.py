@@ -33,7 +33,7 @@ def value(frame, strategy, metric="exact_match", task="capitals", **columns):
 
 
 def test_the_table_has_a_row_for_every_plan_task_and_metric(study, model):
-    frame = study.run(model=model).frame()
+    frame = study.run(model=model).table
     per_task = 1 + 5 + 1 + 4 + 2 * 2 + 1  # the baseline always; two metrics where a plan injects
     assert len(frame) == 2 * per_task
     assert not frame.duplicated(["task", "strategy", "k", "seed", "plan", "metric"]).any()
@@ -43,7 +43,7 @@ def test_the_table_has_a_row_for_every_plan_task_and_metric(study, model):
 
 
 def test_values_are_what_the_model_said(study, model):
-    frame = study.run(model=model).frame()
+    frame = study.run(model=model).table
     assert value(frame, "baseline") == 1.0
     assert [value(frame, "freeze", k=k) for k in range(5)] == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert value(frame, "gaussian", k=1, seed=1) == 0.0
@@ -52,7 +52,7 @@ def test_values_are_what_the_model_said(study, model):
 
 
 def test_an_injection_is_asked_for_both_answers(study, model):
-    frame = study.run(model=model).frame()
+    frame = study.run(model=model).table
     for task in ("capitals", "arithmetic-2"):
         assert value(frame, "inject", "answers_injected", task, k=0) == 1.0
         assert value(frame, "inject", "answers_original", task, k=0) == 0.0
@@ -73,7 +73,7 @@ def test_all_plans_of_a_task_run_in_one_call_and_equal_plans_once(study, model):
 
 
 def test_plans_that_run_alike_keep_their_rows_and_share_their_value(study, model):
-    frame = study.run(model=model).frame()
+    frame = study.run(model=model).table
     alike = frame[(frame.plan == "0-3") & (frame.task == "capitals")]
     assert sorted(alike["strategy"]) == ["baseline", "drop_attention_from", "plan"]
     assert alike["digest"].nunique() == 1
@@ -94,7 +94,7 @@ def test_without_injection_there_are_no_donors(model):
 
 
 def test_a_limit_bounds_every_task_and_keeps_a_smaller_one(study, model):
-    frame = study.run(model=model, limit=30).frame()
+    frame = study.run(model=model, limit=30).table
     assert dict(frame.groupby("task")["n"].first()) == {"capitals": 20, "arithmetic-2": 30}
 
 
@@ -113,7 +113,7 @@ def test_the_folder_holds_table_answers_and_study(study, model, tmp_path):
     results = study.run(out, model=model)
     assert sorted(path.name for path in out.iterdir()) == FILES
     read = Results.read(out)
-    pd.testing.assert_frame_equal(read.frame(), results.frame(), check_exact=True)
+    pd.testing.assert_frame_equal(read.table, results.table, check_exact=True)
     assert read.answers == results.answers
     assert read.study == study.as_run("fake")
     assert Study.from_yaml(out / "study.yaml") == study.as_run("fake")
@@ -125,7 +125,7 @@ def test_every_answer_is_kept_so_that_plans_can_be_compared_question_by_question
     study.run(tmp_path, model=model)
     answers = Results.read(tmp_path).answers
     assert len(answers) == len(list(answers)) == (20 + 110) * 12  # questions × different plans
-    frame = Results.read(tmp_path).frame()
+    frame = Results.read(tmp_path).table
     for row in frame.query("task == 'capitals'").to_dict(orient="records"):
         right = [
             answer["metrics"][row["metric"]]

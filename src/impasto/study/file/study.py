@@ -3,7 +3,7 @@
 Reading checks all that can be checked without the model. `impasto.study.running.study` runs it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,10 +22,11 @@ from impasto.study.file.entries import (
     plan_entries,
 )
 from impasto.study.file.schema import read_study_file
+from impasto.table import Table
 from impasto.tasks import Suite
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WrittenStudy:
     """The names of models, the tasks and the plans to run on each; `name` labels the results.
 
@@ -181,14 +182,32 @@ class WrittenStudy:
 
     def to_yaml(self) -> str:
         """Return the study as a file that reads as an equal study."""
-        content: Mapping[str, Any] = {
+        return yaml.safe_dump(self._written(), sort_keys=False, allow_unicode=True)
+
+    def _written(self) -> dict[str, Any]:
+        return {
             "name": self.name,
             **({"models": [*self.models]} if len(self.models) > 1 else {"model": self.model}),
             "tasks": [entry.written() for entry in self.tasks],
             "plans": [entry.written() for entry in self.plans],
             **({"load": dict(self.load)} if self.load else {}),
         }
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+    def __repr__(self) -> str:
+        said = f"{len(self.tasks)} entries of tasks, {len(self.plans)} of plans"
+        return f"<{type(self).__name__} {self.name} of {', '.join(self.models)}: {said}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of what the study says, an entry a row, as its file writes it."""
+        return Table(("", "the study"), [*_rows(self._written())]).written("html")
+
+
+def _rows(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the key of each part of a study once, and each of its entries on a line."""
+    for key, value in content.items():
+        for at, entry in enumerate(value if isinstance(value, list) else [value]):
+            flow = yaml.safe_dump(entry, default_flow_style=True, allow_unicode=True, width=1000)
+            yield "" if at else key, flow.removesuffix("\n...\n").rstrip()
 
 
 def joined(suites: Sequence[Suite]) -> Suite:

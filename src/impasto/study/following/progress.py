@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 from impasto.screen import console, printable
+from impasto.study.following.notebook import in_notebook, shown_in_notebook
 from impasto.study.following.standing import Progress, Standing
 
 LINES = 10  # plain lines in a whole run
@@ -29,7 +30,11 @@ LINES = 10  # plain lines in a whole run
 def show_progress(quiet: bool = False) -> Iterator[Progress]:
     """Give what a run calls with its standing."""
     if quiet:
-        yield lambda standing: None
+        yield _unheard
+        return
+    if in_notebook():
+        with shown_in_notebook() as notebook:
+            yield notebook
         return
     screen = console()
     if not screen.is_terminal:
@@ -46,6 +51,23 @@ def show_progress(quiet: bool = False) -> Iterator[Progress]:
     )
     with RichProgress(*columns, console=screen, transient=True) as bar:
         yield BarProgress(bar, bar.add_task("starting", total=None, counts="", left="left"))
+
+
+def _unheard(standing: Standing) -> None:
+    pass
+
+
+@contextmanager
+def followed(wanted: Progress | bool | None) -> Iterator[Progress]:
+    """Give what a run that Python started calls with its standing.
+
+    That is what the caller gave; True shows the standing here, None does so in a notebook alone.
+    """
+    if callable(wanted):
+        yield wanted
+        return
+    with show_progress(quiet=not (in_notebook() if wanted is None else wanted)) as shown:
+        yield shown
 
 
 class BarProgress:

@@ -4,6 +4,7 @@ The table has one row per plan, task and metric. Plans that run alike share thei
 label keeps its row: freezing at the last depth is a point of the freeze curve, whatever it equals.
 """
 
+import html
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -36,6 +37,9 @@ from impasto.study.folder.files import RESULTS, STUDY, write_files
 from impasto.study.results.unfinished import Gap, gaps, rows_so_far
 from impasto.study.work.precision import Reached
 from impasto.table import Table
+
+if TYPE_CHECKING:
+    from impasto.figures.notebook import Pictures
 
 COLUMNS: dict[Any, Any] = {
     "study": "str",
@@ -80,6 +84,12 @@ COSTS: dict[Any, Any] = {
     "machine": "str",
     "measured": "float64",
 }
+# What a reader wants of `COLUMNS`, before the plans' parameters and behind them.
+NARROW = (
+    ("model", "task", "strategy", "k", "seed"),
+    ("plan", "metric", "value", "stderr", "items", "chance", "baseline"),
+)
+SHOWN_ROWS = 40  # in a notebook
 Connect = Callable[[], sqlite3.Connection]
 
 
@@ -91,7 +101,7 @@ class Seconds:
     taken: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """A study as it was run, its table, and a record of every task, plan and item.
 
@@ -120,16 +130,45 @@ class Results:
     parts: "Sequence[Results]" = ()
     precisions: Sequence[Reached] = ()
 
-    def frame(self) -> pd.DataFrame:
-        """Return the table: one row per plan, task and metric; shares are from 0 to 1."""
-        return self.table.copy()
+    def frame(self, *, provenance: bool = False) -> pd.DataFrame:
+        """Return one row per plan, task and metric; shares are from 0 to 1.
+
+        Each parameter of the plans is a column, after `k` and `seed`; `items` is how many items a
+        score is over. With `provenance` the columns are those of `results.csv`: also titles, what
+        was cut or is no number, and the digests of plan, weights, data and engine; parameters are
+        JSON in one.
+        """
+        if provenance:
+            return self.table.copy()
+        told = self.table.rename(columns={"n": "items"})
+        first, second = (told[[*columns]] for columns in NARROW)
+        return pd.concat([first, _parameters(self.table["parameters"]), second], axis=1)
+
+    def figure(self, names: str) -> "Pictures":
+        """Return the papers' figures by their names, `A2` or `A2,B11`; a notebook shows them.
+
+        Raises UserError for a name that there is none of, and for a figure that lacks its data.
+        """
+        from impasto.figures.notebook import figures_of
+
+        return figures_of(self, names)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.study.name}: {', '.join(self.models)}"
+        missing = "".join(f"<p>missing: {html.escape(str(gap))}</p>" for gap in self.gaps)
+        table = self.frame().to_html(index=False, na_rep="", max_rows=SHOWN_ROWS)
+        return f"<p><strong>{html.escape(title)}</strong></p>{missing}{table}"
+
+    def __repr__(self) -> str:
+        found = f"{len(self.table):,} rows, {len(self.answers):,} answers"
+        return f"<Results of {self.study.name} on {', '.join(self.models)}: {found}>"
 
     def traced(self) -> pd.DataFrame:
         """Return the table with the versions and the command behind it in columns of their own."""
         if self.parts:
             return pd.concat([part.traced() for part in self.parts], ignore_index=True)
         versions = json.dumps(self.run.get("versions", {}), sort_keys=True)
-        return self.frame().assign(versions=versions, command=self.run.get("command", ""))
+        return self.table.assign(versions=versions, command=self.run.get("command", ""))
 
     def write(self, out: Path) -> None:
         """Write `results.csv` and `study.yaml`, both or none of them."""
@@ -237,3 +276,15 @@ def written_study(found: StudyRow) -> WrittenStudy:
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[Any, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _parameters(written: pd.Series) -> pd.DataFrame:
+    """Return a column for each parameter that a plan has; what is no single value is JSON."""
+    rows = [
+        {
+            name: json.dumps(value) if isinstance(value, list | dict) else value
+            for name, value in json.loads(text).items()
+        }
+        for text in written
+    ]
+    return pd.DataFrame(rows, index=written.index).convert_dtypes()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from impasto.error import UserError
 from impasto.paths import path_of
 from impasto.study.file.study import WrittenStudy
+from impasto.study.folder.files import check_writable
+from impasto.study.following.standing import Progress
 from impasto.study.results.table import Results
 from impasto.study.running.options import Running
 from impasto.study.work.asking import StudiedModel
@@ -51,6 +53,9 @@ class Study(WrittenStudy):
         model: str | StudiedModel | None = None,
         limit: int | None = None,
         memory: int | None = None,
+        figures: bool = False,
+        report: bool = False,
+        progress: Progress | bool | None = None,
         **more: Any,
     ) -> Results:
         """Run every plan on every task and return the results, saved in `out` where given.
@@ -59,14 +64,31 @@ class Study(WrittenStudy):
         on where it was. `model` stands in for the study's own: a name, or a model that
         `impasto.load` returned. `limit` bounds the questions of each task, `memory` the bytes that
         a batch may take (None: half of what is free; a model that is loaded already has its own).
+        `figures` draws into `out`/figures, `report` writes `out`/report.html, once all has run.
+        `progress` is called with a `Standing`; True shows it, None does so in a notebook alone.
         `more` are the other attributes of `Running`. Raises UserError before anything runs for what
         cannot, and `Stopped` (a KeyboardInterrupt) when it is interrupted and has saved its work.
         """
+        from impasto.study.following.progress import followed
         from impasto.study.running.runner import run_study
 
         known = [field.name for field in fields(Running)]
         for name in more:
             if name not in known:
                 raise UserError(f"a study is not run by {name!r}; there is {', '.join(known)}")
-        running = Running(limit=limit, memory=memory, **more)
-        return run_study(self, None if out is None else path_of(out, "out"), model, running)
+        folder = None if out is None else path_of(out, "out")
+        if figures or report:
+            if folder is None:
+                raise UserError("figures and the report go into the study's folder: give out")
+            for place in (folder, folder / "figures"):
+                check_writable(place)
+        with followed(progress) as told:
+            running = Running(limit=limit, memory=memory, progress=told, **more)
+            results = run_study(self, folder, model, running)
+        if folder is not None and (figures or report):
+            from impasto.report import show_run
+
+            is_named = model is None or isinstance(model, str)
+            with code_allowed(running.allow_code):
+                show_run(results, folder, figures=figures, report=report, with_lens=is_named)
+        return results
