@@ -4,10 +4,11 @@ A family is listed with what makes it special: layers of several kinds, windows 
 texts, caps that bend, multipliers that are not 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
+import pytest
 import torch
 import transformers as hf
 
@@ -25,6 +26,20 @@ _SMALL = {
     "eos_token_id": None,
     "pad_token_id": None,
 }
+
+
+# One of each make: grouped queries, places that are learned, biases in their stead, windows by
+# turns with norms behind, parts side by side, experts, keys packed in one matrix, a carried state.
+KINDS = ("llama", "gpt2", "bloom", "gemma3", "gptj", "qwen3_moe", "falcon_new", "qwen3_next")
+
+
+def one_of_each(names: Iterable[str]) -> list[Any]:
+    """Return the names as parameters of a test that is slow for all but one of each make.
+
+    It is for what rests on code that is tested for every family elsewhere (`test_engine`).
+    """
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=() if name in KINDS else slow) for name in names]
 
 
 def small(kind: Any, attention: str = "sdpa", **special: Any) -> Any:

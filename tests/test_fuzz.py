@@ -14,8 +14,8 @@ import pytest
 from impasto.tasks.harness import loading
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-CASES = {"studies": 150, "databases": 15, "data": 300, "packed": 5, "models": 10, "searches": 10,
-         "plans": 200, "healed": 10}  # fmt: skip
+CASES = {"studies": 150, "databases": 8, "data": 300, "packed": 3, "models": 5, "searches": 5,
+         "plans": 200, "healed": 5}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

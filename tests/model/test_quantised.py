@@ -35,7 +35,14 @@ def needs(package: str) -> Any:
     return pytest.mark.skipif(not is_here, reason=f"{package} is not installed")
 
 
+SLOW = ("8bit", "torchao-int4")
 NAMED = [pytest.param(name, marks=needs(way.by)) for name, way in QUANTIZATIONS.items()]
+FEW = [
+    pytest.param(
+        *each.values, marks=[*each.marks, *([pytest.mark.slow] if each.values[0] in SLOW else [])]
+    )
+    for each in NAMED
+]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +88,7 @@ def agree(model: Any, plans: list[Plan]) -> None:
         assert texts[0] == reference.generate(quantised, plan, IDS, 3)
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", FEW)
 def test_plans_run_as_on_hand_edited_models(name, folder):
     model = impasto.load(folder, quantization=name)
     linear = model.hf.model.layers[0].mlp.up_proj
@@ -100,7 +107,7 @@ def test_the_bundled_model_runs_in_four_bits():
     close(found, reference.next_logits(model.hf, plan, ids))
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", FEW)
 def test_a_study_s_results_are_kept_apart_from_those_of_the_plain_model(name, folder):
     plain, quantised = impasto.load(folder), impasto.load(folder, quantization=name)
     again = impasto.load(folder, quantization=name)
@@ -108,7 +115,7 @@ def test_a_study_s_results_are_kept_apart_from_those_of_the_plain_model(name, fo
     assert {"weights", "configuration"} <= {*model_identity(quantised).changes(told(plain))}
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", FEW)
 def test_a_quantised_checkpoint_opens_also_for_a_plan_alone(name, folder, tmp_path):
     model = impasto.load(folder, quantization=name)
     model.hf.save_pretrained(tmp_path)
@@ -130,7 +137,7 @@ def test_telling_weights_apart_leaves_a_loaded_model_as_it_is(folder):
     torch.testing.assert_close(model.next_logits(Plan.identity(6), ids), before, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", FEW)
 def test_export_refuses_with_ways_that_work(name, folder, tmp_path):
     model, plan = impasto.load(folder, quantization=name), Plan.parse("0 2-5")
     with pytest.raises(ExportError, match=r"same checkpoint without quantisation") as refused:

@@ -77,7 +77,10 @@ def compiled_and_adapted() -> Any:
     return torch.compile(lora(), backend="eager")
 
 
-@pytest.mark.parametrize("build", [in_four_bits, lora, ia3, compiled, compiled_and_adapted])
+@pytest.mark.parametrize(
+    "build",
+    [in_four_bits, lora, ia3, compiled, pytest.param(compiled_and_adapted, marks=pytest.mark.slow)],
+)
 def test_plans_run_as_on_what_is_inside(build):
     wrapped = build()
     model = impasto.load(wrapped)

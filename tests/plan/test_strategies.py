@@ -202,7 +202,7 @@ COUNTS = {  # of families of which not every combination is a plan
 }
 
 
-@pytest.mark.parametrize("T", [4, 5, 31, 32, 33, 40, 80])
+@pytest.mark.parametrize("T", [4, 5, 32, 33, 80])
 def test_every_combination_of_every_family_is_a_plan_of_the_model(T: int) -> None:
     for name, strategy in STRATEGIES.items():
         order = {strategies.ORDER: in_order(T)} if strategy.is_selector else {}

@@ -12,7 +12,7 @@ from torch import nn
 
 import impasto
 import reference
-from families import FAMILIES, family
+from families import FAMILIES, family, one_of_each
 from impasto import Plan, UserError
 from impasto.model.structure.anatomy import ModelError
 from impasto.model.structure.stacked_blocks import StackedBlocks
@@ -93,7 +93,7 @@ def written(hf, count):
     return found, [each[1] for each in kept]
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize("name", one_of_each(FAMILIES))
 def test_every_family_gives_stacked_what_it_gives_one_after_the_other(name, calls):
     hf, refused = family(name), []
     for line in LINES:

@@ -12,7 +12,7 @@ import torch
 
 import impasto
 import reference
-from families import FAMILIES, VOCABULARY, family
+from families import FAMILIES, VOCABULARY, family, one_of_each
 from impasto import Plan, UserError
 from impasto.model.structure.anatomy import ModelError
 from impasto.run.batching import batches
@@ -49,7 +49,7 @@ def check(found, expected, of_token=1e-4):
             assert agreeing == theirs[3], plan
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_plans_beside_the_full_model_equal_the_reference(name):
     hf = family(name)
     plans, texts = [FULL, *spread(name, NAMES, core=4, others=9)], texts_of(3, 11, 1, 6)

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM, MistralForCausalLM
 
 import impasto
 import reference
-from families import FAMILIES, family, small, weighted
+from families import FAMILIES, family, one_of_each, small, weighted
 from impasto import Donor, Plan
 from impasto.model.arguments.visibility import Causal, Chunk, Window
 from impasto.run.attention import blockwise, geometry
@@ -71,7 +71,7 @@ def test_scores_are_the_reference(name, both_ways, by_blocks):
     assert by_blocks
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_texts_are_written_as_the_reference_writes_them(name, by_blocks):
     hf = family(name)
     prompts = [CONTEXT, [*CONTEXT[:5], 1, 2], [4, 2]]
@@ -250,7 +250,7 @@ def test_a_mask_that_was_not_made_cannot_be_read():
     assert isinstance(unmade, UnmadeMask)
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", one_of_each(READ))
 def test_models_that_read_their_masks_get_whole_ones(name, by_blocks):
     hf, request = family(name), (CONTEXT, [2, 7])
     assert not takes_unmade(opened(hf))

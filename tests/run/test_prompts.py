@@ -8,7 +8,7 @@ import torch
 
 import impasto
 import reference
-from families import FAMILIES, SEQUENTIAL, VOCABULARY, family
+from families import FAMILIES, SEQUENTIAL, VOCABULARY, family, one_of_each
 from impasto.error import UserError
 from impasto.plan import Plan
 from impasto.run import Donor
@@ -50,7 +50,7 @@ def test_continuations_are_scored_behind_their_prompts(name):
             assert greedy == expected[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_texts_are_written_behind_their_prompts(name):
     hf, prompts = family(name), sequences(3, 7, 1)
     plans = [Plan.parse("0-2 freeze 3-5"), *some_plans(name)]
@@ -59,7 +59,7 @@ def test_texts_are_written_behind_their_prompts(name):
         assert rows == [reference.generate(hf, plan, ids, 4) for ids in prompts], plan
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_donors_reach_what_the_prompt_does_not_hold(name):
     hf, model = family(name), impasto.load(family(name))
     first, second, a, b = sequences(8, 10, 6, 9, seed=1)
@@ -78,7 +78,7 @@ def test_donors_reach_what_the_prompt_does_not_hold(name):
             assert log_p == pytest.approx(reference.score(hf, plan, *pair, grafts)[0], abs=3e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_the_first_call_with_a_cache_is_the_prompt(name):
     hf, prompts = family(name), [IDS[:4], IDS]
     impasto.load(hf)
@@ -94,7 +94,7 @@ def test_the_first_call_with_a_cache_is_the_prompt(name):
         assert out[:, 8:].tolist() == expected, plan
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_without_a_cache_it_is_said_how_long_the_prompt_is(name):
     hf, count = family(name), 5
     impasto.load(hf)

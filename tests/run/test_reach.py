@@ -8,7 +8,7 @@ from transformers import BertConfig, BertForMaskedLM, DynamicCache
 
 import impasto
 import reference
-from families import FAMILIES, family
+from families import FAMILIES, family, one_of_each
 from impasto import Donor, Plan, UserError
 from impasto.model.structure.anatomy import ModelError
 from impasto.run.attention import blockwise, geometry
@@ -86,7 +86,7 @@ def test_scores_equal_the_reference(name):
     check_scores(name, some(name))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_cached_generation_equals_recomputing_every_prefix(name):
     check_texts(name, some(name), 6)
 
@@ -214,7 +214,7 @@ def check_padded(name, side, plans):
             check_logits(hf, plan, row[where], text)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_of_each(NAMES))
 def test_hugging_faces_generate_gives_the_references_tokens_with_left_padding(name):
     hf, (texts, ids, mask) = family(name), padded("left")
     for plan in some(name, core=4, others=11):

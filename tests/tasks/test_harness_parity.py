@@ -131,8 +131,10 @@ def test_a_bos_is_put_where_lm_eval_puts_it(case, with_bos, tmp_path):
     compare(with_bos, CASES[case], PLANS[:3:2], tmp_path)
 
 
-@pytest.mark.parametrize("multiturn", [True, False])
-@pytest.mark.parametrize("case", ["few-shot examples", "generation and filters"])
+@pytest.mark.parametrize(
+    ("case", "multiturn"),
+    [("few-shot examples", True), ("few-shot examples", False), ("generation and filters", True)],
+)
 def test_chats_are_put_as_lm_eval_puts_them(case, multiturn, with_bos, tmp_path):
     chat = {"apply_chat_template": True, "fewshot_as_multiturn": multiturn}
     chat["system_instruction"] = "Be brief."

@@ -49,10 +49,14 @@ def agree(found, wanted):
         )
 
 
-@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
-    "options",
-    [{"max_length": 40}, {"add_bos_token": False}, {"add_bos_token": True, "max_length": 64}],
+    ("options", "case"),
+    [
+        *(({"max_length": 40}, case) for case in CASES),
+        ({"add_bos_token": False}, "multiple choice"),
+        ({"add_bos_token": False}, "generation"),
+        ({"add_bos_token": True, "max_length": 64}, "rolling windows"),
+    ],
     ids=str,
 )
 def test_numbers_are_those_of_lm_evals_own_model_class(options, case, folder, tmp_path):
