@@ -20,7 +20,8 @@ from impasto.plan.lowering import lower
 from impasto.plan.program import RunLayer, layers
 from impasto.plan.tree import Node, plant
 from impasto.run.batching.batches import BatchGroup
-from impasto.run.batching.memory import fitting_groups, peak_bytes
+from impasto.run.batching.demand import Asked
+from impasto.run.batching.memory import allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
 from impasto.run.tuning import CALIBRATION_ROWS
 
@@ -99,10 +100,13 @@ def cost(
         finished: How many final states of each row wait until they are read.
     """
     share = shares(model)
-    programs = [lower(plan).instructions for plan in plans]
+    lowered = [lower(plan) for plan in plans]
+    programs = [program.instructions for program in lowered]
     tree = plant(programs, releases=model.packs_rows)
-    queue = fitting_groups(model, tree, requests, memory, not new_tokens, finished)
-    groups = list(queue)
+    asked = Asked(model, tree, "fidelity" if finished else "scores", finished)
+    if new_tokens:
+        asked = Asked.of_texts(model, tree, lowered, new_tokens, allowed_bytes(memory, model))
+    groups = list(fitting_groups(asked, requests, memory))
     singly = [plant([program]) for program in programs]
     new = sum(len(request.ids) for request in requests)
     scored = sum(len(request.scored) for request in requests)
@@ -121,7 +125,7 @@ def cost(
         plans=total([tree], new, scored, drops_rows=False) + decoding,
         tokens=total([tree], fewer_new, fewer_scored, drops_rows=False) + decoding,
         rows=total([tree], fewer_new, fewer_scored, drops_rows=True) + decoding,
-        peak_bytes=peak_bytes(model, tree, groups, queue.bytes_per_row),
+        peak_bytes=max((asked.bytes(group, requests) for group in groups), default=0),
     )
 
 
