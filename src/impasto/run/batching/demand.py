@@ -149,6 +149,7 @@ class _BatchBytes:
     def __init__(self, asked: Asked, batch: Sequence[PrefixTree], prefix: int) -> None:
         self._asked, self._model, self._size, self._prefix = asked, asked.model, len(batch), prefix
         self._rows = len(batch[0].ids)
+        self._tokens = prefix + max(max(tree.depths) for tree in batch) + 1  # of the longest text
         self._scored = max(len(tree.scored) for tree in batch)
         self.new, self.scored = self._size * self._rows, self._size * self._scored
         self._batch = batch
@@ -190,7 +191,7 @@ class _BatchBytes:
 
     def _is_long(self, rows: int, keys: int) -> bool:
         numbers = self._size * rows * keys
-        return numbers > NUMBERS_OF_A_MASK and makes_no_large_masks(self._model, keys)
+        return numbers > NUMBERS_OF_A_MASK and makes_no_large_masks(self._model, self._tokens)
 
     def masks(self, held: Moment) -> float:
         """Return the bytes of what blocks are called with: masks, and tables of rows run apart."""
@@ -224,7 +225,8 @@ class _BatchBytes:
         if self._is_long(rows, keys):
             return 0.0
         numbers = self._size * rows * keys
-        size = numbers * _state_itemsize(self._model) * len(self._model.visibility(keys).rules)
+        rules = self._model.visibility(self._tokens).rules
+        size = numbers * _state_itemsize(self._model) * len(rules)
         own = 0 if is_picked else self._size * rows * rows
         if self._model.device.type != "cpu" or self._asked.reads == "texts":
             return float(own + size)

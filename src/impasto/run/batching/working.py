@@ -23,10 +23,7 @@ from impasto.run.batching.live_bytes import LiveBytes
 from impasto.run.kv.buffers import KeysValues
 from impasto.run.kv.cache import BlockCache, KeysAndValuesReady
 
-_SEQUENCES = 2
-_FEW, _MANY = 16, 32  # rows of a sequence
-_PLAIN = ((8, 0), (_FEW, 0), (_MANY, 0))  # rows, and keys before them
-_BEHIND = ((_FEW, 32), (_MANY, 32), (_FEW, 96), (_MANY, 96))
+_SEQUENCES, _TOKENS = 2, 64  # of a sequence, keys and rows, where the model reads so many
 Course = NDArray[np.float64]
 """By operation: bytes in any case, and for each row, key and pair of them."""
 
@@ -72,22 +69,28 @@ def working(model: OpenedModel) -> Working:
 
 
 class _Counted:
-    """Counts a model's bytes on small batches."""
+    """Counts a model's bytes on small batches, of no more tokens than it reads."""
 
     def __init__(self, model: OpenedModel) -> None:
         self._model = model
         self._weights = [*model.hf.parameters(), *model.hf.buffers()]
+        most = min(_TOKENS, model.max_positions or _TOKENS)
+        few, many = max(2, most // 8), max(3, most // 4)
+        self._rows = few, many  # of a sequence
+        self._plain = (max(1, few // 2), 0), (few, 0), (many, 0)  # rows, and keys before them
+        self._pasts = max(1, most // 4), most - many
+        self._behind = [(rows, past) for past in self._pasts for rows in self._rows]
 
     def all(self) -> Working:
         layers = self._kinds()
-        rows = [_SEQUENCES * count for count in (_FEW, _MANY)]
-        alone = [self._keys_alone(layer, count) for layer in layers for count in (_FEW, _MANY)]
-        entered = [self._alive(lambda count=count: self._enter(count)) for count in (_FEW, _MANY)]
-        states = [self._enter(count).states.flatten(0, 1) for count in (_FEW, _MANY)]
+        rows = [_SEQUENCES * count for count in self._rows]
+        alone = [self._keys_alone(layer, count) for layer in layers for count in self._rows]
+        entered = [self._alive(lambda count=count: self._enter(count)) for count in self._rows]
+        states = [self._enter(count).states.flatten(0, 1) for count in self._rows]
         logits = [self._run(lambda each=each: self._model.leave(each), [each]) for each in states]
         return Working(
-            [self._course(layer, _PLAIN) for layer in layers],
-            [self._course(layer, _BEHIND) for layer in layers],
+            [self._course(layer, self._plain) for layer in layers],
+            [self._course(layer, self._behind) for layer in layers],
             max(_slope(rows, pair) for pair in zip(alone[::2], alone[1::2], strict=True)),
             max(self._kept(layer) for layer in layers),
             _slope(rows, entered),
@@ -115,7 +118,7 @@ class _Counted:
         runs = [self._run(*self._call(layer, rows, past)) for rows, past in sizes]
         known = np.array([[1, r, r + p, r * (r + p)] for r, p in sizes], float)
         known[:, 1:] *= _SEQUENCES
-        if len(sizes) == len(_PLAIN):
+        if sizes is self._plain:
             known[:, 2] = 0
         courses = [course for _, course in runs]
         if len({len(course) for course in courses}) > 1:
@@ -154,8 +157,8 @@ class _Counted:
         """Return the bytes of the keys and values of a token at a layer."""
         if not self._model.blocks[layer].leaves_keys:
             return 0
-        both = self._recorded(layer, _FEW)
-        return sum(each.numel() * each.itemsize for each in both) // (_SEQUENCES * _FEW)
+        both = self._recorded(layer, self._rows[0])
+        return sum(each.numel() * each.itemsize for each in both) // (_SEQUENCES * self._rows[0])
 
     def _keys_alone(self, layer: int, count: int) -> int:
         """Return the most bytes that rows take for their keys and values alone."""
