@@ -131,16 +131,31 @@ class Asked:
     def _held(self, group: BatchGroup, reads: bool) -> int:
         """Return what keys and values take of plans that write texts behind a group's prompts.
 
-        So many plans decode together as have not more texts than decode at once, and one in any
-        case; one less while another reads its prompts.
+        One plan less decodes while another reads its prompts.
         """
         if self.reads != "texts":
             return 0
+        together = self._texts_allow(group) - (not reads)
+        of_plan = self._keys_of_plan(group)
+        return min(together * of_plan, max(self.most_held, of_plan))
+
+    def plans_at_once(self, group: BatchGroup) -> int:
+        """Return how many plans write texts together behind a group's prompts.
+
+        They are so many as have not more texts than decode at once, and not more keys and values
+        than may be held, and one in any case.
+        """
+        of_plan = max(1, self._keys_of_plan(group))
+        return min(self._texts_allow(group), max(1, self.most_held // of_plan))
+
+    def _texts_allow(self, group: BatchGroup) -> int:
+        return min(self.plans, max(1, texts_at_once(self.model) // len(group.prefix_trees)))
+
+    def _keys_of_plan(self, group: BatchGroup) -> int:
+        """Return the most bytes that keys and values of a plan take behind a group's prompts."""
         texts = group.prefix_trees
         tokens = sum(len(group.prefix) + len(tree.ids) + self.new_tokens for tree in texts)
-        of_plan = self.attentions * tokens * working(self.model).kept
-        together = min(self.plans, max(1, texts_at_once(self.model) // len(texts))) - (not reads)
-        return min(together * of_plan, max(self.most_held, of_plan))
+        return self.attentions * tokens * working(self.model).kept
 
 
 class _BatchBytes:
