@@ -125,7 +125,8 @@ def batch_groups(
         rows: The most rows, padding included, that a group may have. A longer prefix tree makes a
             group of its own.
         merge: Whether requests may share rows; else each is a prefix tree of its own, and batches
-            without a prefix share a group too, since they decode together.
+            without a prefix share a group too, since they decode together: as many as it takes
+            until more texts at once would be no faster.
         whole_prompts: Whether only requests of one prompt may share rows beside the prefix.
     """
     if merge:
@@ -134,20 +135,46 @@ def batch_groups(
     else:
         order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
         trees = [chain(index, requests[index]) for index in order]
-        rows = min(rows, ROWS_PER_CALL)  # the keys and values of all rows stay in memory
     call_cost, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
     at_once = min(at_once, ROWS_AT_ONCE.get(model.device.type, at_once))
     for alike, length in _beginning_alike(trees, call_cost):
         prefix = alike[0].ids[:length]
         remaining = sorted((tree.without_prefix(length) for tree in alike), key=_negative_size)
         batches: list[list[PrefixTree]] = []
-        for batch in _batches(remaining, at_once, call_cost if model.packs_rows else None):
-            is_full = len(prefix) + sum(map(_rows, [*batches, batch])) > rows
-            if batches and (is_full or (merge and not prefix)):
+        kept = rows, 0 if merge else length
+        for batch in _batches(remaining, at_once, call_cost if model.packs_rows else None, kept):
+            if merge:
+                is_full = not prefix or length + sum(map(_rows, [*batches, batch])) > rows
+            else:
+                is_full = _decode_apart(batches, batch, length, rows, texts_at_once(model))
+            if batches and is_full:
                 yield BatchGroup(batches, prefix)
                 batches = []
             batches.append(batch)
         yield BatchGroup(batches, prefix)
+
+
+def _decode_apart(
+    batches: Sequence[list[PrefixTree]],
+    batch: list[PrefixTree],
+    prefix: int,
+    rows: int,
+    enough: int,
+) -> bool:
+    """Whether a batch does not decode with those before it.
+
+    Args:
+        batches: Those before it.
+        batch: The batch.
+        prefix: How many tokens all follow, of which each sequence has keys and values of its own.
+        rows: The most rows of which keys and values fit into memory.
+        enough: How many texts decode together before more would be no faster; rows that are few
+            are no reason to part.
+    """
+    new = sum(map(_rows, [*batches, batch]))
+    texts = sum(map(len, batches))
+    is_enough = texts >= enough and prefix + new > ROWS_PER_CALL
+    return is_enough or new + prefix * (texts + len(batch)) > rows
 
 
 def rows_per_call(model: OpenedModel) -> int:
@@ -181,7 +208,7 @@ def _parts(values: list[T], at: int) -> list[list[T]]:
 
 
 def _batches(
-    prefix_trees: Sequence[PrefixTree], at_once: int, call_cost: int | None
+    prefix_trees: Sequence[PrefixTree], at_once: int, call_cost: int | None, kept: tuple[int, int]
 ) -> Iterator[list[PrefixTree]]:
     """Yield batches of prefix trees of like length, each with at most about ``at_once`` rows.
 
@@ -189,10 +216,12 @@ def _batches(
         prefix_trees: The trees, the longest first.
         at_once: The most rows of a batch; a longer tree makes a batch of its own.
         call_cost: What one more call of a block costs, in rows; None where nothing is padded.
+        kept: The most rows of which there are keys and values, and how many each sequence has
+            beside its own.
     """
-    sizes = [len(tree.ids) for tree in prefix_trees]
+    (most, before), sizes = kept, [len(tree.ids) for tree in prefix_trees]
     for begin, end in [(0, len(sizes))] if call_cost is None else cuts(sizes, call_cost):
-        count = max(1, at_once // len(prefix_trees[begin].ids))
+        count = max(1, min(at_once // sizes[begin], most // (before + sizes[begin])))
         for at in range(begin, end, count):
             yield list(prefix_trees[at : min(at + count, end)])
 

@@ -85,8 +85,8 @@ def fitting_groups(
     """
     memory = allowed_bytes(memory, asked.model)
     needs = lambda group: asked.bytes(group, requests)  # noqa: E731
-    rows = _rows_that_fit(requests, memory, needs)
     merge, whole_prompts = asked.reads != "texts", asked.tree.tells_prompt
+    rows = _rows_that_fit(requests, memory, needs, 1 if merge else 2)
     fitting: list[BatchGroup] = []
     waiting = list(batch_groups(asked.model, requests, rows, merge, whole_prompts))[::-1]
     while waiting:
@@ -105,14 +105,21 @@ def fitting_groups(
 
 
 def _rows_that_fit(
-    requests: Sequence[TokenRequest], memory: int, needs: Callable[[BatchGroup], int]
+    requests: Sequence[TokenRequest],
+    memory: int,
+    needs: Callable[[BatchGroup], int],
+    batches: int,
 ) -> int:
-    """Return about how many rows of a group fit, by what a few of the longest request need."""
+    """Return about how many rows of a group fit, by what a few of the longest request need.
+
+    Either they are all one batch, or each few of them are one of several batches.
+    """
     if not requests:
         return 1
     at = max(range(len(requests)), key=lambda index: len(requests[index].ids))
     trees = [chain(at, requests[at])]
-    few, many = (needs(BatchGroup([trees * count], [])) for count in (_FEW_ROWS, 2 * _FEW_ROWS))
+    few = needs(BatchGroup([trees * _FEW_ROWS], []))
+    many = needs(BatchGroup([trees * (2 * _FEW_ROWS // batches)] * batches, []))
     rows = _FEW_ROWS * len(trees[0].ids)
     each = max(1.0, (many - few) / rows)
     return max(1, int((memory - few) / each) + rows)
