@@ -9,14 +9,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import impasto
 from families import family
 from impasto import Plan, UserError, strategies
-from impasto.plan.lowering import lower
 from impasto.plan.steps import Part
-from impasto.plan.tree import plant
 from impasto.run.batching import batches, memory
-from impasto.run.batching.batches import batch_groups
+from impasto.run.batching.batches import batch_groups, texts_at_once
 from impasto.run.batching.prefix_tree import prefix_trees
 from impasto.run.batching.request import TokenRequest
 from impasto.run.opening import opened
+from impasto.run.queries import pairs
 from impasto.run.queries.cost import cost, shares
 from impasto.run.queries.loglikelihood import score
 from plans import PLANS
@@ -153,8 +152,8 @@ def test_less_memory_makes_smaller_batches_and_the_same_answers():
     model = impasto.load(family("llama"))
     prompts = [[n, 2, 3, 5] for n in range(12)]
     expected = model.generate(PLANS[::7], prompts, max_new_tokens=3)
-    each = memory.bytes_per_row(MODEL, plant([lower(plan).instructions for plan in PLANS[::7]]), 14)
-    model.memory = 30 * each
+    model.memory = model.generating_cost(PLANS[::7], prompts, 3).peak_bytes // 2
+    assert model.generating_cost(PLANS[::7], prompts, 3).peak_bytes <= model.memory
     assert model.generate(PLANS[::7], prompts, max_new_tokens=3) == expected
 
 
@@ -218,13 +217,28 @@ def test_few_pairs_are_attended_that_no_row_sees_behind_long_prompts(monkeypatch
         for _ in range(30):
             question = [*examples, *draw(generator.randint(40, 120))]
             some += [request([*question, *draw(3)], 3) for _ in range(4)]
-    attended = seen = 0
-    for group in batch_groups(MODEL, some):
-        before = len(group.prefix)
-        attended += before**2 / 2
-        seen += before**2 / 2
-        for batch in group.batches:
-            rows = len(batch[0].ids)
-            attended += len(batch) * rows * (before + rows)
-            seen += sum(before + depth + 1 for tree in batch for depth in tree.depths)
-    assert attended <= 1.5 * seen
+    groups, elsewhere = list(batch_groups(MODEL, some)), torch.device("meta")
+    multiplied = sum(pairs.attended(group, elsewhere).new for group in groups)
+    assert multiplied <= 1.5 * sum(pairs.seen(group) for group in groups)
+
+
+def test_prompts_come_before_plans_where_texts_decode_together(monkeypatch):
+    """As many prompts of GSM8K's length as decode together, where memory allows."""
+    monkeypatch.setattr(batches, "rows_per_call", lambda model: 16)
+    prompts = [request([at, *range(3, 63), *range(20)] * 15) for at in range(3, 90)]
+    groups = list(batch_groups(MODEL, prompts, rows=10**6, merge=False))
+    assert len(groups[0].prefix_trees) == texts_at_once(MODEL) == 64
+    less = list(batch_groups(MODEL, prompts, rows=12_000, merge=False))
+    assert {len(group.prefix_trees) for group in less[:-1]} <= {8, 9}
+    assert sum(len(group.prefix_trees) for group in groups) == len(prompts)
+
+
+def test_keys_and_values_of_a_common_beginning_are_counted_for_each_text():
+    shared = [7] * 1000
+    prompts = [request([*shared, at, *range(30)]) for at in range(90)]
+    groups = list(batch_groups(MODEL, prompts, rows=20_000, merge=False))
+    assert all(len(group.prefix) >= 1000 for group in groups)
+    kept = [
+        sum(len(group.prefix) + len(tree.ids) for tree in group.prefix_trees) for group in groups
+    ]
+    assert max(kept) <= 20_000 < 2 * max(kept)

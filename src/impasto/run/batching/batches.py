@@ -11,11 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+
 from impasto.model.decoder import OpenedModel
 from impasto.run.batching.prefix_tree import PrefixTree, chain, prefix_trees, shared_length
 from impasto.run.batching.request import TokenRequest
 from impasto.run.tuning import (
     LEAST_PREFIX,
+    LEAST_TEXTS,
+    NUMBERS_OF_MASKS,
+    NUMBERS_OF_MASKS_ELSEWHERE,
     PRODUCTS_PER_CALL,
     PRODUCTS_PER_CALL_ELSEWHERE,
     ROWS_AT_ONCE,
@@ -67,6 +72,17 @@ class BatchGroup:
         """The rows of the largest batch, padding and prefix included."""
         return len(self.prefix) + max(map(_rows, self.batches))
 
+    @property
+    def pairs(self) -> int:
+        """The pairs of rows and keys of all batches, where every scored row runs twice."""
+        rows = [(len(batch), len(batch[0].ids) + _scored(batch)) for batch in self.batches]
+        return sum(size * each * (len(self.prefix) + each) for size, each in rows)
+
+    def lets_masks_go(self, device: torch.device) -> bool:
+        """Whether each batch's masks are made for a step and let go after it: they are too many."""
+        most = NUMBERS_OF_MASKS.get(device.type, NUMBERS_OF_MASKS_ELSEWHERE)
+        return len(self.batches) > 1 and self.pairs > most
+
     def halves(self) -> "list[BatchGroup]":
         """Return two groups in the place of this one; or this one, if it has a single sequence."""
         if len(self.batches) > 1:
@@ -109,7 +125,8 @@ def batch_groups(
         rows: The most rows, padding included, that a group may have. A longer prefix tree makes a
             group of its own.
         merge: Whether requests may share rows; else each is a prefix tree of its own, and batches
-            without a prefix share a group too, since they decode together.
+            without a prefix share a group too, since they decode together: as many as it takes
+            until more texts at once would be no faster.
         whole_prompts: Whether only requests of one prompt may share rows beside the prefix.
     """
     if merge:
@@ -118,26 +135,57 @@ def batch_groups(
     else:
         order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
         trees = [chain(index, requests[index]) for index in order]
-        rows = min(rows, ROWS_PER_CALL)  # the keys and values of all rows stay in memory
     call_cost, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
     at_once = min(at_once, ROWS_AT_ONCE.get(model.device.type, at_once))
     for alike, length in _beginning_alike(trees, call_cost):
         prefix = alike[0].ids[:length]
         remaining = sorted((tree.without_prefix(length) for tree in alike), key=_negative_size)
         batches: list[list[PrefixTree]] = []
-        for batch in _batches(remaining, at_once, call_cost if model.packs_rows else None):
-            is_full = len(prefix) + sum(map(_rows, [*batches, batch])) > rows
-            if batches and (is_full or (merge and not prefix)):
+        kept = rows, 0 if merge else length
+        for batch in _batches(remaining, at_once, call_cost if model.packs_rows else None, kept):
+            if merge:
+                is_full = not prefix or length + sum(map(_rows, [*batches, batch])) > rows
+            else:
+                is_full = _decode_apart(batches, batch, length, rows, texts_at_once(model))
+            if batches and is_full:
                 yield BatchGroup(batches, prefix)
                 batches = []
             batches.append(batch)
         yield BatchGroup(batches, prefix)
 
 
+def _decode_apart(
+    batches: Sequence[list[PrefixTree]],
+    batch: list[PrefixTree],
+    prefix: int,
+    rows: int,
+    enough: int,
+) -> bool:
+    """Whether a batch does not decode with those before it.
+
+    Args:
+        batches: Those before it.
+        batch: The batch.
+        prefix: How many tokens all follow, of which each sequence has keys and values of its own.
+        rows: The most rows of which keys and values fit into memory.
+        enough: How many texts decode together before more would be no faster; rows that are few
+            are no reason to part.
+    """
+    new = sum(map(_rows, [*batches, batch]))
+    texts = sum(map(len, batches))
+    is_enough = texts >= enough and prefix + new > ROWS_PER_CALL
+    return is_enough or new + prefix * (texts + len(batch)) > rows
+
+
 def rows_per_call(model: OpenedModel) -> int:
     """Return about how many rows a layer could run in the time that a call of it costs anyway."""
     products = PRODUCTS_PER_CALL.get(model.device.type, PRODUCTS_PER_CALL_ELSEWHERE)
     return int(products / (24 * model.hidden**2)) + 1
+
+
+def texts_at_once(model: OpenedModel) -> int:
+    """Return how many texts decode together before more would be no faster."""
+    return max(LEAST_TEXTS, rows_per_call(model))
 
 
 def _negative_size(prefix_tree: PrefixTree) -> int:
@@ -149,13 +197,18 @@ def _rows(batch: Sequence[PrefixTree]) -> int:
     return len(batch) * len(batch[0].ids)
 
 
+def _scored(batch: Sequence[PrefixTree]) -> int:
+    """Return how many rows of each sequence of a batch are scored, padding included."""
+    return max(len(tree.scored) for tree in batch)
+
+
 def _parts(values: list[T], at: int) -> list[list[T]]:
     """Return the values before an index and those from it on; only one list if one is empty."""
     return [part for part in (values[:at], values[at:]) if part]
 
 
 def _batches(
-    prefix_trees: Sequence[PrefixTree], at_once: int, call_cost: int | None
+    prefix_trees: Sequence[PrefixTree], at_once: int, call_cost: int | None, kept: tuple[int, int]
 ) -> Iterator[list[PrefixTree]]:
     """Yield batches of prefix trees of like length, each with at most about ``at_once`` rows.
 
@@ -163,10 +216,12 @@ def _batches(
         prefix_trees: The trees, the longest first.
         at_once: The most rows of a batch; a longer tree makes a batch of its own.
         call_cost: What one more call of a block costs, in rows; None where nothing is padded.
+        kept: The most rows of which there are keys and values, and how many each sequence has
+            beside its own.
     """
-    sizes = [len(tree.ids) for tree in prefix_trees]
+    (most, before), sizes = kept, [len(tree.ids) for tree in prefix_trees]
     for begin, end in [(0, len(sizes))] if call_cost is None else cuts(sizes, call_cost):
-        count = max(1, at_once // len(prefix_trees[begin].ids))
+        count = max(1, min(at_once // sizes[begin], most // (before + sizes[begin])))
         for at in range(begin, end, count):
             yield list(prefix_trees[at : min(at + count, end)])
 

@@ -14,6 +14,8 @@ from impasto.run.batching.padding import sent
 from impasto.run.kv.buffers import KeysValues
 from impasto.run.kv.ring import Ring
 
+_TOKENS, _CHARACTERS = 16, 32  # at the end of a text, in which a stop is looked for at the least
+
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
@@ -60,7 +62,23 @@ class TextEnds:
         """Whether new tokens have come to an end."""
         if written[-1] in self.tokens or not self.stops:
             return written[-1] in self.tokens
+        if not self._may_end(written):
+            return False
         return self._first_stop(self.text_of(written)) is not None
+
+    def _may_end(self, written: list[int]) -> bool:
+        """Whether the last tokens have a stop, read by themselves: the ones before had none.
+
+        They are so many that what the last one changes lies far from where they begin, since a
+        character may be of several tokens, and a text that begins there may lack a space.
+        """
+        enough, count = _CHARACTERS + 2 * max(map(len, self.stops)), _TOKENS
+        while count < len(written):
+            text = self.text_of(written[-count:])
+            if len(text) >= enough:
+                return self._first_stop(text) is not None
+            count *= 2
+        return True
 
     def cut(self, written: list[int]) -> str:
         """Return the text of new tokens up to the first stop."""
