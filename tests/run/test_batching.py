@@ -9,9 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import impasto
 from families import family
 from impasto import Plan, UserError, strategies
-from impasto.plan.lowering import lower
 from impasto.plan.steps import Part
-from impasto.plan.tree import plant
 from impasto.run.batching import batches, memory
 from impasto.run.batching.batches import batch_groups
 from impasto.run.batching.prefix_tree import prefix_trees
@@ -153,8 +151,8 @@ def test_less_memory_makes_smaller_batches_and_the_same_answers():
     model = impasto.load(family("llama"))
     prompts = [[n, 2, 3, 5] for n in range(12)]
     expected = model.generate(PLANS[::7], prompts, max_new_tokens=3)
-    each = memory.bytes_per_row(MODEL, plant([lower(plan).instructions for plan in PLANS[::7]]), 14)
-    model.memory = 30 * each
+    model.memory = model.generating_cost(PLANS[::7], prompts, 3).peak_bytes // 2
+    assert model.generating_cost(PLANS[::7], prompts, 3).peak_bytes <= model.memory
     assert model.generate(PLANS[::7], prompts, max_new_tokens=3) == expected
 
 

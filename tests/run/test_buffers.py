@@ -10,6 +10,7 @@ import impasto
 from impasto import Plan
 from impasto.plan.lowering import lower
 from impasto.plan.tree import plant
+from impasto.run.batching.demand import Asked
 from impasto.run.batching.memory import fitting_groups, is_out_of_memory
 from impasto.run.batching.request import TokenRequest
 from impasto.run.kv.buffers import mapped_zeros
@@ -64,7 +65,7 @@ def test_what_did_not_fit_is_let_go_before_the_halves_run():
     model = opened(hf)
     tree = plant([lower(Plan.identity(12)).instructions])
     requests = [TokenRequest([1, 2, n], range(1, 3), {}) for n in range(4)]
-    queue = fitting_groups(model, tree, requests, None)
+    queue = fitting_groups(Asked(model, tree), requests, None)
     seen = []
     for group in queue:
         seen.append(sorted(group.requests))

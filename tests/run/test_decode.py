@@ -26,8 +26,7 @@ def test_what_is_done_leaves_its_memory_before_more_prompts_are_read(monkeypatch
 
     monkeypatch.setattr(decode, "DecodeBatch", Watched)
     monkeypatch.setattr(Scheduler, "add", added)
-    monkeypatch.setattr(decode, "LEAST_TEXTS", 4)
-    monkeypatch.setattr(decode, "rows_per_call", lambda model: 1)
+    monkeypatch.setattr(decode, "texts_at_once", lambda model: 4)
     monkeypatch.setattr(bundle, "ROWS_AT_ONCE", {"cpu": 1})  # each prompt is read apart
     plans, prompts = PLANS[:12], [[3, 1, 4], [1, 5, 9, 2]]
     model = load_decoder(family("llama"))

@@ -194,10 +194,10 @@ def _study_costs(name: str, found: "StudyCost") -> "Iterator[str]":
     )
     less = [[what, f"{rows:,.0f}", f"{cost.alone / rows:.1f} times less"] for what, rows in work]
     yield from aligned(less, right=(1, 2))
-    yield (
-        f"time     {_minutes(found.seconds)} at most, at "
-        f"{found.seconds_per_layer_row * 1e6:.2f} µs per layer-row as measured here"
-    )
+    pace = f"{found.pace.row * 1e6:.2f} µs per layer-row"
+    if cost.calls:
+        pace += f" and {found.pace.call * 1e6:.0f} µs per layer called to write a token"
+    yield f"time     {_minutes(found.seconds)} at most, at {pace} as measured here"
     yield (
         f"memory   {found.weight_bytes / gib:.2f} GiB of weights, "
         f"{cost.peak_bytes / gib:.2f} GiB for the largest batch"

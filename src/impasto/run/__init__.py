@@ -6,5 +6,8 @@ from impasto.run.decoder import Model
 from impasto.run.encoder_model import Encoder
 from impasto.run.load import load, load_decoder
 from impasto.run.queries.cost import Cost
+from impasto.run.queries.pace import Pace
 
-__all__ = ["Applied", "Cost", "Donor", "Encoder", "Model", "apply", "load", "load_decoder"]
+__all__ = [
+    "Applied", "Cost", "Donor", "Encoder", "Model", "Pace", "apply", "load", "load_decoder",
+]  # fmt: skip

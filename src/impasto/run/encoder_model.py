@@ -26,6 +26,8 @@ from impasto.run.inputs import (
 )
 from impasto.run.loaded_model import Loaded
 from impasto.run.opening import admit, admitted, opened_encoder
+from impasto.run.queries.cost import Cost
+from impasto.run.queries.pace import Pace
 from impasto.run.refusals import PredictsNoNextToken
 
 Progress = Callable[[float], None]
@@ -55,6 +57,10 @@ class Encoder(Loaded[OpenedEncoder], PredictsNoNextToken):
     def seconds_per_layer_row(self) -> float:
         """How long a row takes through a layer on this machine, measured now."""
         return seconds_per_layer_row(self._opened)
+
+    def pace(self, cost: Cost) -> Pace:
+        """Return how fast this machine is at what a cost counts, measured now."""
+        return Pace(self.seconds_per_layer_row)
 
     @one_call
     @torch.no_grad()

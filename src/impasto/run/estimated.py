@@ -5,16 +5,22 @@ from collections.abc import Sequence
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
+from impasto.plan.lowering import lower
+from impasto.plan.tree import plant
+from impasto.run.batching.demand import Asked
 from impasto.run.batching.donors import Donors
+from impasto.run.batching.memory import allowed_bytes, fitting_groups
 from impasto.run.batching.pieces import Piece
 from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.tokenisation import Prompt
 from impasto.run.calls import one_call
+from impasto.run.generate.expected import decoding, seconds_of_writing
 from impasto.run.inputs import checked_pairs, checked_prompts, checked_tokens
 from impasto.run.loaded_model import Loaded
 from impasto.run.opening import admitted
-from impasto.run.queries.cost import Cost, cost, seconds_per_layer_row
+from impasto.run.queries.cost import Cost, cost, reading_cost
 from impasto.run.queries.fidelity import check_comparable, fidelity_cost
+from impasto.run.queries.pace import Pace, seconds_per_layer_row, seconds_per_pair
 
 
 class Estimated(Loaded[OpenedModel]):
@@ -44,7 +50,7 @@ class Estimated(Loaded[OpenedModel]):
         plans, prompts = admitted(self._opened, plans), checked_prompts(prompts)
         max_new_tokens = checked_tokens(max_new_tokens)
         starts = self._begin(plans, prompts, max_new_tokens, donors)
-        return cost(self._opened, plans, starts, self.memory, new_tokens=max_new_tokens)
+        return generating_cost(self._opened, plans, starts, max_new_tokens, self.memory)
 
     @one_call
     def fidelity_cost(
@@ -66,6 +72,16 @@ class Estimated(Loaded[OpenedModel]):
         """How long a row takes through a layer on this machine, measured now."""
         return seconds_per_layer_row(self._opened)
 
+    @one_call
+    def pace(self, cost: Cost) -> Pace:
+        """Return how fast this machine is at what a cost counts, measured now.
+
+        What writing takes is measured where anything is written.
+        """
+        row, pair = seconds_per_layer_row(self._opened), seconds_per_pair(self._opened)
+        call, text = seconds_of_writing(self._opened) if cost.calls else (0.0, 0.0)
+        return Pace(row, pair, call, text)
+
     @abstractmethod
     def _read(
         self, plans: Sequence[Plan], requests: Sequence[tuple[Prompt, Prompt]], donors: Donors
@@ -83,3 +99,22 @@ class Estimated(Loaded[OpenedModel]):
         self, plans: Sequence[Plan], prompts: Sequence[Prompt], new_tokens: int, donors: Donors
     ) -> list[TokenRequest]:
         """Return requests for the token after each prompt, which so many new ones may follow."""
+
+
+def generating_cost(
+    model: OpenedModel,
+    plans: Sequence[Plan],
+    prompts: Sequence[TokenRequest],
+    new_tokens: int,
+    memory: int | None,
+) -> Cost:
+    """Return what it costs to read prompts and to write so many tokens behind each."""
+    lowered = [lower(plan) for plan in plans]
+    programs = [program.instructions for program in lowered]
+    tree = plant(programs, releases=model.packs_rows)
+    asked = Asked.of_texts(model, tree, lowered, new_tokens, allowed_bytes(memory, model))
+    groups = list(fitting_groups(asked, prompts, memory))
+    writing = decoding(asked, lowered, groups)
+    rows = writing.rows
+    written = Cost(rows, rows, rows, rows, written=rows, calls=writing.calls)
+    return reading_cost(asked, programs, prompts, groups) + written

@@ -33,6 +33,11 @@ come again, and kernels with them."""
 # Masks and attention: by long_texts.py --masks, and sweep.py --only few-shot.
 NUMBERS_OF_A_MASK = 2**23
 """Numbers of a mask above which no mask of all rows × all keys is made."""
+NUMBERS_OF_MASKS = {"cpu": 2**26}
+"""Numbers by device of the masks of batches that run in turn above which each lets its masks go
+after its step, and makes them anew for the next one."""
+NUMBERS_OF_MASKS_ELSEWHERE = 2**28
+"""The same where the device has no value of its own."""
 MASK_NUMBERS_AT_ONCE = 2**21
 """Numbers of the masks that are made, some rows at a time, where the whole one is not."""
 KEYS_PER_TILE = 64
@@ -61,6 +66,12 @@ NORMALISED_AT_ONCE_ELSEWHERE = 2**26
 PLANS_COMPARED_AT_ONCE = 16
 """Plans whose final states wait to be compared with the full model's at once (chosen): its logits
 are made once for all of them, so they cost each a sixteenth of its own."""
+
+# Noise: by noise_cost.py.
+NUMBERS_DRAWN_AT_ONCE = {"cpu": 2**16}
+"""Numbers of noise by device that are drawn at once, so that they stay in the caches."""
+NUMBERS_DRAWN_AT_ONCE_ELSEWHERE = 2**24
+"""The same where the device has no value of its own."""
 
 # Decoding: by sweep.py --only generation.
 LEAST_TEXTS = 64

@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from impasto.plan import Plan
+from impasto.run import Pace
 from impasto.study.database.opening import transaction
 from impasto.study.database.reading import Cells
 from impasto.study.database.register import Need, NeededTask, register
@@ -43,7 +44,7 @@ class Asked:
         running: How it is run.
         load: How the model was loaded; None where the caller had loaded it.
         memory: The bytes that a batch may take.
-        pace: The seconds of a layer-row by which work is divided; None where nobody knows.
+        pace: The pace by which work is divided; None where nobody knows.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Asked:
     stop: Callable[[], bool]
     load: Mapping[str, Any] | None = None
     memory: int | None = None
-    pace: float | None = None
+    pace: Pace | None = None
     _at: list[Any] = field(default_factory=lambda: [0.0, "beginning", None])  # see `at`
     _plans: set[str] = field(default_factory=set)
     _asked: dict[str, Asking] = field(default_factory=dict)
@@ -130,7 +131,7 @@ class Asked:
         model: Any = self.answering.model
         asking = self._asked[needed.task.name]
         cost = asking_cost(model, asking, needed.plans, needed.most)
-        return {needed.task.name: cost.rows * self.pace}
+        return {needed.task.name: cost.seconds(self.pace)}
 
     @cached_property
     def _model(self) -> Identity:

@@ -10,6 +10,7 @@ from typing import Any
 
 from impasto.error import UserError
 from impasto.plan import Plan
+from impasto.run import Pace
 from impasto.searching.budget import SECONDS, Measure, counted
 from impasto.searching.timing import PartTimes, time_parts, time_plan
 from impasto.study.database.searches import keep_of, kept_of
@@ -19,6 +20,7 @@ from impasto.study.running.budget import budget as budget_of_memory
 from impasto.study.running.options import Running
 
 CPU, ACCELERATOR = 5e10, 1e13  # operations a second, about, by which work is divided
+CALL = 1e-3  # seconds of a layer's call where texts are written, about
 
 
 @dataclass
@@ -81,8 +83,8 @@ class Machine:
             keep_of(self.connection, self.row, memory=memory)
         return memory
 
-    def pace(self) -> float | None:
-        """Return the seconds that a layer-row counts for where work is divided.
+    def pace(self) -> Pace | None:
+        """Return the pace that counts where work is divided.
 
         They are those of its operations, by no clock: how work is divided tells in the last digits
         of what is said, and a search that begins at another time is to say the same.
@@ -92,4 +94,5 @@ class Machine:
             return None
         layers = model.shape.layers
         operations = sum(2 * (one.attention + one.mlp_per_row) for one in layers) / len(layers)
-        return operations / (CPU if model.hf.device.type == "cpu" else ACCELERATOR)
+        row = operations / (CPU if model.hf.device.type == "cpu" else ACCELERATOR)
+        return Pace(row, call=CALL, text=row)

@@ -11,7 +11,11 @@ from impasto.plan import Plan
 from impasto.plan.lowering import lower
 from impasto.plan.tree import plant
 from impasto.run import Model
-from impasto.run.batching.memory import bytes_per_row, free_bytes
+from impasto.run.batching.batches import BatchGroup
+from impasto.run.batching.demand import Asked
+from impasto.run.batching.memory import free_bytes
+from impasto.run.batching.prefix_tree import chain
+from impasto.run.batching.request import TokenRequest
 from impasto.run.kv.buffers import trim_heap
 from impasto.run.opening import opened
 
@@ -47,8 +51,10 @@ def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
     Keys and values of the prompt and what follows it are counted, and what a layer works on.
     """
     inner, plan = opened(model.hf), Plan.identity(model.num_layers)
+    request = TokenRequest([0] * tokens, range(tokens - 1, tokens), {})
     kept = model.shape.kept_bytes(plan) * (tokens + new_tokens)
-    worked_on = bytes_per_row(inner, plant([lower(plan).instructions]), tokens) * tokens
+    asked = Asked(inner, plant([lower(plan).instructions]))
+    worked_on = asked.bytes(BatchGroup([[chain(0, request)]], []), [request])
     fits = free_bytes(inner.device) // (kept + kept // 4 + worked_on)
     return 1 << max(0, fits.bit_length() - 1)
 

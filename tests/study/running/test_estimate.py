@@ -27,7 +27,10 @@ def test_an_estimate_counts_plans_items_and_what_sharing_saves(study):
     found = Study.from_yaml(study).estimate()
     assert (found.plans, found.items) == (5, 6)
     assert found.cost.alone > found.cost.plans > found.cost.tokens > found.cost.rows > 0
-    assert found.seconds == pytest.approx(found.cost.rows * found.seconds_per_layer_row)
+    read, pace = found.cost.rows - found.cost.written, found.pace
+    writing = found.cost.written * pace.text + found.cost.calls * pace.call
+    assert found.seconds == pytest.approx(read * pace.row + found.cost.pairs * pace.pair + writing)
+    assert min(pace.row, pace.pair, pace.call, found.cost.calls, found.cost.written) > 0
     assert found.weight_bytes == pytest.approx(4 * 5.6e6, rel=0.02)
     assert found.cost.peak_bytes > 0
 

@@ -18,6 +18,7 @@ from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from impasto.run.attention.choice import Attention, in_place_of_stock
 from impasto.run.tuning import ATTENTION_CALL, ROWS_PER_PIECE, UNSEEN_KEYS
@@ -40,16 +41,14 @@ class SparsePiece:
         return mine[0] if len(mine) == 1 else torch.cat(mine, 2)
 
 
-_Known = dict[
-    int, tuple[Tensor, list[SparsePiece]]
-]  # by id, with the mask, lest its id be another's
+_Known = WeakTensorKeyDictionary  # by mask, as long as that is there
 
 
 def tree_sparse_attention(device: torch.device) -> Attention | None:
     """Return an attention that passes over what no row of a block sees; None where it is slower."""
     if device.type != "cpu":  # elsewhere a call costs more than the pairs
         return None
-    return partial(in_place_of_stock, partial(_attend, {}))
+    return partial(in_place_of_stock, partial(_attend, WeakTensorKeyDictionary()))
 
 
 def _attend(
@@ -86,9 +85,9 @@ def _known_pieces(
     pair = heads * pair_nanoseconds(width)
     if mask.shape[0] != batch or mask[:, 0].numel() * pair < 4 * ATTENTION_CALL:
         return []
-    if id(mask) not in known:
-        known[id(mask)] = (mask, pieces(mask, pair))
-    return known[id(mask)][1]
+    if mask not in known:
+        known[mask] = pieces(mask, pair)
+    return known[mask]
 
 
 def pair_nanoseconds(width: int) -> float:

@@ -11,11 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+
 from impasto.model.decoder import OpenedModel
 from impasto.run.batching.prefix_tree import PrefixTree, chain, prefix_trees, shared_length
 from impasto.run.batching.request import TokenRequest
 from impasto.run.tuning import (
     LEAST_PREFIX,
+    LEAST_TEXTS,
+    NUMBERS_OF_MASKS,
+    NUMBERS_OF_MASKS_ELSEWHERE,
     PRODUCTS_PER_CALL,
     PRODUCTS_PER_CALL_ELSEWHERE,
     ROWS_AT_ONCE,
@@ -66,6 +71,17 @@ class BatchGroup:
     def rows_at_once(self) -> int:
         """The rows of the largest batch, padding and prefix included."""
         return len(self.prefix) + max(map(_rows, self.batches))
+
+    @property
+    def pairs(self) -> int:
+        """The pairs of rows and keys of all batches, where every scored row runs twice."""
+        rows = [(len(batch), len(batch[0].ids) + _scored(batch)) for batch in self.batches]
+        return sum(size * each * (len(self.prefix) + each) for size, each in rows)
+
+    def lets_masks_go(self, device: torch.device) -> bool:
+        """Whether each batch's masks are made for a step and let go after it: they are too many."""
+        most = NUMBERS_OF_MASKS.get(device.type, NUMBERS_OF_MASKS_ELSEWHERE)
+        return len(self.batches) > 1 and self.pairs > most
 
     def halves(self) -> "list[BatchGroup]":
         """Return two groups in the place of this one; or this one, if it has a single sequence."""
@@ -140,6 +156,11 @@ def rows_per_call(model: OpenedModel) -> int:
     return int(products / (24 * model.hidden**2)) + 1
 
 
+def texts_at_once(model: OpenedModel) -> int:
+    """Return how many texts decode together before more would be no faster."""
+    return max(LEAST_TEXTS, rows_per_call(model))
+
+
 def _negative_size(prefix_tree: PrefixTree) -> int:
     return -len(prefix_tree.ids)
 
@@ -147,6 +168,11 @@ def _negative_size(prefix_tree: PrefixTree) -> int:
 def _rows(batch: Sequence[PrefixTree]) -> int:
     """Return the rows of a batch, padding included; its longest prefix tree comes first."""
     return len(batch) * len(batch[0].ids)
+
+
+def _scored(batch: Sequence[PrefixTree]) -> int:
+    """Return how many rows of each sequence of a batch are scored, padding included."""
+    return max(len(tree.scored) for tree in batch)
 
 
 def _parts(values: list[T], at: int) -> list[list[T]]:

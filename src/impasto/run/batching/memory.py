@@ -13,15 +13,16 @@ import psutil
 import torch
 
 from impasto.error import UserError
-from impasto.model.decoder import Opened, OpenedModel
+from impasto.model.decoder import Opened
 from impasto.model.structure.failing import is_out_of_memory
-from impasto.plan.tree import Node
-from impasto.run.attention.choice import makes_no_large_masks
 from impasto.run.batching.batches import BatchGroup, batch_groups, cut
+from impasto.run.batching.demand import Asked
+from impasto.run.batching.prefix_tree import chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.inputs import checked_memory
-from impasto.run.tuning import NUMBERS_OF_A_MASK, SHARE_OF_FREE_MEMORY
+from impasto.run.tuning import SHARE_OF_FREE_MEMORY
 
+_FEW_ROWS = 4  # sequences by which is told how many rows fit
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -69,79 +70,52 @@ def allowed_bytes(memory: int | None, model: Opened) -> int:
     return min(free_bytes(device) for device in model.devices if device.type != "meta")
 
 
-def bytes_per_row(model: OpenedModel, tree: Node, keys: int) -> int:
-    """Estimate the most bytes that a row of a batch takes while a plan tree runs on it.
-
-    The states of a row wait where plans part, and it may stand there twice, earlier and current;
-    one block works on it (its MLP's inner units, its mask and, in eager attention, its scores
-    against so many ``keys``). A mask that would be too large is not made where the model's rule
-    allows that.
-    """
-    config = model.hf.config.get_text_config(decoder=True)
-    inner = getattr(config, "intermediate_size", None) or 4 * model.hidden
-    inner = max(inner) if isinstance(inner, list) else inner  # one for each layer
-    numbers = 2 * (8 * model.hidden + 3 * inner)
-    is_eager = config._attn_implementation == "eager"
-    heads = getattr(config, "num_attention_heads", 1) if is_eager else 1
-    masked = keys
-    is_large = keys * keys > NUMBERS_OF_A_MASK
-    if is_large and model.packs_rows and makes_no_large_masks(model, keys):
-        masked = NUMBERS_OF_A_MASK // keys
-    in_a_block = numbers * model.hf.dtype.itemsize + 2 * masked * (1 + 4 * heads)
-    return waiting_bytes_per_row(model, tree) + in_a_block
-
-
-def waiting_bytes_per_row(model: OpenedModel, tree: Node) -> int:
-    """Return the bytes of :func:`bytes_per_row` that also rows of waiting batches take: states."""
-    return 2 * (tree.forks + 1) * model.hidden * model.hf.dtype.itemsize
-
-
-def peak_bytes(model: OpenedModel, tree: Node, groups: Sequence[BatchGroup], row_bytes: int) -> int:
-    """Estimate the most memory that any of the groups takes, at so many bytes a row of a batch."""
-    waiting = waiting_bytes_per_row(model, tree)
-    working = row_bytes - waiting
-    return max((g.rows * waiting + g.rows_at_once * working for g in groups), default=0)
-
-
 def fitting_groups(
-    model: OpenedModel,
-    tree: Node,
-    requests: Sequence[TokenRequest],
-    memory: int | None,
-    merge: bool = True,
-    finished: int = 0,
+    asked: Asked, requests: Sequence[TokenRequest], memory: int | None
 ) -> "Queue[BatchGroup]":
     """Return the batch groups of some requests, each small enough for an amount of memory.
 
     Args:
-        model: The model.
-        tree: The plans that will run.
+        asked: What is asked, and of which model.
         requests: The requests.
         memory: Bytes; None for half of the free ones.
-        merge: Whether requests may share rows.
-        finished: How many final states of each row wait until they are read.
 
     Raises:
-        UserError: when a single prefix tree does not fit.
+        UserError: when a single request does not fit.
     """
-    memory = allowed_bytes(memory, model)
-    longest = max((len(request.ids) for request in requests), default=1)
-    row_bytes = bytes_per_row(model, tree, 2 * longest)
-    row_bytes += finished * model.hidden * model.hf.dtype.itemsize
-    rows = max(memory // row_bytes, 1)
-    groups = list(batch_groups(model, requests, rows, merge, tree.tells_prompt))
+    memory = allowed_bytes(memory, asked.model)
+    needs = lambda group: asked.bytes(group, requests)  # noqa: E731
+    rows = _rows_that_fit(requests, memory, needs)
+    merge, whole_prompts = asked.reads != "texts", asked.tree.tells_prompt
     fitting: list[BatchGroup] = []
-    waiting = groups[::-1]
+    waiting = list(batch_groups(asked.model, requests, rows, merge, whole_prompts))[::-1]
     while waiting:
         group = waiting.pop()
-        if len(group.prefix_trees) > 1 or group.rows * row_bytes <= memory:
+        needed = needs(group)
+        if needed <= memory:
             fitting.append(group)
             continue
-        parts = cut(group, requests)
+        parts = group.halves()
         if len(parts) == 1:
-            raise UserError(_too_large(group.rows, row_bytes, memory))
+            parts = cut(group, requests)
+        if len(parts) == 1:
+            raise UserError(_too_large(group.rows, needed, memory))
         waiting += parts[::-1]
-    return Queue(fitting, row_bytes, lambda group: cut(group, requests))
+    return Queue(fitting, needs, lambda group: cut(group, requests))
+
+
+def _rows_that_fit(
+    requests: Sequence[TokenRequest], memory: int, needs: Callable[[BatchGroup], int]
+) -> int:
+    """Return about how many rows of a group fit, by what a few of the longest request need."""
+    if not requests:
+        return 1
+    at = max(range(len(requests)), key=lambda index: len(requests[index].ids))
+    trees = [chain(at, requests[at])]
+    few, many = (needs(BatchGroup([trees * count], [])) for count in (_FEW_ROWS, 2 * _FEW_ROWS))
+    rows = _FEW_ROWS * len(trees[0].ids)
+    each = max(1.0, (many - few) / rows)
+    return max(1, int((memory - few) / each) + rows)
 
 
 @runtime_checkable
@@ -161,18 +135,18 @@ class Queue(Generic[B]):
 
     Args:
         waiting: The batches.
-        bytes_per_row: What a row of them takes.
+        needs: Returns the most bytes that one of them takes.
         cut: Parts a batch that has no halves; it returns the batch alone where it has no parts.
     """
 
     def __init__(
         self,
         waiting: list[B],
-        bytes_per_row: int,
+        needs: Callable[[B], int],
         cut: Callable[[B], list[B]] = lambda batch: [batch],
     ) -> None:
         self.rows = sum(batch.rows for batch in waiting)
-        self.bytes_per_row = bytes_per_row
+        self.needs = needs
         self._waiting, self._cut = waiting[::-1], cut
         self._ran_out = False
 
@@ -197,7 +171,7 @@ class Queue(Generic[B]):
         if len(halves) == 1:
             halves = self._cut(batch)
         if len(halves) == 1:
-            raise UserError(_too_large(batch.rows, self.bytes_per_row, None)) from None
+            raise UserError(_too_large(batch.rows, self.needs(batch), None)) from None
         self._ran_out = True
         warnings.warn(
             f"out of memory with {batch.rows} rows at once: this batch runs again from its "
@@ -219,10 +193,10 @@ class Meter:
         self._report(min(1.0, self._done / self._total))
 
 
-def _too_large(rows: int, row_bytes: int, memory: int | None) -> str:
+def _too_large(rows: int, needed: int, memory: int | None) -> str:
     given = "" if memory is None else f", and {readable(memory)} may be used"
     return (
-        f"a batch of one sequence of {rows} tokens needs about {readable(rows * row_bytes)}"
+        f"a batch of one sequence of {rows} tokens needs about {readable(needed)}"
         f"{given}; allow more memory, shorten the text, run fewer plans at once, or load the model "
         "in half precision"
     )

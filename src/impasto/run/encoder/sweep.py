@@ -48,7 +48,8 @@ def sweep(
     tree = plant([lower(plan).instructions for plan in plans])
     longest = max(len(sentence.ids) for sentence in sentences)
     batches = sentence_batches(model, tree, sentences, memory)
-    queue = Queue(batches, bytes_per_row(model, tree, longest))
+    each = bytes_per_row(model, tree, longest)
+    queue = Queue(batches, lambda batch: batch.rows * each)
     meter = Meter(progress, queue.rows * tree.size)
     for batch in queue:
         on_node = lambda rows=batch.rows: meter.add(rows)  # noqa: E731

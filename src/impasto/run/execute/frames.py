@@ -271,7 +271,7 @@ class Frame:
     def _further(self) -> Arguments:
         return self._visibility.further(self._keys)
 
-    @cached_property
+    @property
     def _allowed(self) -> Bool[Tensor, "batch rows keys"]:
         """Which rows may see which keys by the batch alone, whatever the layer's own rule."""
         batch = self.batch

@@ -23,6 +23,7 @@ from impasto.run.batching.prefix_tree import PrefixTree, chain, shared_length
 from impasto.run.batching.request import TokenRequest, Transplant
 from impasto.run.batching.stretches import TokenTree
 from impasto.run.execute.executor import Executor
+from impasto.run.execute.frames import Frame
 from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.execute.sequential import SequentialExecutor
@@ -54,9 +55,13 @@ class GroupState(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupExecutor:
-    """The executors of some batches, all of one prefix or all of none."""
+    """The executors of some batches, all of one prefix or all of none.
+
+    Where ``lets_masks_go``, masks are there for one step of one batch.
+    """
 
     executors: Sequence[Executor]
+    lets_masks_go: bool = False
 
     def start(self) -> GroupState:
         """Return the state at depth 0."""
@@ -66,10 +71,13 @@ class GroupExecutor:
         """Run one instruction, on the prefix once."""
         before = self.executors[0].ahead(instruction, state.each[0]).prefix
         each, left = [], []
+        without = None if before is None else before._replace(keys_values={})
         for executor, own in self._each(state):
             after = executor.follow(instruction, own._replace(prefix=before))
+            if self.lets_masks_go:
+                _let_masks_go(executor)
             left.append(after.keys_values)
-            each.append(after._replace(keys_values={}))
+            each.append(after._replace(keys_values={}, prefix=without))
         recorded = {
             occurrence: merge_batches([one[occurrence] for one in left]) for occurrence in left[0]
         }
@@ -99,6 +107,14 @@ class GroupExecutor:
         return zip(self.executors, state.each, strict=True)
 
 
+def _let_masks_go(executor: Executor) -> None:
+    """Forget the masks of all rows; they are made anew where they are asked for."""
+    for frame in vars(executor.frames).values():
+        if isinstance(frame, Frame):
+            for name in ("_arguments", "_masks", "_masks_within"):
+                vars(frame).pop(name, None)
+
+
 def group_executor(
     model: OpenedModel,
     requests: Sequence[TokenRequest],
@@ -119,7 +135,7 @@ def group_executor(
         return sequential_group(model, requests, group, donors, records)
     prefix = _prefix_executor(model, group.prefix)
     executors = [_executor(model, batch, prefix, records) for batch in group.batches]
-    return GroupExecutor(executors), {
+    return GroupExecutor(executors, group.lets_masks_go(model.device)), {
         name: _donor_run(model, requests, group, name) for name in donors
     }
 

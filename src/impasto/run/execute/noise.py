@@ -17,12 +17,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from impasto.run.tuning import NUMBERS_DRAWN_AT_ONCE, NUMBERS_DRAWN_AT_ONCE_ELSEWHERE
+
 Kind = Literal["shuffle", "gaussian"]
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
-_NUMBERS_AT_ONCE = {"cpu": 2**16}  # so that what is drawn stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ def noise(
 ) -> Float[Tensor, "*rows hidden"]:
     """Return noise with the L2 norm of each of the given states."""
     width = states.shape[-1]
-    rows = max(1, _NUMBERS_AT_ONCE.get(states.device.type, 2**24) // width)
+    at_once = NUMBERS_DRAWN_AT_ONCE.get(states.device.type, NUMBERS_DRAWN_AT_ONCE_ELSEWHERE)
+    rows = max(1, at_once // width)
     parts = zip(states.reshape(-1, width).split(rows), keys.reshape(-1).split(rows), strict=True)
     [marker] = marks([source])  # on the processor: three numbers, for which no device waits
     drawn = [

@@ -19,6 +19,7 @@ from impasto.plan.lowering import lower
 from impasto.plan.program import Program
 from impasto.plan.tree import DonorRun, Node, plant, trunk_first, walk
 from impasto.run.batching.batches import BatchGroup, batch_groups
+from impasto.run.batching.demand import Asked
 from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.groups import GroupExecutor, group_executor
@@ -42,7 +43,7 @@ def generate(
     """Return, per plan and prompt, the new token ids, those that ended the text included.
 
     ``progress`` is called with the share that is done. Batches, and the keys and values of plans
-    that decode together, take at most ``memory`` bytes each.
+    that decode together, take at most ``memory`` bytes.
     """
     memory = allowed_bytes(memory, model)
     meter = Meter(progress, len(plans) * len(prompts))
@@ -50,9 +51,10 @@ def generate(
     programs = list(dict.fromkeys(lowered))
     instructions = [program.instructions for program in programs]
     tree = trunk_first(plant(instructions, releases=model.packs_rows))
-    job = _Job(model, programs, tree, prompts, stopping, memory)
+    asked = Asked.of_texts(model, tree, programs, stopping.max_new_tokens, memory)
+    job = _Job(model, programs, tree, prompts, stopping, asked.most_held)
     written: list[list[list[int]]] = [[[] for _ in prompts] for _ in programs]
-    queue = fitting_groups(model, job.tree, prompts, memory, merge=False)
+    queue = fitting_groups(asked, prompts, memory)
     for group in queue:
         try:
             for number, texts in _generate_group(job, group).items():
@@ -68,14 +70,17 @@ def generate(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One call of :func:`generate`: the prompts, the programs and their tree, and the bounds."""
+    """One call of :func:`generate`: the prompts, the programs and their tree, and the bounds.
+
+    ``held`` are the bytes that keys and values of plans that decode together may take.
+    """
 
     model: OpenedModel
     programs: Sequence[Program]
     tree: Node
     prompts: Sequence[TokenRequest]
     stopping: Stopping
-    memory: int
+    held: int
 
 
 def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedText]]:
@@ -89,7 +94,7 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
     assert isinstance(executors, GroupExecutor), "rows are packed"
     batches = [executor.batch for executor in executors.executors]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
-    scheduler = Scheduler(job.model, job.stopping, job.memory // 2)
+    scheduler = Scheduler(job.model, job.stopping, job.held)
     texts_by_program: dict[int, list[GeneratedText]] = {}
     kinds = [neighbour_key(program)[0] for program in job.programs]
     for number, states in walk(job.tree, executors, donors, kinds=kinds):

@@ -7,11 +7,11 @@ at once would be no faster, or would take too much memory. Then they decode toge
 
 from impasto.model.decoder import OpenedModel
 from impasto.run.attention.choice import Scores, chosen_attention, few_row_attention
-from impasto.run.batching.batches import rows_per_call
+from impasto.run.batching.batches import texts_at_once
 from impasto.run.generate.decode_batch import DecodeBatch
 from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
 from impasto.run.kv.buffers import trim_heap
-from impasto.run.tuning import LEAST_TEXTS, THIN_SHARE
+from impasto.run.tuning import THIN_SHARE
 
 
 class Scheduler:
@@ -25,7 +25,7 @@ class Scheduler:
 
     def __init__(self, model: OpenedModel, stopping: Stopping, memory: int) -> None:
         self._model, self._stopping, self._memory = model, stopping, memory
-        self._max_texts = max(LEAST_TEXTS, rows_per_call(model))
+        self._max_texts = texts_at_once(model)
         self._attention = few_row_attention(Scores())
         self._waiting: list[DecodingPlan] = []
         self._batch: DecodeBatch | None = None

@@ -30,6 +30,7 @@ from impasto.plan.tree import plant, walk
 from impasto.run.attention.choice import chosen_attention
 from impasto.run.attention.tree_sparse import tree_sparse_attention
 from impasto.run.batching.batches import BatchGroup
+from impasto.run.batching.demand import Asked
 from impasto.run.batching.memory import Meter, fitting_groups
 from impasto.run.batching.pieces import Piece
 from impasto.run.execute.groups import group_executor
@@ -106,7 +107,8 @@ def fidelity(
     tree = plant(programs, releases=model.packs_rows)
     read = [piece.request for piece in pieces]
     sums = torch.zeros(len(plans), len(pieces), 3, dtype=torch.float64)
-    queue = fitting_groups(model, tree, read, memory, finished=_waiting(programs))
+    asked = Asked(model, tree, "fidelity", finished=_waiting(programs))
+    queue = fitting_groups(asked, read, memory)
     meter = Meter(progress, queue.rows * tree.size)
     for group in queue:
         ended = _Ended(model, group, [pieces[index].targets for index in group.requests])

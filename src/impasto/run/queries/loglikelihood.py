@@ -19,6 +19,7 @@ from impasto.plan.lowering import lower
 from impasto.plan.tree import plant, walk
 from impasto.run.attention.choice import chosen_attention
 from impasto.run.attention.tree_sparse import tree_sparse_attention
+from impasto.run.batching.demand import Asked
 from impasto.run.batching.memory import Meter, fitting_groups
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.groups import group_executor
@@ -48,7 +49,7 @@ def score(
     tree = plant(programs, releases=model.packs_rows)
     scores: list[list[Score]] = [[(0.0, True)] * len(requests) for _ in plans]
     read = [request for request, _ in requests]
-    queue = fitting_groups(model, tree, read, memory)
+    queue = fitting_groups(Asked(model, tree), read, memory)
     meter = Meter(progress, queue.rows * tree.size)
     for group in queue:
         continuations = Continuations(

@@ -87,17 +87,17 @@ class Worker:
         }
 
     def _expected(self, works: list[AskedItems]) -> list[float]:
+        from impasto.run import Cost
         from impasto.study.work.asking import naming
         from impasto.study.work.counting import cost_of
 
-        each = self._model.seconds_per_layer_row
         self._model.memory = works[0].memory if works else None
-        seconds = []
+        costs = []
         for work in works:
             with naming(work.task, work.names):
-                rows = cost_of(self._model, work.plans, work.requests, work.donors).rows
-            seconds.append(each * rows)
-        return seconds
+                costs.append(cost_of(self._model, work.plans, work.requests, work.donors))
+        pace = self._model.pace(sum(costs, Cost()))
+        return [cost.seconds(pace) for cost in costs]
 
     def _answered(self, work: AskedItems) -> Answered:
         from impasto.study.work.asking import device_of, naming, put

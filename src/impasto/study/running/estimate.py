@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from impasto.plan import Plan
-from impasto.run import Cost, Encoder, Model
+from impasto.run import Cost, Encoder, Model, Pace
 from impasto.study.database.register import NeededTask
 from impasto.study.file.entries import PlanEntry
 from impasto.study.file.study import WrittenStudy
@@ -27,7 +27,7 @@ class StudyCost:
 
     Attributes:
         cost: Layer-rows, with and without each kind of sharing, and the peak memory of a batch.
-        seconds_per_layer_row: As measured on this machine.
+        pace: How fast this machine is, as measured.
         weight_bytes: The memory of the model's weights.
         entries: How many plans the study lists, each label once.
         plans: How many different ones that is, which run.
@@ -37,7 +37,7 @@ class StudyCost:
     """
 
     cost: Cost
-    seconds_per_layer_row: float
+    pace: Pace
     weight_bytes: int
     entries: int
     plans: int
@@ -47,8 +47,8 @@ class StudyCost:
 
     @property
     def seconds(self) -> float:
-        """How long the model's own work will take."""
-        return self.cost.rows * self.seconds_per_layer_row
+        """How long the model's own work will take, at the most."""
+        return self.cost.seconds(self.pace)
 
 
 def estimate_study(
@@ -86,14 +86,15 @@ def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Stu
     """Count what asking a model all tasks of a suite under all plans costs."""
     unique = list({plan.digest: plan for plan in plans}.values())
     most = most_asked(suite)
-    costs = (
+    costs = [
         asking_cost(model, Asking.of(task, model.tokenizer, taken), taken, most[task.name])
         for task in suite.tasks
         for taken in [[plan for plan in unique if takes(task, plan)]]
-    )
+    ]
+    cost = sum(costs, Cost())
     return StudyCost(
-        sum(costs, Cost()),
-        model.seconds_per_layer_row,
+        cost,
+        model.pace(cost),
         sum(weight.nbytes for weight in model.hf.parameters()),
         len(plans),
         len(unique),
@@ -111,12 +112,12 @@ def expected_seconds(
     """
     if not isinstance(model, Model | Encoder):
         return {}
-    each = model.seconds_per_layer_row
-    return {
-        needed.task.name: each
-        * asking_cost(model, asked[needed.task.name], needed.plans, needed.most).rows
+    costs = {
+        needed.task.name: asking_cost(model, asked[needed.task.name], needed.plans, needed.most)
         for needed in tasks
     }
+    pace = model.pace(sum(costs.values(), Cost()))
+    return {name: cost.seconds(pace) for name, cost in costs.items()}
 
 
 def asking_cost(model: Model | Encoder, asking: Asking, plans: Sequence[Plan], most: int) -> Cost:
