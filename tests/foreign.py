@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate import dispatch_model
@@ -334,8 +335,9 @@ def foreign_devices(tells_where: bool = False) -> Iterator[Waits]:
     _waits.start()
     _waits.tells_where = tells_where
     _backend.is_there = True
+    synchronized = patch("torch.accelerator.synchronize", lambda _: _waits.note("synchronize"))
     try:
-        with torch.no_grad(), _Operations(), _Functions():
+        with torch.no_grad(), _Operations(), _Functions(), synchronized:
             yield _waits
     finally:
         _backend.is_there = False

@@ -7,6 +7,7 @@ only once everything that can be checked without it was.
 
 from impasto.cli import (  # noqa: F401  (their commands)
     bench,
+    doctor,
     explain,
     export,
     figures,

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.explain_costs import costs, explain_study, reading
 from impasto.cli.options import (
     AllowCodeOption,
-    DeviceOption,
     DtypeOption,
     MemoryOption,
     bytes_of,
     load_model,
     loading,
-    scaled,
 )
 from impasto.error import UserError
 from impasto.table import aligned
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 
     from impasto.plan import Plan
     from impasto.run import Encoder, Model
-    from impasto.study.running.estimate import StudyCost
-
-_TOKENS = 512
+    from impasto.speed.cards import Card
 
 
 @app.command()
@@ -63,10 +60,23 @@ def explain(
         int | None,
         typer.Option("--tokens", min=1, help="How long a prompt to count for.  [default: 512]"),
     ] = None,
-    device: DeviceOption = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="cpu, cuda, … or auto; or a card that need not be here, for what it costs there: "
+            "h200, h100-sxm, a100-80, l4, rtx-4090, …  [default: an accelerator, if the weights "
+            "fit]",
+        ),
+    ] = None,
     dtype: DtypeOption = None,
 ) -> None:
-    """Say what a plan runs, in full, in words and as a diagram; or what a study will cost."""
+    """Say what a plan runs, in full, in words and as a diagram; or what a study will cost.
+
+    With the name of a graphics card as --device, costs are estimated by its data sheet.
+    """
+    card = _card(device)
+    device = None if card is not None else device
     given = [value for value in (study, plan, source) if value is not None]
     if len(given) != 1:
         raise UserError("explain takes a study file, --plan PLAN or --from FILE: one of them")
@@ -77,24 +87,41 @@ def explain(
     if study is not None:
         if tokens is not None:
             raise UserError("--tokens is for --plan; a study brings its own prompts")
-        _explain_study(study, model, limit, bytes_of(memory), loading(device, dtype))
+        explain_study(study, model, limit, bytes_of(memory), loading(device, dtype), card)
         return
     if model is not None and layers is not None:
         raise UserError("--model and --layers both say how many layers there are; give one")
     if tokens is not None and model is None:
         raise UserError("--tokens is for --model: what a prompt costs depends on the model")
-    if model is None and (device or dtype):
+    if model is None and (device or dtype or card):
         raise UserError("--device and --dtype are for a model that is opened: add --model")
     if source is not None:
         opened = None if model is None else load_model(model, device, dtype)
-        _explain_file(source, format, opened, layers, svg, tokens)
+        _explain_file(source, format, opened, layers, svg, tokens, card)
         return
     assert plan is not None, "one of the three is given"
     from impasto.plan import Plan
 
     parsed = Plan.parse(plan, layers=layers)
     opened = None if model is None else load_model(model, device, dtype)
-    _explain_plan(parsed, opened, layers, svg, tokens)
+    _explain_plan(parsed, opened, layers, svg, tokens, card)
+
+
+def _card(device: str | None) -> "Card | None":
+    """Return the card that a device names; raises UserError where it is neither card nor device."""
+    if device is None or device == "auto":
+        return None
+    from impasto.speed.cards import CARDS, card_named
+
+    if device in CARDS:
+        return CARDS[device]
+    import torch
+
+    try:
+        torch.device(device)
+    except RuntimeError:
+        return card_named(device)
+    return None
 
 
 def _explain_file(
@@ -104,6 +131,7 @@ def _explain_file(
     layers: int | None,
     svg: Path | None,
     tokens: int | None,
+    card: "Card | None",
 ) -> None:
     """Print what another tool's plan runs; of several, each in a line."""
     from impasto.plan import Plan
@@ -111,7 +139,7 @@ def _explain_file(
     known = layers if opened is None else opened.num_layers
     plans = list(Plan.read_all(source, known, format))
     if len(plans) == 1:
-        _explain_plan(plans[0], opened, known, svg, tokens)
+        _explain_plan(plans[0], opened, known, svg, tokens, card)
         return
     if svg is not None:
         raise UserError(f"--svg draws one plan, and {source} has {len(plans):,}")
@@ -130,6 +158,7 @@ def _explain_plan(
     layers: int | None,
     svg: Path | None,
     tokens: int | None,
+    card: "Card | None",
 ) -> None:
     """Print what a plan runs, and, on a model, what it costs."""
     if opened is not None:
@@ -140,7 +169,7 @@ def _explain_plan(
     for line in _explanation(plan, layers):
         typer.echo(line)
     if opened is not None:
-        for line in (*_reading(plan, opened), *_costs(plan, opened, tokens)):
+        for line in (*reading(plan, opened), *costs(plan, opened, tokens, card)):
             typer.echo(line)
 
 
@@ -152,61 +181,6 @@ def _draw(plan: "Plan", file: Path) -> None:
         file.write_text(picture(plan) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
-
-
-def _explain_study(
-    path: Path, model: str | None, limit: int | None, memory: int | None, load: dict[str, str]
-) -> None:
-    """Print what a study costs before anything runs, model by model."""
-    from impasto.study import Study
-
-    read = Study.from_yaml(path).loading(load)
-    names, seconds = [model] if model else read.models, 0.0
-    for name in names:
-        found = read.estimate(model=name, limit=limit, memory=memory)
-        for notice in found.notices:
-            typer.echo(notice, err=True)
-        if len(names) > 1:
-            typer.echo(f"model    {name}")
-        for line in _study_costs(read.name, found):
-            typer.echo(line)
-        seconds += found.seconds
-        if len(names) > 1:
-            typer.echo("")
-    if len(names) > 1:
-        typer.echo(f"all      {_minutes(seconds)} at most, one model after the other")
-
-
-def _study_costs(name: str, found: "StudyCost") -> "Iterator[str]":
-    """Yield what a study costs with one model, line by line."""
-    cost, gib = found.cost, 2**30
-    from impasto.plan import count_of_plans
-
-    most = "at most " if found.is_most else ""
-    plans = count_of_plans(found.entries, found.plans)
-    yield f"study    {name}: {plans}, {most}{found.items} items"
-    yield "work     in layer-rows (one token's state through one layer), at most"
-    work = (
-        ("  every plan and request alone", cost.alone),
-        ("  plans as a tree", cost.plans),
-        ("  + common tokens read once", cost.tokens),
-        ("  + dead rows not run", cost.rows),
-    )
-    less = [[what, f"{rows:,.0f}", f"{cost.alone / rows:.1f} times less"] for what, rows in work]
-    yield from aligned(less, right=(1, 2))
-    pace = f"{found.pace.row * 1e6:.2f} µs per layer-row"
-    if cost.calls:
-        pace += f" and {found.pace.call * 1e6:.0f} µs per layer called to write a token"
-    yield f"time     {_minutes(found.seconds)} at most, at {pace} as measured here"
-    yield (
-        f"memory   {found.weight_bytes / gib:.2f} GiB of weights, "
-        f"{cost.peak_bytes / gib:.2f} GiB for the largest batch"
-    )
-
-
-def _minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
 
 
 def _explanation(plan: "Plan", layers: int | None) -> "Iterator[str]":
@@ -245,63 +219,3 @@ def _held(plan: "Plan") -> "Iterator[str]":
             f"holds    keys and values of at most {counts}{'s' * (len(some) > 1)}, of layer"
             f"{'s' * (len(set(some)) > 1)} {where}"
         )
-
-
-def _reading(plan: "Plan", model: "Model | Encoder") -> "Iterator[str]":
-    """Yield how a model reads texts whose rows cannot be packed, and what is slower there."""
-    if model.runs_sequences is None:
-        return
-    yield f"reads    sequences as they are, for rows cannot be packed: {model.runs_sequences}"
-    if plan.has_history:
-        yield (
-            "slower   each predicted token takes a step of its own, from the state that the "
-            "tokens before it left"
-        )
-
-
-def _costs(plan: "Plan", model: "Model | Encoder", tokens: int | None) -> "Iterator[str]":
-    """Yield what a plan costs, beside the baseline; raises UserError for what does not fit."""
-    from impasto.plan import Plan
-    from impasto.plan.cost import predict
-    from impasto.run import Encoder
-
-    longest = model.max_positions or _TOKENS + 1
-    tokens = tokens or min(_TOKENS, longest - 1)
-    if tokens >= longest:
-        raise UserError(
-            f"--tokens {tokens} and one more do not fit: the model has {longest} positions"
-        )
-    reads_on = not isinstance(model, Encoder)
-    shape = model.shape
-    base, told = (
-        predict(each, shape, tokens, reads_on=reads_on)
-        for each in (Plan.identity(len(shape.layers)), plan)
-    )
-    text = "prefill" if reads_on else "a text"
-    rows: list[tuple[str, float, float | None]] = [
-        (f"{text}, operations", told.prefill.flops, base.prefill.flops),
-        (f"{text}, bytes moved", told.prefill.bytes, base.prefill.bytes),
-    ]
-    if reads_on:
-        rows += [
-            ("a token more, operations", told.decode.flops, base.decode.flops),
-            ("a token more, bytes moved", told.decode.bytes, base.decode.bytes),
-            ("bytes that a token keeps", told.kept_bytes, base.kept_bytes),
-        ]
-    if told.bounded_bytes:
-        rows.append(("bytes of a text beside, at most", told.bounded_bytes, None))
-    rows.append(("parameters in memory", told.parameters, base.parameters))
-    where = "behind a prompt" if reads_on else "for a text"
-    yield f"cost     {where} of {tokens} tokens, and its share of the baseline's"
-    shares = [
-        [f"  {what}", scaled(n), f"{100 * n / of:.1f} %" if of else ""] for what, n, of in rows
-    ]
-    yield from aligned(shares, right=(1, 2))
-    speeds = [f"{text} {_times(base.prefill.flops, told.prefill.flops)} (by operations)"]
-    if reads_on:
-        speeds.append(f"a token more {_times(base.decode.bytes, told.decode.bytes)} (by bytes)")
-    yield f"speed    expected, as a multiple of the baseline's: {', '.join(speeds)}"
-
-
-def _times(base: float, own: float) -> str:
-    return f"{base / own:.2f}" if own else "any"

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
 EXAMPLES: Mapping[str, Mapping[str, str]] = {
+    "On a new machine": {
+        "doctor": "impasto doctor",
+    },
     "Try a plan": {
         "explain": 'impasto explain --plan "0-7 freeze 8-11" --model demo',
         "generate": 'impasto generate "The capital of Spain is" --plan "0-7 9-11"',

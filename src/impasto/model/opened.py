@@ -7,6 +7,9 @@ and ends.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -30,6 +33,21 @@ from impasto.model.structure.block import (
     as_output,
     named_call,
 )
+
+_counted_for: ContextVar[torch.device | None] = ContextVar("the device costs are of", default=None)
+
+
+@contextmanager
+def counting_for(device: torch.device) -> Iterator[None]:
+    """Return a context in which what models would do is counted as on a device.
+
+    The device need not be there.
+    """
+    token = _counted_for.set(device)
+    try:
+        yield
+    finally:
+        _counted_for.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,11 @@ class Opened(ABC):
     def device(self) -> torch.device:
         """The device that token ids are put on."""
         return input_device(self.hf)
+
+    @property
+    def counted_device(self) -> torch.device:
+        """The device that costs are counted for: the model's own, unless another is meant."""
+        return _counted_for.get() or self.device
 
     @property
     def devices(self) -> set[torch.device]:

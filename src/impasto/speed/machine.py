@@ -29,24 +29,32 @@ class Rates:
     bytes_per_second: float
 
 
-@torch.no_grad()
 def measure_rates(device: torch.device, dtype: torch.dtype, hidden: int) -> Rates:
-    """Measure a device's rates; the best of a few prefix trees counts."""
+    """Measure a device's rates; the best of a few tries counts."""
+    return Rates(product_rate(device, dtype, hidden)[0], copy_rate(device))
+
+
+@torch.no_grad()
+def product_rate(device: torch.device, dtype: torch.dtype, hidden: int) -> tuple[float, float]:
+    """Return the operations a second of many rows with a weight of a width, and its seconds."""
     states = torch.ones(_PRODUCT_ROWS, hidden, device=device, dtype=dtype)
     weight = torch.ones(4 * hidden, hidden, device=device, dtype=dtype)
-    flops = 2 * states.numel() * weight.shape[0]
+    seconds = _least_seconds(lambda: functional.linear(states, weight), device)
+    return 2 * states.numel() * weight.shape[0] / seconds, seconds
+
+
+@torch.no_grad()
+def copy_rate(device: torch.device) -> float:
+    """Return the bytes that are read and written a second while copying."""
     size = _COPIED.get(device.type, 2**27)
     source = torch.ones(size, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    return Rates(
-        flops / _least_seconds(lambda: functional.linear(states, weight), device),
-        2 * size / _least_seconds(lambda: target.copy_(source), device),
-    )
+    return 2 * size / _least_seconds(lambda: target.copy_(source), device)
 
 
 def machine(device: torch.device) -> str:
     """Return what a machine is, in words."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
@@ -68,7 +76,8 @@ def _least_seconds(work: Callable[[], Tensor], device: torch.device) -> float:
     return min(taken[1:])
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "CPU")

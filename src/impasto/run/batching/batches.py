@@ -136,7 +136,7 @@ def batch_groups(
         order = sorted(range(len(requests)), key=lambda index: requests[index].ids)
         trees = [chain(index, requests[index]) for index in order]
     call_cost, at_once = rows_per_call(model), min(rows, ROWS_PER_CALL)
-    at_once = min(at_once, ROWS_AT_ONCE.get(model.device.type, at_once))
+    at_once = min(at_once, ROWS_AT_ONCE.get(model.counted_device.type, at_once))
     for alike, length in _beginning_alike(trees, call_cost):
         prefix = alike[0].ids[:length]
         remaining = sorted((tree.without_prefix(length) for tree in alike), key=_negative_size)
@@ -179,7 +179,7 @@ def _decode_apart(
 
 def rows_per_call(model: OpenedModel) -> int:
     """Return about how many rows a layer could run in the time that a call of it costs anyway."""
-    products = PRODUCTS_PER_CALL.get(model.device.type, PRODUCTS_PER_CALL_ELSEWHERE)
+    products = PRODUCTS_PER_CALL.get(model.counted_device.type, PRODUCTS_PER_CALL_ELSEWHERE)
     return int(products / (24 * model.hidden**2)) + 1
 
 

@@ -90,7 +90,7 @@ class Asked:
         recorded = new - before + before * len(group.prefix_trees)
         donors = sum(_donor_rows(batch, requests) for batch in group.batches)
         masked, kept, most = list(each), working(self.model).kept, 0.0
-        lets_go = group.lets_masks_go(self.model.device)
+        lets_go = group.lets_masks_go(self.model.counted_device)
         if before:
             request = TokenRequest(group.prefix, range(0), {})
             masked.append(_BatchBytes(self, [chain(0, request)], 0))
@@ -119,7 +119,7 @@ class Asked:
     def _read(self, scored: int) -> float:
         """Return what reading the final states of so many scored rows works on."""
         model, logits = self.model, working(self.model).logits
-        kind, width = model.device.type, model.vocabulary
+        kind, width = model.counted_device.type, model.vocabulary
         slab = min(scored, max(1, LOGITS_AT_ONCE.get(kind, LOGITS_AT_ONCE_ELSEWHERE) // width))
         at_once = NORMALISED_AT_ONCE.get(kind, NORMALISED_AT_ONCE_ELSEWHERE)
         part = min(slab, max(1, at_once // width)) * width * 4  # single precision
@@ -175,7 +175,7 @@ class _BatchBytes:
         state, each = _state_bytes(self._model), working(self._model)
         behind = self._prefix + self._rows
         if mode == "noise":
-            kind, numbers = self._model.device.type, self.new * self._model.hidden
+            kind, numbers = self._model.counted_device.type, self.new * self._model.hidden
             drawn = NUMBERS_DRAWN_AT_ONCE.get(kind, NUMBERS_DRAWN_AT_ONCE_ELSEWHERE)
             return float(self.new * state) + _BYTES_DRAWN * min(numbers, drawn)
         if mode == "inject":
@@ -243,7 +243,7 @@ class _BatchBytes:
         rules = self._model.visibility(self._tokens).rules
         size = numbers * _state_itemsize(self._model) * len(rules)
         own = 0 if is_picked else self._size * rows * rows
-        if self._model.device.type != "cpu" or self._asked.reads == "texts":
+        if self._model.counted_device.type != "cpu" or self._asked.reads == "texts":
             return float(own + size)
         seen = sum(depth + 1 for tree in self._batch for depth in tree.depths) / self.new
         return float(own) + size * (1 + min(1, (self._prefix + seen + ROWS_PER_PIECE / 2) / keys))

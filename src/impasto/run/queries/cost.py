@@ -141,7 +141,7 @@ def reading_cost(
         rates = [_rates(tree, share, drops_rows) for tree in trees]
         return sum(each.new * new + each.scored * scored for each in rates) + logits * scored
 
-    pairs = sum((attended(group, asked.model.device) for group in groups), Pairs(0.0, 0.0))
+    pairs = sum((attended(group, asked.model.counted_device) for group in groups), Pairs(0.0, 0.0))
     rates = _rates(asked.tree, share, drops_rows=True)
     return Cost(
         alone=total(singly, new, scored, drops_rows=False),

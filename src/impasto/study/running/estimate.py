@@ -5,14 +5,22 @@ batches.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import torch
+
+from impasto.model.opened import counting_for
 from impasto.plan import Plan
 from impasto.run import Cost, Encoder, Model, Pace
+from impasto.run.batching.working import working
+from impasto.run.opening import opened
+from impasto.speed.cards import Card, card_named
+from impasto.speed.on_card import batch_bytes, pace_on
 from impasto.study.database.register import NeededTask
 from impasto.study.file.entries import PlanEntry
 from impasto.study.file.study import WrittenStudy
-from impasto.study.running.models import check_taken, load_model, parts_of
+from impasto.study.running.models import ModelPart, check_taken, load_model, parts_of
 from impasto.study.work.asking import Asking, StudiedModel, naming
 from impasto.study.work.counting import cost_of
 from impasto.study.work.precision import most_asked
@@ -27,7 +35,7 @@ class StudyCost:
 
     Attributes:
         cost: Layer-rows, with and without each kind of sharing, and the peak memory of a batch.
-        pace: How fast this machine is, as measured.
+        pace: How fast this machine is, as measured; or a card, as its data sheet has it.
         weight_bytes: The memory of the model's weights.
         entries: How many plans the study lists, each label once.
         plans: How many different ones that is, which run.
@@ -52,17 +60,41 @@ class StudyCost:
 
 
 def estimate_study(
-    study: WrittenStudy, model: str | None, limit: int | None, memory: int | None
+    study: WrittenStudy,
+    model: str | None,
+    limit: int | None,
+    memory: int | None,
+    card: str | None = None,
 ) -> StudyCost:
     """Estimate a study; see `Study.estimate`, which this is the body of."""
+    target = None if card is None else card_named(card)
     asked = study.as_run(model, limit)
     [part] = parts_of(asked.as_run(asked.model), several=len(study.models) > 1)
     loaded = load_model(asked.model, asked.load, memory)
+    with _target(loaded, target, memory):
+        return _estimated(part, loaded, target)
+
+
+@contextmanager
+def _target(model: Model | Encoder, card: Card | None, memory: int | None) -> Iterator[None]:
+    """Return a context in which what a model would do is counted for a card, where one is meant."""
+    if card is None:
+        yield
+        return
+    model.memory = memory or batch_bytes(card, _weight_bytes(model))
+    if isinstance(model, Model):
+        working(opened(model.hf))  # counted once, and on the device where the model is
+    with counting_for(torch.device("cuda")):
+        yield
+
+
+def _estimated(part: ModelPart, loaded: Model | Encoder, card: Card | None) -> StudyCost:
     open_entries = [entry for entry in part.study.plans if entry.texts is not None]
     whole = tuple(entry.standing_in(loaded.num_layers) for entry in part.study.plans)
     plans = replace(part.study, plans=whole).labelled_plans(loaded.num_layers)
     check_taken(part.suite, plans)
-    found = estimate(loaded, part.suite.read_by(loaded), [labelled.plan for labelled in plans])
+    listed = [labelled.plan for labelled in plans]
+    found = estimate(loaded, part.suite.read_by(loaded), listed, card)
     choosing = [cost for entry in open_entries for cost in _choosing(entry, loaded)]
     names = dict.fromkeys(entry.strategy for entry in open_entries)
     measured = [
@@ -82,8 +114,10 @@ def _choosing(entry: PlanEntry, model: Model | Encoder) -> Iterator[Cost]:
         yield asking_cost(model, Asking.of(task, model.tokenizer, plans), plans, len(task.items))
 
 
-def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> StudyCost:
-    """Count what asking a model all tasks of a suite under all plans costs."""
+def estimate(
+    model: Model | Encoder, suite: Suite, plans: Sequence[Plan], card: Card | None = None
+) -> StudyCost:
+    """Count what asking a model all tasks of a suite under all plans costs, here or on a card."""
     unique = list({plan.digest: plan for plan in plans}.values())
     most = most_asked(suite)
     costs = [
@@ -94,13 +128,22 @@ def estimate(model: Model | Encoder, suite: Suite, plans: Sequence[Plan]) -> Stu
     cost = sum(costs, Cost())
     return StudyCost(
         cost,
-        model.pace(cost),
-        sum(weight.nbytes for weight in model.hf.parameters()),
+        model.pace(cost) if card is None else _pace(model, card),
+        _weight_bytes(model),
         len(plans),
         len(unique),
         sum(most.values()),
         bool(suite.precisions),
     )
+
+
+def _pace(model: Model | Encoder, card: Card) -> Pace:
+    dtype = str(model.hf.dtype).removeprefix("torch.")
+    return pace_on(card, dtype, model.shape)
+
+
+def _weight_bytes(model: Model | Encoder) -> int:
+    return sum(weight.nbytes for weight in model.hf.parameters())
 
 
 def expected_seconds(

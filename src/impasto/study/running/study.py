@@ -34,17 +34,19 @@ class Study(WrittenStudy):
         limit: int | None = None,
         memory: int | None = None,
         allow_code: bool = False,
+        card: str | None = None,
     ) -> "StudyCost":
         """Return what running the study costs on this machine, running none of it.
 
         `model` stands in for the study's own, and says which of several is meant. `memory` is the
-        bytes that a batch may take. `allow_code` lets folders of task files run their code. Raises
-        UserError as `run` does.
+        bytes that a batch may take. `allow_code` lets folders of task files run their code. `card`
+        is the name of a graphics card: what it costs there, by the card's data sheet. Raises
+        UserError as `run` does, and for a card that is not known, too small or without the dtype.
         """
         from impasto.study.running.estimate import estimate_study
 
         with code_allowed(allow_code):
-            return estimate_study(self, model, limit, memory)
+            return estimate_study(self, model, limit, memory, card)
 
     def run(
         self,
