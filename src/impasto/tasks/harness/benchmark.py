@@ -15,9 +15,10 @@ from math import isnan, nan
 from typing import Any
 
 from impasto.error import UserError
+from impasto.tasks.chat import chat_of
 from impasto.tasks.harness.local import LocalData
 from impasto.tasks.harness.options import Options
-from impasto.tasks.harness.prompting import chat_of, read_request
+from impasto.tasks.harness.prompting import read_request
 from impasto.tasks.harness.quiet import quiet, sampling_here, seeded
 from impasto.tasks.request import Request, Response
 from impasto.tasks.task import Estimate, Value
