@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 from impasto.error import UserError, near, shown
 from impasto.paths import path_of
 from impasto.tasks.data import labelled
+from impasto.tasks.donors import GivenDonor
 from impasto.tasks.question_file import TEMPLATE, FileQuestion, Form, read_questions
 from impasto.tasks.questions import EXACT_MATCH, SubjectQuestions, gap
 from impasto.tasks.request import LogLikelihood, Request, Response
@@ -50,8 +51,17 @@ class FileQuestions(SubjectQuestions):
 
     @property
     def has_donors(self) -> bool:
-        """Whether states can be injected; a likelihood is of the question's own answer alone."""
-        return self.score != LIKELIHOOD and SubjectQuestions.has_donors.__get__(self)
+        """Whether states can be injected: only a reply that is generated can be the donor's."""
+        return self.score == EXACT_MATCH and super(FileQuestions, self).has_donors
+
+    def with_donors(self, donors: Mapping[str | None, GivenDonor], source: str) -> Self:
+        """Return the task with donors of the user's own; raises UserError, too, without replies."""
+        if self.score != EXACT_MATCH:
+            raise UserError(
+                f"donors are for replies that are generated, score: {EXACT_MATCH}; score is "
+                f"{self.score}"
+            )
+        return super(FileQuestions, self).with_donors(donors, source)
 
     def requests(self, tokenizer: Any = None) -> Sequence[Sequence[Request]]:
         """Return a generation for each question, or what is to be scored of it.
@@ -60,7 +70,7 @@ class FileQuestions(SubjectQuestions):
         """
         if self.score == EXACT_MATCH:
             self._check_lengths(tokenizer)
-            return SubjectQuestions.requests(self, tokenizer)
+            return super(FileQuestions, self).requests(tokenizer)
         put = self.writer(tokenizer)
         return [
             [LogLikelihood(prompt, self._gap(prompt) + answer) for answer in self._scored(item)]

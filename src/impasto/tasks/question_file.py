@@ -165,8 +165,9 @@ def _choices(row: Row, where: str) -> tuple[str, ...]:
 def _chosen(row: Row, choices: Sequence[str], where: str) -> tuple[str, ...]:
     """Return the right choices: each given as one of them, or by its number from 0."""
     value = row.get("answer")
-    numbers = value if isinstance(value, list) else [value]
-    if numbers and all(type(number) is int for number in numbers):
+    given: list[Any] = value if isinstance(value, list) else [value]
+    numbers = [number for number in given if type(number) is int]
+    if numbers and len(numbers) == len(given):
         if any(not 0 <= number < len(choices) for number in numbers):
             raise UserError(
                 f"{where}, column 'answer': {shown(value)} is no choice's number; they are 0 to "
