@@ -98,6 +98,16 @@ def prints(wanted: tuple[str, ...], printed: str) -> bool:
     return skips or at == len(lines)
 
 
+def complaint(command: Command, printed: str, exit_code: int = 0, errors: str = "") -> str:
+    """Return what is wrong with what a command printed and how it ended; nothing if all is well."""
+    if exit_code:
+        return f"$ {command.line}\nended with exit code {exit_code}:\n{errors}"
+    if prints(command.printed, printed):
+        return ""
+    wanted = "\n".join(command.printed)
+    return f"$ {command.line}\nprinted\n{printed}\nand the page says\n{wanted}"
+
+
 def _alike(wanted: str, line: str) -> bool:
     if wanted.endswith(GAP):
         return line.startswith(wanted.removesuffix(GAP))
