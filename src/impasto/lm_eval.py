@@ -26,7 +26,8 @@ from impasto.plan import Plan
 from impasto.run import Model, load_decoder
 from impasto.run.batching.tokenisation import AS_LM_EVAL, TextOptions, appending_notice
 from impasto.tasks.answering import RequestError, answer, context_length, fitted
-from impasto.tasks.harness.prompting import Thinking, chat_of, generation
+from impasto.tasks.chat import Thinking, chat_of
+from impasto.tasks.harness.prompting import generation
 from impasto.tasks.request import Request, RollingLogLikelihood
 
 NAME = "impasto"

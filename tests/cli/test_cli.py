@@ -152,6 +152,31 @@ def test_generate_injects_a_donor_that_it_is_given(cli):
     assert "does not" in cli("generate", "--plan", "0-3", "hi", *donor).stderr
 
 
+def test_generate_puts_a_chat_by_the_model_s_template(monkeypatch):
+    tokenizer, asked = tokenizer_of("none"), []
+    model = impasto.load(random_model(tokenizer), tokenizer)
+
+    def note(self, plans, prompts, donors=None, **_):
+        asked.append((prompts, donors))
+        return [[""] for _ in plans]
+
+    def run(*words):
+        return CliRunner().invoke(app, ["generate", "2 + 3", *words])
+
+    monkeypatch.setattr("impasto.cli.generate.load_model", lambda *_: model)
+    monkeypatch.setattr(type(model), "generate", note)
+    assert run("--plan", "0-3", "--chat", "--system", "Be brief.").exit_code == 0
+    assert asked == [(["[system] Be brief.\n[user] 2 + 3\n[assistant]"], None)]
+    donor = ("--donor", "4 + 5", "--donor-span", "4", "--target-span", "2")
+    assert run("--plan", "inject(donor) 0-3", "--chat", *donor).exit_code == 0
+    assert asked[1][1]["donor"].prompt == "[user] 4 + 5\n[assistant]"
+    assert "--system is the first turn" in run("--plan", "0-3", "--system", "Be brief.").stderr
+    model.tokenizer.chat_template = None
+    result = run("--plan", "0-3", "--chat")
+    assert result.exit_code == 2
+    assert "--chat needs a model whose tokenizer has a chat template" in result.stderr
+
+
 def test_explain_needs_no_weights(cli):
     done = cli("explain", "--layers", 4, "--plan", "0-1 [2-3]*2 freeze 3.mlp")
     assert done.exit_code == 0, done.output

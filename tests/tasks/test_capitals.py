@@ -3,7 +3,9 @@
 import pytest
 
 from impasto.tasks import capitals
-from impasto.tasks.capitals import capital_of
+from impasto.tasks.capitals import LANGUAGES, capital_of, pairs
+
+languages = pytest.mark.parametrize("language", LANGUAGES)
 
 
 def test_there_are_194_countries_each_with_a_capital_of_its_own():
@@ -50,6 +52,77 @@ def test_the_prompt_has_the_published_form():
     assert prompt == (
         "Q: What is the capital of Spain?\nA: Madrid\nQ: What is the capital of France?\nA:"
     )
+
+
+@languages
+def test_each_language_has_the_same_countries_with_capitals_of_their_own(language):
+    found = pairs(language)
+    assert list(found) == list(pairs())
+    for names in ([p.country for p in found.values()], [p.capital for p in found.values()]):
+        assert len(set(names)) == 194
+        assert all(name == name.strip() and name[:1].isupper() for name in names)
+    answers = [{pair.capital, *pair.also} for pair in found.values()]
+    assert sum(map(len, answers)) == len(set().union(*answers)), "no answer is right of two"
+
+
+@languages
+def test_no_question_gives_its_answer_away(language):
+    for question in capitals(language=language).items:
+        assert question.prompt.count(question.subject) == 1
+        example = question.prompt.split("\n")[1]
+        assert not any(example.endswith(f" {answer}") for answer in question.answers)
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "prompt", "answers"),
+    [
+        ("en", "capitals", "A: Madrid\nQ: What is the capital of Ukraine?\nA:", "Kyiv Kiev"),
+        (
+            "de",
+            "capitals-de",
+            "Frage: Wie heißt die Hauptstadt dieses Landes: Spanien?\nAntwort: Madrid\n"
+            "Frage: Wie heißt die Hauptstadt dieses Landes: Ukraine?\nAntwort:",
+            "Kyjiw Kiew Kyiv",
+        ),
+        ("fr", "capitals-fr", "ce pays : Ukraine ?\nRéponse :", "Kiev Kyiv"),
+        ("es", "capitals-es", "este país: Ucrania?\nRespuesta:", "Kiev Kyiv"),
+    ],
+)
+def test_a_language_has_its_prompt_and_the_names_that_are_in_use(language, name, prompt, answers):
+    task = capitals(language=language)
+    [question] = [q for q in task.items if q.id == "Ukraine"]
+    assert task.name == name
+    assert question.prompt.endswith(prompt)
+    assert list(question.answers) == answers.split()
+    for answer in answers.split():
+        assert task.judge(question, [f" {answer}\n"])["exact_match"]
+
+
+def test_names_count_without_their_accents():
+    [question] = [q for q in capitals(language="es").items if q.id == "Colombia"]
+    assert question.answers == ("Bogotá", "Bogota")
+    [question] = [q for q in capitals().items if q.id == "Colombia"]
+    assert question.answers == ("Bogota", "Bogotá")
+
+
+def test_a_sample_is_the_same_countries_in_every_language():
+    ids = [[q.id for q in capitals(language=one, limit=20).items] for one in LANGUAGES]
+    assert ids == [ids[0]] * len(ids)
+
+
+def test_the_example_is_named_in_english_or_in_the_language():
+    task = capitals(language="fr", shot="Allemagne")
+    assert task.items[0].prompt.split("\n")[1] == "Réponse : Berlin"
+    assert task == capitals(language="fr", shot="Germany")
+
+
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [("fra", "one of en, de, fr, es, not 'fra'; did you mean 'fr'"), (3, "not 3"), (None, "None")],
+)
+def test_an_unknown_language_is_refused(language, message):
+    with pytest.raises(ValueError, match=message):
+        capitals(language=language)
 
 
 @pytest.mark.parametrize("shot", list(capital_of()))

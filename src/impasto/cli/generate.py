@@ -1,5 +1,6 @@
 """Answering: what a model makes of a prompt or of masks under a plan, beside the unchanged one."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,15 +37,26 @@ def generate(
     target_span: Annotated[
         str | None, typer.Option("--target-span", help="The prompt's text that it replaces.")
     ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Put the prompt as a user's turn, by the model's template."),
+    ] = False,
+    system: Annotated[
+        str | None, typer.Option("--system", help="With --chat: what the system's turn says.")
+    ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
     """Continue a prompt under a plan, beside the unchanged model."""
     from impasto.plan import Plan
 
+    if system is not None and not chat:
+        raise UserError("--system is the first turn of a chat: it needs --chat")
     parsed = Plan.parse(plan)
     donors = _donors(parsed, donor, donor_span, target_span)
     opened = load_model(model, device, dtype)
+    if chat:
+        prompt, donors = _as_chat(opened, system, prompt, donors)
     _tell_appending(opened)
     baseline = Plan.identity(opened.num_layers)
     stops = [text.replace(r"\n", "\n") for text in stop or []]
@@ -89,6 +101,22 @@ def _donors(
 
     donor = Donor(prompt, donor_span=donor_span, target_span=target_span)
     return dict.fromkeys(plan.injections, donor)
+
+
+def _as_chat(
+    model: Any, system: str | None, prompt: str, donors: "dict[str, Donor] | None"
+) -> "tuple[str, dict[str, Donor] | None]":
+    """Return the prompt and the donors' prompts as the model's chat template puts a user's turn.
+
+    Raises UserError where the model has no template.
+    """
+    from impasto.tasks.chat import Chat
+
+    write = Chat(system).writer(model.tokenizer, "--chat")
+    bound = donors and {
+        name: replace(donor, prompt=write((str(donor.prompt),))) for name, donor in donors.items()
+    }
+    return write((prompt,)), bound
 
 
 def _tell_appending(model: Any) -> None:

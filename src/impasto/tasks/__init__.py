@@ -6,12 +6,17 @@ what a task is; `questions` is the usual one of our own.
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from impasto.error import UserError, shown
+from impasto.error import UserError, near, shown
+from impasto.paths import path_of
 from impasto.tasks.arithmetic import arithmetic
 from impasto.tasks.capitals import capitals
+from impasto.tasks.chat import Chat
 from impasto.tasks.cnn_dailymail import check_cnn_dailymail, cnn_dailymail
+from impasto.tasks.donors import read_donors
+from impasto.tasks.file_questions import FileQuestions, check_questions, questions
 from impasto.tasks.glue import check_glue, glue
 from impasto.tasks.harness.code import code_allowed
 from impasto.tasks.masked_text import check_masked_text, masked_text
@@ -37,13 +42,16 @@ from impasto.tasks.task import (
     Suite,
     Task,
     Valued,
+    injectable,
 )
 from impasto.tasks.texts import Texts, check_texts, texts
 
 __all__ = [
     "TASKS",
+    "Chat",
     "Estimate",
     "Fidelity",
+    "FileQuestions",
     "Fitted",
     "Generation",
     "Group",
@@ -70,9 +78,11 @@ __all__ = [
     "cnn_dailymail",
     "code_allowed",
     "glue",
+    "injectable",
     "load_suite",
     "load_to_precision",
     "masked_text",
+    "questions",
     "squad",
     "texts",
 ]
@@ -81,6 +91,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": arithmetic,
     "capitals": capitals,
     "cnn_dailymail": cnn_dailymail,
+    "questions": questions,
     "squad": squad,
     "texts": texts,
 }
@@ -89,6 +100,7 @@ CHECKS: dict[str, Callable[..., str]] = {
     "cnn_dailymail": check_cnn_dailymail,
     "glue": check_glue,
     "masked_text": check_masked_text,
+    "questions": check_questions,
     "squad": check_squad,
     "texts": check_texts,
 }
@@ -98,6 +110,11 @@ CHECKS: dict[str, Callable[..., str]] = {
 SUITES: dict[str, Callable[..., Suite]] = {"glue": glue, "masked_text": masked_text}
 # Those whose items are asked all at once; see `Fitted`.
 AT_ONCE = frozenset({"glue"})
+# Options of all tasks that are questions: how a chat puts them; and of those with other subjects.
+CHAT = tuple(inspect.signature(Chat.read).parameters)
+DONORS = "donors"
+ASKED_AS_CHAT = frozenset({"arithmetic", "capitals", "cnn_dailymail", "questions", "squad"})
+INJECTED = frozenset({"arithmetic", "capitals", "questions"})
 
 
 def load_suite(entry: str | Mapping[str, object], *, allow_code: bool = False) -> Suite:
@@ -112,7 +129,7 @@ def load_suite(entry: str | Mapping[str, object], *, allow_code: bool = False) -
     if name in SUITES:
         return SUITES[name](**options)
     if name in TASKS:
-        return Suite((TASKS[name](**options),))
+        return Suite((_own_task(name, options),))
     from impasto.tasks.harness import Options, check_name, load_benchmark
 
     read = Options.read(name, options)
@@ -158,11 +175,37 @@ def check_entry(entry: str | Mapping[str, object]) -> str:
     """
     name, options = _read(entry)
     if name in TASKS | SUITES:
-        return CHECKS[name](**options) if name in CHECKS else TASKS[name](**options).name
+        own, _ = _shared(options)
+        return CHECKS[name](**own) if name in CHECKS else TASKS[name](**own).name
     from impasto.tasks.harness import Options, check_name
 
     check_name(name, Options.read(name, options), sorted(TASKS | SUITES))
     return name
+
+
+def _own_task(name: str, options: Mapping[str, Any]) -> Task:
+    """Return a task of impasto's own, put as a chat and with donors of the user's own if asked."""
+    own, chat = _shared(options)
+    task = TASKS[name](**own)
+    if options.get(DONORS) is not None:
+        assert isinstance(task, SubjectQuestions)
+        task = task.with_donors(read_donors(options[DONORS]), str(options[DONORS]))
+    if chat is not None:
+        assert isinstance(task, Questions)
+        task = replace(task, chat=chat)
+    return task
+
+
+def _shared(options: Mapping[str, Any]) -> tuple[dict[str, Any], Chat | None]:
+    """Return the options that are a task's alone, and how it is put as a chat.
+
+    Raises UserError for what the options that tasks share cannot be.
+    """
+    chat = Chat.read(**{key: value for key, value in options.items() if key in CHAT})
+    if options.get(DONORS) is not None:
+        path_of(options[DONORS], "donors")
+    own = {key: value for key, value in options.items() if key not in (*CHAT, DONORS)}
+    return own, chat
 
 
 def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, Any]]:
@@ -179,10 +222,17 @@ def _read(entry: str | Mapping[str, object]) -> tuple[str, dict[str, Any]]:
         )
     if name in TASKS | SUITES:
         parameters = inspect.signature((TASKS | SUITES)[name]).parameters
-        allowed = tuple(parameters)
+        allowed = (
+            *parameters,
+            *((DONORS,) if name in INJECTED else ()),
+            *(CHAT if name in ASKED_AS_CHAT else ()),
+        )
         for option in given:
             if option not in allowed:
-                raise UserError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+                raise UserError(
+                    f"{name} has no option {option!r}{near(option, allowed)}; it has "
+                    f"{', '.join(allowed)}"
+                )
         for option, parameter in parameters.items():
             if parameter.default is parameter.empty and option not in given:
                 raise UserError(f"{name} needs the option {option!r}; it has {', '.join(allowed)}")

@@ -9,7 +9,7 @@ from functools import cache
 from itertools import product
 
 from impasto.error import UserError, shown
-from impasto.tasks.questions import Question, SubjectQuestions
+from impasto.tasks.questions import Question, SubjectQuestions, as_text
 
 TEMPLATE = "{exercise} ="
 SHOTS = {2: ("2 + 3", "7 - 4"), 3: ("2 + 3 - 1", "7 - 4 + 5")}  # the first that gives nothing away
@@ -61,9 +61,10 @@ def arithmetic(
 def _question(exercise: str, terms: int, template: str, shots: tuple[str, ...]) -> Question:
     """Put one exercise after the first example that does not contain it."""
     example = next(shot for shot in shots if exercise not in shot)
-    solved = template.replace("{exercise}", example) + f" {_all_exercises()[example]}\n"
-    prompt = solved + template.replace("{exercise}", exercise)
-    return Question(exercise, prompt, answer=exercises(terms)[exercise], subject=exercise)
+    shown, asked = (template.replace("{exercise}", text) for text in (example, exercise))
+    turns = (shown, _all_exercises()[example], asked)
+    answer = exercises(terms)[exercise]
+    return Question(exercise, as_text(turns, "\n"), answer, subject=exercise, turns=turns)
 
 
 @cache

@@ -41,6 +41,7 @@ class Article:
     id: str
     prompt: str
     highlights: str
+    turns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Nothing is sampled, shuffled or mended here.
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,6 +138,57 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"must be text, not {_short(value)}")
     return value
+
+
+def optional(row: Row, column: str, where: str) -> str | None:
+    """Return the text of a column that a row may have; None where it is missing or empty.
+
+    A whole number is a text, too. Raises UserError, naming row and column, for anything else.
+    """
+    value = row.get(column)
+    if value is None or value == "":
+        return None
+    try:
+        return text(_as_text(value)).strip()
+    except ValueError as error:
+        raise UserError(f"{where}, column {column!r}: {error}") from None
+
+
+def needed(row: Row, column: str, where: str) -> str:
+    """Return the text of a column that a row must have; raises UserError as `optional` does."""
+    found = optional(row, column, where)
+    if found is None:
+        there = ", ".join(map(str, row)) or "none"
+        raise UserError(f"{where}: the column {column!r} is missing; its columns are {there}")
+    return found
+
+
+def texts_of(row: Row, column: str, where: str) -> tuple[str, ...]:
+    """Return the texts of a column that holds one, or a list of them, each once.
+
+    A cell of a table has a list as JSON: `["Kyiv", "Kiev"]`. Raises UserError as `needed` does.
+    """
+    value = row.get(column)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            value = row[column]  # a text that begins with a bracket
+    if not isinstance(value, list):
+        return (needed(row, column, where),)
+    if not value:
+        raise UserError(f"{where}, column {column!r}: must be a text or a list of texts, not []")
+    return tuple(dict.fromkeys(needed({column: part}, column, where) for part in value))
+
+
+def labelled(task: str, label: str) -> str:
+    """Return a task's name with a label of the user's behind it, in letters that names may have."""
+    plain = re.sub(r"[^\w.+-]+", "-", label).strip("-")
+    return f"{task}-{plain}" if plain else task
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
 
 
 Numbered = tuple[int, Any]  # a row's number and what stands there

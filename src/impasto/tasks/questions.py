@@ -1,18 +1,21 @@
 """Tasks of our own: questions that are answered by generating, each judged by itself.
 
 A question's prompt is continued greedily up to `max_new_tokens` or a stop, and the reply is right
-if it is exactly the answer. Subclasses judge otherwise.
+if it is exactly one of the answers. Subclasses judge otherwise. With `chat` set, prompts are put by
+the model's chat template, each solved example as two turns.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-from impasto.error import UserError, shown
-from impasto.tasks.request import Generation, Response
+from impasto.error import UserError, near, shown
+from impasto.tasks.chat import Chat
+from impasto.tasks.donors import GivenDonor, donor_for
+from impasto.tasks.request import Generation, Request, Response
 from impasto.tasks.task import Estimate, Value, mean
 
 EXACT_MATCH = "exact_match"
@@ -25,13 +28,18 @@ class Question:
     """One item: what the model reads, and the answer that counts.
 
     `subject` is the text in the prompt that is asked about, and what injection replaces. It occurs
-    exactly once in the prompt; None where a task has no such thing.
+    exactly once in the prompt; None where a task has no such thing. `aliases` are other answers
+    that count as well. `turns` are what the prompt consists of, the questions and answers of solved
+    examples in turn, and last the question. `given` is a donor of the user's own.
     """
 
     id: str
     prompt: str
     answer: str
     subject: str | None = None
+    aliases: tuple[str, ...] = ()
+    turns: tuple[str, ...] = ()
+    given: GivenDonor | None = None
 
     def __post_init__(self) -> None:
         if self.subject is not None and self.prompt.count(self.subject) != 1:
@@ -40,13 +48,33 @@ class Question:
                 f"and occurs {self.prompt.count(self.subject)} times in {self.prompt!r}"
             )
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All answers that count, the usual one first."""
+        return (self.answer, *self.aliases)
+
+
+def as_text(turns: Sequence[str], between: str) -> str:
+    """Return turns as a prompt that is no chat: `between` stands behind every solved example.
+
+    A space stands between a question and its answer, unless the question ends in white space.
+    """
+    solved = zip(turns[:-1:2], turns[1::2], strict=True)
+    return "".join(f"{asked}{gap(asked)}{answer}{between}" for asked, answer in solved) + turns[-1]
+
+
+def gap(asked: str) -> str:
+    """Return what stands between a question's text and its answer."""
+    return "" if asked[-1:].isspace() else " "
+
 
 @dataclass(frozen=True, slots=True)
 class Questions:
     """A named set of questions, with how long a reply may be and what ends it; a `Task`.
 
     `pool` is what donors are drawn from: all the questions of which `items` may be a sample. Empty
-    means `items`. Items may be of any frozen dataclass with an `id` and a `prompt`.
+    means `items`. Items may be of any frozen dataclass with an `id`, a `prompt` and `turns`. `chat`
+    says how they are put as a chat; None: as the text that they are.
     """
 
     name: str
@@ -56,6 +84,7 @@ class Questions:
     stop: tuple[str, ...] = ("\n",)
     pool: tuple[Any, ...] = ()
     part_of: str = ""
+    chat: Chat | None = None
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -69,17 +98,41 @@ class Questions:
     @property
     def digest(self) -> str:
         """A sha256 over everything that can change a result: questions, donors, stops, length."""
-        content = [self.name, self.max_new_tokens, self.stop]
-        content += [[astuple(question) for question in group] for group in (self.items, self.pool)]
+        return self.digest_with(())
+
+    def digest_with(self, more: Sequence[object]) -> str:
+        """Return the digest of the task's content and of more that is a subclass's."""
+        content: list[Any] = [self.name, self.max_new_tokens, self.stop]
+        content += [[_told(question) for question in group] for group in (self.items, self.pool)]
+        if self.chat is not None:
+            content.append(repr((self.chat, [question.turns for question in self.items])))
+        content += more
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def requests(self, tokenizer: Any = None) -> list[tuple[Generation]]:
-        """Return one generation for each question."""
-        return [(Generation(q.prompt, self.stop, self.max_new_tokens),) for q in self.items]
+    def requests(self, tokenizer: Any = None) -> Sequence[Sequence[Request]]:
+        """Return one generation for each question.
+
+        Raises UserError for a chat where the tokenizer has no chat template.
+        """
+        put = self.writer(tokenizer)
+        return [(Generation(put(q), self.stop, self.max_new_tokens),) for q in self.items]
+
+    def writer(self, tokenizer: Any) -> Callable[[Any], str]:
+        """Return what gives a question's prompt as the model reads it."""
+        if self.chat is None:
+            return lambda question: question.prompt
+        write = self.chat.writer(tokenizer)
+        return lambda question: write(question.turns or (question.prompt,))
 
     def judge(self, item: Any, responses: Sequence[Response]) -> Mapping[str, Value]:
-        """Say whether the reply gives exactly the question's answer."""
-        return {EXACT_MATCH: self._is_right(item, responses)}
+        """Say whether the reply gives exactly one of the question's answers."""
+        return {EXACT_MATCH: self.is_right(item, responses, item.answers)}
+
+    def is_right(self, item: Any, responses: Sequence[Response], answers: Sequence[str]) -> bool:
+        """Say whether the responses to an item give one of these answers."""
+        [text] = responses
+        assert isinstance(text, str)
+        return self.answer_of(text) in answers
 
     def aggregate(self, metric: str, values: Sequence[Value]) -> Estimate:
         """Return the mean."""
@@ -87,7 +140,7 @@ class Questions:
 
     def chance(self, metric: str) -> float:
         """Return the share that is right when the most frequent answer is always given."""
-        answers = Counter(question.answer for question in self.items)
+        answers = Counter(answer for item in self.items for answer in set(item.answers))
         return max(answers.values()) / len(self.items)
 
     def answer_of(self, text: str) -> str:
@@ -116,11 +169,6 @@ class Questions:
         drawn = sorted(self.items, key=lambda q: _fingerprint(f"{seed} {q.id}"))
         return replace(self, items=tuple(drawn))
 
-    def _is_right(self, question: Any, responses: Sequence[Response]) -> bool:
-        [text] = responses
-        assert isinstance(text, str)
-        return self.answer_of(text) == question.answer
-
 
 @dataclass(frozen=True, slots=True)
 class SubjectQuestions(Questions):
@@ -139,22 +187,58 @@ class SubjectQuestions(Questions):
                 return candidate
         raise UserError(f"the task {self.name!r} has no question to inject into {question.id!r}")
 
-    def donor(self, item: Question) -> Mapping[str, str]:
+    @property
+    def has_donors(self) -> bool:
+        """Whether states can be injected: from donors of the user's own, or between questions."""
+        items = (*self.items, *self.pool)
+        return any(item.given or item.subject is not None for item in items)
+
+    def with_donors(self, donors: Mapping[str | None, GivenDonor], source: str) -> Self:
+        """Return the task with donors of the user's own, by the id of a question; None: all others.
+
+        Raises UserError, naming the `source`, for an id that no question has, a question without a
+        donor, and one in which there is nothing to replace.
+        """
+        known = {item.id for item in self.pool}
+        for name in donors:
+            if name is not None and name not in known:
+                raise UserError(
+                    f"{source}: {self.name} has no question {name!r}{near(name, sorted(known))}"
+                )
+        return replace(
+            self,
+            items=tuple(
+                replace(item, given=donor_for(item, donors, f"{source}: {self.name}"))
+                for item in self.items
+            ),
+        )
+
+    def donor(self, item: Question, tokenizer: Any = None) -> Mapping[str, str]:
         """Return where the donor's states come from and where they go (paper A, Figure 5)."""
+        put = self.writer(tokenizer)
+        if item.given is not None:
+            given = item.given
+            prompt = Question(item.id, given.prompt, "")
+            return {
+                "prompt": put(prompt),
+                "donor_span": given.donor_span,
+                "target_span": given.target_span or str(item.subject),
+            }
         donor = self.donor_of(item)
         if item.subject is None:
             raise UserError(f"{self.name} has no subject to replace in {item.id!r}")
         return {
-            "prompt": donor.prompt,
+            "prompt": put(donor),
             "donor_span": donor.subject,
             "target_span": item.subject,
         }
 
     def judge_injected(self, item: Question, responses: Sequence[Response]) -> Mapping[str, Value]:
         """Say whether the reply still gives the question's own answer, and whether the donor's."""
+        theirs = self.donor_of(item).answers if item.given is None else item.given.answers
         return {
-            ORIGINAL: self._is_right(item, responses),
-            INJECTED: self._is_right(self.donor_of(item), responses),
+            ORIGINAL: self.is_right(item, responses, item.answers),
+            INJECTED: self.is_right(item, responses, theirs),
         }
 
 
@@ -170,3 +254,18 @@ def _fingerprint(text: str) -> int:
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _told(question: Any) -> list[Any]:
+    """Return what can change a result of a question: all its fields that say something.
+
+    The prompt says what its turns do. What came to be later counts only where it is given, so that
+    results without it stay what they were.
+    """
+    later = ("aliases", "given")
+    return [
+        repr(value) if field.name == "given" else value
+        for field in fields(question)
+        for value in [getattr(question, field.name)]
+        if field.name != "turns" and (value or field.name not in later)
+    ]

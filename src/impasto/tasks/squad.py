@@ -22,7 +22,7 @@ from typing import Any
 
 from impasto.error import UserError, shown
 from impasto.tasks.data import HubSplit, check_data, load_rows, text
-from impasto.tasks.questions import EXACT_MATCH, Questions
+from impasto.tasks.questions import EXACT_MATCH, Questions, as_text
 from impasto.tasks.request import Response
 from impasto.tasks.task import Value
 
@@ -52,6 +52,7 @@ class Passage:
     id: str
     prompt: str
     answers: tuple[str, ...]
+    turns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,12 @@ def squad(
     for other values, and UserError naming file, row and column where the data are not right.
     """
     check_squad(template, shots, data)
-    example = f"{_put(template, EXAMPLE)} {EXAMPLE['answer']}\n\n" if shots else ""
+    example = (_put(template, EXAMPLE), EXAMPLE["answer"]) if shots else ()
     columns = {"id": text, "context": text, "question": text, "answers": _answers}
     items = tuple(
-        Passage(row["id"], example + _put(template, row), row["answers"])
+        Passage(row["id"], as_text(turns, "\n\n"), row["answers"], turns)
         for row in load_rows(SPLIT, columns, data)
+        for turns in [(*example, _put(template, row))]
     )
     task = Squad(NAME, "SQuAD", items, max_new_tokens=MAX_NEW_TOKENS).sample(limit, seed)
     return replace(task, pool=())  # nothing is injected, so the rest is not needed

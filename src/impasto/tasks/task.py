@@ -97,13 +97,26 @@ class Task(Protocol):
 class Injectable(Protocol):
     """What a task also offers where another subject's states can be injected."""
 
-    def donor(self, item: Any) -> Mapping[str, str]:
-        """Return the donor's `prompt`, its `donor_span`, and the item's `target_span`."""
+    @property
+    def has_donors(self) -> bool:
+        """Whether it names donors indeed; `injectable` asks."""
+        ...
+
+    def donor(self, item: Any, tokenizer: Any = None) -> Mapping[str, str]:
+        """Return the donor's `prompt`, its `donor_span`, and the item's `target_span`.
+
+        The tokenizer matters to tasks that put their prompts as a chat only.
+        """
         ...
 
     def judge_injected(self, item: Any, responses: Sequence[Response]) -> Mapping[str, Value]:
         """Return an item's values where its donor was injected."""
         ...
+
+
+def injectable(task: Task) -> Injectable | None:
+    """Return the task as one that names donors; None where it does not."""
+    return task if isinstance(task, Injectable) and task.has_donors else None
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ need no labels.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from impasto.error import UserError, shown
-from impasto.tasks.data import HubSplit
+from impasto.tasks.data import HubSplit, labelled
 from impasto.tasks.request import Fidelity, Request, Response
 from impasto.tasks.task import Estimate, Value, perplexity, ratio
 from impasto.tasks.text_files import COLUMN, hub_texts, read_texts
@@ -186,8 +185,7 @@ def check_texts(
         is_number = type(value) is int and value >= least
         if not is_number and (option == "tokens" or value is not None):
             raise UserError(f"{option} is a whole number from {least}, not {shown(value)}")
-    plain = re.sub(r"[^\w.+-]+", "-", label or _stem(file, dataset)).strip("-")
-    return f"{NAME}-{plain}" if plain else NAME
+    return labelled(NAME, label or _stem(file, dataset))
 
 
 def _stem(file: str | None, dataset: str | None) -> str:

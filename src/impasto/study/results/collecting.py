@@ -10,7 +10,7 @@ from impasto.study.database.reading import Cells
 from impasto.study.file.entries import LabelledPlan
 from impasto.study.work.identity import digest_of
 from impasto.study.work.scoring import estimates, group_chance, judged
-from impasto.tasks import Estimate, Group, Injectable, Suite, Task
+from impasto.tasks import Estimate, Group, Suite, Task, injectable
 
 OWN_COLUMNS = ("k", "seed")  # parameters that are columns; the others are JSON in one
 
@@ -106,7 +106,7 @@ class Collection:
         found: Found = {}
         there = self._cells.finished
         for task in self._suite.tasks:
-            if isinstance(task, Injectable) and (task.name, baseline.digest) in there:
+            if injectable(task) is not None and (task.name, baseline.digest) in there:
                 metrics = injected_metrics(self._cells, task, baseline)
                 found[task.name] = self._estimates(task, baseline.digest, metrics)
         return found

@@ -203,7 +203,7 @@ def check_taken(suite: Suite, plans: Sequence[LabelledPlan]) -> None:
         if not any(takes(task, labelled.plan) for task in suite.tasks):
             raise StudyError(
                 f"{labelled.plan} injects, and none of the study's tasks names donors; "
-                "capitals and arithmetic do"
+                "capitals and arithmetic do, and questions with subjects or a file of donors"
                 if labelled.plan.injections
                 else f"{labelled.plan} does something to the prompt alone, and the study's tasks "
                 "are whole texts, which have no prompt; capitals and arithmetic have prompts"

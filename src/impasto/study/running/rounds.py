@@ -15,7 +15,7 @@ from impasto.study.database.reading import Cells
 from impasto.study.database.register import NeededTask
 from impasto.study.results.collecting import injected_metrics, saved_metrics
 from impasto.study.work.precision import Measured, Reached, Width, measured, widest
-from impasto.tasks import Injectable, Suite, Task
+from impasto.tasks import Suite, Task, injectable
 
 Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # by task: each asked item's metrics
 
@@ -102,7 +102,7 @@ class Rounds:
             injected = {
                 task.name: injected_metrics(cells, task, self._baseline)
                 for task in tasks
-                if isinstance(task, Injectable)
+                if injectable(task) is not None
             }
         found: dict[str, Width] = {}
         for plan in self._taken[one.name]:

@@ -17,7 +17,7 @@ from impasto.plan import Plan
 from impasto.plan.healed import HealedPlan
 from impasto.study.file.entries import DONOR
 from impasto.study.work.units import Answered, Told, Unit
-from impasto.tasks import Injectable, Request, Task
+from impasto.tasks import Request, Task, injectable
 from impasto.tasks.answering import Answers, RequestError, Texts, answer
 from impasto.tasks.asked_model import AskedModel
 from impasto.tasks.problem import Problem
@@ -69,9 +69,9 @@ class Asking:
     @classmethod
     def of(cls, task: Task, tokenizer: Any, plans: Sequence[Plan]) -> "Asking":
         """Return how a task is put to a model under these plans (donors: paper A, Figure 5)."""
-        donors = None
-        if isinstance(task, Injectable) and any(plan.injections for plan in plans):
-            donors = [task.donor(item) for item in task.items]
+        donors, offering = None, injectable(task)
+        if offering is not None and any(plan.injections for plan in plans):
+            donors = [offering.donor(item, tokenizer) for item in task.items]
         return cls(task, task.requests(tokenizer), donors)
 
     def put(

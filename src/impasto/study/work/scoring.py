@@ -10,7 +10,7 @@ from math import nan
 from typing import Any
 
 from impasto.plan import Plan
-from impasto.tasks import Estimate, Fitted, Group, Injectable, Response, Task
+from impasto.tasks import Estimate, Fitted, Group, Response, Task, injectable
 from impasto.tasks.masked_text import MaskedTexts
 
 
@@ -31,7 +31,7 @@ def takes(task: Task, plan: Plan) -> bool:
     """
     if plan.tells_prompt and getattr(task, "reads_whole_texts", False):
         return False
-    return not plan.injections or isinstance(task, Injectable)
+    return not plan.injections or injectable(task) is not None
 
 
 def is_for_encoders(task: Task) -> bool:
@@ -45,8 +45,9 @@ def judged(
     """Return the records of one plan's responses to some of a task's items, in their order."""
     judge = task.judge
     if injected:
-        assert isinstance(task, Injectable)
-        judge = task.judge_injected
+        offering = injectable(task)
+        assert offering is not None
+        judge = offering.judge_injected
     return [
         Judged(item.id, tuple(given), judge(item, given))
         for item, given in zip(items, responses, strict=True)

@@ -15,9 +15,10 @@ from math import isnan, nan
 from typing import Any
 
 from impasto.error import UserError
+from impasto.tasks.chat import chat_of
 from impasto.tasks.harness.local import LocalData
 from impasto.tasks.harness.options import Options
-from impasto.tasks.harness.prompting import chat_of, read_request
+from impasto.tasks.harness.prompting import read_request
 from impasto.tasks.harness.quiet import quiet, sampling_here, seeded
 from impasto.tasks.request import Request, Response
 from impasto.tasks.task import Estimate, Value
@@ -124,9 +125,8 @@ class Benchmark:
         task, doc = self._task, item.doc
         with quiet():
             question, right = task.doc_to_text(doc), task.doc_to_target(doc)
-            choices: list[Any] = []
-            if task.get_config("doc_to_choice") is not None:
-                choices = list(task.doc_to_choice(doc))
+            has_choices = task.get_config("doc_to_choice") is not None
+            choices = list(task.doc_to_choice(doc)) if has_choices else []
         if isinstance(question, int):  # several contexts for one continuation
             question, right = right, question
         right = right[0] if isinstance(right, list) and right else right

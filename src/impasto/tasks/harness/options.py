@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto.error import UserError, shown
-from impasto.tasks.harness.prompting import Thinking
+from impasto.tasks.chat import Thinking
 from impasto.tasks.harness.quiet import OTHER_SEEDS
 
 OF_MODEL = ("max_length", "add_bos_token")  # what a study says once, under `load`
