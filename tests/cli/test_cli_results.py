@@ -171,7 +171,8 @@ def test_quality_and_cost_are_one_row_for_each_plan(out, tmp_path):
     assert "none was measured" in done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "cost: attention parts and MLPs run (% of the full model)"
-    assert lines[1].startswith("family") and lines[1].endswith("plan")
+    assert lines[1].startswith("family")
+    assert lines[1].endswith("plan")
     assert len(lines) == 2 + 4
     file = tmp_path / "costs.csv"
     assert cli("results", out, "--costs", "--to", file).exit_code == 0

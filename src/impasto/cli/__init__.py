@@ -17,6 +17,7 @@ from impasto.cli import (  # noqa: F401  (their commands)
     results,
     run,
     search,
+    studies,
 )
 from impasto.cli.app import app, main
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import folders
 from impasto.cli.options import AllowCodeOption, StudyOption, WithinOption, losses_of, tell_study
 from impasto.error import UserError
 
@@ -28,7 +29,10 @@ FORMS = ("csv", "json", "md", "parquet")
 
 @app.command()
 def results(
-    out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="The study's folder: runs/attend_first.", autocompletion=folders),
+    ],
     form: Annotated[
         str | None, typer.Option("--format", help="csv, json, md or parquet.  [default: a table]")
     ] = None,
@@ -115,7 +119,9 @@ def _tables(out: Path, study: str | None, costs: bool, form: str | None, to: Pat
 
 @app.command()
 def status(
-    out: Annotated[Path, typer.Argument(help="The folder, such as runs/attend_first.")],
+    out: Annotated[
+        Path, typer.Argument(help="The folder, such as runs/attend_first.", autocompletion=folders)
+    ],
     study: StudyOption = None,
 ) -> None:
     """Say how far a study or a search is, also while another process runs it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import study_files
 from impasto.cli.options import (
     AllowCodeOption,
     DeviceOption,
@@ -45,7 +46,11 @@ SENTENCES = 10  # on the terminal; the report has all
 @app.command(cls=OnCluster)
 def run(
     study: Annotated[
-        Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
+        Path,
+        typer.Argument(
+            help="The study file, or the name of one that comes with impasto: attend_first.",
+            autocompletion=study_files,
+        ),
     ],
     model: Annotated[
         str | None, typer.Option("--model", help="Run this model alone in place of the study's.")
