@@ -95,12 +95,15 @@ def run(
     if sequences is not None and not bench:
         raise UserError("--sequences is for --bench; add it")
     from impasto.study import SAVE_EVERY, Study, check_writable
+    from impasto.study.folder.lock import check_free
     from impasto.study.following.progress import show_progress
     from impasto.study.following.tracking import check_tracker
     from impasto.study.running.costing import SEQUENCES
 
-    read = Study.from_yaml(study).loading(loading(device, dtype))
+    read = Study.from_yaml(study, checked=True).loading(loading(device, dtype))
     folder = Path("runs", read.name) if out is None else out
+    check_free(folder)  # before data are read or a model is loaded
+    read.check_tasks()
     check_tracker(track)
     where = cluster_of(cluster, workers, gpus, cpus)
     check_writable(folder)
