@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: demo test slow lint types format clean
 
 demo: .venv/.installed
-	$(BIN)/impasto run studies/attend_first.yaml --out runs/attend_first
+	$(BIN)/impasto run attend_first --out runs/attend_first
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" --durations=10

@@ -28,7 +28,7 @@ from impasto.study import Cluster, Results, Standing, Study
 LEAST = 1.6
 SAVE_EVERY = 3.0  # seconds of work in a unit
 MEMORY = 2**30
-STUDY = Path(__file__).parents[1] / "studies" / "attend_first.yaml"
+STUDY = "attend_first"
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ def studies(place: Path) -> Case:
     from impasto.study import Study
 
     put_small_index()
-    files = sorted(Path("studies").glob("*.yaml"))
+    files = sorted(Path("src/impasto/studies").glob("*.yaml"))
     texts = [*(path.read_text() for path in files), BASE, *OTHERS]
     for text in texts:
         with contextlib.suppress(ImpastoError):
@@ -177,8 +177,8 @@ def searches(place: Path) -> Case:
     from impasto.study.following.status import status_of
 
     put_small_index()
-    texts = [path.read_text() for path in sorted(Path("searches").glob("*.yaml"))]
-    search, out = WrittenSearch.from_text(texts[0]), place / "searched"
+    texts = [path.read_text() for path in sorted(Path("src/impasto/studies").glob("thinner.yaml"))]
+    search, out = WrittenSearch.from_yaml("thinner"), place / "searched"
     impasto.search(
         "demo", mutations.texts(16), budget={"parts": 0.9}, method="greedy", out=out,
         references=["drop_last"], confirm=[{"name": "capitals", "limit": 6}],

@@ -30,13 +30,13 @@ TASKS = {
     "winogrande": {"validation": "winogrande.jsonl"},
     "lambada_openai": {"test": "lambada_openai.jsonl"},
 }
-STUDY = Path(__file__).parents[1] / "studies" / "painters.yaml"
+STUDY = Path(impasto.__file__).parent / "studies" / "painters.yaml"
 PLANS = 60
 WANTED = 5.0
 
 
 def painters(layers: int) -> list[str]:
-    """Return sixty plans: paper B's families as in studies/painters.yaml, then more like them.
+    """Return sixty plans: paper B's families as in the study painters, then more like them.
 
     Five layers have forty different plans in those families, most of them loops of Figure 10. The
     others skip, reverse, repeat or run side by side other spans than the middle.

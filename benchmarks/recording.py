@@ -101,7 +101,7 @@ def small(out: Path) -> float:
     # asked for while registering
     answering.expected_seconds = timed(answering.expected_seconds, -1)
     runner.save_table = timed(runner.save_table)
-    study = Study.from_yaml(Path(__file__).parents[1] / "studies" / "attend_first.yaml")
+    study = Study.from_yaml("attend_first")
     lasted, results = _timed(lambda: study.run(out, limit=40))
     share = spent[0] / lasted
     print(f"attend_first, 40 questions a task: {lasted:.1f} s, {len(results.answers):,} records")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 # All but newline and tab; also what turns the direction of writing, halves of characters, and what
 # is none.
@@ -37,9 +38,16 @@ class Screen:
 
     def __init__(self, raw: TextIO, is_needed: bool) -> None:
         self.raw, self._is_needed = raw, is_needed
+        self.above: Any = None  # what writes above a bar, while there is one
 
     def write(self, text: str) -> int:
-        """Write a text, its control characters shown; one that begins a line anew may do so."""
+        """Write a text, its control characters shown; one that begins a line anew may do so.
+
+        While there is a bar, what is written by who took the stream before goes above it, too.
+        """
+        if self.above is not None:
+            self.above.write(printable(text.lstrip("\r")))
+            return len(text)
         start = "\r" if text.startswith("\r") else ""
         self._try(lambda: self.raw.write(start + printable(text[len(start) :])))
         return len(text)
@@ -84,6 +92,20 @@ def shown() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def written_above(bar: "Progress") -> Iterator[None]:
+    """Show a bar in the block, on stderr, and have whatever is written there go above it."""
+    screen = sys.stderr
+    with bar:
+        if isinstance(screen, Screen):
+            screen.above = sys.stderr  # which the bar has put in its place
+        try:
+            yield
+        finally:
+            if isinstance(screen, Screen):
+                screen.above = None
 
 
 def console() -> "Console":

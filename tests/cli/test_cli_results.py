@@ -41,8 +41,10 @@ def out(tmp_path):
 def test_the_table_is_printed(out):
     done = cli("results", out)
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[0].split()[:3] == ["task", "strategy", "k"]
-    assert len(done.stdout.splitlines()) == 1 + 4
+    title, columns, *rows = done.stdout.splitlines()
+    assert title == "capitals: exact_match in %, change in points (95 % interval), n = 4"
+    assert columns.split() == ["strategy", "k", "value", "change", "plan"]
+    assert len(rows) == 4
     assert "not_finite" not in done.stdout  # where there is nothing to say
 
 
@@ -168,8 +170,10 @@ def test_quality_and_cost_are_one_row_for_each_plan(out, tmp_path):
     assert done.exit_code == 0, done.output
     assert "none was measured" in done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("family    plan")
-    assert len(lines) == 1 + 4
+    assert lines[0] == "cost: attention parts and MLPs run (% of the full model)"
+    assert lines[1].startswith("family")
+    assert lines[1].endswith("plan")
+    assert len(lines) == 2 + 4
     file = tmp_path / "costs.csv"
     assert cli("results", out, "--costs", "--to", file).exit_code == 0
     read = pd.read_csv(file)
@@ -205,8 +209,8 @@ def known(tmp_path):
 
 def test_plans_that_none_beats_are_marked(known):
     lines = cli("results", known, "--costs").stdout.splitlines()
-    marked = [line for line in lines if line.endswith("*")]
-    assert [line.split()[1:3] for line in marked] == [["0-2.mlp", "3"]]
+    marked = [line for line in lines if "  *  " in line]
+    assert [line.split()[-2:] for line in marked] == [["0-2.mlp", "3"]]
 
 
 def test_the_plan_to_take_is_printed_with_its_cost_its_loss_and_how_to_make_it(known):

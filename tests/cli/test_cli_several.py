@@ -70,10 +70,11 @@ def test_the_tables_of_all_models_are_printed_under_their_names(out):
     done = cli("results", out)
     lines = done.stdout.splitlines()
     assert lines[0] == "model small, 3 layers"
-    assert lines[1].split()[:3] == ["task", "strategy", "k"]
+    assert lines[2].split()[:2] == ["strategy", "k"]
     middle = lines.index("model large, 5 layers")
     assert lines[middle - 1] == ""
-    assert (middle - 3, len(lines) - middle - 2) == (2 * (1 + 4 + 1), 2 * (1 + 6 + 1))
+    # two tasks each: what it is, the columns and the plans, with a line between the two
+    assert (middle - 2, len(lines) - middle - 1) == (2 * (2 + 6) + 1, 2 * (2 + 8) + 1)
     assert done.stderr == (
         "this is two, which ran last; out also holds the study one: --study NAME shows another\n"
     )
@@ -81,8 +82,8 @@ def test_the_tables_of_all_models_are_printed_under_their_names(out):
 
 def test_a_study_is_chosen_by_its_name(out):
     done = cli("results", out, "--study", "one")
-    assert done.stdout.splitlines()[0].split()[:3] == ["task", "strategy", "k"]
-    assert (len(done.stdout.splitlines()), done.stderr) == (1 + 2, "")
+    assert done.stdout.splitlines()[1].split()[0] == "strategy"
+    assert (len(done.stdout.splitlines()), done.stderr) == (2 + 2, "")
     done = cli("status", out, "--study", "one")
     assert done.stdout.splitlines()[0] == "study    one, model other, 2 plans"
     assert done.stderr == ""
@@ -147,7 +148,7 @@ def test_one_of_the_models_runs_alone(loads):
     assert cli("run", "two.yaml", "--model", "large", "--quiet").exit_code == 0
     assert loads.names == ["large"]
     assert [found.study.model for found in Results.read_all("runs/two")] == ["large"]
-    assert cli("results", "runs/two").stdout.startswith("task ")
+    assert cli("results", "runs/two").stdout.startswith("capitals: exact_match")
 
 
 def test_a_folder_is_packed_with_all_its_studies(out):

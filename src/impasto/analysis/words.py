@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from math import isinf
+from math import floor, isfinite, isinf, log10
 
 from impasto.table import MINUS
 from impasto.tasks.metrics import Metric
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MOST_WHOLE = 1e9  # below it a number is written in full: 322,200
 
 
@@ -69,3 +70,20 @@ def variant(parameters: str) -> str:
     given = {name: value for name, value in json.loads(parameters).items() if name != "name"}
     said = ", ".join(f"{name}={value}" for name, value in given.items() if value)
     return f"{{{said}}}" if said else ""
+
+
+def short(value: float, digits: int = 4) -> str:
+    """Return a number of any size with so many digits."""
+    return spelled(float(f"{value:.{digits}g}")) if isfinite(value) else ""
+
+
+def spelled(value: float) -> str:
+    """Return a number as an axis has it: whole up to a million, then a power of ten."""
+    if value == 0:
+        return "0"
+    power = floor(log10(abs(value)) + 1e-9)
+    if -4 < power < 6:
+        return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+    factor = value / 10**power
+    times = "" if abs(factor - 1) < 1e-6 else f"{factor:g}×"
+    return f"{times}10{str(power).translate(SUPERSCRIPTS)}"

@@ -18,6 +18,7 @@ from impasto.cli import (  # noqa: F401  (their commands)
     results,
     run,
     search,
+    studies,
 )
 from impasto.cli.app import app, main
 

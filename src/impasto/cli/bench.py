@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import study_files
 from impasto.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -35,7 +36,10 @@ FILL = "fill"
 @app.command()
 def bench(
     study: Annotated[
-        Path | None, typer.Argument(help="A study file: time its plans, on its model.")
+        Path | None,
+        typer.Argument(
+            help="A study file: time its plans, on its model.", autocompletion=study_files
+        ),
     ] = None,
     plan: Annotated[
         list[str] | None, typer.Option("--plan", help="A plan to time. May be repeated.")

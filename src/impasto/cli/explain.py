@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import study_files
 from impasto.cli.explain_costs import costs, explain_study, reading
 from impasto.cli.options import (
     AllowCodeOption,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 @app.command()
 def explain(
     study: Annotated[
-        Path | None, typer.Argument(help="A study file: what running it will cost.")
+        Path | None,
+        typer.Argument(help="A study file: what running it will cost.", autocompletion=study_files),
     ] = None,
     plan: Annotated[
         str | None, typer.Option("--plan", help='Or one plan: "0-7 freeze 8-11".')

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import folders
 from impasto.cli.options import (
     AllowCodeOption,
     LensOption,
@@ -44,6 +45,7 @@ def figures(
             metavar="OUT...",
             help="The study's folder, such as runs/painters. Several folders, or one of several "
             "models, are drawn together.",
+            autocompletion=folders,
         ),
     ],
     only: Annotated[
@@ -107,7 +109,8 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of studies or searches, as runs/attend_first; a block for each model."
+            help="Folders of studies or searches, as runs/attend_first; a block for each model.",
+            autocompletion=folders,
         ),
     ],
     out: Annotated[

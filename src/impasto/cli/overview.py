@@ -14,14 +14,15 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "models": "impasto models demo",
     },
     "Sweep many plans": {
-        "run": "impasto run studies/attend_first.yaml",
+        "studies": "impasto studies attend_first --to mine.yaml",
+        "run": "impasto run attend_first",
         "status": "impasto status runs/attend_first",
         "results": "impasto results runs/attend_first",
         "figures": "impasto figures runs/attend_first",
         "report": "impasto report runs/attend_first",
     },
     "Find a cheaper model, and keep it": {
-        "search": "impasto search searches/thinner.yaml",
+        "search": "impasto search thinner",
         "heal": 'impasto heal thinner --plan "0-8 10-11" --texts texts.txt',
         "bench": 'impasto bench --model demo --plan "0-8"',
         "export": 'impasto export thinner-model --plan "0-8" --model demo',
@@ -34,7 +35,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "lm-eval": 'impasto lm-eval --model_args plan="0-8" --tasks sciq',
     },
 }
-DOCS = "README.md and docs/ say more; studies/ and searches/ have files to begin with."
+DOCS = "README.md and docs/ say more; impasto studies lists studies to begin with."
 _WIDTH, _LEFT = 80, 14
 
 

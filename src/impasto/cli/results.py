@@ -1,5 +1,6 @@
 """What a study found and how far it is: tables, one file to keep, and following along."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import folders
 from impasto.cli.options import AllowCodeOption, StudyOption, WithinOption, losses_of, tell_study
 from impasto.error import UserError
 
@@ -19,15 +21,18 @@ if TYPE_CHECKING:
     from impasto.study.following.status import Status
 
 SHOWN_COSTS = (
-    "family", "plan", "average", "change", "cost", "front", "improvement", "expected",
-    "kept_bytes", "parameters", "peak_bytes",
+    "family", "front", "average", "change", "cost", "improvement", "expected", "kept_bytes",
+    "parameters", "peak_bytes",
 )  # fmt: skip
 FORMS = ("csv", "json", "md", "parquet")
 
 
 @app.command()
 def results(
-    out: Annotated[Path, typer.Argument(help="The study's folder, such as runs/attend_first.")],
+    out: Annotated[
+        Path,
+        typer.Argument(help="The study's folder: runs/attend_first.", autocompletion=folders),
+    ],
     form: Annotated[
         str | None, typer.Option("--format", help="csv, json, md or parquet.  [default: a table]")
     ] = None,
@@ -73,10 +78,11 @@ def results(
 
 def _tables(out: Path, study: str | None, costs: bool, form: str | None, to: Path | None) -> None:
     """Print the tables of a study's models, or write them as one."""
+    from impasto.cli.screen_table import table_lines
     from impasto.study import Results
     from impasto.study.folder.files import write_files
     from impasto.study.following.status import status as status_of
-    from impasto.study.results.formats import aligned, as_bytes, shown, written
+    from impasto.study.results.formats import as_bytes, written
     from impasto.study.results.notices import about_items, about_precisions
 
     read = Results.read_all(out, study=study)
@@ -102,16 +108,20 @@ def _tables(out: Path, study: str | None, costs: bool, form: str | None, to: Pat
         if len(said.models) > 1:
             _title(of_model, is_first=of_model is read[0])
         if costs:
-            typer.echo(aligned(_quality_and_cost(of_model, for_screen=True)))
+            for line in _cost_lines(of_model):
+                typer.echo(line)
             continue
-        typer.echo(shown(of_model))
+        for line in table_lines(of_model, _width()):
+            typer.echo(line)
         for notice in (*about_precisions(of_model), *about_items(of_model.table)):
             typer.echo(notice, err=True)
 
 
 @app.command()
 def status(
-    out: Annotated[Path, typer.Argument(help="The folder, such as runs/attend_first.")],
+    out: Annotated[
+        Path, typer.Argument(help="The folder, such as runs/attend_first.", autocompletion=folders)
+    ],
     study: StudyOption = None,
 ) -> None:
     """Say how far a study or a search is, also while another process runs it."""
@@ -130,6 +140,11 @@ def _put(content: bytes) -> None:
         typer.echo(content.decode(), nl=False)
     else:
         sys.stdout.buffer.write(content)
+
+
+def _width() -> int | None:
+    """Return how many characters a line of the terminal has; None where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _title(of_model: "Results", is_first: bool) -> None:
@@ -165,21 +180,32 @@ def _costs_of_all(read: "Sequence[Results]") -> "pd.DataFrame":
     return pd.concat(tables, ignore_index=True)
 
 
-def _quality_and_cost(read: "Results", for_screen: bool = False) -> "pd.DataFrame":
+def _quality_and_cost(read: "Results") -> "pd.DataFrame":
     """Return each plan's quality beside its cost; raises UserError where there is nothing."""
     from impasto.analysis.costs import trade_off
-    from impasto.analysis.findings import at_chance
 
     table = trade_off(read.table, read.costs)
     if table.empty:
         raise UserError("no plan of this study has an average over its tasks yet")
-    if not for_screen:
-        return table
+    return table
+
+
+def _cost_lines(read: "Results") -> "Iterator[str]":
+    """Yield the same for a terminal, after what the cost is measured in."""
+    from impasto.analysis.findings import at_chance
+    from impasto.cli.screen_table import plan_last
+    from impasto.study.results.formats import DIGITS
+    from impasto.table import Table
+
+    table = _quality_and_cost(read)
     for sentence in at_chance(read.table):
         typer.echo(sentence, err=True)
-    shown = table[[name for name in SHOWN_COSTS if name in table]]
-    marked = shown.assign(front=["*" if on else "" for on in table["front"]])
-    return marked.rename(columns={"cost": table["unit"].iloc[0]})
+    yield f"cost: {table['unit'].iloc[0]}"
+    marked = table.assign(front=["*" if on else "" for on in table["front"]])
+    shown = marked[[name for name in SHOWN_COSTS if name in table]]
+    cells = Table.of_frame(shown, DIGITS)
+    right = range(2, len(cells.columns))
+    yield from plan_last(cells.columns, cells.texts(), list(table["plan"]), _width(), right)
 
 
 def _recommend(out: Path, within: str, study: str | None, others: "Sequence[object]") -> None:

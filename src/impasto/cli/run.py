@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import study_files
 from impasto.cli.options import (
     AllowCodeOption,
     DeviceOption,
@@ -45,7 +46,11 @@ SENTENCES = 10  # on the terminal; the report has all
 @app.command(cls=OnCluster)
 def run(
     study: Annotated[
-        Path, typer.Argument(help="The study file, such as studies/attend_first.yaml.")
+        Path,
+        typer.Argument(
+            help="The study file, or the name of one that comes with impasto: attend_first.",
+            autocompletion=study_files,
+        ),
     ],
     model: Annotated[
         str | None, typer.Option("--model", help="Run this model alone in place of the study's.")
@@ -90,12 +95,15 @@ def run(
     if sequences is not None and not bench:
         raise UserError("--sequences is for --bench; add it")
     from impasto.study import SAVE_EVERY, Study, check_writable
+    from impasto.study.folder.lock import check_free
     from impasto.study.following.progress import show_progress
     from impasto.study.following.tracking import check_tracker
     from impasto.study.running.costing import SEQUENCES
 
-    read = Study.from_yaml(study).loading(loading(device, dtype))
+    read = Study.from_yaml(study, checked=True).loading(loading(device, dtype))
     folder = Path("runs", read.name) if out is None else out
+    check_free(folder)  # before data are read or a model is loaded
+    read.check_tasks()
     check_tracker(track)
     where = cluster_of(cluster, workers, gpus, cpus)
     check_writable(folder)

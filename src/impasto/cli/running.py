@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ class OnCluster(TyperCommand):
         from impasto.study.cluster.wanted import LOCAL, is_address
 
         read = []
-        for word, behind in zip(args, [*args[1:], ""], strict=True):
+        for word, behind in pairwise([*args, ""]):
             meant = is_address(behind) or (":" in behind and not Path(behind).exists())
             read += [word] if word != "--cluster" or meant else [word, LOCAL]
         return super().parse_args(ctx, read)

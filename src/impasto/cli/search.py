@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.completion import search_files
 from impasto.cli.options import (
     AllowCodeOption,
     DeviceOption,
@@ -39,7 +40,13 @@ if TYPE_CHECKING:
 
 @app.command(cls=OnCluster)
 def search(
-    spec: Annotated[Path, typer.Argument(help="The search file, such as searches/thinner.yaml.")],
+    spec: Annotated[
+        Path,
+        typer.Argument(
+            help="The search file, or the name of one that comes with impasto: thinner.",
+            autocompletion=search_files,
+        ),
+    ],
     model: Annotated[
         str | None, typer.Option("--model", help="Search this model in place of the file's.")
     ] = None,

@@ -15,12 +15,13 @@ from matplotlib.figure import Figure, SubFigure
 
 from impasto.analysis.costs import Priced
 from impasto.analysis.curves import BASELINE
+from impasto.analysis.words import spelled
 from impasto.figures.axes import draw_intervals, draw_reference
 from impasto.figures.chart import Reference, columns_of, panel_height
 from impasto.figures.headline import Headline
 from impasto.figures.key import key_height, place_key
 from impasto.figures.naming import RING, SMALL, listed, names_of, write_name
-from impasto.figures.scale import Scale, ratio_ticks, spelled
+from impasto.figures.scale import Scale, ratio_ticks
 from impasto.figures.style import Style, look_of
 from impasto.figures.text import wrapped
 from impasto.look import FAINT, INK, VERMILION, Look

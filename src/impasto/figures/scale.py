@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from impasto.analysis import metric_name
+from impasto.analysis.words import short, spelled
 from impasto.tasks.metrics import metric_of
 
 FAR_BELOW = 40.0  # of 100 %: an axis up to there would leave lines flat
@@ -21,7 +22,6 @@ ENOUGH_TICKS = 3
 STEPS = ((1, 2, 5), (1, 3), (1,))
 MOST_TICKS = 9
 CLOSE = 4  # times as high as the lowest: beside 0 a logarithm shows no more of that
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +127,3 @@ def ratio_ticks(low: float, high: float) -> list[float]:
         close = MaxNLocator(4).tick_values(low, high)
         ticks = [float(tick) for tick in close if low <= tick <= high and tick > 0]
     return [float(np.format_float_scientific(tick, precision=12)) for tick in ticks]
-
-
-def short(value: float, digits: int = 4) -> str:
-    """Return a number of any size with so many digits."""
-    return spelled(float(f"{value:.{digits}g}")) if isfinite(value) else ""
-
-
-def spelled(value: float) -> str:
-    """Return a number of a logarithmic axis: whole up to a million, then a power of ten."""
-    if value == 0:
-        return "0"
-    power = floor(log10(abs(value)) + 1e-9)
-    if -4 < power < 6:
-        return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
-    factor = value / 10**power
-    times = "" if abs(factor - 1) < 1e-6 else f"{factor:g}×"
-    return f"{times}10{str(power).translate(SUPERSCRIPTS)}"

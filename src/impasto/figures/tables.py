@@ -15,11 +15,11 @@ from impasto.analysis.costs import Timing, average_interval
 from impasto.analysis.curves import Row
 from impasto.analysis.scores import main_rows, mean_of, signed
 from impasto.analysis.series import parameters_of
-from impasto.analysis.table_changes import NO_CHANGE, Change, average_changes
+from impasto.analysis.table_changes import NO_CHANGE, Change, average_changes, change_said
+from impasto.analysis.words import short
 from impasto.figures.found import Found, MissingError
 from impasto.figures.models import common
 from impasto.figures.picture import Picture
-from impasto.figures.scale import short
 from impasto.strategies import STRATEGIES
 from impasto.table import Table
 from impasto.tasks.metrics import metric_of
@@ -271,17 +271,3 @@ def _with_interval(value: float, low: float, high: float, by_ratio: bool) -> str
         half = f" ± {short((high - low) / 2, 2)}" if high == high else ""
         return short(value) + half
     return f"{100 * value:.1f}" + (f" ± {50 * (high - low):.1f}" if high == high else "")
-
-
-def change_said(change: Change, by_ratio: bool) -> str:
-    """Return a change with its interval, in points or by which share; nothing if not known."""
-    if change.value != change.value:
-        return ""
-    say = by_share if by_ratio else lambda share: signed(100 * share)
-    ends = f" ({say(change.low)} to {say(change.high)})" if change.low == change.low else ""
-    return say(change.value) + ends
-
-
-def by_share(change: float) -> str:
-    """Return by which share a value grew: in percent, or from twice as much on how many times."""
-    return f"{signed(100 * change)} %" if change < 1 else f"×{short(1 + change, 3)}"

@@ -8,11 +8,11 @@ import pandas as pd
 from impasto.analysis.costs import trade_off
 from impasto.analysis.curves import BASELINE
 from impasto.analysis.scores import main_rows, signed
-from impasto.analysis.table_changes import NO_CHANGE, Change, average_changes
+from impasto.analysis.table_changes import NO_CHANGE, Change, average_changes, change_said
+from impasto.analysis.words import short
 from impasto.figures.found import Found, MissingError
 from impasto.figures.picture import Picture
-from impasto.figures.scale import short
-from impasto.figures.tables import BENCH, change_said
+from impasto.figures.tables import BENCH
 from impasto.table import Table
 from impasto.tasks.metrics import Metric, metric_of
 

@@ -38,8 +38,14 @@ class HealedPlan(Plan):
 
     @property
     def digest(self) -> str:
-        """The plan's digest, and a tag that tells how it is healed."""
-        tag = hashlib.sha256(self.heal.encode("ascii")).hexdigest()[:16]
+        """The plan's digest, and a tag that tells how it is healed.
+
+        A file of texts is told by what it holds, where that is known, not by where it lies.
+        """
+        how = self.how
+        if isinstance(texts := how.get("texts"), dict) and "digest" in texts:
+            how["texts"] = {key: value for key, value in texts.items() if key != "file"}
+        tag = hashlib.sha256(json.dumps(how, sort_keys=True).encode("ascii")).hexdigest()[:16]
         return f"{self.plain.digest}+{tag}"
 
     @property

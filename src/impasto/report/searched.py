@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from math import isfinite
 
 from impasto.analysis.scores import signed
-from impasto.analysis.words import share_of
+from impasto.analysis.words import share_of, short
 from impasto.error import UserError
 from impasto.figures import Found, entries_of
-from impasto.figures.scale import short
 from impasto.figures.searched import interval_of
 from impasto.report.pictures import Shown, figures_of
 from impasto.searching.budget import MEASURES

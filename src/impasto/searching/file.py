@@ -19,7 +19,9 @@ from impasto.searching.finding import REFERENCES
 from impasto.searching.methods import METHODS
 from impasto.study.file.document import StudyError, YamlDocument, read_document
 from impasto.study.file.entries import TaskEntry, at
+from impasto.study.file.places import placed_name, placed_options
 from impasto.study.file.schema import Loading
+from impasto.study.file.shipped import found_or_shipped
 from impasto.tasks import check_entry
 
 OBJECTIVES = ("kl", "perplexity", "tasks")
@@ -97,20 +99,32 @@ class WrittenSearch:
     def from_yaml(cls, path: str | Path) -> Self:
         """Return the search that a file describes; its name is the file's unless it has one.
 
-        Raises StudyError, with the line and what is allowed there, for what cannot be.
+        Paths in it are relative to its folder. Where there is no such file, a name is that of a
+        search that comes with impasto: thinner. Raises StudyError, with the line and what is
+        allowed there, for what cannot be.
         """
-        path = path_of(path, "a search file")
+        path = found_or_shipped(path_of(path, "a search file"))
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not a text file"
             raise StudyError(f"{path} cannot be read: {why}") from None
-        return cls.from_text(text, name=path.stem, source=str(path))
+        return cls.from_text(text, name=path.stem, source=str(path), folder=path.parent)
 
     @classmethod
-    def from_text(cls, text: str, *, name: str = "search", source: str = "search") -> Self:
-        """Return the search that a YAML text describes; see `from_yaml`."""
-        return cls._read(read_document(text, source), name)
+    def from_text(
+        cls,
+        text: str,
+        *,
+        name: str = "search",
+        source: str = "search",
+        folder: Path | None = None,
+    ) -> Self:
+        """Return the search that a YAML text describes; see `from_yaml`.
+
+        Paths are relative to `folder`; None is the working folder.
+        """
+        return cls._read(read_document(text, source), name, folder)
 
     @classmethod
     def of(cls, content: Any, source: str) -> Self:
@@ -118,9 +132,11 @@ class WrittenSearch:
         return cls._read(YamlDocument(content, {}, source), "search")
 
     @classmethod
-    def _read(cls, document: YamlDocument, name: str) -> Self:
+    def _read(cls, document: YamlDocument, name: str, folder: Path | None = None) -> Self:
         written = _read(document)
         _check_words(written, document)
+        if folder is not None:
+            written = _placed(written, document, folder)
         [(kind, what)] = written.objective.items()
         with at(document.where(("objective",))):
             objective = _objective(kind, what, document.where(("objective",)))
@@ -196,6 +212,31 @@ def _read(document: YamlDocument) -> SearchFile:
         order = {"extra_forbidden": 0, "missing": 2}
         first = min(faults, key=lambda f: (order.get(f["type"], 1), document.line_of(f["loc"])))
         raise StudyError(f"{document.where(first['loc'])}: {_explain(first)}") from None
+
+
+def _placed(written: SearchFile, document: YamlDocument, folder: Path) -> SearchFile:
+    """Return a search file with the paths in it made absolute; raises StudyError with the line."""
+
+    def tasks(what: Any) -> Any:
+        return [placed_options(t, folder) if isinstance(t, Mapping) else t for t in what]
+
+    update: dict[str, Any] = {}
+    with at(document.where(("model",))):
+        update["model"] = placed_name(written.model, folder)
+    with at(document.where(("objective",))):
+        update["objective"] = {
+            kind: placed_options(what, folder)
+            if isinstance(what, Mapping)
+            else tasks(what)
+            if isinstance(what, list)
+            else what
+            for kind, what in written.objective.items()
+        }
+    confirm = written.confirm
+    if confirm is not None and isinstance(confirm.get("tasks"), list):
+        with at(document.where(("confirm",))):
+            update["confirm"] = {**confirm, "tasks": tasks(confirm["tasks"])}
+    return written.model_copy(update=update)
 
 
 def _explain(fault: Any) -> str:

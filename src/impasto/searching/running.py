@@ -39,6 +39,7 @@ from impasto.study.database.searches import (
 )
 from impasto.study.folder.files import check_folder
 from impasto.study.folder.journal import unwritten
+from impasto.study.folder.lock import check_free
 from impasto.study.running.answering import Answering, answering_for
 from impasto.study.running.options import Running
 from impasto.study.running.place import Place, opened
@@ -68,6 +69,8 @@ def run_search(
     """
     log = unwritten()
     database = None if out is None else out / DATABASE
+    if out is not None:
+        check_free(out)  # before anything is read or loaded
     with plainly(database), code_allowed(running.allow_code):
         suites = [load_suite(dict(entry.options)) for entry in search.objective if texts is None]
         for entry in search.confirm:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import impasto
 from impasto import Study
 from impasto.study import PlanEntry
 
-STUDIES = Path(__file__).parents[3] / "studies"
+STUDIES = Path(impasto.__file__).parent / "studies"
 PRESETS = sorted((STUDIES / "presets").glob("*.yaml"))
 BASES = {
     "attend_first": "attend_first_llm",
@@ -128,7 +129,7 @@ def test_a_preset_records_what_its_numbers_depend_on(path):
     text = path.read_text()
     for fact in ("model", "dtype", "BOS", "shots", "filters"):
         assert f"\n# {fact} " in text
-    assert f"impasto run studies/presets/{path.name}" in text
+    assert f"impasto run {path.stem}\n" in text
     for entry in Study.from_yaml(path).tasks:  # the harness's tasks all say their shots
         ours = entry.options["name"] in ("capitals", "arithmetic", "squad", "cnn_dailymail")
         assert ours or "num_fewshot" in entry.options

@@ -48,7 +48,7 @@ def test_the_files_name_is_the_studys_name_unless_it_has_one(tmp_path):
 
 
 def test_the_bundled_study_is_what_its_comments_say():
-    study = Study.from_yaml(Path(__file__).parents[3] / "studies" / "attend_first.yaml")
+    study = Study.from_yaml("attend_first")
     assert [len(task.items) for task in study.load_suite().tasks] == [194, 110, 200]
     depths, seeds = 13, 3
     assert len(study.labelled_plans(12)) == 1 + depths * (1 + 1 + seeds + 1 + 1)

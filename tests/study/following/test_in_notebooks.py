@@ -8,14 +8,14 @@ from impasto.study.following.standing import Standing
 
 
 def test_a_bar_says_what_runs_how_long_it_took_and_what_is_left():
-    shown = bar(Standing(0.25, "<b>Capitals</b>", "under 3 plans", model="model 1 of 2, m"), 30)
+    shown = bar(Standing(0.25, "<b>Capitals</b>", "under 3 plans", model="model 1 of 2, m"), 30, 90)
     assert 'value="0.2500"' in shown
     assert "25 %" in shown
     assert "&lt;b&gt;Capitals&lt;/b&gt;" in shown
     assert "0:30 elapsed" in shown
-    assert "1:30 left" in shown
-    assert "at most 1:30 left" in bar(Standing(0.25, "x", is_most=True), 30)
-    assert "left" not in bar(Standing(1.0, "x"), 30)
+    assert "about 1:30 left" in shown
+    assert "at most 1:30 left" in bar(Standing(0.25, "x", is_most=True), 30, 90)
+    assert "left" not in bar(Standing(1.0, "x"), 30, None)
 
 
 def test_it_is_shown_now_and_then_and_begins_anew_with_a_model():

@@ -30,7 +30,7 @@ def run(model, out, quiz, **options):
     entry = json.dumps({"name": "questions", "file": str(quiz)} | options)
     model.calls.clear()
     study = Study.from_text(f"model: m\ntasks: [{entry}]\nplans: [baseline]\n", name="mine")
-    [value] = study.run(out, model=model).frame()["value"]
+    [value] = study.run(out, model=model).table["value"]
     return value, bool(model.calls)
 
 
@@ -71,7 +71,7 @@ def test_other_donors_share_no_cell(model, tmp_path, quiz):
     for answer in ("2", "9"):
         donors.write_text(json.dumps(row | {"answer": answer}))
         model.calls.clear()
-        frame = Study.from_text(text, name="mine").run(tmp_path / "out", model=model).frame()
+        frame = Study.from_text(text, name="mine").run(tmp_path / "out", model=model).table
         [injected] = frame[frame.metric == "answers_injected"]["value"]
         values.append((injected, bool(model.calls)))
     assert values == [(1.0, True), (0.0, True)]

@@ -3,7 +3,7 @@
 Reading checks all that can be checked without the model. `impasto.study.running.study` runs it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,15 +13,18 @@ import yaml
 
 from impasto.error import shown
 from impasto.paths import path_of
-from impasto.study.file.document import StudyError, read_document
+from impasto.study.file.document import StudyError, YamlDocument, read_document
 from impasto.study.file.entries import (
     LabelledPlan,
     PlanEntry,
     TaskEntry,
+    at,
     labelled_plans,
     plan_entries,
 )
-from impasto.study.file.schema import read_study_file
+from impasto.study.file.places import absolute, placed_name, placed_options, placed_plan
+from impasto.study.file.schema import StudyFile, read_study_file
+from impasto.study.file.shipped import found_or_shipped, shipped
 from impasto.table import Table
 from impasto.tasks import Suite
 
@@ -51,10 +54,13 @@ class WrittenStudy:
     def from_yaml(cls, path: str | Path, *, checked: bool = False) -> Self:
         """Return the study that a file describes; the file's name is its name unless it has one.
 
+        Paths in it are relative to its folder. Where there is no such file, a name is that of a
+        study that comes with impasto: attend_first.
+
         `checked` says that its tasks were checked before, so that it reads without their data.
         Raises StudyError, with the line and what is allowed there, for anything that cannot run.
         """
-        path = path_of(path, "a study file")
+        path = found_or_shipped(path_of(path, "a study file"))
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -65,15 +71,28 @@ class WrittenStudy:
             raise StudyError(f"{path} is not a text file") from None
         except OSError as error:
             raise StudyError(f"{path} cannot be read: {error.strerror}") from None
-        return cls.from_text(text, name=path.stem, source=str(path), checked=checked)
+        return cls.from_text(
+            text, name=path.stem, source=str(path), checked=checked, folder=path.parent
+        )
 
     @classmethod
     def from_text(
-        cls, text: str, *, name: str = "study", source: str = "study", checked: bool = False
+        cls,
+        text: str,
+        *,
+        name: str = "study",
+        source: str = "study",
+        checked: bool = False,
+        folder: Path | None = None,
     ) -> Self:
-        """Return the study that a YAML text describes; see `from_yaml`."""
+        """Return the study that a YAML text describes; see `from_yaml`.
+
+        Paths are relative to `folder`; None is the working folder, whichever that is when it runs.
+        """
         document = read_document(text, source)
         written = read_study_file(document)
+        if folder is not None:
+            written = _placed(written, document, folder)
         study = cls(
             name=written.name or name,
             models=written.all_models,
@@ -108,8 +127,11 @@ class WrittenStudy:
     def as_run(self, model: str | None = None, limit: int | None = None) -> Self:
         """Return the study with one model, or with at most `limit` questions for each task.
 
-        A model that is none of its own is loaded as those would be, but for the revision.
+        A model that is none of its own is loaded as those would be, but for the revision. One of
+        its own may be said as a path from the working folder, too.
         """
+        if model is not None and model not in self.models:
+            model = placed if (placed := absolute(model)) in self.models else model
         tasks = tuple(entry.limited(limit) for entry in self.tasks)
         other = model is not None and model not in self.models
         load = {key: value for key, value in self.load.items() if key != "revision" or not other}
@@ -205,9 +227,9 @@ class WrittenStudy:
 def _rows(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the key of each part of a study once, and each of its entries on a line."""
     for key, value in content.items():
-        for at, entry in enumerate(value if isinstance(value, list) else [value]):
+        for number, entry in enumerate(value if isinstance(value, list) else [value]):
             flow = yaml.safe_dump(entry, default_flow_style=True, allow_unicode=True, width=1000)
-            yield "" if at else key, flow.removesuffix("\n...\n").rstrip()
+            yield "" if number else key, flow.removesuffix("\n...\n").rstrip()
 
 
 def joined(suites: Sequence[Suite]) -> Suite:
@@ -217,6 +239,28 @@ def joined(suites: Sequence[Suite]) -> Suite:
         tuple(group for suite in suites for group in suite.groups),
         {name: wanted for suite in suites for name, wanted in suite.precisions.items()},
     )
+
+
+def _placed(written: StudyFile, document: YamlDocument, folder: Path) -> StudyFile:
+    """Return a study file with the paths in it made absolute; raises StudyError with the line."""
+
+    def each(key: str, place: Callable[[Any, Path], Any]) -> list[Any]:
+        placed = []
+        for number, value in enumerate(getattr(written, key)):
+            with at(document.where((key, number))):
+                placed.append(place(value, folder))
+        return placed
+
+    update: dict[str, Any] = {
+        "tasks": each("tasks", placed_options),
+        "plans": each("plans", placed_plan),
+    }
+    if written.models is not None:
+        update["models"] = each("models", placed_name)
+    else:
+        with at(document.where(("model",))):
+            update["model"] = placed_name(str(written.model), folder)
+    return written.model_copy(update=update)
 
 
 def _source(texts: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -229,12 +273,20 @@ def _source(texts: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _missing(path: Path) -> str:
     """Say that a file does not exist, and which near ones do."""
-    message = f"{path} does not exist"
-    folder = path.parent
+    message, folder = f"{path} does not exist", path.parent
+    ours = [found.name for found in shipped() if found.kind != "texts"]
+    there = []
+    if folder.is_dir():
+        there = sorted(p.name for p in folder.iterdir() if p.suffix in {".yaml", ".yml"})
+    near = [n for n in there if Path(n).stem == path.name] or get_close_matches(path.name, there)
+    near = [str(folder / name) for name in near]
+    if len(path.parts) == 1:
+        near += get_close_matches(path.name, ours)
+    if near:
+        return f"{message}; did you mean {' or '.join(near)}?"
+    if path.stem in ours:
+        return f"{message}; what comes with impasto has no folder: {path.stem}"
     if not folder.is_dir():
         return f"{message}, nor does the folder {folder}"
-    there = sorted(p.name for p in folder.iterdir() if p.suffix in {".yaml", ".yml"})
-    near = [n for n in there if Path(n).stem == path.name] or get_close_matches(path.name, there)
-    if near:
-        return f"{message}; did you mean {' or '.join(str(folder / name) for name in near)}?"
-    return f"{message}; study files there: {', '.join(there)}" if there else message
+    said = f"{message}; study files there: {', '.join(there)}" if there else message
+    return f"{said}\nimpasto studies lists those that come with impasto."

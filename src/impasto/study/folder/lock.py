@@ -6,6 +6,7 @@ system has no locks, a file that names the process stands in for one, and the us
 
 import os
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,9 @@ def only_writer(out: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{out} is being written to by {holder(out)}; wait for it (impasto status {out} says "
-            "how far it is), or give another folder with --out"
+            f"{out} is being written to by {holder(out)}. Wait for it (impasto status {out} says "
+            "how far it is), stop it (Ctrl-C there, or kill its process; what is saved stays), or "
+            "give another folder with --out"
         ) from None
     except OSError as error:
         raise UserError(f"{out} cannot be written to: {error.strerror or error}") from None
@@ -47,6 +49,13 @@ def only_writer(out: Path) -> Iterator[None]:
         lock.release()
 
 
+def check_free(out: Path) -> None:
+    """Raise UserError, saying who has it, where another process writes to a folder just now."""
+    if out.is_dir() and (out / LOCK).exists():
+        with only_writer(out):
+            pass
+
+
 def holder(out: Path) -> str:
     """Return who holds a folder's lock, as the holder wrote it down."""
     try:
@@ -57,7 +66,8 @@ def holder(out: Path) -> str:
 
 def _tell(out: Path) -> None:
     try:
-        text = f"process {os.getpid()} on {socket.gethostname()}\n"
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        text = f"process {os.getpid()} on {socket.gethostname()}, since {since}\n"
         (out / HOLDER).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{out} cannot be written to: {error.strerror}") from None

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from impasto.study.following.standing import Progress, Standing
+from impasto.study.following.said import counts_said, doing_said, times_said
+from impasto.study.following.standing import Progress, Standing, Times
 
 EVERY = 0.2  # seconds between two pictures
 
@@ -39,31 +40,22 @@ class NotebookProgress:
     def __init__(
         self, show: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._show, self._clock = show, clock
-        self._model, self._began, self._shown = "", clock(), -EVERY
+        self._show, self._clock, self._times = show, clock, Times(clock)
+        self._model, self._shown = "", -EVERY
 
     def __call__(self, standing: Standing) -> None:
         """Show how far the run is; the clock begins anew with each model."""
-        now = self._clock()
-        if standing.model != self._model:
-            self._model, self._began = standing.model, now
-        elif now - self._shown < EVERY:
+        now, (gone, left) = self._clock(), self._times.at(standing)
+        if standing.model == self._model and now - self._shown < EVERY:
             return
-        self._shown = now
-        self._show(bar(standing, now - self._began))
+        self._model, self._shown = standing.model, now
+        self._show(bar(standing, gone, left))
 
 
-def bar(standing: Standing, elapsed: float) -> str:
+def bar(standing: Standing, gone: float, left: float | None) -> str:
     """Return a standing after so many seconds as HTML; what comes from data is escaped."""
-    what = " ".join(filter(None, [standing.model, standing.doing, standing.detail]))
-    said = [f"{100 * standing.share:.0f} %", html.escape(what), f"{_clock(elapsed)} elapsed"]
-    if 0 < standing.share < 1:
-        most = "at most " if standing.is_most else ""
-        left = elapsed / standing.share * (1 - standing.share)
-        said.append(f"{most}{_clock(left)} left")
-    return f'<progress value="{standing.share:.4f}"></progress> {", ".join(said)}'
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    times = times_said(gone, left, standing.is_most)
+    said = (doing_said(standing), standing.detail, counts_said(standing), times)
+    line = html.escape(", ".join(filter(None, said)))
+    share = standing.share
+    return f'<progress value="{share:.4f}"></progress> {100 * share:.0f} %, {line}'

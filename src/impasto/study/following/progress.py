@@ -1,6 +1,7 @@
-"""Showing how far a study is: a bar with the time left, or plain lines where there is no terminal.
+"""Showing how far a study is: a bar, or a line now and then where there is no terminal.
 
-All of it goes to stderr, so that what a command prints can be read by another.
+Both say how long it has been going and how long it still takes. All of it goes to stderr, so that
+what a command prints can be read by another; messages are written above the bar.
 """
 
 import sys
@@ -11,19 +12,22 @@ from typing import TextIO
 
 from rich.progress import (
     BarColumn,
+    ProgressColumn,
+    Task,
     TaskID,
     TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
 
-from impasto.screen import console, printable
+from impasto.screen import console, printable, written_above
 from impasto.study.following.notebook import in_notebook, shown_in_notebook
-from impasto.study.following.standing import Progress, Standing
+from impasto.study.following.said import counts_said, doing_said, times_said
+from impasto.study.following.standing import Progress, Standing, Times
 
-LINES = 10  # plain lines in a whole run
+LINES = 10  # plain lines in a whole run, at the least
+EVERY = 300.0  # seconds after which a line is printed in any case
 
 
 @contextmanager
@@ -41,16 +45,36 @@ def show_progress(quiet: bool = False) -> Iterator[Progress]:
         yield PlainProgress(sys.stderr)
         return
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[counts]}"),
+        BarColumn(bar_width=16),
+        TaskProgressColumn(table_column=Column(no_wrap=True)),
+        _TimesColumn(table_column=Column(no_wrap=True)),
+        _DoingColumn(),
     )
-    with RichProgress(*columns, console=screen, transient=True) as bar:
-        yield BarProgress(bar, bar.add_task("starting", total=None, counts="", left="left"))
+    bar = RichProgress(
+        *columns, console=screen, transient=True, redirect_stdout=sys.stdout.isatty()
+    )
+    with written_above(bar):
+        yield BarProgress(
+            bar, bar.add_task("starting", total=None, counts="", detail="", is_most=False)
+        )
+
+
+class _DoingColumn(ProgressColumn):
+    """What the run is at and how many cells are finished, as far as the line has room."""
+
+    def render(self, task: Task) -> Text:
+        """Return both in one line."""
+        said = (task.description, task.fields["counts"], task.fields["detail"])
+        return Text(", ".join(filter(None, said)), no_wrap=True, overflow="ellipsis")
+
+
+class _TimesColumn(ProgressColumn):
+    """How long the run has been going, and how long it still takes."""
+
+    def render(self, task: Task) -> Text:
+        """Return both; the time left once there is a pace."""
+        left = None if task.total is None or task.finished else task.time_remaining
+        return Text(times_said(task.elapsed or 0.0, left, task.fields["is_most"]), "cyan")
 
 
 def _unheard(standing: Standing) -> None:
@@ -87,66 +111,38 @@ class BarProgress:
             self._task,
             total=total,
             completed=standing.share,
-            description=printable(f"{_doing(standing)} {standing.detail}"),
-            counts=_counts(standing),
-            left="left at most" if standing.is_most else "left",
+            description=printable(doing_said(standing)),
+            detail=printable(standing.detail),
+            counts=counts_said(standing),
+            is_most=standing.is_most,
         )
 
 
 class PlainProgress:
-    """A line for each tenth of the run, with the time that it has left by its pace so far.
+    """A line for each tenth of the run, each task as it begins, and every five minutes.
 
-    And one for each task as it begins; several may be running at once. It begins anew with each
-    model.
+    It begins anew with each model.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
+        self._stream, self._times = stream, Times(clock)
         self._begin("")
 
     def _begin(self, model: str) -> None:
         self._model = model
-        self._began: tuple[float, float] | None = None  # when, and at which share
-        self._shown = -1
+        self._shown, self._last = -1, 0.0  # tenths, and seconds gone
         self._seen: set[str] = set()
 
     def __call__(self, standing: Standing) -> None:
-        """Print a line if the run has come to its next tenth, or to something new."""
+        """Print a line if the run has come to its next tenth or to something new, or it is time."""
         if standing.model != self._model:
             self._begin(standing.model)
-        share, what = standing.share, _doing(standing)
-        step, now = int(share * LINES + 1e-9), self._clock()
-        if self._began is None and share > 0:
-            self._began = now, share
-        if step <= self._shown and what in self._seen:
+        share, what = standing.share, doing_said(standing)
+        step, (gone, left) = int(share * LINES + 1e-9), self._times.at(standing)
+        if step <= self._shown and what in self._seen and gone - self._last < EVERY:
             return
-        self._shown = max(step, self._shown)
+        self._shown, self._last = max(step, self._shown), gone
         self._seen.add(what)
-        counts = _counts(standing)
-        line = f"{100 * share:3.0f} %  {what}{f', {counts}' if counts else ''}"
-        line += self._left(standing, now)
-        print(line, file=self._stream, flush=True)
-
-    def _left(self, standing: Standing, now: float) -> str:
-        share = standing.share
-        if self._began is None or not self._began[1] < share < 1:
-            return ""
-        began, first = self._began
-        minutes, seconds = divmod(round((now - began) / (share - first) * (1 - share)), 60)
-        about = "at most" if standing.is_most else "about"
-        return f", {about} {minutes}:{seconds:02d} left"
-
-
-def _doing(standing: Standing) -> str:
-    """Return what a run is at, after its model where it has several."""
-    return f"{standing.model}: {standing.doing}" if standing.model else standing.doing
-
-
-def _counts(standing: Standing) -> str:
-    """Return the cells that are finished, the pace and the workers, as far as they are known."""
-    if not standing.of:
-        return ""
-    pace = "" if standing.pace is None else f", {standing.pace:,.0f} items/s"
-    workers = f", {standing.running} workers" if standing.running > 1 else ""
-    so_far = " so far" if standing.is_most else ""
-    return f"{standing.cells} of {standing.of} cells{so_far}{pace}{workers}"
+        times = times_said(gone, left, standing.is_most) if gone >= 1 else ""
+        said = ", ".join(part for part in (what, counts_said(standing), times) if part)
+        print(f"{100 * share:3.0f} %  {said}", file=self._stream, flush=True)

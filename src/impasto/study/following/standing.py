@@ -38,6 +38,29 @@ class Standing:
 Progress = Callable[[Standing], None]
 
 
+class Times:
+    """How long a run has been going and how long it still takes, by its pace since its first item.
+
+    Both are of the model that is being run: they begin anew with each.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._model: str | None = None
+
+    def at(self, standing: Standing) -> tuple[float, float | None]:
+        """Return the seconds gone and left at a standing; None where nobody knows yet."""
+        now, share = self._clock(), standing.share
+        if standing.model != self._model:
+            self._model, self._start, self._began = standing.model, now, (now, 0.0)
+        began, first = self._began
+        if not first and share > 0:
+            self._began = now, share
+        elif first < share < 1:
+            return now - self._start, (now - began) / (share - first) * (1 - share)
+        return now - self._start, None
+
+
 class Standings:
     """Makes a run's standings of what it is told; the clock begins with the first units.
 

@@ -26,6 +26,8 @@ from impasto.study.database.reading import (
 )
 from impasto.study.database.searches import SearchRow, last_search
 from impasto.study.file.study import WrittenStudy
+from impasto.study.folder.lock import HOLDER, holder
+from impasto.study.following.noting import Note, read_note
 from impasto.study.work.precision import Reached
 
 
@@ -93,12 +95,14 @@ class Status:
             it any more).
         models: How far it is with each of its models, in its order.
         run: The last run: command, host, pid and times.
+        note: What it is at, where it is running and has said so.
     """
 
     study: str
     state: str
     models: Sequence[ModelStatus]
     run: Mapping[str, Any]
+    note: Note | None = None
 
     @property
     def cells(self) -> int:
@@ -127,6 +131,8 @@ class Status:
         title = f"{len(self.models)} models" if several else f"model {self.models[0].title}"
         yield f"study    {self.study}, {title}"
         yield f"state    {self.state}" + (f" ({where})" if self.state == "running" else "")
+        if self.note is not None:
+            yield from self._noted(self.note, several)
         for model in self.models:
             if several:
                 yield f"model    {model.title}"
@@ -135,13 +141,27 @@ class Status:
         if saved is not None:
             yield f"saved    {_span(time.time() - saved)} ago"
         if self.state != "finished":
-            left = [model.left for model in self.models if model.left is not None]
+            left = [left for model in self.models if (left := self._left(model)) is not None]
             if left:
                 begun = "" if len(left) == len(self.models) else ", of the models that were begun"
                 about = "at most" if any(model.is_most for model in self.models) else "about"
                 yield f"left     {about} {_span(sum(left))}{begun}"
             if self.state != "running":
                 yield f"to go on {self.run['command']}"
+
+    def _noted(self, note: Note, several: bool) -> Iterator[str]:
+        """Yield what the run is at now, also before that is saved."""
+        doing = f"{note.model}: {note.doing}" if several else note.doing
+        yield f"now      {' '.join(filter(None, (doing, note.detail)))}"
+        gone = _span(note.elapsed + max(0.0, time.time() - note.at))
+        yield f"run      {100 * note.share:.0f} % after {gone}"
+
+    def _left(self, model: ModelStatus) -> float | None:
+        """Return the seconds that a model will still take, by the run's pace where it has one."""
+        note = self.note
+        if note is None or note.left is None or note.model != model.model:
+            return model.left
+        return max(0.0, note.left - max(0.0, time.time() - note.at))
 
 
 @dataclass(frozen=True)
@@ -198,6 +218,8 @@ def status(out: str | Path, *, study: str | None = None) -> Status:
     with plainly(path):
         connection = open_to_read(path)
         try:
+            if not study_names(connection) and (path.parent / HOLDER).exists():
+                raise UserError(f"{out}: {holder(path.parent)}, has not asked anything yet")
             asked = asked_file(connection, path.parent, study)
             rows = [model.study for model in asked.models if model.study is not None]
             run = last_run(connection, rows)
@@ -209,7 +231,9 @@ def status(out: str | Path, *, study: str | None = None) -> Status:
             ]
         finally:
             connection.close()
-    return Status(asked.name, _state(run, all(finished), asked.ended is not None), models, run)
+    state = _state(run, all(finished), asked.ended is not None)
+    note = read_note(path.parent, run["pid"]) if state == "running" else None
+    return Status(asked.name, state, models, run, note)
 
 
 def _search(connection: sqlite3.Connection, name: str | None) -> SearchStatus | None:

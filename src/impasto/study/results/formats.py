@@ -1,4 +1,4 @@
-"""A study's table as text or bytes: CSV, JSON, Markdown, Parquet, and lines for a terminal.
+"""A study's table as text or bytes: CSV, JSON, Markdown, Parquet.
 
 Every row says what it can be traced by: plan, weights, data, engine, versions and command.
 """
@@ -11,7 +11,6 @@ import pandas as pd
 from impasto.study.results.table import Results
 from impasto.table import Table
 
-SHOWN = ("task", "strategy", "k", "seed", "plan", "metric", "value", "stderr", "n", "not_finite")
 DIGITS = ".4f"
 
 
@@ -27,14 +26,3 @@ def as_bytes(frame: pd.DataFrame, form: str) -> bytes:
     file = io.BytesIO()
     frame.to_parquet(file, index=False)
     return file.getvalue()
-
-
-def shown(results: Results) -> str:
-    """Return the columns that a terminal has room for."""
-    left_out = [] if (results.table["not_finite"] > 0).to_numpy().any() else ["not_finite"]
-    return aligned(results.table.loc[:, [name for name in SHOWN if name not in left_out]])
-
-
-def aligned(frame: pd.DataFrame) -> str:
-    """Return a table as lines, every column as wide as its widest cell."""
-    return "\n".join(Table.of_frame(frame, DIGITS).lines())

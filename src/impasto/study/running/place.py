@@ -3,16 +3,18 @@
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from impasto.error import UserError
+from impasto.study.database.asked import study_names
 from impasto.study.database.engines import adopt_equal
-from impasto.study.database.opening import DATABASE, open_to_write
+from impasto.study.database.opening import DATABASE, open_to_read, open_to_write
 from impasto.study.database.reading import model_digests
 from impasto.study.folder.files import discard, make_folder, rename_heads, tidy
-from impasto.study.folder.journal import journal
-from impasto.study.folder.lock import only_writer
+from impasto.study.folder.journal import LOG, journal
+from impasto.study.folder.lock import LOCK, only_writer
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,30 @@ class Place:
 
     out: Path | None
     connection: sqlite3.Connection
+
+
+@contextmanager
+def made_for_a_run(out: Path) -> Iterator[None]:
+    """Remove a folder that the block makes, where the block fails before any study ran there."""
+    is_new = not out.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new and out.is_dir():
+            _remove_unused(out)
+        raise
+
+
+def _remove_unused(out: Path) -> None:
+    """Remove a folder that holds nothing but what opening it made."""
+    with suppress(UserError, OSError, sqlite3.Error):
+        connection = open_to_read(out / DATABASE)
+        names = study_names(connection)
+        connection.close()
+        if not names:
+            for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOG, LOCK):
+                (out / name).unlink(missing_ok=True)
+            out.rmdir()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from impasto.study.file.entries import LabelledPlan
 from impasto.study.file.study import WrittenStudy
 from impasto.study.folder.files import check_folder, heads_folder, tidy
 from impasto.study.folder.journal import unwritten
+from impasto.study.following.noting import noted
 from impasto.study.following.standing import Standing, Standings
 from impasto.study.following.tracking import Telling, check_tracker, tracked
 from impasto.study.results.collecting import Collection
@@ -52,7 +53,7 @@ from impasto.study.running.models import (
     release,
 )
 from impasto.study.running.options import Running
-from impasto.study.running.place import Place, opened
+from impasto.study.running.place import Place, made_for_a_run, opened
 from impasto.study.running.recognising import recognised
 from impasto.study.running.rounds import Rounds
 from impasto.study.running.selecting import Selecting
@@ -102,11 +103,16 @@ def run_study(
         check_kinds(parts, running)
         for notice in (notice for part in parts for notice in part.notices()):
             _say(log, running, notice)
+        if out is not None:  # so that nobody else loads a model for it meanwhile
+            stack.enter_context(made_for_a_run(out))
+            place()
         results: list[Results] = []
         for number, part in enumerate(parts, 1):
             turn = Turn(asked, part, number, began, tuple(results))
-            with turn.stopping():
-                results.append(_run_model(turn, loaded, place, log, turn.running(running)))
+            here = turn.running(running)
+            with turn.stopping(), noted(out, part.study.model, here.progress) as progress:
+                here = replace(here, progress=progress)
+                results.append(_run_model(turn, loaded, place, log, here))
             if not turn.is_last:
                 release()
         if out is not None and all_finished(place().connection, out):

@@ -4,7 +4,6 @@ Metrics are called as lm-eval calls them, `acc` or, past a filter, `exact_match,
 """
 
 import hashlib
-import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from impasto.tasks.harness.local import LocalData
 from impasto.tasks.harness.options import Options
 from impasto.tasks.harness.prompting import read_request
 from impasto.tasks.harness.quiet import quiet, sampling_here, seeded
+from impasto.tasks.harness.settings import settings_of, source_of
 from impasto.tasks.request import Request, Response
 from impasto.tasks.task import Estimate, Value
 
@@ -74,11 +74,12 @@ class Benchmark:
     def digest(self) -> str:
         """A sha256 over what can change a result: lm-eval's version, settings and documents.
 
-        Functions in the settings count by their source, and files by what they hold.
+        Functions in the settings count by their source, and files by what they hold, wherever they
+        lie.
         """
-        content = [version("lm_eval"), self.name, self._task.dump_config(), *self._options.told()]
+        content = [version("lm_eval"), self.name, settings_of(self._task), *self._options.told()]
         content.append([item.doc for item in self.items])
-        told = ADDRESS.sub("", json.dumps(content, default=_source))
+        told = ADDRESS.sub("", json.dumps(content, default=source_of))
         return hashlib.sha256(told.encode()).hexdigest()
 
     def requests(self, tokenizer: Any = None) -> list[list[Request]]:
@@ -327,14 +328,6 @@ def _as_printed(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 def _joined(metric: str, filtering: str) -> str:
     return metric if filtering == PLAIN else f"{metric},{filtering}"
-
-
-def _source(value: Any) -> str:
-    """Return what stands for a value that is not JSON: a function's source, else its text."""
-    try:
-        return inspect.getsource(value)
-    except (TypeError, OSError):
-        return str(value)
 
 
 def _split(metric: str) -> tuple[str, str]:
