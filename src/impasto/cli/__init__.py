@@ -14,6 +14,7 @@ from impasto.cli import (  # noqa: F401  (their commands)
     heal,
     lm_eval,
     models,
+    play,
     results,
     run,
     search,

@@ -45,7 +45,7 @@ def generate(
     parsed = Plan.parse(plan)
     donors = _donors(parsed, donor, donor_span, target_span)
     opened = load_model(model, device, dtype)
-    _tell_appending(opened)
+    tell_appending(opened)
     baseline = Plan.identity(opened.num_layers)
     stops = [text.replace(r"\n", "\n") for text in stop or []]
     [plain], [edited] = opened.generate(
@@ -91,7 +91,7 @@ def _donors(
     return dict.fromkeys(plan.injections, donor)
 
 
-def _tell_appending(model: Any) -> None:
+def tell_appending(model: Any) -> None:
     """Say, in place of the model's own warning, that its tokenizer appends special tokens."""
     from impasto.run.batching.tokenisation import LEFT_OUT, appending_notice
 

@@ -8,7 +8,6 @@ with; `page` serves it all with gradio, from this machine alone: the page loads 
 other. The page itself is in `assets`, and sets whatever comes from data as text.
 """
 
-from impasto.playing.page import NEEDED, Served, needs_gradio, serve
-from impasto.playing.player import Player
+from impasto.playing.page import Served, free_port, needs_gradio, serve
 
-__all__ = ["NEEDED", "Player", "Served", "needs_gradio", "serve"]
+__all__ = ["Served", "free_port", "needs_gradio", "serve"]

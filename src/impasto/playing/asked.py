@@ -56,10 +56,8 @@ class Asked:
     def address(self) -> str:
         """The query of the page's address that opens it with the same."""
         said = {one.name: getattr(self, one.name) for one in fields(self)}
-        if self.tokens == TOKENS:
-            del said["tokens"]
         if not Plan.parse(self.plan).injections:
-            said = {name: said[name] for name in ("prompt", "plan", "tokens") if name in said}
+            said = {name: said[name] for name in ("prompt", "plan", "tokens")}
         return f"?{urlencode(said)}"
 
     def command(self, model: str, loading: Sequence[str] = ()) -> str:
