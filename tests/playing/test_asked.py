@@ -52,7 +52,7 @@ def test_a_command_holds_its_prompt_whatever_it_is(prompt):
     assert words.count(prompt) >= 1
     options = words[2:] if prompt.startswith("-") else words[3:]
     assert options[:4] == ["--model", "demo", "--plan", "0-3 [4-5]*2 6-11"]
-    assert ("--" in words) == prompt.startswith("-") or "--" == prompt
+    assert ("--" in words) == prompt.startswith("-") or prompt == "--"
 
 
 def test_a_plan_that_injects_needs_its_donor():

@@ -3,6 +3,7 @@
 import json
 import shlex
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from urllib.request import urlopen
 
@@ -179,7 +180,7 @@ def test_play_says_what_is_in_its_way(monkeypatch):
     )
     told = CliRunner().invoke(app, ["play", "--host", "203.0.113.9"])
     assert "--host is an address of this machine" in told.stderr
-    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    monkeypatch.setitem(sys.modules, "gradio", None)
     told = CliRunner().invoke(app, ["play"])
     assert told.exit_code == 2
     assert told.stderr == 'impasto: impasto play needs gradio: pip install "impasto[play]"\n'

@@ -83,8 +83,8 @@ class Asked:
             return None
         if not (self.donor and self.donor_span and self.target_span):
             raise UserError(
-                "this plan injects: say the donor prompt, its text to inject, and the prompt's text "
-                "that it replaces"
+                "this plan injects: say the donor prompt, its text to inject, and the prompt's "
+                "text that it replaces"
             )
         donor = Donor(self.donor, donor_span=self.donor_span, target_span=self.target_span)
         return dict.fromkeys(injections, donor)

@@ -122,7 +122,10 @@ EXAMPLES = (
     ),
 )
 DEMO_PROMPTS = (
-    ("A capital", "Q: What is the capital of Spain?\nA: Madrid\nQ: What is the capital of France?\nA:"),
+    (
+        "A capital",
+        "Q: What is the capital of Spain?\nA: Madrid\nQ: What is the capital of France?\nA:",
+    ),
     ("A sum", "2 + 3 + 4 = 9\n3 + 5 - 1 ="),
 )
 PROMPTS = (

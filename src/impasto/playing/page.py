@@ -1,7 +1,7 @@
 """The page, served by gradio: one component of ours, and the functions that it calls.
 
-Nothing leaves the machine: no statistics, no fonts, no link through anybody's server; and unless the
-user names another address, nobody else's machine is answered.
+Nothing leaves the machine: no statistics, no fonts, no link through anybody's server; and unless
+the user names another address, nobody else's machine is answered.
 """
 
 import errno
@@ -118,9 +118,7 @@ def _app(gradio: Any, player: "Player") -> Any:
     def write(value: Any) -> Any:
         return player.write(value)
 
-    with gradio.Blocks(
-        title=f"impasto play: {player.model.name}", analytics_enabled=False
-    ) as app:
+    with gradio.Blocks(title=f"impasto play: {player.model.name}", analytics_enabled=False) as app:
         gradio.HTML(
             "",
             html_template=_asset("play.html"),

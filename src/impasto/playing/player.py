@@ -1,7 +1,7 @@
 """`Player`: a model, and what it answers to a page.
 
-Every question is a JSON value, and so is every answer; a user's mistake is the answer `{"error": …}`
-with its message. The unchanged model's answers are kept for the prompts asked last. A page asks anew
+Every question is a JSON value, and so is every answer; that to a user's mistake is its message, as
+`{"error": …}`. The unchanged model's answers are kept for the prompts asked last. A page asks anew
 with every edit: what waits for the model while the same page asks again is left unanswered.
 """
 
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -217,12 +216,13 @@ class Player:
 
     def _seen(self, plan: Plan, prompt: str, donors: Mapping[str, Donor] | None) -> Seen:
         log_p = next_tokens(self.model, plan, prompt, donors)
-        depths = len(plan.steps) - len(plan.markers)
+        depths, note = len(plan.steps) - len(plan.markers), ""
         if depths > MOST_DEPTHS:
-            note = f"The lens is shown for plans of {MOST_DEPTHS} depths at most; this has {depths:,}."
-            return Seen(None, note, log_p)
+            note = f"The lens is of plans of at most {MOST_DEPTHS} depths, and this has {depths:,}."
         if plan.tells_prompt:
-            note = "There is no lens for what is done to the prompt alone: each token is read as the last."
+            note = "There is no lens where something is done to the prompt alone: it reads every "
+            note += "token as if the prompt ended there."
+        if note:
             return Seen(None, note, log_p)
         [read] = lens(self.model, plan, [prompt], donors, last=COLUMNS)
         return Seen(read, "", log_p)

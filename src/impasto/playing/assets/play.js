@@ -49,7 +49,7 @@ const markerName = (chip) => ("freeze" in chip ? (chip.freeze === "prompt" ? "fr
 function named(chip) {
   if (kind(chip) === "marker") return markerName(chip).replace("\n", " ");
   const times = "scale" in chip ? `, times ${chip.scale}` : "";
-  if (kind(chip) === "group") return `${chip.parallel.length} ${chip.parallel.length > 1 ? "branches" : "branch"}, ${chip.combine === "sum" ? "the sum of what they add" : "their mean"}${times}${chip.off ? ", skipped" : ""}`;
+  if (kind(chip) === "group") return `${chip.parallel.length > 1 ? `${chip.parallel.length} branches, ${chip.combine === "sum" ? "the sum of what they add" : "their mean"}` : "Layers together"}${times}${chip.off ? ", skipped" : ""}`;
   const part = chip.part === "block" ? "" : chip.part === "mlp" ? ", attention dropped" : ", MLP dropped";
   const seen = chip.reach ? `, attention sees the first ${chip.reach.first} and the last ${chip.reach.last} tokens` : "";
   return `Layer ${chip.layer}${part}${seen}${times}${chip.off ? ", skipped" : ""}`;
@@ -92,7 +92,7 @@ function groupOf(chip) {
     return drawnLane;
   });
   const grip = make("button", { type: "button", class: "grip", tabindex: -1, "aria-label": named(chip), "aria-pressed": String(!chip.off), title: "Click to skip the group or put it back" },
-    `${chip.combine === "sum" ? "sum" : "mean"} of ${chip.parallel.length}${"scale" in chip ? ` ×${chip.scale}` : ""}`);
+    `${chip.parallel.length < 2 ? "together" : `${chip.combine === "sum" ? "sum" : "mean"} of ${chip.parallel.length}`}${"scale" in chip ? ` ×${chip.scale}` : ""}`);
   elements.set(chip, grip);
   return make("div", { class: `box ${chip.parallel.length > 3 || chip.parallel.every((lane) => lane.length < 2) ? "" : "few"}` }, grip, make("div", { class: "lanes" }, ...lanes));
 }
@@ -617,7 +617,7 @@ $("theme").addEventListener("click", () => setTheme(document.documentElement.dat
 $("bar").addEventListener("click", (event) => { const button = event.target.closest("[data-act]"); if (button) act(button.dataset.act); });
 $("line").addEventListener("input", () => { fit(); typed(); });
 $("line").addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); send("line"); } });
-$("line").addEventListener("blur", () => { if ($("line").getAttribute("aria-invalid") !== "true" && line) setLine(line); });
+$("line").addEventListener("blur", () => { if ($("line").value !== line) send("line"); });
 const typed = later(150, () => send("line")), asked = later(250, sendPlan);
 for (const name of FIELDS) $(name).addEventListener("input", () => { fit(); asked(); });
 $("run").addEventListener("click", run);
@@ -643,7 +643,7 @@ async function begin() {
   }));
   $("examples").append(...opened.examples.map((example) => {
     const button = make("button", { type: "button", "aria-pressed": "false", title: example.paper, "data-plan": example.plan, "data-says": `${example.paper}: ${example.says}` }, example.title);
-    button.addEventListener("click", () => { setLine(example.plan); $("line").blur(); send("line", example.title); });
+    button.addEventListener("click", () => { setLine(example.plan); send("line", example.title); });
     return button;
   }));
   setLine(opened.asked.plan);
