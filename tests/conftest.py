@@ -10,6 +10,7 @@ import torch
 
 import harness_index
 import shapes
+from browser import launched
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # lm-eval would fork this process, whose threads hold locks, to draw its resamples.
@@ -34,6 +35,13 @@ def _own_cache_of_code(tmp_path_factory):
         where = str(tmp_path_factory.mktemp("modules"))
         patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", where)
         yield
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Give a browser for the tests of pages."""
+    with launched() as started:
+        yield started
 
 
 def pytest_collection_finish():

@@ -5,9 +5,9 @@ from math import exp, nan
 from typing import Any
 
 import pytest
-from browser import Opened, chromium
 
 from analysis.tables import ROW, table
+from browser import Opened, chromium
 from characters import Characters
 from impasto.figures import Found
 from impasto.plan import Plan

@@ -6,10 +6,10 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from browser import chromium, launched
 from typer.testing import CliRunner
 
 from analysis.tables import ROW, table
+from browser import chromium, launched
 from impasto.cli import app
 from impasto.error import UserError
 from impasto.figures import Found

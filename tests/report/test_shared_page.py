@@ -4,8 +4,8 @@ import csv
 import io
 
 import pytest
-from browser import Opened, chromium
 
+from browser import Opened, chromium
 from impasto.analysis import item_scores
 from impasto.analysis.findings import findings_of
 from impasto.figures import Found

@@ -6,8 +6,8 @@ import time
 
 import pandas as pd
 import pytest
-from browser import Opened, chromium, launched
 
+from browser import Opened, chromium, launched
 from impasto import strategies
 from impasto.figures import Found
 from impasto.report import write_report

@@ -15,6 +15,7 @@ from impasto.cli import (  # noqa: F401  (their commands)
     heal,
     lm_eval,
     models,
+    play,
     results,
     run,
     search,

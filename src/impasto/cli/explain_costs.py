@@ -107,7 +107,7 @@ def costs(
 ) -> "Iterator[str]":
     """Yield what a plan costs, beside the baseline; raises UserError for what does not fit."""
     from impasto.plan import Plan
-    from impasto.plan.cost import predict
+    from impasto.plan.cost import compared
     from impasto.run import Encoder
 
     longest = model.max_positions or _TOKENS + 1
@@ -118,24 +118,8 @@ def costs(
         )
     reads_on = not isinstance(model, Encoder)
     shape = model.shape
-    base, told = (
-        predict(each, shape, tokens, reads_on=reads_on)
-        for each in (Plan.identity(len(shape.layers)), plan)
-    )
+    told, base, rows = compared(plan, Plan.identity(len(shape.layers)), shape, tokens, reads_on)
     text = "prefill" if reads_on else "a text"
-    rows: list[tuple[str, float, float | None]] = [
-        (f"{text}, operations", told.prefill.flops, base.prefill.flops),
-        (f"{text}, bytes moved", told.prefill.bytes, base.prefill.bytes),
-    ]
-    if reads_on:
-        rows += [
-            ("a token more, operations", told.decode.flops, base.decode.flops),
-            ("a token more, bytes moved", told.decode.bytes, base.decode.bytes),
-            ("bytes that a token keeps", told.kept_bytes, base.kept_bytes),
-        ]
-    if told.bounded_bytes:
-        rows.append(("bytes of a text beside, at most", told.bounded_bytes, None))
-    rows.append(("parameters in memory", told.parameters, base.parameters))
     where = "behind a prompt" if reads_on else "for a text"
     yield f"cost     {where} of {tokens} tokens, and its share of the baseline's"
     shares = [

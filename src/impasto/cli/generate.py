@@ -57,7 +57,7 @@ def generate(
     opened = load_model(model, device, dtype)
     if chat:
         prompt, donors = _as_chat(opened, system, prompt, donors)
-    _tell_appending(opened)
+    tell_appending(opened)
     baseline = Plan.identity(opened.num_layers)
     stops = [text.replace(r"\n", "\n") for text in stop or []]
     [plain], [edited] = opened.generate(
@@ -119,7 +119,7 @@ def _as_chat(
     return write((prompt,)), bound
 
 
-def _tell_appending(model: Any) -> None:
+def tell_appending(model: Any) -> None:
     """Say, in place of the model's own warning, that its tokenizer appends special tokens."""
     from impasto.run.batching.tokenisation import LEFT_OUT, appending_notice
 

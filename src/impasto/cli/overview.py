@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "explain": 'impasto explain --plan "0-7 freeze 8-11" --model demo',
         "generate": 'impasto generate "The capital of Spain is" --plan "0-7 9-11"',
         "fill": 'impasto fill "It is [MASK]." --plan "0-4" --model BERT',
+        "play": "impasto play demo",
         "models": "impasto models demo",
     },
     "Sweep many plans": {

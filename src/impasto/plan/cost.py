@@ -247,6 +247,32 @@ def predict(
     )
 
 
+def compared(
+    plan: Plan, base: Plan, shape: Shape, tokens: int, reads_on: bool = True
+) -> tuple[Prediction, Prediction, list[tuple[str, float, float | None]]]:
+    """Return what a plan costs, what a base does, and rows of what is counted: both amounts.
+
+    There is no amount of the base where it has nothing of the kind. As for `tokens` and
+    `reads_on`, see :func:`predict`.
+    """
+    own, of = (predict(each, shape, tokens, reads_on=reads_on) for each in (plan, base))
+    text = "prefill" if reads_on else "a text"
+    rows: list[tuple[str, float, float | None]] = [
+        (f"{text}, operations", own.prefill.flops, of.prefill.flops),
+        (f"{text}, bytes moved", own.prefill.bytes, of.prefill.bytes),
+    ]
+    if reads_on:
+        rows += [
+            ("a token more, operations", own.decode.flops, of.decode.flops),
+            ("a token more, bytes moved", own.decode.bytes, of.decode.bytes),
+            ("bytes that a token keeps", own.kept_bytes, of.kept_bytes),
+        ]
+    if own.bounded_bytes:
+        rows.append(("bytes of a text beside, at most", own.bounded_bytes, None))
+    rows.append(("parameters in memory", own.parameters, of.parameters))
+    return own, of, rows
+
+
 def seconds(work: Sequence[Work], flops_per_second: float, bytes_per_second: float) -> float:
     """Return how long some work takes at the least, part by part bound by what bounds it more."""
     return sum(max(w.flops / flops_per_second, w.bytes / bytes_per_second) for w in work)

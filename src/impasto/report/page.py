@@ -93,7 +93,7 @@ def page(
 
     It opens with a sentence for each model and the main picture; a search has a section of its own.
     """
-    script, style = _asset("page.js"), _asset("page.css")
+    script, style = _asset("page.js"), colours() + _asset("page.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     titles = dict.fromkeys(part.title for part in (*contents, *searches))
     about = dict.fromkeys(line for part in (*contents, *searches) for line in part.about)
@@ -274,6 +274,11 @@ def within_script(value: Mapping[str, Any]) -> str:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def colours() -> str:
+    """Return the colours of our pages as CSS, the light ones and the dark ones."""
+    return _asset("colours.css")
 
 
 def _asset(name: str) -> str:

@@ -9,13 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from impasto.plan import Plan
 from impasto.plan.spelling import spell
 from impasto.plan.steps import Layer, Parallel
+from impasto.run.batching.donors import Donors
 from impasto.run.batching.tokenisation import Prompt
 from impasto.run.calls import calling
 from impasto.run.decoder import Model
+from impasto.run.generate.greedy import predict
+from impasto.run.inputs import checked_plan, checked_prompts
+from impasto.run.opening import admit
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,24 @@ class Lens:
 
 
 @torch.no_grad()
-def lens(model: Model, plan: Plan, texts: Sequence[Prompt]) -> list[Lens]:
-    """Return, per text, what would be read off at each depth; raises as `Model.hidden_states`."""
+def lens(
+    model: Model,
+    plan: Plan,
+    texts: Sequence[Prompt],
+    donors: Donors = None,
+    last: int | None = None,
+) -> list[Lens]:
+    """Return, per text, what would be read off at each depth; raises as `Model.hidden_states`.
+
+    Only the `last` tokens of each text are read off, all of them where it is None; all are read.
+    """
     with calling(model.hf):
         ids = [model._reader.prompt(text) if isinstance(text, str) else [*text] for text in texts]
-        states = torch.cat(model.hidden_states(plan, ids), 1)
+        states = model.hidden_states(plan, ids if donors is None else texts, donors)
+        if last is not None:
+            ids = [tokens[-last:] for tokens in ids]
+            states = [of_text[:, -last:] for of_text in states]
+        states = torch.cat(states, 1)
         likeliest, probability = [], []
         for at_depth in states:  # one depth at a time: logits of all would be depths × vocab
             log_p = model._opened.leave(at_depth).log_softmax(-1, dtype=torch.float32)
@@ -56,6 +75,19 @@ def lens(model: Model, plan: Plan, texts: Sequence[Prompt]) -> list[Lens]:
         found.append(Lens([said[token] for token in tokens], depths, words, shares))
         first += len(tokens)
     return found
+
+
+@torch.no_grad()
+def next_tokens(
+    model: Model, plan: Plan, text: Prompt, donors: Donors = None
+) -> Float[Tensor, "vocab"]:
+    """Return the log-probability of every token as the one after a text; raises as `generate`."""
+    with calling(model.hf):
+        admit(model._opened, checked_plan(plan))
+        [text] = checked_prompts([text])
+        requests = model._requests([plan], [text], [model._reader.prompt(text)], donors)
+        [logits] = predict(model._opened, plan, requests)
+        return logits.log_softmax(-1, dtype=torch.float32)
 
 
 def _depths(plan: Plan) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Chromium without a screen, for tests of the page."""
+"""Chromium without a screen, for tests of our pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def launched() -> Iterator[Any]:
 
 
 class Opened:
-    """A page with everything that it asked for and complained of."""
+    """A report with everything that it asked for and complained of."""
 
     def __init__(self, browser: Any, file: Path, **more: Any) -> None:
         self.complaints: list[str] = []
