@@ -31,6 +31,7 @@ from census_build import build, entries
 from impasto import Plan
 from impasto.error import UserError
 from impasto.model.structure.families import TABLE, Counted, counted
+from impasto.run.opening import admit
 from spellings import Spelling, whole
 
 SECONDS = 600
@@ -171,6 +172,7 @@ def _compare_encoder(model: Any, found: Found) -> None:
 
 def _plan(model: Any, plan: Plan, found: Found, name: str) -> None:
     hf, pad = model.hf, torch.zeros(1, 3, dtype=torch.long)
+    admit(model._opened, plan)  # before the reference is asked what a refused plan would give
     short, long = torch.tensor([IDS[:-3]]), torch.tensor([IDS])
     wanted = [reference.next_logits(hf, plan, ids) for ids in (IDS[:-3], IDS)]
     for side in ("right", "left"):

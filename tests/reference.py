@@ -20,6 +20,8 @@ from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Plan, Reach, St
 from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
 from spellings import Call, adds, spelling, whole
 
+_SHARED = "shared_kv_states"  # in which layers read the keys and values of others
+
 
 @dataclass(frozen=True)
 class Graft:
@@ -54,6 +56,7 @@ def states_of(
     The first ``prompt`` tokens are the prompt; None for all.
     """
     inputs, calls = prepared(hf, ids)
+    calls = _sharing_anew(calls)
     rows, depth, noises = inputs[0], 0, 0
     frozen, prompt = rows[:0], len(ids) if prompt is None else prompt
     for index, step in enumerate(steps):
@@ -133,12 +136,17 @@ def generate(
 
 def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -> Tensor:
     if isinstance(step, Parallel):
-        ends = []
+        ends, shared = [], calls[0].get(_SHARED, {})
+        before, after = dict(shared), dict(shared)
         for branch in step.branches:
             end = rows
+            shared.clear()
+            shared.update(before)  # no branch reads what another one has written
             for inner in branch:
                 end = _run(hf, inner, end, calls, frozen)
             ends.append(end)
+            after |= {name: new for name, new in shared.items() if new is not before.get(name)}
+        shared.update(after)
         if step.combine == "mean":
             return rows + step.scale * (torch.stack(ends).mean(0) - rows)
         return rows + step.scale * sum(end - rows for end in ends)
@@ -150,13 +158,28 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -
     if step.part == "attention":
         after = x + adds(family.attention, block, x, call)
     elif step.part == "mlp":
-        after = x + adds(family.mlp, block, x, call)
+        after = x + adds(family.mlp, block, x, _unshared(call))
     elif family.streams_first:
         after = whole(block, x.movedim(2, 0), call).movedim(0, 2)
     else:
         after = whole(block, x, call)
     after = x + step.scale * (after - x)
     return torch.cat([frozen, after[0, len(frozen) :]])
+
+
+def _sharing_anew(calls: list[Call]) -> list[Call]:
+    """Return calls in which layers that share keys and values do so in an empty mapping."""
+    if _SHARED not in calls[0]:
+        return calls
+    own = calls[0][_SHARED]
+    shared = type(own)()
+    shared.stock = own
+    return [call | {_SHARED: shared} for call in calls]
+
+
+def _unshared(call: Call) -> Call:
+    """Return a call in which an attention that counts for nothing reads and writes elsewhere."""
+    return call if _SHARED not in call else call | {_SHARED: call[_SHARED].stock}
 
 
 def within(hf: Any, reach: Reach, mask: Tensor | None, x: Tensor) -> Tensor:

@@ -66,14 +66,15 @@ class OpenedModel(Opened):
 
     @property
     def limits(self) -> list[str]:
-        """Why plans cannot name parts of some layers, a sentence for each reason."""
+        """What plans cannot do, and why, in sentences: name parts, run readers of keys anywhere."""
+        sharing = None if self.sequential is None else self.sequential.sharing
         layers: dict[str, list[int]] = {}
         for layer, reason in self.undivided.items():
             layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
         return [
             f"plans cannot name parts of the layers {spans(alike)}: {reason}"
             for reason, alike in layers.items()
-        ]
+        ] + ([] if sharing is None else sharing.limits)
 
     @property
     def cache_name(self) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from impasto.model.arguments.lengths import RotaryLimit, length_limit
+from impasto.model.sharing import Sharing
 from impasto.model.structure.absent import is_absent
 from impasto.model.structure.anatomy import Anatomy, ModelError
 from impasto.model.structure.block import (
@@ -64,11 +65,13 @@ class SequentialHabits:
         goes_on: How a block goes on from the state that it wrote to a cache: by several tokens at
             once (``stretches``), or by single ones (``tokens``). ``None``: it does not, and all
             rows of a sequence run again with every new one.
+        sharing: Which layers read keys and values of others; None where none do.
     """
 
     reason: str
     takes_cache: str
     goes_on: GoesOn | None = None
+    sharing: Sharing | None = None
 
 
 @dataclass(eq=False)

@@ -158,6 +158,7 @@ def admit(model: Opened, plan: Plan) -> None:
             f"loaded for a plan that runs {spans(model.present)}: load it for this plan, or "
             "without plan= for all layers"
         )
+    _admit_readers(model, plan)
     if isinstance(model, OpenedModel) and not model.undivided.keys().isdisjoint(plan.divided):
         layer = min(plan.divided & model.undivided.keys())
         raise ModelError(
@@ -185,6 +186,19 @@ def _admit_reach(model: Opened, plan: Plan) -> None:
                 f"the plan {plan} has a reach at layer {layer}, and that layer of "
                 f"{type(model.hf).__name__} has no attention that could see less"
             )
+
+
+def _admit_readers(model: Opened, plan: Plan) -> None:
+    """Raise ModelError where a layer would read keys and values that none before it writes."""
+    sharing = None if model.sequential is None else model.sequential.sharing
+    lacking = None if sharing is None else sharing.lacking(plan)
+    if lacking is not None:
+        layer, writers = lacking
+        raise ModelError(
+            f"the plan {plan} runs layer {layer} of {type(model.hf).__name__}, which has no keys "
+            f"and values of its own, where layer {spans(writers)} has not run before it, whose it "
+            f"reads; keep layer {spans(writers)} before it, or leave layer {layer} out"
+        )
 
 
 def admitted(model: Opened, plans: object) -> list[Plan]:

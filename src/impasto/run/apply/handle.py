@@ -232,8 +232,8 @@ class Applied:
 
     def _begin(
         self, names: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: Arguments
-    ) -> None:
-        """Begin a call of the model, before its own forward.
+    ) -> tuple[tuple[Any, ...], Arguments] | None:
+        """Begin a call of the model, before its own forward; return it if it is to be another one.
 
         Raises:
             ModelError: when the model has other blocks than when the plan was applied.
@@ -247,7 +247,7 @@ class Applied:
                 "(CUDA_VISIBLE_DEVICES=0), or start a process for each GPU by torchrun"
             )
         if self._is_aside or module not in self._called:
-            return
+            return None
         if not self._model.has_its_blocks:
             raise self._changed()
         arguments = dict(zip(names, args, strict=False)) | kwargs
@@ -263,6 +263,9 @@ class Applied:
         call.runs_again = runs_again
         if module.training and self._checkpointing.is_on:
             call.runs_again = self._checkpointing.begin(module, self._running)
+        if module is self._hf or "logits_to_keep" not in kwargs:
+            return None
+        return args, kwargs | {"logits_to_keep": 0}  # else some families' last layers get few rows
 
     def _complete_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Return a model's output with the plan's hidden states and attentions.

@@ -21,6 +21,7 @@ from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.stretches import TokenTree
 from impasto.run.checks import Checked
+from impasto.run.checks.sharing import Shared, shared_keys
 from impasto.run.checks.texts import Texts, lengths_of, read_texts
 from impasto.run.execute.sequential import SequentialExecutor
 from impasto.run.execute.stretch_calls import habits_of
@@ -43,7 +44,11 @@ def check_sequential(model: OpenedModel) -> Checked:
     name, lengths = type(model.hf).__name__, lengths_of(model)
     with failing(name, f"reads {lengths.tokens} tokens"):
         texts = read_texts(model, lengths.tokens)
-    _refuse_bound(model, texts)
+    with failing(name, "runs its layers one by one"):
+        shared = shared_keys(model, texts.long)
+    _refuse_bound(model, texts, shared)
+    habits = habits_of(model)
+    habits.sharing = None if shared is None else shared.sharing
     with failing(name, "calls its blocks one by one"):
         logits = refuse_above(
             model,
@@ -52,8 +57,12 @@ def check_sequential(model: OpenedModel) -> Checked:
             lambda: _reads_more_behind(model, texts),
         )
     claims = [(f"the identity plan gives the model's own logits ({lengths.tokens} tokens)", logits)]
-    habits = habits_of(model)
     habits.goes_on = _goes_on(model, texts) if habits.takes_cache else None
+    if habits.sharing is not None and habits.goes_on is None:
+        raise BoundLayersError(
+            f"{name} cannot be opened: its layers share keys and values, and do not go on from "
+            "those that they have put into a cache"
+        )
     with failing(name, "reads texts that begin alike"):
         worst = refuse_above(
             model,
@@ -63,11 +72,11 @@ def check_sequential(model: OpenedModel) -> Checked:
     how = {"stretches": "from the states that its blocks leave", "tokens": "token by token"}
     going = "all rows again" if habits.goes_on is None else how[habits.goes_on]
     claims.append((f"texts behind a shared beginning, {going}, give the model's own logits", worst))
-    refused, worst = _parts(model, texts)
+    refused, worst = _parts(model, texts, shared)
     if refused is not None:
         model.undivided = dict.fromkeys(range(model.num_layers), refused)
     else:
-        model.blocks = with_idle(model)
+        model.blocks = with_idle(model) if shared is None else model.blocks
         claims.append(("a block is its token mixer and its MLP", worst))
     missing = [
         f"the {each.replace('_', ' ')} of {value} (the check reads {lengths.tokens} tokens)"
@@ -94,12 +103,13 @@ def _reads_more_behind(model: OpenedModel, texts: Texts) -> Reason | None:
     return None if apart <= allowed(model) else Reason(claim, apart)
 
 
-def _refuse_bound(model: OpenedModel, texts: Texts) -> None:
+def _refuse_bound(model: OpenedModel, texts: Texts, shared: Shared | None) -> None:
     """Raise BoundLayersError unless each layer gives what it gave where no other one has run."""
     ids = torch.tensor([texts.long.ids], device=model.device)
     positions = torch.arange(ids.shape[1], device=model.device)[None]
     for layer in reversed(model.present):
         arguments = model.enter(ids, positions).arguments[layer]  # anew: layers may write to them
+        arguments = arguments if shared is None else shared.given(arguments)
         try:
             after = model.blocks[layer](texts.long.before[layer], arguments)
             apart = rows_differ(model, after, texts.long.after[layer])
@@ -174,7 +184,7 @@ def _read(model: OpenedModel, tree: TokenTree, modes: tuple[RowMode, ...]) -> li
     return logits
 
 
-def _parts(model: OpenedModel, texts: Texts) -> tuple[str | None, float]:
+def _parts(model: OpenedModel, texts: Texts, shared: Shared | None) -> tuple[str | None, float]:
     """Return why parts of layers cannot run alone (None: they can), and how far they are off."""
     lacking = [i for i in model.present if not (model.blocks[i].attention and model.blocks[i].mlp)]
     if lacking:
@@ -186,8 +196,9 @@ def _parts(model: OpenedModel, texts: Texts) -> tuple[str | None, float]:
     ids = torch.tensor([texts.long.ids], device=model.device)
     entered = model.enter(ids, torch.arange(ids.shape[1], device=model.device)[None])
     for layer in model.present:
-        states = texts.long.before[layer]
-        apart = _parts_differ(model, model.blocks[layer], states, entered.arguments[layer])
+        states, arguments = texts.long.before[layer], entered.arguments[layer]
+        arguments = arguments if shared is None else shared.given(arguments)
+        apart = _parts_differ(model, model.blocks[layer], states, arguments)
         if not apart <= allowed(model):
             return (
                 f"layer {layer} of {type(model.hf).__name__} is not its input, its token mixer and "
