@@ -186,6 +186,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "reformer": {"axial_pos_embds_dim": [8, 24], "axial_pos_shape": [16, 16]},
     "step3p5": {"sliding_window": 8, "num_sliding_attention_heads": 4},
+    "vision-encoder-decoder": {"decoder": {"is_decoder": True, "add_cross_attention": True}},
     "xlm": {"causal": True, "emb_dim": 32},
     "xlnet": {"d_head": 8},
     "xlstm": {"num_heads": 4, "num_blocks": LAYERS},

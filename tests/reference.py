@@ -153,6 +153,9 @@ def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -
     assert isinstance(step, Layer)
     family = spelling(hf)
     block, call, x = family.blocks_of(hf)[step.index], calls[step.index], rows[None]
+    if not call:
+        after = x
+        return torch.cat([frozen, after[0, len(frozen) :]])
     if step.reach is not None:
         call = call | {"attention_mask": within(hf, step.reach, call["attention_mask"], x)}
     if step.part == "attention":
@@ -219,6 +222,7 @@ def noted(
     """Run the stock model, and note what its blocks are given."""
     inputs: list[Tensor] = []
     calls: list[Call] = []
+    called: list[nn.Module] = []
 
     def note(block: nn.Module, args: tuple[Any, ...], kwargs: Call) -> None:
         names = _parameters(type(block))
@@ -226,6 +230,7 @@ def noted(
         states = call.pop(names[0])
         inputs.append((states.movedim(0, 2) if blocks_have_streams_first else states)[0])
         calls.append(call)
+        called.append(block)
 
     options: Call = {}
     blocks_have_streams_first = blocks is None and spelling(hf).streams_first
@@ -237,6 +242,9 @@ def noted(
     finally:
         for hook in hooks:
             hook.remove()
+    if len(calls) < len(blocks):  # a block that the stock model passes over has no call
+        own = dict(zip(called, calls, strict=True))
+        calls = [own.get(block, {}) for block in blocks]
     return inputs, calls
 
 
@@ -253,7 +261,9 @@ def _heads(hf: Any, states: Sequence[Tensor]) -> Tensor:
     def put(_: nn.Module, __: Any, output: Any) -> Any:
         return (rows, *output[1:]) if isinstance(output, tuple) else rows
 
-    hook = blocks[-1].register_forward_hook(put)
+    _, calls = prepared(hf, [0])
+    last = max(layer for layer, call in enumerate(calls) if call)
+    hook = blocks[last].register_forward_hook(put)
     try:
         return hf(input_ids=torch.zeros(1, len(states), dtype=torch.long), use_cache=False).logits[
             0

@@ -16,6 +16,7 @@ from impasto.exporting.renumber import renumbered
 from impasto.model.decoder import OpenedModel
 from impasto.model.loading.wrapped import is_wrapped, unwrapped
 from impasto.model.opened import Opened
+from impasto.model.structure.absent import spans
 from impasto.plan import Layer, Plan
 from impasto.run import Encoder, Model, load
 from impasto.run.opening import opening
@@ -106,6 +107,16 @@ def refuse_planned(source: OpenedModel, plan: Plan, form: str) -> None:
             f"each layer's own keys and values only, while layers of {type(source.hf).__name__} "
             f"{own} that is another for each appearance of a layer; impasto.load and "
             "impasto.apply run it"
+        )
+
+
+def refuse_passed_over(source: Opened) -> None:
+    """Raise ExportError for a model that runs some of its layers on images alone."""
+    if source.passed_over:
+        raise ExportError(
+            f"{type(source.hf).__name__} passes over the layers {spans(source.passed_over)} when "
+            "it reads texts alone, and a folder would run a plan on texts that is another one on "
+            "images; impasto.load and impasto.apply run the plan"
         )
 
 

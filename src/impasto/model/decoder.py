@@ -69,12 +69,19 @@ class OpenedModel(Opened):
         """What plans cannot do, and why, in sentences: name parts, run readers of keys anywhere."""
         sharing = None if self.sequential is None else self.sequential.sharing
         layers: dict[str, list[int]] = {}
-        for layer, reason in self.undivided.items():
+        for layer in self.undivided.keys() - self.passed_over:
+            reason = self.undivided[layer]
             layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
-        return [
+        sentences = [
             f"plans cannot name parts of the layers {spans(alike)}: {reason}"
             for reason, alike in layers.items()
-        ] + ([] if sharing is None else sharing.limits)
+        ]
+        if self.passed_over:
+            sentences.append(
+                f"the layers {spans(self.passed_over)} do nothing in plans: the model's own "
+                "forward passes over them on texts"
+            )
+        return sentences + ([] if sharing is None else sharing.limits)
 
     @property
     def cache_name(self) -> str:
@@ -275,8 +282,10 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
     anatomy = find_anatomy(hf)
     observed = observe(hf, anatomy, input_device(hf))
     blocks = [
-        Block(module, (), ()) if call is None else call.as_block(anatomy)
-        for module, call in zip(anatomy.blocks, observed.calls, strict=True)
+        Block(module, (), (), leaves_keys=False, is_passed_over=layer in observed.passed_over)
+        if call is None
+        else call.as_block(anatomy)
+        for layer, (module, call) in enumerate(zip(anatomy.blocks, observed.calls, strict=True))
     ]
     asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
     habits = Habits(observed.outputs, observed.cache_argument, asks)

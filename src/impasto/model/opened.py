@@ -7,6 +7,7 @@ and ends.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -109,8 +110,28 @@ class Opened(ABC):
 
     @cached_property
     def present(self) -> tuple[int, ...]:
-        """The layers that are loaded, in ascending order."""
-        return tuple(i for i, block in enumerate(self.blocks) if not is_absent(block.module))
+        """The layers that are loaded and that its own forward calls, in ascending order."""
+        blocks = enumerate(self.blocks)
+        return tuple(i for i, b in blocks if not (is_absent(b.module) or b.is_passed_over))
+
+    @cached_property
+    def passed_over(self) -> frozenset[int]:
+        """The layers that its own forward does not call on texts: in plans, they do nothing."""
+        return frozenset(i for i, block in enumerate(self.blocks) if block.is_passed_over)
+
+    def by_layer(self, calls: Sequence[Arguments]) -> list[Arguments]:
+        """Return the arguments of each layer, in calls of those that are not passed over.
+
+        Those of a layer that is passed over are those of the layer before it, or of the first one.
+        """
+        called = iter(calls)
+        every: list[Arguments] = []
+        for layer in range(self.num_layers):
+            if layer not in self.passed_over:
+                every.append(next(called))
+            else:
+                every.append(every[-1] if every else calls[0])
+        return every
 
     @property
     def has_its_blocks(self) -> bool:
@@ -198,14 +219,18 @@ class Opened(ABC):
             ModelError: when its forward does not call every block.
         """
         calls: list[Arguments] = []
-        blocks = {id(block.module): block.module for block in self.blocks}.values()
-        with Forwards([(block, self._noting(block, calls)) for block in blocks]):
+        blocks = {id(block.module): block for block in self.blocks}.values()
+        stand_ins = [
+            (b.module, self._identity if b.is_passed_over else self._noting(b.module, calls))
+            for b in blocks
+        ]
+        with Forwards(stand_ins):
             self.hf.base_model(**self.always_given, **given)
-        if len(calls) != self.num_layers:
+        if len(calls) != self.num_layers - len(self.passed_over):
             raise ModelError(
                 f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
             )
-        return calls
+        return self.by_layer(calls)
 
     def finishing_with(self, states: Float[Tensor, "batch rows hidden"]) -> Forwards:
         """Return a context in which every block returns ``states``, as if they were finished."""
@@ -218,12 +243,11 @@ class Opened(ABC):
 
     def skipping_absent(self) -> Forwards:
         """Return a context in which absent layers return their input."""
-
-        def identity(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return as_output(hidden_states, self.habits.block_outputs)
-
         absent = (block.module for block in self.blocks if is_absent(block.module))
-        return Forwards([(block, identity) for block in absent])
+        return Forwards([(block, self._identity) for block in absent])
+
+    def _identity(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return as_output(hidden_states, self.habits.block_outputs)
 
     def _noting(self, block: nn.Module, calls: list[Arguments]) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:

@@ -151,7 +151,7 @@ def admit(model: Opened, plan: Plan) -> None:
         )
     if plan.narrowed:
         _admit_reach(model, plan)
-    lacking = plan.layers.difference(model.present)
+    lacking = plan.layers.difference(model.present, model.passed_over)
     if lacking:
         raise ModelError(
             f"the plan {plan} names layers that are not loaded ({spans(lacking)}); the model was "
@@ -180,7 +180,7 @@ def _admit_reach(model: Opened, plan: Plan) -> None:
             f"are, under its own masks, for its rows cannot be packed: {model.sequential.reason}; "
             "leave the reach out"
         )
-    for layer in sorted(plan.narrowed & set(model.present)):
+    for layer in sorted(plan.narrowed & {*model.present, *model.passed_over}):
         if not model.blocks[layer].leaves_keys:
             raise ModelError(
                 f"the plan {plan} has a reach at layer {layer}, and that layer of "

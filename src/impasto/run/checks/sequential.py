@@ -122,8 +122,8 @@ def _refuse_bound(model: OpenedModel, texts: Texts, shared: Shared | None) -> No
                 return  # by chance, or by what it remembers: the other claims say so
             raise BoundLayersError(
                 f"{type(model.hf).__name__} cannot be opened: the layers before layer {layer} hand "
-                "it more than its states, such as keys and values, a router's or an indexer's; so "
-                "it gives something else wherever a plan leaves them out"
+                "it more than its states, and no keys and values alone: a router's states, or an "
+                "indexer's picks; so it gives something else wherever a plan leaves them out"
             )
 
 
