@@ -6,7 +6,7 @@ token. Where blocks do not go on from the states that they leave, all rows run a
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from impasto.model.checks.decoder import Reason, allowed, read_bare, refuse_above, rows_differ
 from impasto.model.decoder import OpenedModel
@@ -14,7 +14,7 @@ from impasto.model.measured.idle import with_idle
 from impasto.model.opened import GoesOn
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.block import Arguments, Block, named_call
 from impasto.model.structure.failing import RAISED, failing, is_out_of_memory
 from impasto.plan.program import RowMode, Split, whole_layer
 from impasto.run.batching.prefix_tree import PrefixTree, chain
@@ -120,11 +120,28 @@ def _refuse_bound(model: OpenedModel, texts: Texts, shared: Shared | None) -> No
         if not apart <= allowed(model):
             if not _reads_alike(model, texts):
                 return  # by chance, or by what it remembers: the other claims say so
+            beside = _handed_on(model, texts, layer, arguments)
+            more = f"{' and '.join(beside)} beside" if beside else "more than"
             raise BoundLayersError(
                 f"{type(model.hf).__name__} cannot be opened: the layers before layer {layer} hand "
-                "it more than its states, and no keys and values alone: a router's states, or an "
-                "indexer's picks; so it gives something else wherever a plan leaves them out"
+                f"it {more} its states, so it gives something else wherever a plan leaves them out"
             )
+
+
+def _handed_on(model: OpenedModel, texts: Texts, layer: int, arguments: Arguments) -> list[str]:
+    """Return the arguments that a layer gets in the model's own forward, and not without others."""
+    module, given = model.blocks[layer].module, dict[str, object]()
+
+    def note(module: nn.Module, args: tuple[object, ...], kwargs: Arguments) -> None:
+        given.update(named_call(module, args, kwargs))
+
+    hook = module.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        read_bare(model, texts.long.ids)
+    finally:
+        hook.remove()
+    made = [name for name, value in given.items() if value is not None]
+    return sorted(name for name in made if name in arguments and arguments[name] is None)
 
 
 def _alone(model: OpenedModel, texts: Texts) -> float:
