@@ -166,6 +166,11 @@ def _compare_encoder(model: Any, found: Found) -> None:
         finally:
             hook.remove()
         _note(found, f"skip of layer {layer}", model.token_logits(Plan.parse(line), ids), wanted)
+    for name in ("mlp", "attn"):
+        try:
+            admit(model._opened, Plan.parse(PLANS[name]))
+        except UserError as error:
+            found.refused[name] = str(error)
     if not found.reason:
         found.verdict = "exact"
 

@@ -45,14 +45,12 @@ class OpenedModel(Opened):
         takes_positions: Whether the model's forward takes positions.
         counts_places: Whether it numbers tokens by their place in a sequence instead.
         takes_unmade: Whether blocks pass masks to the attention unread; None until it is tried.
-        undivided: The layers whose parts plans cannot name, each with the reason; once checked.
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
     takes_positions: bool = field(init=False)
     counts_places: bool = field(default=False, init=False)
     takes_unmade: bool | None = field(default=None, init=False)
-    undivided: dict[int, str] = field(default_factory=dict, init=False)
     _mask_reader: MaskReader = field(default_factory=MaskReader, init=False)
     _visibility: tuple[torch.device, Visibility] | None = field(default=None, init=False)
 
@@ -68,14 +66,7 @@ class OpenedModel(Opened):
     def limits(self) -> list[str]:
         """What plans cannot do, and why, in sentences: name parts, run readers of keys anywhere."""
         sharing = None if self.sequential is None else self.sequential.sharing
-        layers: dict[str, list[int]] = {}
-        for layer in self.undivided.keys() - self.passed_over:
-            reason = self.undivided[layer]
-            layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
-        sentences = [
-            f"plans cannot name parts of the layers {spans(alike)}: {reason}"
-            for reason, alike in layers.items()
-        ]
+        sentences = super().limits
         if self.passed_over:
             sentences.append(
                 f"the layers {spans(self.passed_over)} do nothing in plans: the model's own "

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from impasto.model.arguments.lengths import RotaryLimit, length_limit
 from impasto.model.sharing import Sharing
-from impasto.model.structure.absent import is_absent
+from impasto.model.structure.absent import is_absent, spans
 from impasto.model.structure.anatomy import Anatomy, ModelError
 from impasto.model.structure.block import (
     ONE_VECTOR,
@@ -82,7 +82,8 @@ class Opened(ABC):
     The Hugging Face model is never changed, only called. It is held weakly: an opened model belongs
     to its Hugging Face model and must not outlive it, so whoever runs plans holds the latter.
     Layers that are not loaded (:mod:`impasto.model.structure.absent`) have an entry in ``blocks``,
-    but no parts.
+    but no parts. Once a model is checked, ``undivided`` has the layers whose parts plans cannot
+    name, each with the reason.
     """
 
     _hf: "ref[PreTrainedModel]"
@@ -90,6 +91,7 @@ class Opened(ABC):
     habits: Habits
     anatomy: Anatomy
     sequential: SequentialHabits | None = field(default=None, init=False)
+    undivided: dict[int, str] = field(default_factory=dict, init=False)
 
     @property
     def hf(self) -> PreTrainedModel:
@@ -148,7 +150,14 @@ class Opened(ABC):
     @property
     def limits(self) -> list[str]:
         """What plans cannot do on this model, in sentences; mostly nothing."""
-        return []
+        layers: dict[str, list[int]] = {}
+        for layer in self.undivided.keys() - self.passed_over:
+            reason = self.undivided[layer]
+            layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
+        return [
+            f"plans cannot name parts of the layers {spans(alike)}: {reason}"
+            for reason, alike in layers.items()
+        ]
 
     def first_block(self) -> Block:
         """Return the lowest layer that is loaded."""

@@ -159,7 +159,7 @@ def admit(model: Opened, plan: Plan) -> None:
             "without plan= for all layers"
         )
     _admit_readers(model, plan)
-    if isinstance(model, OpenedModel) and not model.undivided.keys().isdisjoint(plan.divided):
+    if not model.undivided.keys().isdisjoint(plan.divided):
         layer = min(plan.divided & model.undivided.keys())
         raise ModelError(
             f"the plan {plan} names a part of layer {layer} of {type(model.hf).__name__}, which "
@@ -256,12 +256,16 @@ def _open_sequential(hf: PreTrainedModel, refusal: ModelError) -> tuple[Opened, 
 
 def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
     model = open_encoder(hf)
-    apart = check_encoder(model)
+    apart, parts = check_encoder(model), list[tuple[str, float]]()
+    model.undivided = apart.undivided
+    if apart.divided is not None:
+        norms = f"the MLP adds to what attention left (norms {apart.divided.norms} the parts)"
+        parts.append(("attention adds to a block's input", apart.divided.attention))
+        parts.append((norms, apart.divided.mlp))
     return model, Checked(
         [
             ("the identity plan gives the model's own states", apart.states),
-            ("attention adds to a block's input", apart.attention),
-            (f"the MLP adds to what attention left (norms {apart.norms} the parts)", apart.mlp),
+            *parts,
             ("a sentence beside a longer one gets the states that it gets alone", apart.padding),
         ],
         [],
