@@ -31,6 +31,7 @@ from census_build import build, entries
 from impasto import Plan
 from impasto.error import UserError
 from impasto.model.structure.families import TABLE, Counted, counted
+from impasto.run.opening import admit
 from spellings import Spelling, whole
 
 SECONDS = 600
@@ -165,12 +166,18 @@ def _compare_encoder(model: Any, found: Found) -> None:
         finally:
             hook.remove()
         _note(found, f"skip of layer {layer}", model.token_logits(Plan.parse(line), ids), wanted)
+    for name in ("mlp", "attn"):
+        try:
+            admit(model._opened, Plan.parse(PLANS[name]))
+        except UserError as error:
+            found.refused[name] = str(error)
     if not found.reason:
         found.verdict = "exact"
 
 
 def _plan(model: Any, plan: Plan, found: Found, name: str) -> None:
     hf, pad = model.hf, torch.zeros(1, 3, dtype=torch.long)
+    admit(model._opened, plan)  # before the reference is asked what a refused plan would give
     short, long = torch.tensor([IDS[:-3]]), torch.tensor([IDS])
     wanted = [reference.next_logits(hf, plan, ids) for ids in (IDS[:-3], IDS)]
     for side in ("right", "left"):

@@ -20,6 +20,8 @@ from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Plan, Reach, St
 from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
 from spellings import Call, adds, spelling, whole
 
+_SHARED = "shared_kv_states"  # in which layers read the keys and values of others
+
 
 @dataclass(frozen=True)
 class Graft:
@@ -54,6 +56,7 @@ def states_of(
     The first ``prompt`` tokens are the prompt; None for all.
     """
     inputs, calls = prepared(hf, ids)
+    calls = _sharing_anew(calls)
     rows, depth, noises = inputs[0], 0, 0
     frozen, prompt = rows[:0], len(ids) if prompt is None else prompt
     for index, step in enumerate(steps):
@@ -133,30 +136,53 @@ def generate(
 
 def _run(hf: Any, step: Step, rows: Tensor, calls: list[Call], frozen: Tensor) -> Tensor:
     if isinstance(step, Parallel):
-        ends = []
+        ends, shared = [], calls[0].get(_SHARED, {})
+        before, after = dict(shared), dict(shared)
         for branch in step.branches:
             end = rows
+            shared.clear()
+            shared.update(before)  # no branch reads what another one has written
             for inner in branch:
                 end = _run(hf, inner, end, calls, frozen)
             ends.append(end)
+            after |= {name: new for name, new in shared.items() if new is not before.get(name)}
+        shared.update(after)
         if step.combine == "mean":
             return rows + step.scale * (torch.stack(ends).mean(0) - rows)
         return rows + step.scale * sum(end - rows for end in ends)
     assert isinstance(step, Layer)
     family = spelling(hf)
     block, call, x = family.blocks_of(hf)[step.index], calls[step.index], rows[None]
+    if not call:
+        after = x
+        return torch.cat([frozen, after[0, len(frozen) :]])
     if step.reach is not None:
         call = call | {"attention_mask": within(hf, step.reach, call["attention_mask"], x)}
     if step.part == "attention":
         after = x + adds(family.attention, block, x, call)
     elif step.part == "mlp":
-        after = x + adds(family.mlp, block, x, call)
+        after = x + adds(family.mlp, block, x, _unshared(call))
     elif family.streams_first:
         after = whole(block, x.movedim(2, 0), call).movedim(0, 2)
     else:
         after = whole(block, x, call)
     after = x + step.scale * (after - x)
     return torch.cat([frozen, after[0, len(frozen) :]])
+
+
+def _sharing_anew(calls: list[Call]) -> list[Call]:
+    """Return calls in which layers that share keys and values do so in an empty mapping."""
+    if _SHARED not in calls[0]:
+        return calls
+    own = calls[0][_SHARED]
+    shared = type(own)()
+    shared.stock = own
+    return [call | {_SHARED: shared} for call in calls]
+
+
+def _unshared(call: Call) -> Call:
+    """Return a call in which an attention that counts for nothing reads and writes elsewhere."""
+    return call if _SHARED not in call else call | {_SHARED: call[_SHARED].stock}
 
 
 def within(hf: Any, reach: Reach, mask: Tensor | None, x: Tensor) -> Tensor:
@@ -196,6 +222,7 @@ def noted(
     """Run the stock model, and note what its blocks are given."""
     inputs: list[Tensor] = []
     calls: list[Call] = []
+    called: list[nn.Module] = []
 
     def note(block: nn.Module, args: tuple[Any, ...], kwargs: Call) -> None:
         names = _parameters(type(block))
@@ -203,6 +230,7 @@ def noted(
         states = call.pop(names[0])
         inputs.append((states.movedim(0, 2) if blocks_have_streams_first else states)[0])
         calls.append(call)
+        called.append(block)
 
     options: Call = {}
     blocks_have_streams_first = blocks is None and spelling(hf).streams_first
@@ -214,6 +242,9 @@ def noted(
     finally:
         for hook in hooks:
             hook.remove()
+    if len(calls) < len(blocks):  # a block that the stock model passes over has no call
+        own = dict(zip(called, calls, strict=True))
+        calls = [own.get(block, {}) for block in blocks]
     return inputs, calls
 
 
@@ -230,7 +261,9 @@ def _heads(hf: Any, states: Sequence[Tensor]) -> Tensor:
     def put(_: nn.Module, __: Any, output: Any) -> Any:
         return (rows, *output[1:]) if isinstance(output, tuple) else rows
 
-    hook = blocks[-1].register_forward_hook(put)
+    _, calls = prepared(hf, [0])
+    last = max(layer for layer, call in enumerate(calls) if call)
+    hook = blocks[last].register_forward_hook(put)
     try:
         return hf(input_ids=torch.zeros(1, len(states), dtype=torch.long), use_cache=False).logits[
             0

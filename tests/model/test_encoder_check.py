@@ -16,8 +16,10 @@ from impasto.model.structure.anatomy import ModelError
 @pytest.mark.parametrize("name", list(ENCODERS))
 def test_a_block_is_its_residual_and_two_parts(name, attention):
     found = check_encoder(open_encoder(encoder(name, attention)))
-    assert max(found.states, found.attention, found.mlp, found.padding) < 1e-5
-    assert found.norms == ("before" if name == "modernbert" else "after")
+    assert not found.undivided
+    assert found.divided is not None
+    assert max(found.states, *found.divided[:2], found.padding) < 1e-5
+    assert found.divided.norms == ("before" if name == "modernbert" else "after")
 
 
 def broken(change):
@@ -43,6 +45,18 @@ def scaled_output(hf):
     return hf.bert.encoder.layer[4].output, forward
 
 
+def refuses_zeros(hf):
+    def forward(own):
+        def run(self, states, before):
+            if not states.any():
+                raise ValueError("nothing to add")
+            return own.forward(self, states, before)
+
+        return run
+
+    return hf.bert.encoder.layer[2].output, forward
+
+
 def counts_padding(hf):
     def forward(own):
         def run(self, *args, **kwargs):
@@ -55,16 +69,45 @@ def counts_padding(hf):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "layer", "says"),
     [
-        (scaled_residual, "attention does not only add"),
-        (scaled_output, "not residual"),
-        (counts_padding, "depend on what stands beside it"),
+        (scaled_residual, 1, "attention does not only add"),
+        (scaled_output, 4, "not residual"),
+        (refuses_zeros, 2, "its own code fails without one of its parts"),
     ],
 )
-def test_a_model_that_does_more_is_refused_with_the_claim(change, says):
-    with pytest.raises(ModelError, match=says):
-        impasto.load(broken(change))
+def test_a_layer_that_is_not_its_parts_runs_whole(change, layer, says):
+    hf = broken(change)
+    model, ids = impasto.load(hf), torch.tensor([[5, 17, 3, 88]])
+    with torch.no_grad():
+        own = hf(input_ids=ids).logits
+    torch.testing.assert_close(model.token_logits(Plan.identity(6), ids), own)
+    others = Plan.parse("0.attn 3.mlp 5")
+    assert model.token_logits(others, ids).isfinite().all()
+    for part in ("attn", "mlp"):
+        with pytest.raises(
+            ModelError, match=f"part of layer {layer} .* can only run whole.*{says}"
+        ):
+            model.token_logits(Plan.parse(f"0 {layer}.{part}"), ids)
+    assert any(says in sentence for sentence in model.limits)
+
+
+def test_a_model_that_reads_padding_is_refused_with_the_claim():
+    with pytest.raises(ModelError, match="depend on what stands beside it"):
+        impasto.load(broken(counts_padding))
+
+
+def test_a_layer_without_parts_under_a_known_name_runs_whole():
+    hf = ENCODERS["bert"]().eval()
+    for block in hf.bert.encoder.layer:
+        block.dense = block._modules.pop("intermediate")
+        block.__dict__["intermediate"] = block.dense  # its own forward finds it
+    model, ids = impasto.load(hf), torch.tensor([[5, 17, 3, 88]])
+    with torch.no_grad():
+        own = hf(input_ids=ids).logits
+    torch.testing.assert_close(model.token_logits(Plan.identity(6), ids), own)
+    with pytest.raises(ModelError, match="is known by its name as its MLP"):
+        model.token_logits(Plan.parse("0 1.attn"), ids)
 
 
 def test_a_model_without_blocks_is_refused():

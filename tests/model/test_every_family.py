@@ -1,7 +1,7 @@
 """Every family of the installed transformers: what opens is right, what does not says why.
 
-The fast tests hold forty-two families that must never fall out to the reference on a few plans. The
-slow one builds all there are, prints their counts, and compares them with the table that
+The fast tests hold fifty-four families that must never fall out to the reference on a few plans.
+The slow one builds all there are, prints their counts, and compares them with the table that
 ``impasto models`` prints, so that a new release of transformers shows at once what changed:
 ``python tests/census.py --write`` writes the table anew.
 """
@@ -27,12 +27,15 @@ COMPOSITE = (
     "blip",
     "blip-2",
     "gemma3",
+    "gemma3n",
     "gemma4",
     "glm4v",
     "idefics2",
     "llava",
+    "mllama",
     "qwen2_5_vl",
     "qwen3_vl",
+    "vision-encoder-decoder",
 )
 _FEW = ("identity", "skip of layer 0", "mix")
 

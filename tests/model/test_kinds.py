@@ -9,6 +9,7 @@ import transformers as hf
 
 import impasto
 import reference
+from census_build import build
 from families import FAMILIES, small, weighted
 from impasto import Plan
 from impasto.error import UserError
@@ -172,3 +173,41 @@ def test_a_model_without_a_decoder_of_texts_says_so(tmp_path):
     hf.ViTForImageClassification(config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="ViTForImageClassification has no decoder of texts"):
         impasto.load(tmp_path)
+
+
+def test_the_decoder_of_an_encoder_of_images_is_opened_and_exported(tmp_path):
+    whole = build(hf.VisionEncoderDecoderModel)
+    whole.save_pretrained(tmp_path / "model")
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        own = whole.decoder(input_ids=ids, use_cache=False).logits[0, -1]
+    for model in (impasto.load(whole), impasto.load(tmp_path / "model")):
+        torch.testing.assert_close(model.next_logits(Plan.identity(4), ids)[0], own)
+    plan = Plan.parse("0 2-3")
+    impasto.export(model, plan, tmp_path / "out")
+    again = impasto.load(tmp_path / "out")
+    torch.testing.assert_close(
+        again.next_logits(Plan.identity(3), ids), model.next_logits(plan, ids)
+    )
+
+
+def test_a_layer_that_a_model_passes_over_on_texts_does_nothing(tmp_path):
+    whole = build(hf.MllamaForConditionalGeneration)
+    model, ids = impasto.load(whole), torch.tensor([IDS])
+    assert model.limits == [
+        "the layers 3 do nothing in plans: the model's own forward passes over them on texts"
+    ]
+    with torch.no_grad():
+        own = whole(input_ids=ids, use_cache=False).logits[0, -1]
+    for line in ("0-3", "0-2", "3 0-1 3 3 2"):
+        torch.testing.assert_close(model.next_logits(Plan.parse(line), ids)[0], own)
+    for line, words in (("0-2 3.mlp", "passes over it"), ("0-2 3{last=2}", "no attention")):
+        with pytest.raises(ModelError, match=words):
+            model.next_logits(Plan.parse(line), ids)
+    with pytest.raises(UserError, match="passes over the layers 3 when it reads texts alone"):
+        impasto.export(model, Plan.parse("0 2"), tmp_path / "out")
+    whole.save_pretrained(tmp_path / "model")
+    few = impasto.load(tmp_path / "model", plan=Plan.parse("0 2"))
+    for line in ("0 2", "0 3 2"):
+        wanted = model.next_logits(Plan.parse("0 2"), ids)
+        torch.testing.assert_close(few.next_logits(Plan.parse(line), ids), wanted)

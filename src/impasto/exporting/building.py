@@ -16,6 +16,7 @@ from impasto.exporting.renumber import renumbered
 from impasto.model.decoder import OpenedModel
 from impasto.model.loading.wrapped import is_wrapped, unwrapped
 from impasto.model.opened import Opened
+from impasto.model.structure.absent import spans
 from impasto.plan import Layer, Plan
 from impasto.run import Encoder, Model, load
 from impasto.run.opening import opening
@@ -98,19 +99,33 @@ def _checked(hf: PreTrainedModel) -> Any:
 def refuse_planned(source: OpenedModel, plan: Plan, form: str) -> None:
     """Raise ExportError for a plan that no checkpoint can hold, where rows are not packed."""
     if form == "planned":
+        habits = source.sequential
+        shares = habits is not None and habits.sharing is not None
+        own = "read keys and values of others, and so a state" if shares else "carry a state"
         raise ExportError(
             f"the plan {plan} can be no ordinary checkpoint, and a planned folder's code keeps "
-            f"keys and values only, while layers of {type(source.hf).__name__} carry a state that "
-            "is another for each appearance of a layer; impasto.load and impasto.apply run it"
+            f"each layer's own keys and values only, while layers of {type(source.hf).__name__} "
+            f"{own} that is another for each appearance of a layer; impasto.load and "
+            "impasto.apply run it"
+        )
+
+
+def refuse_passed_over(source: Opened) -> None:
+    """Raise ExportError for a model that runs some of its layers on images alone."""
+    if source.passed_over:
+        raise ExportError(
+            f"{type(source.hf).__name__} passes over the layers {spans(source.passed_over)} when "
+            "it reads texts alone, and a folder would run a plan on texts that is another one on "
+            "images; impasto.load and impasto.apply run the plan"
         )
 
 
 def as_checkpoint(source: Source, plan: Plan) -> Built:
     """Build an ordinary model of the family whose layers are the plan's."""
     opened = source.opened
-    blocks = blocks_of(opened, plan)
-    order = [block.layer for block in blocks]
     try:
+        blocks = blocks_of(opened, plan)
+        order = [block.layer for block in blocks]
         hf = rebuilt(opened, renumbered(opened.hf.config, order), order)
         compare(opened, source.outline, hf, order)
     except ExportError as error:

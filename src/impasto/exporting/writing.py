@@ -9,7 +9,14 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from impasto.exporting.blocks import served_blocks
-from impasto.exporting.building import Source, as_checkpoint, as_planned, refuse_planned, save
+from impasto.exporting.building import (
+    Source,
+    as_checkpoint,
+    as_planned,
+    refuse_passed_over,
+    refuse_planned,
+    save,
+)
 from impasto.exporting.card import Provenance, weights_digest, write_card
 from impasto.exporting.engines import add_older_names
 from impasto.exporting.error import ExportError
@@ -102,6 +109,7 @@ def export(
     check_target(dest)
     source = Source.of(model, plan, options)
     admit(source.opened, plan)
+    refuse_passed_over(source.opened)
     if form == "planned" and asked in (None, "auto") and _folds(source.opened, plan):
         form = "checkpoint"
     if form == "gguf":

@@ -45,14 +45,12 @@ class OpenedModel(Opened):
         takes_positions: Whether the model's forward takes positions.
         counts_places: Whether it numbers tokens by their place in a sequence instead.
         takes_unmade: Whether blocks pass masks to the attention unread; None until it is tried.
-        undivided: The layers whose parts plans cannot name, each with the reason; once checked.
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
     takes_positions: bool = field(init=False)
     counts_places: bool = field(default=False, init=False)
     takes_unmade: bool | None = field(default=None, init=False)
-    undivided: dict[int, str] = field(default_factory=dict, init=False)
     _mask_reader: MaskReader = field(default_factory=MaskReader, init=False)
     _visibility: tuple[torch.device, Visibility] | None = field(default=None, init=False)
 
@@ -66,14 +64,15 @@ class OpenedModel(Opened):
 
     @property
     def limits(self) -> list[str]:
-        """Why plans cannot name parts of some layers, a sentence for each reason."""
-        layers: dict[str, list[int]] = {}
-        for layer, reason in self.undivided.items():
-            layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
-        return [
-            f"plans cannot name parts of the layers {spans(alike)}: {reason}"
-            for reason, alike in layers.items()
-        ]
+        """What plans cannot do, and why, in sentences: name parts, run readers of keys anywhere."""
+        sharing = None if self.sequential is None else self.sequential.sharing
+        sentences = super().limits
+        if self.passed_over:
+            sentences.append(
+                f"the layers {spans(self.passed_over)} do nothing in plans: the model's own "
+                "forward passes over them on texts"
+            )
+        return sentences + ([] if sharing is None else sharing.limits)
 
     @property
     def cache_name(self) -> str:
@@ -274,8 +273,10 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
     anatomy = find_anatomy(hf)
     observed = observe(hf, anatomy, input_device(hf))
     blocks = [
-        Block(module, (), ()) if call is None else call.as_block(anatomy)
-        for module, call in zip(anatomy.blocks, observed.calls, strict=True)
+        Block(module, (), (), leaves_keys=False, is_passed_over=layer in observed.passed_over)
+        if call is None
+        else call.as_block(anatomy)
+        for layer, (module, call) in enumerate(zip(anatomy.blocks, observed.calls, strict=True))
     ]
     asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)
     habits = Habits(observed.outputs, observed.cache_argument, asks)

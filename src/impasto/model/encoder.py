@@ -126,6 +126,13 @@ class OpenedEncoder(Opened):
         noted: Arguments = {}
         with Forwards(self.outside(noted)):
             calls = self.block_calls(self._given(sentences))
+        rows = calls[0]["hidden_states"].shape[1]
+        if rows != count:
+            raise ModelError(
+                f"{type(self.hf).__name__} cannot be opened: its own forward hands {rows} rows "
+                f"to its layers for a text of {count} tokens (it pads texts itself, to whole "
+                "windows), and plans run a row for each token"
+            )
         arguments = [replayable(call) for call in calls]
         return Prepared(calls[0]["hidden_states"], arguments, noted.get("input_mask"))
 
@@ -290,6 +297,15 @@ def _observe(
     finally:
         for hook in hooks:
             hook.remove()
+    whole = outputs.get("")
+    if not (isinstance(whole, Tensor) or type(whole) is tuple):
+        kind = "is not called as a module"
+        if whole is not None:
+            kind = f"returns {type(whole).__name__}"
+        raise ModelError(
+            f"{type(hf).__name__} cannot be opened: in its own forward, its first layer {kind}; "
+            "plans run layers that are called and return states, alone or first in a tuple"
+        )
     exchanged = [name for name in names if name not in outputs]
     if exchanged:
         raise ModelError(
@@ -297,4 +313,4 @@ def _observe(
             f"{', '.join(exchanged)} as it reads a short text, so they are not what was opened; "
             'load it with those (BigBird: attention_type="original_full")'
         )
-    return arity(outputs[""]), {name: arity(outputs[name]) for name in names}
+    return arity(whole), {name: arity(outputs[name]) for name in names}

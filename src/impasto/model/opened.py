@@ -7,7 +7,7 @@ and ends.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from impasto.model.arguments.lengths import RotaryLimit, length_limit
-from impasto.model.structure.absent import is_absent
+from impasto.model.sharing import Sharing
+from impasto.model.structure.absent import is_absent, spans
 from impasto.model.structure.anatomy import Anatomy, ModelError
 from impasto.model.structure.block import (
     ONE_VECTOR,
@@ -82,11 +83,13 @@ class SequentialHabits:
         goes_on: How a block goes on from the state that it wrote to a cache: by several tokens at
             once (``stretches``), or by single ones (``tokens``). ``None``: it does not, and all
             rows of a sequence run again with every new one.
+        sharing: Which layers read keys and values of others; None where none do.
     """
 
     reason: str
     takes_cache: str
     goes_on: GoesOn | None = None
+    sharing: Sharing | None = None
 
 
 @dataclass(eq=False)
@@ -96,7 +99,8 @@ class Opened(ABC):
     The Hugging Face model is never changed, only called. It is held weakly: an opened model belongs
     to its Hugging Face model and must not outlive it, so whoever runs plans holds the latter.
     Layers that are not loaded (:mod:`impasto.model.structure.absent`) have an entry in ``blocks``,
-    but no parts.
+    but no parts. Once a model is checked, ``undivided`` has the layers whose parts plans cannot
+    name, each with the reason.
     """
 
     _hf: "ref[PreTrainedModel]"
@@ -104,6 +108,7 @@ class Opened(ABC):
     habits: Habits
     anatomy: Anatomy
     sequential: SequentialHabits | None = field(default=None, init=False)
+    undivided: dict[int, str] = field(default_factory=dict, init=False)
 
     @property
     def hf(self) -> PreTrainedModel:
@@ -124,8 +129,28 @@ class Opened(ABC):
 
     @cached_property
     def present(self) -> tuple[int, ...]:
-        """The layers that are loaded, in ascending order."""
-        return tuple(i for i, block in enumerate(self.blocks) if not is_absent(block.module))
+        """The layers that are loaded and that its own forward calls, in ascending order."""
+        blocks = enumerate(self.blocks)
+        return tuple(i for i, b in blocks if not (is_absent(b.module) or b.is_passed_over))
+
+    @cached_property
+    def passed_over(self) -> frozenset[int]:
+        """The layers that its own forward does not call on texts: in plans, they do nothing."""
+        return frozenset(i for i, block in enumerate(self.blocks) if block.is_passed_over)
+
+    def by_layer(self, calls: Sequence[Arguments]) -> list[Arguments]:
+        """Return the arguments of each layer, in calls of those that are not passed over.
+
+        Those of a layer that is passed over are those of the layer before it, or of the first one.
+        """
+        called = iter(calls)
+        every: list[Arguments] = []
+        for layer in range(self.num_layers):
+            if layer not in self.passed_over:
+                every.append(next(called))
+            else:
+                every.append(every[-1] if every else calls[0])
+        return every
 
     @property
     def has_its_blocks(self) -> bool:
@@ -142,7 +167,14 @@ class Opened(ABC):
     @property
     def limits(self) -> list[str]:
         """What plans cannot do on this model, in sentences; mostly nothing."""
-        return []
+        layers: dict[str, list[int]] = {}
+        for layer in self.undivided.keys() - self.passed_over:
+            reason = self.undivided[layer]
+            layers.setdefault(reason.partition(" (relative")[0], []).append(layer)
+        return [
+            f"plans cannot name parts of the layers {spans(alike)}: {reason}"
+            for reason, alike in layers.items()
+        ]
 
     def first_block(self) -> Block:
         """Return the lowest layer that is loaded."""
@@ -218,14 +250,18 @@ class Opened(ABC):
             ModelError: when its forward does not call every block.
         """
         calls: list[Arguments] = []
-        blocks = {id(block.module): block.module for block in self.blocks}.values()
-        with Forwards([(block, self._noting(block, calls)) for block in blocks]):
+        blocks = {id(block.module): block for block in self.blocks}.values()
+        stand_ins = [
+            (b.module, self._identity if b.is_passed_over else self._noting(b.module, calls))
+            for b in blocks
+        ]
+        with Forwards(stand_ins):
             self.hf.base_model(**self.always_given, **given)
-        if len(calls) != self.num_layers:
+        if len(calls) != self.num_layers - len(self.passed_over):
             raise ModelError(
                 f"{type(self.hf).__name__} called {len(calls)} of its {self.num_layers} blocks"
             )
-        return calls
+        return self.by_layer(calls)
 
     def finishing_with(self, states: Float[Tensor, "batch rows hidden"]) -> Forwards:
         """Return a context in which every block returns ``states``, as if they were finished."""
@@ -238,12 +274,11 @@ class Opened(ABC):
 
     def skipping_absent(self) -> Forwards:
         """Return a context in which absent layers return their input."""
-
-        def identity(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return as_output(hidden_states, self.habits.block_outputs)
-
         absent = (block.module for block in self.blocks if is_absent(block.module))
-        return Forwards([(block, identity) for block in absent])
+        return Forwards([(block, self._identity) for block in absent])
+
+    def _identity(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return as_output(hidden_states, self.habits.block_outputs)
 
     def _noting(self, block: nn.Module, calls: list[Arguments]) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:

@@ -151,14 +151,15 @@ def admit(model: Opened, plan: Plan) -> None:
         )
     if plan.narrowed:
         _admit_reach(model, plan)
-    lacking = plan.layers.difference(model.present)
+    lacking = plan.layers.difference(model.present, model.passed_over)
     if lacking:
         raise ModelError(
             f"the plan {plan} names layers that are not loaded ({spans(lacking)}); the model was "
             f"loaded for a plan that runs {spans(model.present)}: load it for this plan, or "
             "without plan= for all layers"
         )
-    if isinstance(model, OpenedModel) and not model.undivided.keys().isdisjoint(plan.divided):
+    _admit_readers(model, plan)
+    if not model.undivided.keys().isdisjoint(plan.divided):
         layer = min(plan.divided & model.undivided.keys())
         raise ModelError(
             f"the plan {plan} names a part of layer {layer} of {type(model.hf).__name__}, which "
@@ -179,12 +180,25 @@ def _admit_reach(model: Opened, plan: Plan) -> None:
             f"are, under its own masks, for its rows cannot be packed: {model.sequential.reason}; "
             "leave the reach out"
         )
-    for layer in sorted(plan.narrowed & set(model.present)):
+    for layer in sorted(plan.narrowed & {*model.present, *model.passed_over}):
         if not model.blocks[layer].leaves_keys:
             raise ModelError(
                 f"the plan {plan} has a reach at layer {layer}, and that layer of "
                 f"{type(model.hf).__name__} has no attention that could see less"
             )
+
+
+def _admit_readers(model: Opened, plan: Plan) -> None:
+    """Raise ModelError where a layer would read keys and values that none before it writes."""
+    sharing = None if model.sequential is None else model.sequential.sharing
+    lacking = None if sharing is None else sharing.lacking(plan)
+    if lacking is not None:
+        layer, writers = lacking
+        raise ModelError(
+            f"the plan {plan} runs layer {layer} of {type(model.hf).__name__}, which has no keys "
+            f"and values of its own, where layer {spans(writers)} has not run before it, whose it "
+            f"reads; keep layer {spans(writers)} before it, or leave layer {layer} out"
+        )
 
 
 def admitted(model: Opened, plans: object) -> list[Plan]:
@@ -242,12 +256,16 @@ def _open_sequential(hf: PreTrainedModel, refusal: ModelError) -> tuple[Opened, 
 
 def _open_encoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
     model = open_encoder(hf)
-    apart = check_encoder(model)
+    apart, parts = check_encoder(model), list[tuple[str, float]]()
+    model.undivided = apart.undivided
+    if apart.divided is not None:
+        norms = f"the MLP adds to what attention left (norms {apart.divided.norms} the parts)"
+        parts.append(("attention adds to a block's input", apart.divided.attention))
+        parts.append((norms, apart.divided.mlp))
     return model, Checked(
         [
             ("the identity plan gives the model's own states", apart.states),
-            ("attention adds to a block's input", apart.attention),
-            (f"the MLP adds to what attention left (norms {apart.norms} the parts)", apart.mlp),
+            *parts,
             ("a sentence beside a longer one gets the states that it gets alone", apart.padding),
         ],
         [],

@@ -73,12 +73,14 @@ class Observed:
     """The calls of a model's layers.
 
     Attributes:
-        calls: For each layer, its call; None for an absent layer.
+        calls: For each layer, its call; None for an absent layer, or one that is passed over.
+        passed_over: The layers that the model's own forward does not call on texts.
         cache_argument: The name of the argument in which blocks get the cache.
     """
 
     calls: list[ObservedCall | None]
     cache_argument: str
+    passed_over: frozenset[int] = frozenset()
 
     @property
     def present(self) -> list[ObservedCall]:
@@ -119,13 +121,16 @@ def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Obse
     """
     cache = _CountingCache()
     try:
-        calls = _calls(hf, anatomy, cache, device)
+        calls, stood_in = _calls(hf, anatomy, cache, device)
     except RAISED as error:
         if not is_out_of_memory(error):
             _refuse_unlike(hf, anatomy)
             _refuse_other_cache(hf, anatomy, device, error)
         raise
     name, layers = type(hf).__name__, [i for i, b in enumerate(anatomy.blocks) if not is_absent(b)]
+    called = {id(call.module) for call in calls} | stood_in
+    passed = frozenset(i for i, block in enumerate(anatomy.blocks) if id(block) not in called)
+    layers = [layer for layer in layers if layer not in passed] if calls else layers
     _refuse_other_order(name, anatomy, layers, calls)
     if any(_mask_dimensions(call) != 4 for call in calls):
         _refuse_unlike(hf, anatomy)
@@ -139,14 +144,18 @@ def observe(hf: PreTrainedModel, anatomy: Anatomy, device: torch.device) -> Obse
     by_layer: list[ObservedCall | None] = [None] * len(anatomy.blocks)
     for layer, call in zip(layers, calls, strict=True):
         by_layer[layer] = call
-    return Observed(by_layer, cached.pop())
+    return Observed(by_layer, cached.pop(), passed)
 
 
 def _calls(
     hf: PreTrainedModel, anatomy: Anatomy, cache: _CountingCache, device: torch.device
-) -> list[ObservedCall]:
-    """Return the calls of the blocks that are loaded, in order."""
+) -> tuple[list[ObservedCall], set[int]]:
+    """Return the calls of the blocks that are loaded, in order, and which absent ones were called.
+
+    The latter by the ids of their modules.
+    """
     calls: list[ObservedCall] = []
+    stood_in: set[int] = set()
     running: list[ObservedCall] = []  # none while a block stands in for an absent one
 
     def begins(module: nn.Module, args: tuple[Any, ...], given: Arguments) -> None:
@@ -181,14 +190,22 @@ def _calls(
         ]
     ids = torch.zeros(1, 3, dtype=torch.long, device=device)
     present = torch.tensor([[0, 1, 1]], device=device)
-    absent = [block for block in anatomy.blocks if is_absent(block)]
+    run = _uncached(anatomy, cache)
+
+    def in_place_of(block: nn.Module) -> Forward:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            stood_in.add(id(block))
+            return run(*args, **kwargs)
+
+        return forward
+
     try:
-        with Forwards([(block, _uncached(anatomy, cache)) for block in absent]):
+        with Forwards([(b, in_place_of(b)) for b in anatomy.blocks if is_absent(b)]):
             hf(input_ids=ids, attention_mask=present, past_key_values=cache, use_cache=True)
     finally:
         for hook in hooks:
             hook.remove()
-    return calls
+    return calls, stood_in
 
 
 def _refuse_unlike(hf: PreTrainedModel, anatomy: Anatomy) -> None:

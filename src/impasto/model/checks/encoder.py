@@ -6,19 +6,35 @@ part's contribution added by hand, must give the whole block's output.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from impasto.model.checks.decoder import demand, difference, refuse_above
+from impasto.model.checks.decoder import allowed, demand, difference
 from impasto.model.encoder import OpenedEncoder, Sentences
-from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError, unnamed
 from impasto.model.structure.block import Arguments, Block, Forwards, as_output, first_tensor
+from impasto.model.structure.failing import RAISED, is_out_of_memory
 
 _IDS = (3, 1, 4, 1, 5, 9)
 _NO_CHANGE = 1e-6  # relative; a smaller difference is not that of a token
+
+
+class Divided(NamedTuple):
+    """How far blocks are from their parts, as the largest difference relative to the largest value.
+
+    Attributes:
+        attention: A block without attention, attention's contribution added to its input, against
+            the whole block.
+        mlp: A block without MLP, the MLP's contribution added, against the whole block.
+        norms: Whether the blocks norm ``before`` their parts or ``after`` the addition.
+    """
+
+    attention: float
+    mlp: float
+    norms: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +43,15 @@ class EncoderCheck:
 
     Attributes:
         states: The identity plan against the model's own states.
-        attention: A block without attention, attention's contribution added to its input, against
-            the whole block.
-        mlp: A block without MLP, the MLP's contribution added, against the whole block.
+        divided: The layers whose parts can be left out; None where there are none.
         padding: A sentence beside a longer one against the same sentence alone.
-        norms: Whether the blocks norm ``before`` their parts or ``after`` the addition.
+        undivided: The layers whose parts cannot be left out, each with the reason.
     """
 
     states: float
-    attention: float
-    mlp: float
+    divided: Divided | None
     padding: float
-    norms: str
+    undivided: dict[int, str]
 
 
 @torch.no_grad()
@@ -51,21 +64,53 @@ def check_encoder(model: OpenedEncoder) -> EncoderCheck:
     sentences = _two_sentences(model)
     own, prepared = model.own_states(sentences), model.prepare(sentences)
     _refuse_one_way(model, own)
-    states, attention, before, after = prepared.states, [0.0], [0.0], [0.0]
+    states, undivided, divided = prepared.states, dict[int, str](), list[Divided]()
     for layer in model.present:
-        measured = _taken_apart(model.blocks[layer], states, prepared.arguments[layer])
-        for differences, each in zip((attention, before, after), measured, strict=True):
-            differences.append(each)
+        parts = _divided(model, model.blocks[layer], states, prepared.arguments[layer])
+        if isinstance(parts, Divided):
+            divided.append(parts)
+        else:
+            undivided[layer] = parts
         states = model.run(layer, "block", states, prepared)
-    mlp = min(max(before), max(after))
     claim = "the identity plan does not give its own states"
     return EncoderCheck(
         states=demand(model, claim, model.end(states), own),
-        attention=refuse_above(model, "attention does not only add to its input", max(attention)),
-        mlp=refuse_above(model, "a block is not residual + attention + MLP", mlp),
+        divided=None
+        if not divided
+        else Divided(
+            max(each.attention for each in divided),
+            max(each.mlp for each in divided),
+            " or ".join(sorted({each.norms for each in divided}, reverse=True)),
+        ),
         padding=_padded(model, sentences, own),
-        norms="before" if max(before) <= max(after) else "after",
+        undivided=undivided,
     )
+
+
+def _divided(
+    model: OpenedEncoder, block: Block, states: Tensor, arguments: Arguments
+) -> Divided | str:
+    """Return how far a block is from its parts; or why they cannot be left out."""
+    if not (block.attention and block.mlp):
+        return unnamed(model.anatomy)
+    try:
+        attention, before, after = _taken_apart(block, states, arguments)
+    except ModelError as error:
+        return str(error)
+    except RAISED as error:
+        if is_out_of_memory(error):
+            raise
+        first = (str(error).strip() or "no message").splitlines()[0]
+        return f"its own code fails without one of its parts ({type(error).__name__}: {first})"
+    limit = allowed(model)
+    apart = f"allowed {limit:.0e})"
+    if not attention <= limit:
+        claim = "its attention does not only add to its input"
+        return f"{claim} (relative difference {attention:.1e}, {apart}"
+    if not min(before, after) <= limit:
+        claim = "it is not residual + attention + MLP"
+        return f"{claim} (relative difference {min(before, after):.1e}, {apart}"
+    return Divided(attention, min(before, after), "before" if before <= after else "after")
 
 
 def _two_sentences(model: OpenedEncoder) -> Sentences:
@@ -94,6 +139,11 @@ def _taken_apart(
     its parts; with the MLP's, in a block that norms after the addition.
     """
     mlp_input, attended, fed = _contributions(block, states, arguments)
+    if attended.shape != states.shape:
+        raise ModelError(
+            f"its attention adds to {attended.shape[-1]} numbers a token, where the layer's own "
+            f"states have {states.shape[-1]}"
+        )
     whole = block(states, arguments)
     without_attention = block(states.to(attended.device) + attended, arguments, "mlp")
     last = block.mlp[-1]

@@ -60,7 +60,8 @@ def kind_of(config: PreTrainedConfig) -> Kind:
     """
     named = next(iter(getattr(config, "architectures", None) or ()), "")
     names_decoder = named.endswith(("CausalLM", "LMHeadModel"))
-    if getattr(config, "is_encoder_decoder", False) and not names_decoder:
+    is_whole = getattr(config, "is_encoder_decoder", False) and not names_decoder
+    if is_whole and not _holds_decoder(config):
         raise ModelError(
             f"{named or config.model_type} is an encoder-decoder: its decoder reads an encoder's "
             "states beside the text; plans run on decoders alone and on encoders"
@@ -83,6 +84,18 @@ def kind_of(config: PreTrainedConfig) -> Kind:
             "predicts masked tokens; plans run on those"
         )
     return Kind("AutoModelForCausalLM")  # code of its own, or unknown: loading says more
+
+
+def _holds_decoder(config: PreTrainedConfig) -> bool:
+    """Whether a configuration is that of an encoder of images and a decoder with its head."""
+    own = getattr(transformers, _class(config, "MULTIMODAL_LM"), None)
+    decoder = getattr(config, "decoder", None)
+    return (
+        own is not None
+        and own.main_input_name != "input_ids"
+        and isinstance(decoder, PreTrainedConfig)
+        and bool(_class(decoder, "CAUSAL_LM"))
+    )
 
 
 def auto_class(hf: Any) -> str:

@@ -44,8 +44,13 @@ def unwrapped(model: Any) -> PreTrainedModel:
 
 
 def reading_texts(hf: PreTrainedModel) -> PreTrainedModel:
-    """Return the decoder inside a model that reads no text alone; any other model itself."""
-    if getattr(hf.config, "is_encoder_decoder", False) or not getattr(hf.config, "sub_configs", {}):
+    """Return the decoder inside a model that reads no text alone; any other model itself.
+
+    Such is a model of images or sound, also one whose encoder reads those; not one that reads texts
+    by an encoder.
+    """
+    reads_by_encoder = hf.config.is_encoder_decoder and hf.main_input_name == "input_ids"
+    if reads_by_encoder or not getattr(hf.config, "sub_configs", {}):
         return hf
     inside = (module for module in hf.modules() if module is not hf)
     decoder = next((module for module in inside if _predicts_tokens(module)), None)
@@ -56,6 +61,8 @@ def reading_texts(hf: PreTrainedModel) -> PreTrainedModel:
 
 def _predicts_tokens(module: nn.Module) -> TypeGuard[PreTrainedModel]:
     if not isinstance(module, PreTrainedModel) or not module.can_generate():
+        return False
+    if module.config.is_encoder_decoder:
         return False
     return module.get_output_embeddings() is not None
 

@@ -23,6 +23,7 @@ def empty_blocks(blocks: nn.ModuleList, layers: Collection[int]) -> None:
             block._parameters.clear()
             block._buffers.clear()
             block.__dict__["forward"] = partial(_refuse, index)
+            block.__dict__["_is_hf_initialized"] = True  # some families' own code asks for weights
 
 
 def is_absent(block: nn.Module) -> bool:

@@ -70,16 +70,12 @@ def find_anatomy(hf: nn.Module) -> Anatomy:
 
 
 def find_encoder_anatomy(hf: nn.Module) -> Anatomy:
-    """Find the blocks of an encoder and their parts.
+    """Find the blocks of an encoder and their parts, where those have names known here.
 
     Raises:
-        ModelError: when no list of ``num_hidden_layers`` blocks is there, or its blocks do not
-            have an attention and an MLP under names known here.
+        ModelError: when no list of ``num_hidden_layers`` blocks is there.
     """
-    anatomy = _anatomy(hf, ENCODER_ATTENTION, ENCODER_MLP)
-    if not anatomy.attention or not anatomy.mlp:
-        raise ModelError(f"{type(hf).__name__}: {unnamed(anatomy)}")
-    return anatomy
+    return _anatomy(hf, ENCODER_ATTENTION, ENCODER_MLP)
 
 
 def unnamed(anatomy: Anatomy) -> str:

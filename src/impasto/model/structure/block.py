@@ -121,6 +121,7 @@ class Block:
             the block takes that; None for the width of the queries themselves.
         idle: The modules whose output nobody reads while a part is left out.
         form: The form in which it takes and returns states.
+        is_passed_over: Whether it does nothing, for the model's own forward does not call it.
     """
 
     module: nn.Module
@@ -131,11 +132,14 @@ class Block:
     least_queries: int | None = None
     idle: Mapping[Part, tuple[nn.Module, ...]] = field(default_factory=dict)
     form: StateForm = ONE_VECTOR
+    is_passed_over: bool = False
 
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
     ) -> Float[Tensor, "batch rows hidden"]:
         """Return the block's output for ``states``, or x + attention(x), or x + mlp(x)."""
+        if self.is_passed_over:
+            return states
         full = self.form.full(states)
         if part == "block":
             return self.form.flat(first_tensor(self.module(full, **arguments)))

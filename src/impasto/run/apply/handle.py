@@ -232,8 +232,8 @@ class Applied:
 
     def _begin(
         self, names: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: Arguments
-    ) -> None:
-        """Begin a call of the model, before its own forward.
+    ) -> tuple[tuple[Any, ...], Arguments] | None:
+        """Begin a call of the model, before its own forward; return it if it is to be another one.
 
         Raises:
             ModelError: when the model has other blocks than when the plan was applied.
@@ -247,7 +247,7 @@ class Applied:
                 "(CUDA_VISIBLE_DEVICES=0), or start a process for each GPU by torchrun"
             )
         if self._is_aside or module not in self._called:
-            return
+            return None
         if not self._model.has_its_blocks:
             raise self._changed()
         arguments = dict(zip(names, args, strict=False)) | kwargs
@@ -263,6 +263,9 @@ class Applied:
         call.runs_again = runs_again
         if module.training and self._checkpointing.is_on:
             call.runs_again = self._checkpointing.begin(module, self._running)
+        if module is self._hf or "logits_to_keep" not in kwargs:
+            return None
+        return args, kwargs | {"logits_to_keep": 0}  # else some families' last layers get few rows
 
     def _complete_output(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Return a model's output with the plan's hidden states and attentions.
@@ -299,20 +302,30 @@ class Applied:
             del self._own.call  # it holds the caller's arguments, a cache among them
 
     def _stand_in(self, block: nn.Module) -> Forward:
-        """Return a forward that records a block's call arguments; the last one runs the plan."""
+        """Return a forward that records a block's call arguments; the last one runs the plan.
+
+        That of a block that is passed over records nothing: with a cache that holds something,
+        some families call it all the same.
+        """
+        passed = {id(b.module) for b in self._model.blocks if b.is_passed_over}
+
+        def passing(*args: Any, **kwargs: Any) -> Any:
+            states = named_call(block, args, kwargs)["hidden_states"]
+            return as_output(states, self._model.habits.block_outputs)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             arguments, call = named_call(block, args, kwargs), self._call
             call.block_arguments.append(arguments)
             states = arguments["hidden_states"]
-            if len(call.block_arguments) == self._model.num_layers:
+            if len(call.block_arguments) == self._model.num_layers - len(self._model.passed_over):
+                call.block_arguments = self._model.by_layer(call.block_arguments)
                 form = self._model.habits.form
                 with self._running():
                     states = form.full(self._in_forward.run(call, form.flat(states)))
                 call.arguments, call.block_arguments, call.has_run = {}, [], True
             return as_output(states, self._model.habits.block_outputs)
 
-        return forward
+        return passing if id(block) in passed else forward
 
     def _stand_in_outside(self, place: int) -> Forward:
         """Return a forward for a module outside of the blocks that records its call arguments."""

@@ -46,7 +46,8 @@ def check_decoder(model: OpenedModel) -> Checked:
         settle_positions(model, texts.long.ids)
     with failing(name, "calls its blocks one by one"):
         apart = check_blocks(model, texts.long)
-    model.undivided = apart.undivided
+    passed = dict.fromkeys(model.passed_over, "the model's own forward passes over it on texts")
+    model.undivided = passed | apart.undivided
     tokens = f"({lengths.tokens} tokens)"
     claims = [(f"the identity plan gives the model's own logits {tokens}", apart.logits)]
     if apart.silence is not None and apart.parts is not None:

@@ -6,7 +6,7 @@ token. Where blocks do not go on from the states that they leave, all rows run a
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from impasto.model.checks.decoder import Reason, allowed, read_bare, refuse_above, rows_differ
 from impasto.model.decoder import OpenedModel
@@ -14,13 +14,14 @@ from impasto.model.measured.idle import with_idle
 from impasto.model.opened import GoesOn
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import ModelError
-from impasto.model.structure.block import Arguments, Block
+from impasto.model.structure.block import Arguments, Block, named_call
 from impasto.model.structure.failing import RAISED, failing, is_out_of_memory
 from impasto.plan.program import RowMode, Split, whole_layer
 from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.stretches import TokenTree
 from impasto.run.checks import Checked
+from impasto.run.checks.sharing import Shared, shared_keys
 from impasto.run.checks.texts import Texts, lengths_of, read_texts
 from impasto.run.execute.sequential import SequentialExecutor
 from impasto.run.execute.stretch_calls import habits_of
@@ -43,7 +44,11 @@ def check_sequential(model: OpenedModel) -> Checked:
     name, lengths = type(model.hf).__name__, lengths_of(model)
     with failing(name, f"reads {lengths.tokens} tokens"):
         texts = read_texts(model, lengths.tokens)
-    _refuse_bound(model, texts)
+    with failing(name, "runs its layers one by one"):
+        shared = shared_keys(model, texts.long)
+    _refuse_bound(model, texts, shared)
+    habits = habits_of(model)
+    habits.sharing = None if shared is None else shared.sharing
     with failing(name, "calls its blocks one by one"):
         logits = refuse_above(
             model,
@@ -52,8 +57,12 @@ def check_sequential(model: OpenedModel) -> Checked:
             lambda: _reads_more_behind(model, texts),
         )
     claims = [(f"the identity plan gives the model's own logits ({lengths.tokens} tokens)", logits)]
-    habits = habits_of(model)
     habits.goes_on = _goes_on(model, texts) if habits.takes_cache else None
+    if habits.sharing is not None and habits.goes_on is None:
+        raise BoundLayersError(
+            f"{name} cannot be opened: its layers share keys and values, and do not go on from "
+            "those that they have put into a cache"
+        )
     with failing(name, "reads texts that begin alike"):
         worst = refuse_above(
             model,
@@ -63,11 +72,11 @@ def check_sequential(model: OpenedModel) -> Checked:
     how = {"stretches": "from the states that its blocks leave", "tokens": "token by token"}
     going = "all rows again" if habits.goes_on is None else how[habits.goes_on]
     claims.append((f"texts behind a shared beginning, {going}, give the model's own logits", worst))
-    refused, worst = _parts(model, texts)
+    refused, worst = _parts(model, texts, shared)
     if refused is not None:
         model.undivided = dict.fromkeys(range(model.num_layers), refused)
     else:
-        model.blocks = with_idle(model)
+        model.blocks = with_idle(model) if shared is None else model.blocks
         claims.append(("a block is its token mixer and its MLP", worst))
     missing = [
         f"the {each.replace('_', ' ')} of {value} (the check reads {lengths.tokens} tokens)"
@@ -94,12 +103,13 @@ def _reads_more_behind(model: OpenedModel, texts: Texts) -> Reason | None:
     return None if apart <= allowed(model) else Reason(claim, apart)
 
 
-def _refuse_bound(model: OpenedModel, texts: Texts) -> None:
+def _refuse_bound(model: OpenedModel, texts: Texts, shared: Shared | None) -> None:
     """Raise BoundLayersError unless each layer gives what it gave where no other one has run."""
     ids = torch.tensor([texts.long.ids], device=model.device)
     positions = torch.arange(ids.shape[1], device=model.device)[None]
     for layer in reversed(model.present):
         arguments = model.enter(ids, positions).arguments[layer]  # anew: layers may write to them
+        arguments = arguments if shared is None else shared.given(arguments)
         try:
             after = model.blocks[layer](texts.long.before[layer], arguments)
             apart = rows_differ(model, after, texts.long.after[layer])
@@ -110,11 +120,28 @@ def _refuse_bound(model: OpenedModel, texts: Texts) -> None:
         if not apart <= allowed(model):
             if not _reads_alike(model, texts):
                 return  # by chance, or by what it remembers: the other claims say so
+            beside = _handed_on(model, texts, layer, arguments)
+            more = f"{' and '.join(beside)} beside" if beside else "more than"
             raise BoundLayersError(
                 f"{type(model.hf).__name__} cannot be opened: the layers before layer {layer} hand "
-                "it more than its states, such as keys and values, a router's or an indexer's; so "
-                "it gives something else wherever a plan leaves them out"
+                f"it {more} its states, so it gives something else wherever a plan leaves them out"
             )
+
+
+def _handed_on(model: OpenedModel, texts: Texts, layer: int, arguments: Arguments) -> list[str]:
+    """Return the arguments that a layer gets in the model's own forward, and not without others."""
+    module, given = model.blocks[layer].module, dict[str, object]()
+
+    def note(module: nn.Module, args: tuple[object, ...], kwargs: Arguments) -> None:
+        given.update(named_call(module, args, kwargs))
+
+    hook = module.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        read_bare(model, texts.long.ids)
+    finally:
+        hook.remove()
+    made = [name for name, value in given.items() if value is not None]
+    return sorted(name for name in made if name in arguments and arguments[name] is None)
 
 
 def _alone(model: OpenedModel, texts: Texts) -> float:
@@ -174,7 +201,7 @@ def _read(model: OpenedModel, tree: TokenTree, modes: tuple[RowMode, ...]) -> li
     return logits
 
 
-def _parts(model: OpenedModel, texts: Texts) -> tuple[str | None, float]:
+def _parts(model: OpenedModel, texts: Texts, shared: Shared | None) -> tuple[str | None, float]:
     """Return why parts of layers cannot run alone (None: they can), and how far they are off."""
     lacking = [i for i in model.present if not (model.blocks[i].attention and model.blocks[i].mlp)]
     if lacking:
@@ -186,8 +213,9 @@ def _parts(model: OpenedModel, texts: Texts) -> tuple[str | None, float]:
     ids = torch.tensor([texts.long.ids], device=model.device)
     entered = model.enter(ids, torch.arange(ids.shape[1], device=model.device)[None])
     for layer in model.present:
-        states = texts.long.before[layer]
-        apart = _parts_differ(model, model.blocks[layer], states, entered.arguments[layer])
+        states, arguments = texts.long.before[layer], entered.arguments[layer]
+        arguments = arguments if shared is None else shared.given(arguments)
+        apart = _parts_differ(model, model.blocks[layer], states, arguments)
         if not apart <= allowed(model):
             return (
                 f"layer {layer} of {type(model.hf).__name__} is not its input, its token mixer and "

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,10 +31,12 @@ from impasto.plan.program import (
 )
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.stretches import TokenTree, stretches
-from impasto.run.execute.branches import Merge, scaled
+from impasto.run.execute.branches import Merge
 from impasto.run.execute.executor import refuse_changing_tables, source_of
+from impasto.run.execute.handed import Handed, Handing
 from impasto.run.execute.noise import noise, prefix_keys
-from impasto.run.execute.stretch_calls import Read, StretchCall, TreeSplice, habits_of
+from impasto.run.execute.stretch_calls import Before, Read, StretchCall, TreeSplice, habits_of
+from impasto.run.execute.stretch_layer import StretchLayer
 from impasto.run.kv.states import CarriedState, LayerState, RowsRead, joined_states
 
 EndStates = Sequence[tuple[list[int], LayerState]]
@@ -48,11 +50,13 @@ class TreeState(NamedTuple):
         earlier: The tokens' states; as long as rows are joint, of current tokens too.
         current: Once they are split: the scored tokens' states as current tokens.
         last: The states of each occurrence at the end of requests, where they are kept.
+        handed: The keys and values that layers have written for others, by name.
     """
 
     earlier: Float[Tensor, "tokens hidden"]
     current: Float[Tensor, "scored hidden"] | None = None
     last: Mapping[Occurrence, EndStates] = MappingProxyType({})
+    handed: Mapping[Any, Handed] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ class SequentialExecutor:
             case RunBranches():
                 return self._branches(instruction, state)
             case Split():
-                return state._replace(current=state.earlier[self._scored])
+                handed = {name: each.split(self._scored) for name, each in state.handed.items()}
+                return state._replace(current=state.earlier[self._scored], handed=handed)
             case ReplaceByNoise():
                 return self._noised(instruction, state)
             case InjectDonor():
@@ -171,12 +176,13 @@ class SequentialExecutor:
         scored = {row: place for place, row in enumerate(self.tree.scored)} if single else {}
         first = ids.new_zeros(self.tree.parents.count(-1), 0)
         first = first if self.past is None else self.past.ids
+        before = Before(first, first[:, :0], torch.arange(len(first), device=first.device))
         calls: list[StretchCall] = []
         in_step = single or habits_of(self.model).goes_on == "tokens"
         cost = rows_per_call(self.model)
         for stretch in stretches(self.tree, single, self.records, in_step, cost):
-            before = first if stretch.before is None else calls[stretch.before].read
-            calls.append(StretchCall(self.model, stretch, ids, before, scored))
+            begin = before if stretch.before is None else calls[stretch.before].after
+            calls.append(StretchCall(self.model, stretch, ids, begin, scored))
         if self.given is not None and len(calls) == 1:
             calls[0].is_given(self.given)
         return calls
@@ -185,12 +191,15 @@ class SequentialExecutor:
         """Run every branch from the same state; merge by mean, or by sum of contributions."""
         earlier = Merge(instruction, state.earlier[None])
         current = None if state.current is None else Merge(instruction, state.current[None])
-        last = state.last
+        last, handed = state.last, dict(state.handed)
         for branch in instruction.branches:
             after = state._replace(last=last)
             for inner in branch:
                 after = self.step(inner, after)
             last = after.last
+            for name, each in after.handed.items():
+                if each is not state.handed.get(name):  # what this branch has written
+                    handed[name] = each
             earlier.add(after.earlier[None])
             if current is not None and after.current is not None:
                 current.add(after.current[None])
@@ -199,24 +208,24 @@ class SequentialExecutor:
             state.earlier if stays else self._held(instruction, state.earlier, earlier.result()[0]),
             None if current is None else current.result()[0],
             last,
+            handed,
         )
 
     def _layer(self, run: RunLayer, state: TreeState) -> TreeState:
         calls = self.joint if state.current is None else self.split
+        layer = StretchLayer(self.model, run, self._handing(run, state))
         parts: list[tuple[StretchCall, Tensor]] = []
         current, kept = state.current, list[tuple[list[int], LayerState]]()
         left: list[LayerState | None] = []
         for call in calls:
             begin = self._begin(run, call, left)
             if current is not None and len(call.current):
-                rows = current[call.scored][:, None]
-                own = None if begin is None else begin.select(call.current)
-                rows, _ = self._block(run, rows, call.entered_current, own)
+                rows = layer.through_current(current[call.scored][:, None], call, begin)
                 scored = call.scored.to(current.device)
                 current = current.index_copy(0, scored, rows[:, 0].to(current.device))
             is_read = current is None or call.stretch.is_followed
             if is_read and not (run.occurrence is None and run.rows == "kv-only"):
-                rows, begin = self._through(run, state.earlier[call.rows], call, begin)
+                rows, begin = layer.through(state.earlier[call.rows], call, begin)
                 parts.append((call, rows))
             left.append(begin)
             if call.stretch.ended and begin is not None:
@@ -228,7 +237,17 @@ class SequentialExecutor:
         last = state.last
         if self.records and run.occurrence is not None:
             last = {**last, run.occurrence: kept}
-        return TreeState(earlier, current, last)
+        handed = state.handed if layer.handing is None else layer.handing.after(current is not None)
+        return TreeState(earlier, current, last, handed)
+
+    def _handing(self, run: RunLayer, state: TreeState) -> Handing | None:
+        """Return the keys and values that a layer shares with others; None where no layers do."""
+        sharing = habits_of(self.model).sharing
+        if sharing is None:
+            return None
+        past = None if self.past is None else self.past.states
+        counts = len(self.tree.ids), len(self.tree.scored)
+        return Handing(sharing, run, state.handed, past, counts)
 
     def _past(self, occurrence: Occurrence | None) -> LayerState | None:
         if self.past is None or occurrence is None:
@@ -258,45 +277,6 @@ class SequentialExecutor:
         if not call.stretch.is_followed:
             return None
         return CarriedState.empty(self.model.hf.config.get_text_config(decoder=True))
-
-    def _through(
-        self, run: RunLayer, rows: Tensor, call: StretchCall, state: LayerState | None
-    ) -> tuple[Tensor, LayerState | None]:
-        """Run a block on the rows of a stretch; return them, and the state that it leaves."""
-        by_token = isinstance(state, CarriedState) and state.length > 0 and rows.shape[1] > 1
-        if not by_token or habits_of(self.model).goes_on == "stretches":
-            return self._block(run, rows, call.entered, state)
-        after = []
-        for place, row in enumerate(rows.split(1, 1)):
-            row, state = self._block(run, row, call.entered_at(place), state)
-            after.append(row)
-        return torch.cat(after, 1), state
-
-    def _block(
-        self, run: RunLayer, rows: Tensor, entered: Entered, state: LayerState | None
-    ) -> tuple[Tensor, LayerState | None]:
-        """Run a block on the next rows of sequences; return them, and the state that it leaves.
-
-        What it adds counts as often as its scale says.
-        """
-        after, left = self._called(run, rows, entered, state)
-        return (after if run.scale == 1 else scaled(run.scale, rows, after)), left
-
-    def _called(
-        self, run: RunLayer, rows: Tensor, entered: Entered, state: LayerState | None
-    ) -> tuple[Tensor, LayerState | None]:
-        block, arguments = self.model.blocks[run.layer], entered.arguments[run.layer]
-        if isinstance(state, RowsRead):
-            every = torch.cat([state.rows.to(rows.device), rows], 1)
-            return block(every, arguments, run.part)[:, -rows.shape[1] :], RowsRead(every)
-        if isinstance(state, CarriedState):
-            arguments = arguments | {self.model.habits.cache_argument: state}
-            if "use_cache" in arguments:
-                arguments["use_cache"] = True
-            rows = block(rows, arguments, run.part)
-            state.layer.length += rows.shape[1]
-            return rows, state
-        return block(rows, arguments, run.part), None
 
     def _scattered(
         self, parts: Sequence[tuple[StretchCall, Tensor]], before: Tensor

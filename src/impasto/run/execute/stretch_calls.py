@@ -6,9 +6,10 @@ For the executor of sequences that run as they are (:mod:`impasto.run.execute.se
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
@@ -44,6 +45,38 @@ class Read:
         return Read(self.ids[own], states, self.total[own], self.lengths[own])
 
 
+class Before(NamedTuple):
+    """What each of some sequences has read.
+
+    Attributes:
+        ids: The tokens.
+        rows: Their rows in the tree, of those that are in it.
+        roots: The sequence before the tree that each goes on from, by index.
+    """
+
+    ids: Int[Tensor, "batch past"]
+    rows: Int[Tensor, "batch read"]
+    roots: Int[Tensor, "batch"]
+
+
+class Path(NamedTuple):
+    """The rows of a tree that lie behind the new rows of some sequences, and those themselves.
+
+    Attributes:
+        roots: The sequence before the tree that each goes on from, by index.
+        rows: The rows of the tree that are seen as joint or earlier ones, new ones included.
+        new: The new rows; current ones by their places among the predictions.
+        is_real: Which of them are no padding.
+        scored: The place among the predictions of each current row; None where no rows are current.
+    """
+
+    roots: Int[Tensor, "batch"]
+    rows: Int[Tensor, "batch read"]
+    new: Int[Tensor, "batch new"]
+    is_real: Bool[Tensor, "batch new"]
+    scored: Int[Tensor, "batch"] | None = None
+
+
 class StretchCall:
     """A stretch as tensors, and what blocks are called with on it.
 
@@ -51,7 +84,7 @@ class StretchCall:
         model: The model.
         stretch: The stretch.
         ids: The token of each row of the tree.
-        before: The tokens that each sequence has read that it goes on from.
+        before: What each sequence has read that it goes on from.
         scored: The place among the predictions of each scored row.
     """
 
@@ -60,13 +93,14 @@ class StretchCall:
         model: OpenedModel,
         stretch: Stretch,
         ids: Int[Tensor, "tokens"],
-        before: Int[Tensor, "batch past"],
+        before: Before,
         scored: Mapping[int, int],
     ) -> None:
         self.model, self.stretch, device = model, stretch, ids.device
         self.rows = torch.tensor(stretch.rows, device=device)
         self.parents = torch.tensor(stretch.parents, device=device)
-        self.ids, self.before = ids[self.rows], before[self.parents]
+        self.ids, self.before = ids[self.rows], before.ids[self.parents]
+        self.rows_before, self.roots = before.rows[self.parents], before.roots[self.parents]
         places = torch.arange(self.rows.shape[1], device=device)
         self.is_real = places < torch.tensor(stretch.counts, device=device)[:, None]
         first = [(at, scored[row[0]]) for at, row in enumerate(stretch.rows) if row[0] in scored]
@@ -78,6 +112,23 @@ class StretchCall:
     def read(self) -> Int[Tensor, "batch read"]:
         """The tokens that each sequence has read at the end."""
         return torch.cat([self.before, self.ids], 1)
+
+    @property
+    def after(self) -> Before:
+        """What each sequence has read at the end."""
+        return Before(self.read, torch.cat([self.rows_before, self.rows], 1), self.roots)
+
+    def path(self, begin: int, end: int) -> Path:
+        """Return what lies behind some of its rows, by place, and these."""
+        rows = torch.cat([self.rows_before, self.rows[:, :end]], 1)
+        return Path(self.roots, rows, self.rows[:, begin:end], self.is_real[:, begin:end])
+
+    @property
+    def path_of_current(self) -> Path:
+        """What lies behind the scored first rows, and these, as current ones."""
+        at, scored = self.current, self.scored
+        new, rows = scored[:, None], self.rows_before[at]
+        return Path(self.roots[at], rows, new, torch.ones_like(new, dtype=torch.bool), scored)
 
     def is_given(self, entered: Entered) -> None:
         """Let blocks be called with what the model's own forward has prepared."""

@@ -76,7 +76,7 @@ def check_comparable(model: OpenedModel, plans: Sequence[Plan]) -> None:
             f"the plan {prompted} does something to the prompt alone, and a text has no prompt; "
             "score continuations, or generate behind prompts"
         )
-    absent = set(range(model.num_layers)).difference(model.present)
+    absent = set(range(model.num_layers)).difference(model.present, model.passed_over)
     if absent:
         raise ModelError(
             f"plans are compared with the full model, and layers {spans(absent)} are not loaded: "
