@@ -16,7 +16,7 @@ import impasto
 import tiny
 from families import FAMILIES, family, weighted
 from impasto import Plan, UserError
-from impasto.mending.settings import METHODS, Lora, read_settings
+from impasto.mending.settings import METHODS, Lora, Training, read_settings
 from impasto.mending.teaching import Likeliest, kl_of_all, kl_of_likeliest
 from impasto.mending.trainable import student
 from impasto.run.opening import opened
@@ -221,12 +221,28 @@ def test_the_likeliest_tokens_give_the_whole_kl_where_they_are_all():
         ("lora", {"steps": 0}, "steps cannot be 0"),
         ("lora", {"distil": 2}, "distil cannot be 2"),
         ("last", {"rank": 2}, "rank is a setting of method lora, not of last"),
+        ("lora", {"learning_rate": 1e-3, "rate_times_width": 0.5}, "rate is said once"),
+        ("full", {"rate_times_width": None}, "rate is said once"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_what_can(method, given, says):
     with pytest.raises(UserError) as told:
         read_settings(method, given)
     assert says in str(told.value)
+
+
+def test_a_rate_of_none_is_the_methods_own_and_what_is_kept_says_which():
+    rates = {}
+    for method in ("lora", "last", "full"):
+        usual = read_settings(method, {"learning_rate": None})
+        assert usual == read_settings(method, {}) == read_settings(method, usual.model_dump())
+        assert isinstance(usual, Training)
+        rates[method] = usual.rate(100)
+        assert usual.model_dump()["rate_times_width"] == pytest.approx(100 * rates[method])
+        own = read_settings(method, {"learning_rate": 0.25})
+        assert isinstance(own, Training)
+        assert (own.rate(100), own.model_dump()["rate_times_width"]) == (0.25, None)
+    assert rates["lora"] > rates["last"] > rates["full"]
 
 
 @pytest.mark.parametrize("method", METHODS)

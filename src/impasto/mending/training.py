@@ -196,7 +196,7 @@ def _arguments(settings: Training, place: Path, hf: Any) -> TrainingArguments:
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch,
         per_device_eval_batch_size=settings.batch,
-        learning_rate=settings.learning_rate or min(0.5 / width, 1e-2),
+        learning_rate=settings.rate(width),
         weight_decay=settings.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * settings.steps),
