@@ -16,6 +16,7 @@ from impasto.exporting.renumber import renumbered
 from impasto.model.decoder import OpenedModel
 from impasto.model.loading.wrapped import is_wrapped, unwrapped
 from impasto.model.opened import Opened
+from impasto.model.structure.added_maps import CONFIGURED
 from impasto.plan import Layer, Plan
 from impasto.run import Encoder, Model, load
 from impasto.run.opening import opening
@@ -111,7 +112,9 @@ def as_checkpoint(source: Source, plan: Plan) -> Built:
     blocks = blocks_of(opened, plan)
     order = [block.layer for block in blocks]
     try:
-        hf = rebuilt(opened, renumbered(opened.hf.config, order), order)
+        config = renumbered(opened.hf.config, order)
+        vars(config).pop(CONFIGURED, None)  # maps are of other layers, and by the source's numbers
+        hf = rebuilt(opened, config, order)
         compare(opened, source.outline, hf, order)
     except ExportError as error:
         if opened.packs_rows:
