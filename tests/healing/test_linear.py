@@ -163,13 +163,6 @@ def test_every_later_part_mends_and_no_other_weight_changes(name):
     assert errors[1] < errors[0]
 
 
-@pytest.mark.parametrize("name", NORMED)
-def test_families_with_a_norm_behind_the_mlp_are_refused_with_the_reason(name):
-    hf = family(name)
-    with pytest.raises(UserError, match=r"cannot be merged into layer 1 .*a norm or a router"):
-        fitted(opened(hf), Plan.parse(DROPS_TWO), sides(), Linear())
-
-
 def test_the_state_behind_the_gap_is_what_least_squares_makes_of_it():
     """A gap at the end: the healed plan's final states are fitted to the full model's."""
     hf, divided, plan = family("llama"), sides(), Plan.parse("0-4")

@@ -1,5 +1,6 @@
 """Training under a plan: towards the full model, and nothing of the full model is changed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import impasto
 import tiny
 from families import FAMILIES, family, weighted
 from impasto import Plan, UserError
-from impasto.mending.settings import METHODS, Lora, read_settings
+from impasto.mending.settings import METHODS, Lora, Training, read_settings
 from impasto.mending.teaching import Likeliest, kl_of_all, kl_of_likeliest
 from impasto.mending.trainable import student
 from impasto.run.opening import opened
@@ -88,6 +89,31 @@ def test_after_an_error_in_the_middle_the_model_is_as_it_was(method, demo):
     assert_untouched(demo, before, flags)
     with impasto.apply(demo.hf, Plan.parse(PLAN)):
         pass
+
+
+@pytest.mark.parametrize("method", ["lora", "last", "full"])
+def test_where_every_step_is_worse_the_plan_itself_comes_out_and_is_told_so(method, demo, tmp_path):
+    out = tmp_path / "healed"
+    worse = SHORT | {"steps": 4, "learning_rate": 3.0, "written": 0}
+    healed = impasto.heal(demo, PLAN, TEXTS, method, out, **worse)
+    assert (healed.spent.steps, healed.spent.kept_step, healed.is_changed) == (4, 0, False)
+    assert healed.won_back == 0
+    assert all(row.healed == row.plan and row.difference == 0 for row in healed.measured)
+    assert healed.sentences[0] == "no step was better than the plan; weights are the plan's own"
+    assert healed.sentences[1].endswith("in 4 steps (none kept)")
+    assert healed.sentences[0] in (out / "README.md").read_text()
+    content = json.loads((out / "healed.json").read_text())
+    assert (content["is_changed"], content["won_back"]) == (False, 0)
+    loaded = impasto.load(out, merge_adapter=True).hf.state_dict()
+    for name, value in demo.hf.state_dict().items():
+        assert torch.allclose(loaded[name], value, atol=1e-7), name
+
+
+def test_adapters_are_made_trained_and_loaded_without_a_warning(demo, tmp_path, recwarn):
+    given = SHORT | {"steps": 1, "gradient_checkpointing": True}
+    impasto.heal(demo, PLAN, TEXTS, "lora", tmp_path / "healed", **given)
+    impasto.load(tmp_path / "healed")
+    assert [str(each.message) for each in recwarn if each.category is FutureWarning] == []
 
 
 def test_the_same_seed_trains_the_same_weights(demo):
@@ -195,12 +221,28 @@ def test_the_likeliest_tokens_give_the_whole_kl_where_they_are_all():
         ("lora", {"steps": 0}, "steps cannot be 0"),
         ("lora", {"distil": 2}, "distil cannot be 2"),
         ("last", {"rank": 2}, "rank is a setting of method lora, not of last"),
+        ("lora", {"learning_rate": 1e-3, "rate_times_width": 0.5}, "rate is said once"),
+        ("full", {"rate_times_width": None}, "rate is said once"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_what_can(method, given, says):
     with pytest.raises(UserError) as told:
         read_settings(method, given)
     assert says in str(told.value)
+
+
+def test_a_rate_of_none_is_the_methods_own_and_what_is_kept_says_which():
+    rates = {}
+    for method in ("lora", "last", "full"):
+        usual = read_settings(method, {"learning_rate": None})
+        assert usual == read_settings(method, {}) == read_settings(method, usual.model_dump())
+        assert isinstance(usual, Training)
+        rates[method] = usual.rate(100)
+        assert usual.model_dump()["rate_times_width"] == pytest.approx(100 * rates[method])
+        own = read_settings(method, {"learning_rate": 0.25})
+        assert isinstance(own, Training)
+        assert (own.rate(100), own.model_dump()["rate_times_width"]) == (0.25, None)
+    assert rates["lora"] > rates["last"] > rates["full"]
 
 
 @pytest.mark.parametrize("method", METHODS)

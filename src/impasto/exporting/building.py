@@ -17,6 +17,7 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.loading.wrapped import is_wrapped, unwrapped
 from impasto.model.opened import Opened
 from impasto.model.structure.absent import spans
+from impasto.model.structure.added_maps import CONFIGURED
 from impasto.plan import Layer, Plan
 from impasto.run import Encoder, Model, load
 from impasto.run.opening import opening
@@ -126,7 +127,9 @@ def as_checkpoint(source: Source, plan: Plan) -> Built:
     try:
         blocks = blocks_of(opened, plan)
         order = [block.layer for block in blocks]
-        hf = rebuilt(opened, renumbered(opened.hf.config, order), order)
+        config = renumbered(opened.hf.config, order)
+        vars(config).pop(CONFIGURED, None)  # maps are of other layers, and by the source's numbers
+        hf = rebuilt(opened, config, order)
         compare(opened, source.outline, hf, order)
     except ExportError as error:
         if opened.packs_rows:

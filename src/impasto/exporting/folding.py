@@ -104,7 +104,7 @@ def _output_of(model: OpenedModel, layer: int, part: Part) -> str:
     ids = _ids(model)
     entered = model.enter(ids, torch.arange(ids.shape[1], device=ids.device)[None])
     found = find_output(model.blocks[layer], entered.states, entered.arguments[layer], part)
-    if found is None:
+    if found is None or not found.takes_map:
         raise ExportError(
             f"{type(model.hf).__name__} does not add the output of layer {layer}'s {part} as it "
             "is, so no weight holds a scale of it; form='planned' (--as) can hold this plan"

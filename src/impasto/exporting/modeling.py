@@ -32,6 +32,7 @@ class Planned:
 
     _supports_flash_attn = _can_compile_fullgraph = False
     draws: Any = None  # the functions that draw noise, where the plan has any
+    put_maps: Any = None  # what puts maps behind modules, where healing added some
     config: Any
     training: Any
     get_submodule: Any
@@ -42,6 +43,8 @@ class Planned:
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
         config.__class__ = planned
         self._spec = config.impasto
+        if self.put_maps is not None:
+            self.put_maps(self, config.impasto_maps)
         path = self._spec["blocks"]
         self._blocks = list(self.get_submodule(path))
         named = set(_layers(self._spec["program"]))

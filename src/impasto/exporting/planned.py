@@ -1,8 +1,9 @@
 """Writing a folder that runs its plan by itself: the source's layers, each once, and small code.
 
 Beside the weights, in the source's own numbering, lie :mod:`impasto.exporting.modeling` and, where
-the plan has noise, :mod:`impasto.run.execute.noise`, copied as they are; ten lines bind them to the
-family's class. The configuration is the source's under another ``model_type``, so that without the
+the plan has noise, :mod:`impasto.run.execute.noise`, where healing added maps,
+:mod:`impasto.model.structure.added_maps`, copied as they are; ten lines bind them to the family's
+class. The configuration is the source's under another ``model_type``, so that without the
 code nothing opens the folder as if it were the source.
 """
 
@@ -17,7 +18,8 @@ import impasto.run.execute.noise
 from impasto.exporting import caches, modeling
 from impasto.exporting.error import ExportError
 from impasto.model.decoder import OpenedModel
-from impasto.model.loading.exported import SECTION, TYPE_PREFIX
+from impasto.model.loading.exported import SECTION, TYPE_PREFIX, maps_within
+from impasto.model.structure import added_maps
 from impasto.plan import Plan
 from impasto.plan.lowering import lower
 
@@ -62,14 +64,19 @@ def write_code(model: OpenedModel, plan: Plan, auto: str, folder: Path) -> None:
     own = "Planned" + (auto.removeprefix("AutoModel") or "Model")
     family, kind = type(model.hf), TYPE_PREFIX + model.hf.config.model_type
     is_noisy = lower(plan).is_noisy
+    maps = maps_within(model.hf.config, model.anatomy.path, plan.layers)
+    imports = "from .noise_impasto import NoiseSource, noise, prefix_keys\n" if is_noisy else ""
+    imports += "from .maps_impasto import put_maps\n" if maps else ""
+    body = "    draws = (prefix_keys, NoiseSource, noise)\n" if is_noisy else ""
+    body += "    put_maps = staticmethod(put_maps)\n" if maps else ""
     bound = BOUND.format(
         plan=plan,
         kind=kind,
         family=family.__name__,
         own=own,
         config=type(model.hf.config).__name__,
-        imports="from .noise_impasto import NoiseSource, noise, prefix_keys\n" if is_noisy else "",
-        body="    draws = (prefix_keys, NoiseSource, noise)\n" if is_noisy else "",
+        imports=imports,
+        body=body,
     )
     (folder / "modeling_impasto.py").write_text(bound, encoding="utf-8")
     code = inspect.getsource(modeling).replace(f"from {caches.__name__} import", _CACHES)
@@ -77,6 +84,8 @@ def write_code(model: OpenedModel, plan: Plan, auto: str, folder: Path) -> None:
     (folder / "caches_impasto.py").write_text(inspect.getsource(caches), encoding="utf-8")
     if is_noisy:
         (folder / "noise_impasto.py").write_text(_noise_source(), encoding="utf-8")
+    if maps:
+        (folder / "maps_impasto.py").write_text(inspect.getsource(added_maps), encoding="utf-8")
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {
@@ -87,6 +96,7 @@ def write_code(model: OpenedModel, plan: Plan, auto: str, folder: Path) -> None:
             auto: f"modeling_impasto.{own}",
         },
         SECTION: _section(model, plan),
+        **({added_maps.CONFIGURED: maps} if added_maps.CONFIGURED in config else {}),
     }
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from impasto.exporting.error import ExportError
 from impasto.model.decoder import OpenedModel
 from impasto.model.encoder import OpenedEncoder, Sentences
+from impasto.model.loading.exported import maps_within
 from impasto.model.opened import Opened
 from impasto.model.structure.absent import empty_blocks, is_absent
+from impasto.model.structure.added_maps import put_maps
 from impasto.model.structure.anatomy import find_blocks, find_convolution
 from impasto.model.structure.block import Arguments, Block
 from impasto.model.structure.failing import RAISED, is_out_of_memory
@@ -152,7 +154,9 @@ def _outline(source: Any, config: Any, kept: Sequence[int]) -> Any:
     """Return what a configuration builds, without weights, all layers but those kept absent."""
     with init_empty_weights(include_buffers=False):
         hf = type(source)(config)
-    empty_blocks(find_blocks(hf)[1], kept)
+    path, blocks = find_blocks(hf)
+    empty_blocks(blocks, kept)
+    put_maps(hf, maps_within(config, path, kept))
     return hf.eval()
 
 

@@ -28,6 +28,7 @@ from impasto.exporting.planned import write_code
 from impasto.exporting.roundtrip import RoundTrip, check, expected
 from impasto.exporting.shards import shard_bytes
 from impasto.model.decoder import OpenedModel
+from impasto.model.loading.exported import maps_within
 from impasto.model.opened import Opened
 from impasto.paths import path_of
 from impasto.plan import Layer, Plan
@@ -110,7 +111,9 @@ def export(
     source = Source.of(model, plan, options)
     admit(source.opened, plan)
     refuse_passed_over(source.opened)
-    if form == "planned" and asked in (None, "auto") and _folds(source.opened, plan):
+    if maps_within(source.model.hf.config, source.opened.anatomy.path, plan.layers):
+        form = _holding_maps(asked)
+    elif form == "planned" and asked in (None, "auto") and _folds(source.opened, plan):
         form = "checkpoint"
     if form == "gguf":
         ran = write_gguf(source, plan, dest, gguf_type)
@@ -193,6 +196,16 @@ def _folds(opened: Opened, plan: Plan) -> bool:
         return blocks is not None
     except ExportError:
         return False
+
+
+def _holding_maps(asked: str | None) -> Form:
+    """Return the form that holds maps; raises ExportError where another one was asked."""
+    if asked not in (None, "auto", "planned"):
+        raise ExportError(
+            "the model has maps behind modules, which healed it, and form="
+            f"{asked!r} (--as) holds no module that its family lacks; form='planned' can hold it"
+        )
+    return "planned"
 
 
 def _about(source: Source, plan: Plan, form: Form, opens_by: str) -> Provenance:

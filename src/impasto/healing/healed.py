@@ -65,6 +65,12 @@ class Healed:
         return 1 - kl.healed / kl.plan if kl.plan else 0.0
 
     @property
+    def is_changed(self) -> bool:
+        """Whether a step or a map was better on held-out texts than the plan as it is."""
+        maps = any(one.ridge is not None for one in self.fitted)
+        return maps if self.method == "linear" else self.spent.kept_step > 0
+
+    @property
     def table(self) -> Table:
         """The numbers as a table: full model, plan, healed plan, and the paired difference."""
         rows = [_row(one) for one in self.measured]
@@ -76,11 +82,14 @@ class Healed:
         """What it came to, in sentences."""
         spent = self.spent
         memory = "" if spent.peak_bytes is None else f", {spent.peak_bytes / 2**20:,.0f} MiB"
-        steps = "" if not spent.steps else f" in {spent.steps} steps (kept: {spent.kept_step})"
-        return [
-            f"{100 * self.won_back:.0f} % of the KL to the full model is won back",
-            f"{spent.seconds:.1f} s, {spent.tokens:,} tokens{memory} beyond the model{steps}",
-        ]
+        kept = f"kept: {spent.kept_step}" if spent.kept_step else "none kept"
+        steps = "" if not spent.steps else f" in {spent.steps} steps ({kept})"
+        won = f"{100 * self.won_back:.0f} % of the KL to the full model is won back"
+        if not self.is_changed:
+            what = "step" if spent.steps else "map"
+            won = f"no {what} was better than the plan; weights are the plan's own"
+        took = f"{spent.seconds:.1f} s, {spent.tokens:,} tokens"
+        return [won, f"{took}{memory} beyond the model{steps}"]
 
     def write(self, folder: Path, save: Any) -> None:
         """Write the folder, whole or not at all; ``save`` writes weights and tokenizer into one."""
@@ -102,6 +111,7 @@ class Healed:
             "settings": dict(self.settings),
             "base": self.base,
             "digests": dict(self.digests),
+            "is_changed": self.is_changed,
             "won_back": self.won_back,
             "measured": [asdict(one) for one in self.measured],
             "spent": asdict(self.spent),

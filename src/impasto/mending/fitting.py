@@ -2,10 +2,11 @@
 
 ReplaceMe (arXiv 2505.02819): the last layer before a gap adds s to the state r; a matrix makes
 r + s + B·s (+ a) as near as it can to the state that the full model has behind the gap, and is
-merged into the weight that makes s. Gaps are fitted from the first to the last, each on what the
-repaired layers before it give; then what every later layer adds, its attention and its MLP, is
-fitted so that the state behind it is the full model's there. Nothing is trained, and the texts go
-through the full model once.
+merged into the weight that makes s, or where a norm or a router makes it, put behind that. Gaps are
+fitted from the first to the last, each on what the repaired layers before it give; then what every
+later layer adds, its attention and its MLP, is fitted so that the state behind it is the full
+model's there, where a weight takes that. Nothing is trained, and the texts go through the full
+model once.
 
 A state's error counts relative to the state's size, for the next norm divides by it. Otherwise a
 few tokens with enormous states (the first one, in many models) would be all that is fitted.
@@ -22,10 +23,11 @@ from impasto.mending.copying import shared_copy
 from impasto.mending.depths import Depths
 from impasto.mending.gaps import Gap, gaps, with_steps_behind
 from impasto.mending.least_squares import NormalEquations, chosen
-from impasto.mending.outputs import Noted, Output, find_output, parallel_layers
+from impasto.mending.outputs import Features, Noted, Output, find_output, parallel_layers
 from impasto.mending.settings import Linear
 from impasto.mending.sides import Sides, batches
 from impasto.model.decoder import OpenedModel
+from impasto.model.structure.added_maps import CHILD, add_map
 from impasto.model.structure.block import Block
 from impasto.plan import Layer, Plan
 from impasto.run.opening import opening
@@ -38,7 +40,7 @@ class FittedGap(NamedTuple):
 
     Attributes:
         left_out: What the plan leaves out there.
-        weight: The name of the weight that the map was merged into.
+        weight: The name of the weight that the map was merged into, or of the map's own.
         ridge: The ridge that held-out texts chose; None where no map was better than none.
         before, after: The held-out error behind the gap, as a share of the state's square.
         tokens: How many tokens it was fitted to.
@@ -114,15 +116,21 @@ def _fill(
     output = walk.output(gap)
     if output is None:
         return
-    of = walk.settings.map
-    _check_tokens(walk.model.hidden if of == "state" else output.units, tokens)
-    sums = walk.sums(walk.fitting, gap, output, lambda share: progress(0.85 * share))
-    held_out = walk.sums(walk.held_out, gap, output, lambda share: progress(0.85 + 0.15 * share))
+    of: Features = walk.settings.map if output.takes_map else "state"
+    _check_tokens(output.features(of), tokens)
+    sums = walk.sums(walk.fitting, gap, output, of, lambda share: progress(0.85 * share))
+    held_out = walk.sums(
+        walk.held_out, gap, output, of, lambda share: progress(0.85 + 0.15 * share)
+    )
     fit = chosen(sums, held_out, output.has_bias, walk.settings.ridge)
     name = f"{walk.model.anatomy.path}.{walk.carrier(gap).index}.{output.name}"
-    module = copied.get_submodule(name)
-    for leaf, value in output.merged(fit.map, of).items():
-        setattr(module, leaf, torch.nn.Parameter(value, requires_grad=False))
+    if output.takes_map:
+        module = copied.get_submodule(name)
+        for leaf, value in output.merged(fit.map, of).items():
+            setattr(module, leaf, torch.nn.Parameter(value, requires_grad=False))
+    elif fit.ridge is not None:
+        add_map(copied, name, fit.map.weight)
+        name = f"{name}.{CHILD}"
     left_out = "" if gap.left_out is None else str(gap.left_out)
     yield FittedGap(left_out, f"{name}.weight", fit.ridge, fit.before, fit.after, sums.rows)
 
@@ -166,23 +174,23 @@ class _Walk:
     def output(self, gap: Gap) -> Output | None:
         """Return the module that makes the carrier's contribution, found on a batch.
 
-        None where none does, or other layers have it too, and no gap stands behind it.
+        None where none does, its weight takes no map, or other layers have it too, and no gap
+        stands behind it.
 
         Raises:
-            UserError: when none does, so that no map can be merged, and a gap stands behind it.
+            UserError: when none does, or it is not the layer's alone, and a gap stands behind it.
         """
         entered, states = self.fitting.first(gap)
         index = self.carrier(gap).index
         output = find_output(self.repaired[index], states, entered.arguments[index], gap.part)
         where = f"layer {index}"
-        if output is None:
+        if output is None or not (output.takes_map or gap.left_out):
             if gap.left_out is None:
                 return None
             raise UserError(
-                f"the map in the place of {gap.left_out} cannot be merged into {where} of "
-                f"{type(self.model.hf).__name__}: no weight of it makes what it adds to the state "
-                "(a norm or a router stands behind it, or its weights are quantised); method "
-                "lora, last or full can heal the plan"
+                f"there is no place for a map in {where} of {type(self.model.hf).__name__}, before "
+                f"{gap.left_out}: none of its modules gives what it adds to the state, or its "
+                "weights are quantised; method lora, last or full can heal the plan"
             )
         shared = [
             layer
@@ -196,9 +204,11 @@ class _Walk:
             )
         return None if shared else output
 
-    def sums(self, texts: Depths, gap: Gap, output: Output, progress: Progress) -> NormalEquations:
+    def sums(
+        self, texts: Depths, gap: Gap, output: Output, of: Features, progress: Progress
+    ) -> NormalEquations:
         """Return the sums that a map follows from: what is missing behind the carrier."""
-        found, noted = NormalEquations(), Noted(output, self.settings.map)
+        found, noted = NormalEquations(), Noted(output, of)
         index = self.carrier(gap).index
         for number, (entered, states, target) in enumerate(texts.at(gap)):
             with noted.calls():

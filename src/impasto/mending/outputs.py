@@ -1,9 +1,10 @@
-"""The weight that makes a layer's last contribution, found by running the layer.
+"""The module that makes a layer's last contribution, found by running the layer.
 
 No names are looked up. The layer runs on real states; the linear module that was called last and
 whose output is added to the residual stream, alone or times a number, is the one. Whether it is so
 is tried: with zeros for its output the layer must return what it returns less that output. A norm
-behind the module, or a router, fails that, and then no map can be merged into its weight.
+behind the module, or a router, fails that. Then it is the norm, or what holds the experts: it has
+no weight that a map can be merged into, and the map is put behind it.
 """
 
 import copy
@@ -24,6 +25,7 @@ from impasto.plan.steps import Part
 
 Features = Literal["state", "units"]
 
+_LINEAR = (nn.Linear, Conv1D)
 _ALLOWED = 1e-3  # what counts as rounding, of what is added
 _LEAST = 1e-4  # of the state; what is smaller cannot be told from rounding
 
@@ -36,20 +38,28 @@ class Output:
         name: Its name within the block.
         module: The module.
         scale: What its output is multiplied by before it is added.
+        width: How many units the contribution has.
     """
 
     name: str
     module: nn.Module
     scale: float
+    width: int
+
+    @property
+    def takes_map(self) -> bool:
+        """Whether it has a weight that a map can be merged into."""
+        return isinstance(self.module, _LINEAR)
 
     @property
     def has_bias(self) -> bool:
         """Whether it has a bias, which can take a map's."""
-        return getattr(self.module, "bias", None) is not None
+        return self.takes_map and getattr(self.module, "bias", None) is not None
 
-    @property
-    def units(self) -> int:
-        """How many units its weight reads."""
+    def features(self, of: Features) -> int:
+        """Return how many features a map has."""
+        if of == "state":
+            return self.width
         weight: Any = self.module.weight
         return weight.shape[0 if isinstance(self.module, Conv1D) else 1]
 
@@ -84,8 +94,9 @@ class Noted:
     def calls(self) -> Iterator[None]:
         """Note the module's calls in the block."""
 
-        def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            self._last = self._output.scale * output if self._of == "state" else args[0]
+        def note(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
+            adds = self._of == "state"
+            self._last = self._output.scale * _first(output) if adds else args[0]
 
         hook = self._output.module.register_forward_hook(note)
         try:
@@ -115,7 +126,9 @@ def find_output(
     called: list[tuple[str, nn.Module, Tensor]] = []
     with _noting(tried.module, called):
         after = tried(states, arguments, part)
-    for name, module, output in reversed(called):
+    called.reverse()
+    called.sort(key=lambda call: not isinstance(call[1], _LINEAR))  # what takes a map comes first
+    for name, module, output in called:
         if output.shape[-1] != states.shape[-1] or output.numel() != states.numel():
             continue
         if sum(other is module for _, other, _ in called) > 1:
@@ -124,7 +137,8 @@ def find_output(
             added = after - tried(states, arguments, part)
         scale = _scale(added, output.reshape(states.shape), after)
         if scale is not None:
-            return Output(name, block.module.get_submodule(name), scale)
+            own = block.module.get_submodule(name)
+            return Output(name, own, scale, states.shape[-1])
     return None
 
 
@@ -184,14 +198,16 @@ def _floats(value: Any) -> Any:
 
 @contextmanager
 def _noting(block: nn.Module, called: list[tuple[str, nn.Module, Tensor]]) -> Iterator[None]:
-    """Note the outputs of a block's plain linear modules, in the order of their calls."""
+    """Note what the modules inside a block give, in the order in which they are done."""
     hooks = []
     for name, module in block.named_modules():
-        if not isinstance(module, nn.Linear | Conv1D) or type(module.weight) is not nn.Parameter:
+        is_quantised = isinstance(module, _LINEAR) and type(module.weight) is not nn.Parameter
+        if module is block or is_quantised:
             continue
 
-        def note(module: nn.Module, args: Any, output: Tensor, name: str = name) -> None:
-            called.append((name, module, output))
+        def note(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            if isinstance(states := _first(output), Tensor):
+                called.append((name, module, states))
 
         hooks.append(module.register_forward_hook(note))
     try:
@@ -203,9 +219,17 @@ def _noting(block: nn.Module, called: list[tuple[str, nn.Module, Tensor]]) -> It
 
 @contextmanager
 def _silent(module: nn.Module) -> Iterator[None]:
-    silent: Any = lambda module, args, output: torch.zeros_like(output)  # noqa: E731
+    def silent(module: nn.Module, args: Any, output: Any) -> Any:
+        nothing = torch.zeros_like(_first(output))
+        return (nothing, *output[1:]) if isinstance(output, tuple) else nothing
+
     hook = module.register_forward_hook(silent)
     try:
         yield
     finally:
         hook.remove()
+
+
+def _first(output: Any) -> Any:
+    """Return what a module gives, of several values the first."""
+    return output[0] if isinstance(output, tuple) and output else output

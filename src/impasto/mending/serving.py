@@ -19,6 +19,7 @@ from impasto.error import UserError
 from impasto.mending.copying import shared_copy
 from impasto.mending.methods import check, mended, sides_of
 from impasto.mending.settings import read_settings
+from impasto.model.structure.added_maps import CHILD, add_map
 from impasto.plan import Plan
 from impasto.plan.healed import HealedPlan
 from impasto.run import Model, apply, load
@@ -164,8 +165,12 @@ def changed(hf: Any, healed: Any) -> dict[str, torch.Tensor]:
 
 
 def _with(hf: Any, weights: Mapping[str, torch.Tensor]) -> Any:
-    """Return a model that shares all weights with another one but some."""
+    """Return a model that shares all weights with another one but some, which it may lack."""
     copied = shared_copy(hf, weights.keys())
+    for name, weight in weights.items():
+        place, _, leaf = name.removesuffix(".weight").rpartition(".")
+        if leaf == CHILD and name not in dict(copied.named_parameters()):
+            add_map(copied, place, weight)
     own = dict(copied.named_parameters())
     with torch.no_grad():
         for name, weight in weights.items():

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from impasto.error import UserError, near, shown
 
@@ -53,7 +62,9 @@ class Training(Settings):
         steps: How many steps it takes at the most.
         batch: How many pieces of texts make a step.
         learning_rate: Of AdamW, the highest; it rises at first and falls by a cosine to nothing.
-            None for a half divided by the state's width, 1e-2 at the most, usual for adapters.
+            None for the usual one, which is `rate_times_width` divided by the state's width.
+        rate_times_width: What the rate comes to, times the state's width; of each method its own.
+            None where a rate is given.
         warmup: During which share of the steps it rises.
         weight_decay: Of AdamW.
         written: How many pieces the full model writes to train on, beside the texts; None for as
@@ -73,6 +84,7 @@ class Training(Settings):
     steps: Whole = 400
     batch: Whole = 16
     learning_rate: Above | None = None
+    rate_times_width: Above | None = 0.5
     warmup: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     written: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -82,6 +94,27 @@ class Training(Settings):
     patience: Whole = 4
     gradient_checkpointing: StrictBool = False
     bf16: StrictBool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_rate(cls, given: Any) -> Any:
+        """Have a rate that is given take the place of the usual one, and refuse both and none."""
+        rate, usual = given.get("learning_rate"), given.get("rate_times_width", ...)
+        if rate is not None and usual is ...:
+            return {**given, "rate_times_width": None}
+        if (rate is None) == (usual is None):
+            raise ValueError(
+                "the learning rate is said once: by learning_rate, or by rate_times_width, which "
+                "is divided by the width of the state"
+            )
+        return given
+
+    def rate(self, width: int) -> float:
+        """Return the learning rate for states of so many units."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        assert self.rate_times_width is not None, "one of the two is there"
+        return self.rate_times_width / width
 
 
 class Lora(Training):
@@ -108,7 +141,7 @@ class Last(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    learning_rate: Above | None = 5e-4
+    rate_times_width: Above | None = 0.32
     layers: Whole = 2
     top_k: Whole = 64
 
@@ -120,7 +153,7 @@ class Full(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    learning_rate: Above | None = 1e-4
+    rate_times_width: Above | None = 0.13
     top_k: Whole = 64
 
 
@@ -147,6 +180,8 @@ def read_settings(method: object, given: Mapping[str, Any]) -> Settings:
 
 
 def _explained(method: str, kind: type[Settings], fault: Any) -> str:
+    if not fault["loc"]:
+        return fault["msg"].removeprefix("Value error, ")
     key = str(fault["loc"][0])
     if fault["type"] != "extra_forbidden":
         return f"{key} cannot be {shown(fault['input'])}: {fault['msg'].lower()}"

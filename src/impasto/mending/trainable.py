@@ -11,6 +11,7 @@ from impasto.error import UserError
 from impasto.mending.copying import shared_copy
 from impasto.mending.settings import Full, Last, Lora, Training
 from impasto.model.decoder import OpenedModel
+from impasto.model.loading.adapter_layers import older_names_allowed
 from impasto.plan import Layer, Plan
 from impasto.plan.steps import Part, walk
 
@@ -79,7 +80,7 @@ def _with_adapters(model: OpenedModel, plan: Plan, settings: Lora) -> Any:
             "is nothing to put adapters on"
         )
     turned = any(isinstance(copied.get_submodule(name), Conv1D) for name in modules)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), older_names_allowed():
         torch.manual_seed(settings.seed)
         return get_peft_model(
             copied,

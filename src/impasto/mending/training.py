@@ -2,7 +2,7 @@
 
 A training keeps where it is in a folder beside its target, every so many steps. Whatever ends it,
 the same call goes on from the last checkpoint that is whole; what comes out is the checkpoint with
-the smallest loss on held-out texts.
+the smallest loss on held-out texts, or the weights that it began with where none has a smaller one.
 """
 
 import json
@@ -23,6 +23,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from impasto.aside import remove, written_aside
 from impasto.error import UserError
@@ -53,7 +54,8 @@ class Spent:
         tokens: How many tokens were read for it.
         peak_bytes: How far memory rose above where it was; None where that cannot be read.
         steps: How many steps were trained; 0 where nothing was.
-        kept_step: The step whose weights were kept, the best on held-out texts.
+        kept_step: The step whose weights were kept, the best on held-out texts; 0 where none was
+            better than the plan as it is.
     """
 
     seconds: float
@@ -99,8 +101,9 @@ def trained(
         seconds = time.perf_counter() - began
     tokens = state.global_step * settings.batch * sum(map(len, _pieces(sides.fitting)))
     tokens //= max(len(_pieces(sides.fitting)), 1)
-    best = (state.best_model_checkpoint or "").rpartition("-")[2]
-    kept = int(best) if best.isdecimal() else state.global_step
+    kept = state.best_global_step
+    if not kept:  # what is in memory is the last step
+        made = student(model._opened, plan, settings)
     return made.eval(), Spent(seconds, tokens, None, state.global_step, kept)
 
 
@@ -153,10 +156,10 @@ def _train(
     place: Path,
     progress: Progress,
 ) -> Any:
-    """Train, and return the trainer's last state; the best weights are the model's then."""
+    """Train, and return the trainer's last state; the best step's weights are the model's then."""
     fitting, held_out = _pieces(sides.fitting), _pieces(sides.held_out)
     if settings.gradient_checkpointing:
-        made.gradient_checkpointing_enable()
+        _checkpointing(made, "enable")
     with apply(made, plan), torch.enable_grad():
         trainer = _Distilling(
             made,
@@ -172,11 +175,18 @@ def _train(
             settings=settings,
         )
         trainer.remove_callback(PrinterCallback)  # it prints, and commands print by themselves
+        trainer.add_callback(_BestFromStart(place, trainer.evaluate()["eval_loss"]))
         last = last_whole(place)
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if settings.gradient_checkpointing:
-        made.gradient_checkpointing_disable()
+        _checkpointing(made, "disable")
     return trainer.state
+
+
+def _checkpointing(made: Any, switch: str) -> None:
+    """Enable or disable gradient checkpointing, by the name that this transformers has for it."""
+    names = [f"{kind}_checkpointing_{switch}" for kind in ("activation", "gradient")]
+    getattr(made, next(name for name in names if hasattr(made, name)))()
 
 
 def _arguments(settings: Training, place: Path, hf: Any) -> TrainingArguments:
@@ -186,7 +196,7 @@ def _arguments(settings: Training, place: Path, hf: Any) -> TrainingArguments:
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch,
         per_device_eval_batch_size=settings.batch,
-        learning_rate=settings.learning_rate or min(0.5 / width, 1e-2),
+        learning_rate=settings.rate(width),
         weight_decay=settings.weight_decay,
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * settings.steps),
@@ -265,6 +275,27 @@ def _collated(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     numbers = torch.tensor([row["piece"] for row in rows])
     mask = is_real.long()
     return {"input_ids": ids, "attention_mask": mask, "labels": ids, "piece": numbers}
+
+
+class _BestFromStart(TrainerCallback):
+    """Makes the weights that a training begins with a candidate for the best.
+
+    Args:
+        place: The training's folder.
+        loss: Their loss on held-out texts.
+    """
+
+    def __init__(self, place: Path, loss: float) -> None:
+        self._place, self._loss = place, loss
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Say what is the best so far: a checkpoint that is there, or else the beginning."""
+        best = self._place / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        if best.is_dir():  # its name may be another one than before, for the folder may have moved
+            state.best_model_checkpoint = str(best)
+        else:
+            state.best_metric, state.best_global_step = self._loss, 0
+            state.best_model_checkpoint = None
 
 
 class _Told(TrainerCallback):

@@ -4,6 +4,9 @@ Every weight of the adapter's file must have its place, the model's own forward 
 PEFT's wrapping of it gives, and merged weights must give what the separate layers gave.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,18 @@ def with_adapter(hf: PreTrainedModel, adapter: Adapter, merge: bool) -> PreTrain
     return hf
 
 
+@contextmanager
+def older_names_allowed() -> Iterator[None]:
+    """Let PEFT make its model in the block without a warning about PEFT's own code.
+
+    PEFT 0.21 asks whether a model checkpoints activations by a name that transformers 5.23 calls
+    deprecated, and nobody who loads or trains an adapter can change that.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
 def _check_kind(adapter: Adapter) -> None:
     """Raise ModelError where PEFT is not installed, or the adapter does not change layers."""
     try:
@@ -118,7 +133,8 @@ def _put_in(hf: PreTrainedModel, adapter: Adapter, weights: Path) -> Any:
         )
     _resize_embeddings(hf, weights)
     wrapping = PeftModelForCausalLM if config.task_type == "CAUSAL_LM" else PeftModel
-    adapted: Any = wrapping(hf, config, _NAME, autocast_adapter_dtype=False)
+    with older_names_allowed():
+        adapted: Any = wrapping(hf, config, _NAME, autocast_adapter_dtype=False)
     loaded = adapted.load_adapter(
         str(weights.parent), _NAME, torch_device="cpu", autocast_adapter_dtype=False
     )

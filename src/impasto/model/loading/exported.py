@@ -5,6 +5,7 @@ more. So nothing takes it for the source, and :func:`impasto.load` finds the sou
 running the code that lies beside it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,33 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from impasto.error import shown
 from impasto.model.loading.unreadable import UNREADABLE, reason_of
+from impasto.model.structure.added_maps import CONFIGURED, maps_of
 from impasto.model.structure.anatomy import ModelError
 from impasto.plan import Plan
 
 SECTION = "impasto"
 TYPE_PREFIX = "impasto_"
+
+
+def maps_within(config: PreTrainedConfig, path: str, layers: Collection[int]) -> dict[str, int]:
+    """Return the maps behind modules of some layers, as a configuration has them.
+
+    Args:
+        config: The configuration.
+        path: Where the model's blocks are.
+        layers: The layers.
+
+    Raises:
+        ModelError: when it says what cannot be.
+    """
+    found = {}
+    for name, width in maps_of(config).items():
+        layer = name.removeprefix(f"{path}.").partition(".")[0]
+        if not (name.startswith(f"{path}.") and layer.isdecimal() and type(width) is int):
+            raise ModelError(f"config.json is damaged: {CONFIGURED} has {shown({name: width})}")
+        if int(layer) in layers:
+            found[name] = width
+    return found
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from transformers import (
 from impasto.error import UserError
 from impasto.model.loading.adapter import CONFIG, Adapter, base_alone, find_adapter
 from impasto.model.loading.adapter_layers import with_adapter
-from impasto.model.loading.exported import PlannedFolder, read_planned
+from impasto.model.loading.exported import PlannedFolder, maps_within, read_planned
 from impasto.model.loading.files import (
     BUNDLED,
     LOCATING,
@@ -42,6 +42,7 @@ from impasto.model.loading.unreadable import (
     tokenizer_if_any,
 )
 from impasto.model.structure.absent import empty_blocks, spans
+from impasto.model.structure.added_maps import maps_of, put_maps
 from impasto.model.structure.anatomy import ModelError, find_blocks
 from impasto.plan import Plan
 
@@ -159,8 +160,9 @@ def _load_model(
     if planned is not None:
         plan = _within(planned.plan, plan)
         given = given | {"config": planned.config}
-    kind = _kind(place, given, where)
-    if plan is not None:
+    config = _config_of(place, given, where)
+    kind = _kind(place, config)
+    if plan is not None or maps_of(config):
         return _load_layers(place, plan, kind, given, where), plan
     if kind.opens is AutoModelForMaskedLM:
         return _load_encoder(place, given | where), plan
@@ -197,11 +199,9 @@ def _whole(hf: PreTrainedModel, info: dict[str, Any], is_encoder: bool) -> PreTr
     return hf
 
 
-def _kind(place: str, given: dict[str, Any], where: dict[str, Any]) -> Kind:
+def _kind(place: str, config: PreTrainedConfig | None) -> Kind:
     """Return how a checkpoint is opened."""
-    try:
-        config = given.get("config") or _config(place, given, where)
-    except OSError:  # where files are missing, loading says more
+    if config is None:
         return Kind("AutoModelForCausalLM")
     try:
         return kind_of(config)
@@ -211,6 +211,13 @@ def _kind(place: str, given: dict[str, Any], where: dict[str, Any]) -> Kind:
 
 def _config(place: str, given: dict[str, Any], where: dict[str, Any]) -> PreTrainedConfig:
     return AutoConfig.from_pretrained(place, trust_remote_code=given["trust_remote_code"], **where)
+
+
+def _config_of(place: str, given: dict[str, Any], where: dict[str, Any]) -> PreTrainedConfig | None:
+    try:
+        return given.get("config") or _config(place, given, where)
+    except OSError:  # where files are missing, loading says more
+        return None
 
 
 def _load_encoder(place: str, given: dict[str, Any]) -> PreTrainedModel:
@@ -225,21 +232,28 @@ def _load_encoder(place: str, given: dict[str, Any]) -> PreTrainedModel:
 
 
 def _load_layers(
-    place: str, plan: Plan, kind: Kind, given: dict[str, Any], where: dict[str, Any]
+    place: str, plan: Plan | None, kind: Kind, given: dict[str, Any], where: dict[str, Any]
 ) -> PreTrainedModel:
-    """Load a model without the layers that a plan does not name."""
+    """Load a model without the layers that a plan does not name, and with the maps that it holds.
+
+    None loads all layers.
+    """
     config = given.get("config") or _config(place, given, where)
     with init_empty_weights():
         outline: Any = kind.opens.from_config(config, trust_remote_code=given["trust_remote_code"])
     path, blocks = find_blocks(outline)
-    plan.check(len(blocks))
-    family, layers = type(outline), plan.layers
-    if not layers:
-        raise ModelError(f"the plan {plan} runs no layer, so there is nothing to load for it")
+    family, layers = type(outline), frozenset(range(len(blocks)))
+    if plan is not None:
+        plan.check(len(blocks))
+        layers = plan.layers
+        if not layers:
+            raise ModelError(f"the plan {plan} runs no layer, so there is nothing to load for it")
+    maps = maps_within(config, path, layers)
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> None:
         family.__init__(self, *args, **kwargs)
         empty_blocks(find_blocks(self)[1], layers)
+        put_maps(self, maps)
 
     lacking = "|".join(str(index) for index in range(len(blocks)) if index not in layers)
     not_read = rf"(^|\.){re.escape(path.rpartition('.')[2])}\.({lacking})\."
