@@ -1,7 +1,7 @@
 """The notebooks in examples/ run, and come to what they are shown with."""
 
 import re
-import sys
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,8 @@ def test_every_notebook_is_listed_and_stored_as_it_ran():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_in_a_kernel_of_its_own(path, monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    sys.modules.pop("run", None)
-    from run import executed  # pyright: ignore[reportMissingImports]
-
+def test_a_notebook_runs_in_a_kernel_of_its_own(path):
+    executed = runpy.run_path(str(EXAMPLES / "execute.py"))["executed"]
     before = nbformat.read(path, as_version=4)
     for cell, was in zip(executed(path).cells, before.cells, strict=True):
         assert kept(cell.get("outputs", [])) == kept(was.get("outputs", []))
