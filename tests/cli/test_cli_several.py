@@ -180,7 +180,7 @@ def test_explain_costs_every_model(tmp_path, monkeypatch):
     assert [line for line in lines if line.startswith(("model", "study"))] == [
         "model    demo",
         "study    two: 14 plans, 2 items",
-        "model    ./short",
+        f"model    {tmp_path / 'short'}",
         "study    two: 6 plans, 2 items",
     ]
     assert lines[-1].startswith("all      0:0")

@@ -202,7 +202,7 @@ def _cost_lines(read: "Results") -> "Iterator[str]":
         typer.echo(sentence, err=True)
     yield f"cost: {table['unit'].iloc[0]}"
     marked = table.assign(front=["*" if on else "" for on in table["front"]])
-    shown = marked[[name for name in SHOWN_COSTS if name in table]]
+    shown = marked.loc[:, [name for name in SHOWN_COSTS if name in table]]
     cells = Table.of_frame(shown, DIGITS)
     right = range(2, len(cells.columns))
     yield from plan_last(cells.columns, cells.texts(), list(table["plan"]), _width(), right)

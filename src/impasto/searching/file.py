@@ -19,7 +19,7 @@ from impasto.searching.finding import REFERENCES
 from impasto.searching.methods import METHODS
 from impasto.study.file.document import StudyError, YamlDocument, read_document
 from impasto.study.file.entries import TaskEntry, at
-from impasto.study.file.places import placed_name, placed_options
+from impasto.study.file.places import WORKING, placed_name, placed_options
 from impasto.study.file.schema import Loading
 from impasto.study.file.shipped import found_or_shipped
 from impasto.tasks import check_entry
@@ -118,11 +118,11 @@ class WrittenSearch:
         *,
         name: str = "search",
         source: str = "search",
-        folder: Path | None = None,
+        folder: Path = WORKING,
     ) -> Self:
         """Return the search that a YAML text describes; see `from_yaml`.
 
-        Paths are relative to `folder`; None is the working folder.
+        Paths are relative to `folder`, the working folder unless another is given.
         """
         return cls._read(read_document(text, source), name, folder)
 
@@ -132,11 +132,10 @@ class WrittenSearch:
         return cls._read(YamlDocument(content, {}, source), "search")
 
     @classmethod
-    def _read(cls, document: YamlDocument, name: str, folder: Path | None = None) -> Self:
+    def _read(cls, document: YamlDocument, name: str, folder: Path = WORKING) -> Self:
         written = _read(document)
         _check_words(written, document)
-        if folder is not None:
-            written = _placed(written, document, folder)
+        written = _placed(written, document, folder)
         [(kind, what)] = written.objective.items()
         with at(document.where(("objective",))):
             objective = _objective(kind, what, document.where(("objective",)))

@@ -313,7 +313,7 @@ def test_another_tools_file_is_a_line_for_each_of_its_plans(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("{from: none.txt}", "there is no file 'none.txt'"),
+        ("{from: none.txt}", "/none.txt'"),  # where it was looked for
         ("{from: drop.txt, fromat: evopress}", "no 'fromat'; did you mean 'format'?"),
         ("{from: drop.txt, layers: many}", "layers cannot be 'many'"),
         ("{from: drop.txt, layers: 12}", "for a model of 2 layers, and the model has 12"),

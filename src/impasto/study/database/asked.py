@@ -84,7 +84,9 @@ def asked_file(connection: sqlite3.Connection, out: Path, name: str | None = Non
         raise UserError(_no_study(out, name, study_names(connection)))
     query = "SELECT model_name, study FROM study_models WHERE study_file = ? ORDER BY number"
     models = [AskedModel(*model) for model in connection.execute(query, [row[0]])]
-    written = WrittenStudy.from_text(row[2], name=row[1], source=DATABASE, checked=True)
+    written = WrittenStudy.from_text(
+        row[2], name=row[1], source=DATABASE, checked=True, folder=None
+    )
     if tuple(model.name for model in models) != written.models:
         raise UserError(
             f"the models of the study {shown(row[1])} are {shown(written.models)} by its file, and "

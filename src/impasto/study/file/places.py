@@ -14,6 +14,7 @@ from impasto.study.file.schema import FROM
 
 FILES = ("file", "data", "include_path", "donors")  # options of tasks and texts that are paths
 TEXTS, DATASET, DEMO = "texts", "dataset", "demo"
+WORKING = Path()  # the working folder
 HERE = ("./", "../")  # what a name begins with that is a path and none of the hub
 
 

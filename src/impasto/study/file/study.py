@@ -22,7 +22,7 @@ from impasto.study.file.entries import (
     labelled_plans,
     plan_entries,
 )
-from impasto.study.file.places import absolute, placed_name, placed_options, placed_plan
+from impasto.study.file.places import WORKING, absolute, placed_name, placed_options, placed_plan
 from impasto.study.file.schema import StudyFile, read_study_file
 from impasto.study.file.shipped import found_or_shipped, shipped
 from impasto.table import Table
@@ -83,11 +83,12 @@ class WrittenStudy:
         name: str = "study",
         source: str = "study",
         checked: bool = False,
-        folder: Path | None = None,
+        folder: Path | None = WORKING,
     ) -> Self:
         """Return the study that a YAML text describes; see `from_yaml`.
 
-        Paths are relative to `folder`; None is the working folder, whichever that is when it runs.
+        Paths are relative to `folder`, the working folder unless another is given, and made
+        absolute; None leaves them as they are.
         """
         document = read_document(text, source)
         written = read_study_file(document)

@@ -277,7 +277,9 @@ def _listed(row: StudyRow | None) -> list[str]:
     """Return the digests of all plans that a study lists."""
     if row is None:
         return []
-    written = WrittenStudy.from_text(row.file, name=row.name, source=DATABASE, checked=True)
+    written = WrittenStudy.from_text(
+        row.file, name=row.name, source=DATABASE, checked=True, folder=None
+    )
     return [labelled.plan.digest for labelled in written.labelled_plans(row.layers)]
 
 

@@ -134,5 +134,7 @@ def _write_study(packed: sqlite3.Connection, aside: Path) -> None:
         None if model.study is None else study_row(packed, model.study) for model in asked.models
     ]
     if all(row is not None and row.finished is not None for row in rows):
-        study = WrittenStudy.from_text(asked.file, name=asked.name, source=DATABASE, checked=True)
+        study = WrittenStudy.from_text(
+            asked.file, name=asked.name, source=DATABASE, checked=True, folder=None
+        )
         of_all(study, Results.read_all(aside)).write(aside)

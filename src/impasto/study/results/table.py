@@ -265,7 +265,9 @@ def read_results(connection: sqlite3.Connection, found: StudyRow, connect: Conne
 
 def written_study(found: StudyRow) -> WrittenStudy:
     """Return a study of one model as its file says; raises UserError where that is of others."""
-    study = WrittenStudy.from_text(found.file, name=found.name, source=DATABASE, checked=True)
+    study = WrittenStudy.from_text(
+        found.file, name=found.name, source=DATABASE, checked=True, folder=None
+    )
     if study.models != (found.model,):
         raise UserError(
             f"the study {found.name} is of {shown(found.model)} by the database, and of "

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impasto.error import UserError
-from impasto.study.database.asked import study_names
 from impasto.study.database.engines import adopt_equal
 from impasto.study.database.opening import DATABASE, open_to_read, open_to_write
 from impasto.study.database.reading import model_digests
@@ -27,7 +26,7 @@ class Place:
 
 @contextmanager
 def made_for_a_run(out: Path) -> Iterator[None]:
-    """Remove a folder that the block makes, where the block fails before any study ran there."""
+    """Remove a folder that the block makes, where the block fails before anything was asked."""
     is_new = not out.exists()
     try:
         yield
@@ -41,9 +40,10 @@ def _remove_unused(out: Path) -> None:
     """Remove a folder that holds nothing but what opening it made."""
     with suppress(UserError, OSError, sqlite3.Error):
         connection = open_to_read(out / DATABASE)
-        names = study_names(connection)
+        # a model is written down before anything is asked of it
+        [used] = connection.execute("SELECT EXISTS (SELECT 1 FROM models)").fetchone()
         connection.close()
-        if not names:
+        if not used:
             for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOG, LOCK):
                 (out / name).unlink(missing_ok=True)
             out.rmdir()
