@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from recipes import Recipe, complaint, recipes
+from page_recipes import Recipe, complaint, recipes
 
 SOURCE = Path(__file__).parent.parent / "src"
 SHELL = (

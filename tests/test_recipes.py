@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import play_recipes
 from impasto.cli import app
-from recipes import Command, Recipe, complaint, prints, recipes
+from page_recipes import Command, Recipe, complaint, prints, recipes
 
 ROOT = Path(__file__).parent.parent
 ALL = recipes()

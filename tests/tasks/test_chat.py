@@ -1,5 +1,7 @@
 """Tasks of impasto's own are put as a chat by the model's template, each example as two turns."""
 
+from typing import Any
+
 import pytest
 
 from impasto.error import UserError
@@ -14,8 +16,13 @@ def tokenizer():
     return tokenizer_of("none")
 
 
-def task(**options):
+def task(**options) -> Any:
     return load_suite({"name": "capitals", "limit": 2} | options).tasks[0]
+
+
+def put(entry, tokenizer) -> Any:
+    [one] = load_suite(entry).tasks
+    return one.requests(tokenizer)
 
 
 def test_an_example_is_two_turns_and_the_question_the_last(tokenizer):
@@ -37,16 +44,13 @@ def test_every_own_task_of_questions_takes_a_chat(tokenizer, tmp_path):
     quiz = tmp_path / "quiz.jsonl"
     quiz.write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "2?", "answer": "3"}\n')
     entry = {"name": "questions", "file": str(quiz)} | CHAT
-    [asked] = load_suite({**entry, "shots": 1}).tasks
-    [[request]] = asked.requests(tokenizer)
+    [[request]] = put({**entry, "shots": 1}, tokenizer)
     last = "[user] Q: 2?\nA:\n[assistant]"
     assert request.prompt == f"[user] Q: 1 + 1?\nA:\n[assistant] 2\n{last}"
-    [asked] = load_suite({**entry, "shots": 1, "score": "likelihood"}).tasks
-    [[scored]] = asked.requests(tokenizer)
+    [[scored]] = put({**entry, "shots": 1, "score": "likelihood"}, tokenizer)
     assert scored.context.endswith(last)
     assert scored.continuation == "3"  # the reply begins right behind the template
-    [asked] = load_suite({"name": "arithmetic", "limit": 1} | CHAT).tasks
-    [[request]] = asked.requests(tokenizer)
+    [[request]] = put({"name": "arithmetic", "limit": 1} | CHAT, tokenizer)
     assert request.prompt.startswith("[user] 2 + 3 =\n[assistant] 5\n[user] ")
 
 

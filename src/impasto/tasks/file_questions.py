@@ -21,7 +21,7 @@ from impasto.tasks.data import labelled
 from impasto.tasks.donors import GivenDonor
 from impasto.tasks.question_file import TEMPLATE, FileQuestion, Form, read_questions
 from impasto.tasks.questions import EXACT_MATCH, SubjectQuestions, gap
-from impasto.tasks.request import LogLikelihood, Request, Response
+from impasto.tasks.request import LogLikelihood, Response
 from impasto.tasks.task import Estimate, Value, mean, perplexity
 
 NAME = "questions"
@@ -63,7 +63,7 @@ class FileQuestions(SubjectQuestions):
             )
         return super(FileQuestions, self).with_donors(donors, source)
 
-    def requests(self, tokenizer: Any = None) -> Sequence[Sequence[Request]]:
+    def requests(self, tokenizer: Any = None) -> Sequence[Sequence[Any]]:
         """Return a generation for each question, or what is to be scored of it.
 
         Raises UserError where no answer fits into `max_new_tokens`.

@@ -15,7 +15,7 @@ from typing import Any, Self
 from impasto.error import UserError, near, shown
 from impasto.tasks.chat import Chat
 from impasto.tasks.donors import GivenDonor, donor_for
-from impasto.tasks.request import Generation, Request, Response
+from impasto.tasks.request import Generation, Response
 from impasto.tasks.task import Estimate, Value, mean
 
 EXACT_MATCH = "exact_match"
@@ -109,7 +109,7 @@ class Questions:
         content += more
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def requests(self, tokenizer: Any = None) -> Sequence[Sequence[Request]]:
+    def requests(self, tokenizer: Any = None) -> Sequence[Sequence[Any]]:
         """Return one generation for each question.
 
         Raises UserError for a chat where the tokenizer has no chat template.
