@@ -28,7 +28,8 @@ LLAMA_2_7B: dict[str, Any] = {
     "num_attention_heads": 32, "num_hidden_layers": 32, "max_position_embeddings": 4096,
 }  # fmt: skip
 _SMALL: dict[str, Any] = {
-    "vocab_size": 97, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6,
+    "vocab_size": 97, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6,
     "num_attention_heads": 4, "max_position_embeddings": 256,
 }  # fmt: skip
 _GROUPED = {"num_key_value_heads": 2}
@@ -66,7 +67,8 @@ def _open_large(device: str, layers: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(**LLAMA_2_7B | {"num_hidden_layers": layers})
+    kind: Any = LlamaConfig
+    config = kind(**LLAMA_2_7B | {"num_hidden_layers": layers})
     with torch.device(device):
         torch.set_default_dtype(torch.bfloat16)
         hf = LlamaForCausalLM(config).eval()

@@ -112,9 +112,9 @@ def test_a_layer_that_runs_before_what_it_reads_is_refused(line, reader, writer)
 
 def test_exports_that_no_folder_holds_are_refused_with_what_runs_them(tmp_path):
     model = model_of("gemma3n_text")
-    for line, form in (("0-1 3 2", "checkpoint"), ("0-1 freeze 2-3", None)):
+    for line in ("0-1 3 2", "0-1 freeze 2-3"):
         with pytest.raises(impasto.ImpastoError, match=r"impasto\.apply run"):
-            impasto.export(model, Plan.parse(line), tmp_path / "out", form=form)
+            impasto.export(model, Plan.parse(line), tmp_path / "out")
     impasto.export(model, Plan.identity(4), tmp_path / "all")
     again = impasto.load(str(tmp_path / "all"))
     ids = torch.tensor([TEXT])

@@ -43,8 +43,14 @@ _CACHES = "from .caches_impasto import"  # how the files of a folder import each
 
 
 def check_family(hf: Any) -> None:
-    """Raise ExportError unless the model's class comes with transformers."""
+    """Raise ExportError unless the model's class comes with transformers, to be opened by name."""
     family = type(hf)
+    is_inner = family.__module__.startswith("transformers.models.")
+    if is_inner and not hasattr(transformers, family.__name__):
+        raise ExportError(
+            f"{family.__name__} stands inside another model, and transformers opens no folder by "
+            "that class; impasto.load and impasto.apply run the plan"
+        )
     if getattr(transformers, family.__name__, None) is not family:
         raise ExportError(
             f"{family.__name__} does not come with transformers: its code came with the "

@@ -27,6 +27,7 @@ from impasto.model.loading.kinds import auto_class
 from impasto.plan import Plan
 from impasto.run import Encoder, Model, apply
 from impasto.run.calls import evaluating
+from impasto.run.opening import opened
 
 PROMPT, NEW = 12, 4
 CACHES = ("past_key_values", "cache_params", "state")  # how forwards call what they keep
@@ -36,11 +37,14 @@ CACHES = ("past_key_values", "cache_params", "state")  # how forwards call what 
 class Expected:
     """What the plan gives on the source: a text, and the logits after each of its tokens.
 
-    The last tokens of the text are those that the plan itself writes, greedily.
+    The last tokens of the text are those that the plan itself writes, greedily. Hugging Face's
+    ``generate`` writes the same, but for families whose forward counts positions otherwise than it
+    tells them (RoBERTa's, from behind the padding token's): there, what it writes under the plan.
     """
 
     ids: Int[Tensor, "one tokens"]
     logits: Float[Tensor, "tokens vocab"]
+    written: list[int]
     auto: str
     attention: str
     limit: float
@@ -77,12 +81,21 @@ def expected(model: Model | Encoder, plan: Plan) -> Expected:
     ids = ids.to(hf.get_input_embeddings().weight.device)
     with evaluating(hf), apply(hf, plan):
         for _ in range(NEW):
-            written = _at_once(hf, ids, is_encoder)[:, -1:].argmax(-1)
-            ids = torch.cat([ids, written % vocabulary], 1)
+            token = _at_once(hf, ids, is_encoder)[:, -1:].argmax(-1)
+            ids = torch.cat([ids, token % vocabulary], 1)
         logits = _at_once(hf, ids, is_encoder)[0]
+        written = ids[0, -NEW:].tolist()
+        if not is_encoder and hf.can_generate() and _counts_otherwise(hf):
+            written = _written(hf, ids[:, :-NEW])
     limit = 1e-5 if hf.dtype in (torch.float32, torch.float64) else 5e-2
     attention = hf.config._attn_implementation
-    return Expected(ids, logits, auto_class(hf), attention, limit, is_encoder)
+    return Expected(ids, logits, written, auto_class(hf), attention, limit, is_encoder)
+
+
+def _counts_otherwise(hf: Any) -> bool:
+    """Whether a model takes positions, and counts other ones than generate tells it."""
+    source = opened(hf)
+    return source.takes_positions and source.counts_places
 
 
 def _at_once(hf: Any, ids: Tensor, is_encoder: bool) -> Tensor:
@@ -162,18 +175,24 @@ def _token_by_token(hf: Any, ids: Tensor) -> Tensor:
     return torch.stack(logits)
 
 
+def _written(hf: Any, prompt: Int[Tensor, "one tokens"]) -> list[int]:
+    """Return the tokens that Hugging Face's ``generate`` writes, under its usual settings."""
+    before, hf.generation_config = hf.generation_config, GenerationConfig()
+    try:
+        return hf.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=NEW,
+            do_sample=False,
+            pad_token_id=0,
+        )[0, -NEW:].tolist()
+    finally:
+        hf.generation_config = before
+
+
 def _check_written(hf: Any, wanted: Expected) -> None:
     """Compare what Hugging Face's ``generate`` writes; where two logits tie, either will do."""
-    hf.generation_config = GenerationConfig()
-    prompt = wanted.ids[:, :-NEW]
-    own = wanted.ids[0, -NEW:].tolist()
-    written = hf.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        max_new_tokens=NEW,
-        do_sample=False,
-        pad_token_id=0,
-    )[0, -NEW:].tolist()
+    own, written = wanted.written, _written(hf, wanted.ids[:, :-NEW])
     for place, (token, other) in enumerate(zip(own, written, strict=True)):
         if token != other:
             logits = wanted.logits[place - NEW - 1].float()
