@@ -65,7 +65,7 @@ class Row(NamedTuple):
     @property
     def text(self) -> str:
         """What the table says."""
-        low, high = sorted((-100 * self.low / self.plan, -100 * self.high / self.plan))
+        low, high = sorted(-100 * end / self.plan + 0.0 for end in (self.low, self.high))
         took = f"{self.seconds:.0f} s"
         share = f"{100 * self.share:.0f} %, {low:.0f} to {high:.0f}"
         return f"{self.healed:.4f} ({share}), {took}"
