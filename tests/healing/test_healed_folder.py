@@ -19,12 +19,13 @@ from impasto.plan.healed import HealedPlan, is_digest_of, plan_of_healed
 IDS = [[5, 17, 3, 88, 41, 2, 60, 9]]
 PLAIN = """
 import sys
-from typing import Any
 sys.modules["impasto"] = None
 import torch, transformers
-hf = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
-with torch.no_grad():
-    torch.save(hf(torch.tensor({ids})).logits, sys.argv[2])
+for folder in sys.argv[1:]:
+    opens = transformers.AutoModelForCausalLM.from_pretrained
+    hf = opens(folder + "/out", trust_remote_code=True).eval()
+    with torch.no_grad():
+        torch.save(hf(torch.tensor({ids})).logits, folder + "/logits.pt")
 """
 
 
@@ -34,28 +35,33 @@ def logits(hf, plan: Plan) -> torch.Tensor:
         return hf(input_ids=torch.tensor(IDS), use_cache=False).logits
 
 
-@pytest.mark.parametrize(
-    ("method", "line"), [("linear", "0-4 6-11"), ("linear", "0-4 5.mlp 6-11"), ("lora", "0-8")]
-)
-def test_what_is_exported_gives_the_healed_plans_logits_without_impasto(method, line, tmp_path):
-    more: Any = {"length": 48, "map": "state"} if method == "linear" else SHORT
-    healed = impasto.heal("demo", line, TEXTS, method, tmp_path / "healed", **more)
-    wanted = logits(healed.model.hf, healed.plan)
-    loaded = impasto.load(tmp_path / "healed")
-    assert torch.allclose(logits(loaded.hf, healed.plan), wanted, atol=1e-5)
-    told = CliRunner().invoke(
-        app, ["export", str(tmp_path / "out"), "--model", str(tmp_path / "healed")]
-    )
-    assert told.exit_code == 0, told.output
-    code = PLAIN.format(ids=IDS)
-    subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "out", tmp_path / "logits.pt"], check=True
-    )
-    found = torch.load(tmp_path / "logits.pt")
-    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "healed" in card
-    assert "nothing was trained" not in card
+def test_what_is_exported_gives_the_healed_plans_logits_without_impasto(tmp_path):
+    linear: Any = {"length": 48, "map": "state"}
+    few = SHORT | {"steps": 4}
+    wanted = {}
+    for method, line, form, more in (
+        ("linear", "0-4 5.mlp 6-11", "planned", linear),
+        ("lora", "0-8", "checkpoint", few),
+    ):
+        place = tmp_path / method
+        healed = impasto.heal("demo", line, TEXTS, method, place / "healed", **more)
+        wanted[place] = logits(healed.model.hf, healed.plan)
+        loaded = impasto.load(place / "healed")
+        assert torch.allclose(logits(loaded.hf, healed.plan), wanted[place], atol=1e-5)
+        told = CliRunner().invoke(
+            app, ["export", str(place / "out"), "--model", str(place / "healed")]
+        )
+        assert told.exit_code == 0, told.output
+        assert (place / "out" / "planned_impasto.py").exists() == (form == "planned")
+        card = (place / "out" / "README.md").read_text()
+        assert "healed" in card
+        assert "nothing was trained" not in card
+    code, folders = PLAIN.format(ids=IDS), [str(place) for place in wanted]
+    ran = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    for place, expected in wanted.items():
+        found = torch.load(place / "logits.pt")
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_a_folder_says_what_was_healed_and_reads_back(tmp_path):

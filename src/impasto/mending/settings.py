@@ -141,7 +141,7 @@ class Last(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    rate_times_width: Above | None = 0.32
+    rate_times_width: Above | None = 0.15
     layers: Whole = 2
     top_k: Whole = 64
 
@@ -153,7 +153,7 @@ class Full(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    rate_times_width: Above | None = 0.13
+    rate_times_width: Above | None = 0.05
     top_k: Whole = 64
 
 
