@@ -12,7 +12,7 @@ lie (the one that computes all scores in memory where none of the fast ones take
 the host wait is counted as in the tests of other devices. Host time is not counted.
 
     decoding   a step of 7 plans × 7 texts, behind prompts of 512 tokens
-    scoring    7 plans × 16 questions of 200 tokens with four choices of 12
+    scoring    paper C's 54 plans × 16 questions of 200 tokens with four choices of 12
 """
 
 import argparse
@@ -38,6 +38,7 @@ LEAST_SECONDS = 2e-6  # of a kernel
 LARGE = 2**22  # numbers from which a new float tensor has none
 PROMPT, TEXTS, QUESTIONS, CONTEXT, CHOICES, CHOICE = 512, 7, 16, 200, 4, 12
 SHORT, LONG = 4, 12  # tokens that are written; the steps between the two are counted
+PARTS: tuple[Any, ...] = ("attention", "mlp", "block")
 MEMORY = 60 * 2**30  # bytes that a batch may take
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -260,6 +261,7 @@ def measure(name: str, card: Roofline) -> dict[str, Any]:
     """Return what a step of decoding and a sweep of questions take on one model."""
     import impasto
     from impasto import Plan
+    from impasto.strategies import drop_last
 
     GhostCall.card = card
     found: dict[str, Any] = {}
@@ -287,9 +289,13 @@ def measure(name: str, card: Roofline) -> dict[str, Any]:
             for q in range(QUESTIONS) for c in range(CHOICES)
         ]  # fmt: skip
         model.loglikelihood(plans[:1], questions[:2])
+        swept = [
+            drop_last(model.num_layers, part, count, keep_last)
+            for part in PARTS for count in range(9) for keep_last in (False, True)
+        ]  # fmt: skip
         card.start()
         waits.start()
-        model.loglikelihood(plans, questions)
+        model.loglikelihood(swept, questions)
         own = waits.total() - waits[foreign.OWN]
         found["scoring"] = {"seconds": card.seconds, "kernels": card.kernels, "waits": own,
                             "by": card.by_name.most_common(6)}  # fmt: skip

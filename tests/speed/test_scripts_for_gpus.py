@@ -116,7 +116,7 @@ def test_a_model_without_numbers_runs_and_a_step_waits_for_its_tokens(script, mo
     import foreign
 
     roofline = script("roofline")
-    tiny = roofline.SHAPES["llama-3-8b"] | {"num_hidden_layers": 4}
+    tiny = roofline.SHAPES["llama-3-8b"] | {"num_hidden_layers": 10}
     monkeypatch.setattr(roofline, "SHAPES", {"tiny": tiny})
     monkeypatch.setattr(foreign, "_Call", roofline.GhostCall)
     monkeypatch.setattr(foreign, "_attention", roofline._ghost_attention)
