@@ -12,7 +12,7 @@ lie (the one that computes all scores in memory where none of the fast ones take
 the host wait is counted as in the tests of other devices. Host time is not counted.
 
     decoding   a step of 7 plans × 7 texts, behind prompts of 512 tokens
-    scoring    7 plans × 16 questions of 200 tokens with four choices of 12
+    scoring    paper C's 54 plans × 16 questions of 200 tokens with four choices of 12
 """
 
 import argparse
@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from torch.utils._pytree import tree_leaves
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "tests")]
 
-import foreign  # noqa: E402
-from foreign import ForeignTensor, foreign_devices, moved  # noqa: E402
+foreign: Any = import_module("foreign")  # of the tests, which are no package
 
 LEAST_SECONDS = 2e-6  # of a kernel
 LARGE = 2**22  # numbers from which a new float tensor has none
 PROMPT, TEXTS, QUESTIONS, CONTEXT, CHOICES, CHOICE = 512, 7, 16, 200, 4, 12
 SHORT, LONG = 4, 12  # tokens that are written; the steps between the two are counted
+PARTS: tuple[Any, ...] = ("attention", "mlp", "block")
 MEMORY = 60 * 2**30  # bytes that a batch may take
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -80,7 +81,7 @@ class Roofline:
     def start(self) -> None:
         """Begin anew."""
         self.seconds, self.kernels = 0.0, 0
-        self.by_name: Counter[str] = Counter()
+        self.by_name: Any = Counter()
 
     def add(self, name: str, flops: float, moved_bytes: float, is_half: bool) -> None:
         """Add a kernel."""
@@ -176,8 +177,8 @@ class GhostCall(foreign._Call):
             return True
         if self._name in ("aten::_local_scalar_dense", "aten::is_nonzero"):
             return self._said(given[0])
-        target = held[0][0] if isinstance(held[0][0], torch.Tensor) else None
-        is_written = self._func._schema.name.endswith("_") and target is not None
+        target = held[0][0]
+        is_written = self._name.endswith("_") and isinstance(target, torch.Tensor)
         if is_written and not target.is_meta:
             return target  # it keeps the numbers that it has
         if self._wanted is not None and self._wanted.type == "cpu":
@@ -202,23 +203,24 @@ def _by_places(indices: Any) -> list[Any]:
     """Return indices of which none is a mask."""
     found: list[Any] = []
     for index in indices:
-        is_mask = index is not None and index.dtype == torch.bool
-        if is_mask and index.is_meta:
-            index = torch.ones(index.shape, dtype=torch.bool)  # all, as nobody knows which
-        found += list(index.nonzero(as_tuple=True)) if is_mask else [index]
+        if index is None or index.dtype != torch.bool:
+            found.append(index)
+        else:  # all of it, where nobody knows which
+            mask = torch.ones(index.shape, dtype=torch.bool) if index.is_meta else index
+            found += mask.nonzero(as_tuple=True)
     return found
 
 
-def _ghost_attention(args: Any, kwargs: dict[str, Any]) -> ForeignTensor:
+def _ghost_attention(args: Any, kwargs: dict[str, Any]) -> Any:
     given = foreign._tensors((args, kwargs))
     query, value = given[0], given[2]
-    GhostCall.card.attention([each.held for each in given])  # type: ignore[attr-defined]
+    GhostCall.card.attention([each.held for each in given])
     batch, heads, rows, _ = query.shape
     made = torch.empty(batch, rows, heads, value.shape[3], dtype=query.dtype, device="meta")
-    return ForeignTensor(made.transpose(1, 2), query.device)
+    return foreign.ForeignTensor(made.transpose(1, 2), query.device)
 
 
-def _ghost_list(tensor: ForeignTensor) -> Any:
+def _ghost_list(tensor: Any) -> Any:
     foreign._waits.note("tolist")
     held = tensor.held
     return (torch.zeros(held.shape, dtype=held.dtype) if held.is_meta else held).tolist()
@@ -239,7 +241,7 @@ def ghost(shape: dict[str, Any]) -> Any:
             parent = hf.get_submodule(name.rpartition(".")[0])
             setattr(parent, name.rpartition(".")[2], type(module)(config))
     hf.generation_config.eos_token_id = None
-    return moved(hf)
+    return foreign.moved(hf)
 
 
 def plans_of(layers: int) -> list[str]:
@@ -260,10 +262,11 @@ def measure(name: str, card: Roofline) -> dict[str, Any]:
     """Return what a step of decoding and a sweep of questions take on one model."""
     import impasto
     from impasto import Plan
+    from impasto.strategies import drop_last
 
     GhostCall.card = card
     found: dict[str, Any] = {}
-    with foreign_devices() as waits:
+    with foreign.foreign_devices() as waits:
         model = impasto.load(ghost(SHAPES[name]))
         model.memory = MEMORY
         plans = [Plan.parse(line) for line in plans_of(model.num_layers)]
@@ -287,9 +290,13 @@ def measure(name: str, card: Roofline) -> dict[str, Any]:
             for q in range(QUESTIONS) for c in range(CHOICES)
         ]  # fmt: skip
         model.loglikelihood(plans[:1], questions[:2])
+        swept = [
+            drop_last(model.num_layers, part, count, keep_last)
+            for part in PARTS for count in range(9) for keep_last in (False, True)
+        ]  # fmt: skip
         card.start()
         waits.start()
-        model.loglikelihood(plans, questions)
+        model.loglikelihood(swept, questions)
         own = waits.total() - waits[foreign.OWN]
         found["scoring"] = {"seconds": card.seconds, "kernels": card.kernels, "waits": own,
                             "by": card.by_name.most_common(6)}  # fmt: skip
@@ -301,9 +308,9 @@ def main() -> int:
     given = _arguments()
     if given.inside:
         rates, names = json.loads(given.inside)
-        foreign._Call = GhostCall  # type: ignore[misc]
+        foreign._Call = GhostCall
         foreign._attention = _ghost_attention
-        ForeignTensor.tolist = _ghost_list  # type: ignore[method-assign]
+        foreign.ForeignTensor.tolist = _ghost_list
         print(json.dumps({name: measure(name, Roofline(*rates)) for name in names}))
         return 0
     from impasto.speed.cards import card_named

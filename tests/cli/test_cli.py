@@ -315,3 +315,30 @@ def test_explain_says_what_another_tools_file_runs(cli, tmp_path):
         result = cli("explain", *arguments)
         assert result.exit_code == 2
         assert says in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("generate", "hello", "--plan", "0-3"),
+        ("models", "demo"),
+        ("similarity", "--texts", "texts.txt"),
+        ("probe", "--texts", "texts.csv", "--label", "label"),
+        ("bench", "--plan", "0-3"),
+        ("explain", "--plan", "0-3", "--model", "demo"),
+        ("doctor",),
+        ("run", "study.yaml"),
+    ],
+)
+def test_wherever_a_model_is_opened_a_device_may_be_named(words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "texts.txt").write_text("one\ntwo\n")
+    (tmp_path / "texts.csv").write_text("text,label\none,1\ntwo,2\n")
+    result = CliRunner().invoke(app, [*words, "--device", "cuda:9"])
+    assert result.exit_code == 2
+    assert "there is no device 'cuda:9' here" in result.stderr
+    assert "there is cpu" in result.stderr
+    result = CliRunner().invoke(app, [*words, "--dtype", "float8"])
+    assert result.exit_code == 2
+    assert "--dtype is float32 or bfloat16 or float16, not 'float8'" in result.stderr

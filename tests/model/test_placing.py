@@ -47,6 +47,25 @@ def test_weights_that_do_not_fit_are_told_with_what_would(two_cards):
         placing.placed({"device_map": "cuda:0"}, lambda: 12 * GIB)
 
 
+def test_weights_that_fit_nowhere_are_told_before_they_are_read(two_cards):
+    with pytest.raises(UserError, match=r"take 1048576\.00 GiB, and the processor has .*, "
+                       r"cuda:0 10\.00 GiB free, cuda:1 20\.00 GiB free; .*4bit"):  # fmt: skip
+        placing.check_room({}, 2**20 * GIB)
+    with pytest.raises(UserError, match="the processor has"):
+        placing.check_room({"device_map": {"": torch.device("cpu")}}, 2**20 * GIB)
+    placing.check_room({"device_map": {"": torch.device("cuda:1")}}, 2**20 * GIB)
+    placing.check_room({"device_map": "auto"}, 2**20 * GIB)
+    placing.check_room({}, None)
+    placing.check_room({}, 1)
+
+
+def test_a_model_is_refused_that_fits_nowhere(monkeypatch):
+    monkeypatch.setattr("impasto.model.loading.load.weight_bytes", lambda *_, **__: 2**60)
+    with pytest.raises(UserError, match=r"the weights take 1073741824\.00 GiB"):
+        impasto.load("demo")
+    assert impasto.load("demo", plan=impasto.Plan.parse("0-3")).plan is not None
+
+
 def test_a_device_that_is_not_there_is_told_with_those_that_are(monkeypatch):
     monkeypatch.setattr(placing, "accelerator", lambda: None)
     with pytest.raises(UserError, match=r"no device 'gpu' here .*there is cpu"):

@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 import impasto
+from encoders import encoder
 from families import FAMILIES, SEQUENTIAL, family, weighted
 from foreign import AVAILABLE, foreign_devices, moved, spread
 from impasto.cli import app
@@ -140,6 +141,7 @@ def test_another_device_is_examined_as_the_processor_is(place, dtype):
         found = examined(impasto.load(place(hf)), {})
     assert found.is_well, found.faults
     assert [device.device for device in found.devices] == ["cpu", "foreign:0", "foreign:1"]
+    assert found.model is not None
     assert [rate.device for rate in found.rates] == list(found.model.weight_bytes)
     assert {answer.name for answer in found.answers} == TRIED
     kernels = {each.kernel for each in found.attended}
@@ -174,3 +176,14 @@ def test_a_full_disk_and_a_folder_that_is_locked_are_faults(monkeypatch, folder)
     assert "/full (models) has 0.0 GiB free" in space.what
     assert "HF_HOME" in space.mend
     assert "/locked (temporary) cannot be written" in right.what
+
+
+def test_an_encoder_and_a_model_for_one_plan_are_examined_and_not_compared(folder):
+    part = examined(impasto.load(folder, plan=impasto.Plan.parse("0-3")), {})
+    other = examined(impasto.load(encoder("bert")), {})
+    for found, why in ((part, "is there for 0-3 alone"), (other, "predicts no next tokens")):
+        assert found.is_well
+        assert found.rates
+        assert not found.answers
+        [hint] = [fault for fault in found.faults if "not compared here" in fault.what]
+        assert why in hint.what

@@ -10,6 +10,8 @@ from impasto.cli.app import app
 from impasto.cli.completion import folders
 from impasto.cli.options import (
     AllowCodeOption,
+    DeviceOption,
+    DtypeOption,
     LensOption,
     ModelOption,
     StudyOption,
@@ -147,6 +149,8 @@ def similarity(
     entropy: Annotated[
         bool, typer.Option("--entropy", help="Also how widely each head looks.")
     ] = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Compare a model's hidden states at all depths (paper B, figure 3; paper C, figure 1)."""
     from itertools import islice
@@ -165,7 +169,7 @@ def similarity(
 
     check_writable(out)
     next(read_texts(texts, column))  # what cannot be read is said before a model is loaded
-    opened = load_model(model)
+    opened = load_model(model, device, dtype)
     if entropy and not isinstance(opened, Model):
         raise UserError(f"--entropy is measured on decoders; {model} is an encoder")
     read = lambda: islice(read_texts(texts, column), limit)  # noqa: E731
@@ -197,6 +201,8 @@ def probe(
     ),
     column: ColumnOption = "text",
     limit: LimitOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Say what linear probes read off a model's hidden states at each depth."""
     from itertools import islice
@@ -208,7 +214,7 @@ def probe(
 
     check_writable(out)
     pairs = list(islice(read_labelled(texts, column, label), limit))
-    opened = load_model(model)
+    opened = load_model(model, device, dtype)
     states = last_states(read_states(opened, (text for text, _ in pairs)))
     try:
         found = probed_by(states, [of_text for _, of_text in pairs])

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from impasto.cli.app import app
-from impasto.cli.options import load_model
+from impasto.cli.options import DeviceOption, DtypeOption, load_model
+from impasto.error import UserError
 from impasto.table import aligned
 
 _HEADER = ["family", "layers", "parts", "history", "rows", "export", "compared"]
@@ -16,11 +17,15 @@ def models(
     model: Annotated[
         str | None, typer.Argument(help="Open this model, and say what the check found.")
     ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Print what works on each family, or check one model."""
     if model is not None:
-        _checked(model)
+        _checked(model, device, dtype)
         return
+    if device or dtype:
+        raise UserError("--device and --dtype are for a model that is opened: name one")
     from impasto.model.structure.families import ENCODERS, FAMILIES, counted
 
     table = counted()
@@ -52,9 +57,9 @@ def models(
     )
 
 
-def _checked(name: str) -> None:
+def _checked(name: str, device: str | None, dtype: str | None) -> None:
     """Open a model and print what the check found."""
-    opened = load_model(name)
+    opened = load_model(name, device, dtype)
     typer.echo(f"{opened.name}: {opened.family}, {opened.num_layers} layers; plans run on it")
     if opened.runs_sequences is not None:
         typer.echo(f"sequences run as they are; rows are not packed: {opened.runs_sequences}")

@@ -32,7 +32,7 @@ from impasto.model.loading.files import (
     weight_bytes,
 )
 from impasto.model.loading.kinds import Kind, kind_of
-from impasto.model.loading.placing import placed
+from impasto.model.loading.placing import check_room, placed
 from impasto.model.loading.quantised import keep_weights_as_stored, with_quantization
 from impasto.model.loading.unreadable import (
     UNREADABLE,
@@ -91,7 +91,10 @@ def load_hf(
         "trust_remote_code": False,
         "dtype": default_dtype(name),
     } | options
-    given = placed(given, partial(weight_bytes, name, **sized))
+    size = partial(weight_bytes, name, **sized)
+    given = placed(given, size)
+    if plan is None:
+        check_room(given, size())
     where = {key: given.pop(key) for key in LOCATING if key in given}
     adapter: Adapter | None = None
     try:

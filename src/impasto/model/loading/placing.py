@@ -8,6 +8,7 @@ is asked for.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import psutil
 import torch
 
 from impasto.error import UserError, shown
@@ -39,6 +40,26 @@ def placed(options: Mapping[str, Any], size: Callable[[], int | None]) -> dict[s
     if wanted <= free[best]:
         return {**options, "device_map": {"": torch.device(device.type, best)}}
     return {**options, "device_map": "auto"} if wanted <= sum(free.values()) else dict(options)
+
+
+def check_room(options: Mapping[str, Any], size: int | None) -> None:
+    """Raise UserError where weights of so many bytes go to the processor, and never fit there.
+
+    Args:
+        options: Options of ``from_pretrained``, once :func:`placed`.
+        size: The bytes that the weights take; None where that is not known.
+    """
+    place = options.get("device_map", {"": "cpu"})
+    stays = isinstance(place, Mapping) and str(place.get("")) == "cpu"
+    total = psutil.virtual_memory().total + psutil.swap_memory().total
+    if not stays or size is None or size <= total:
+        return
+    memory = f"the processor has {total / 2**30:.2f} GiB"
+    device = accelerator()
+    if device is not None:
+        free = free_by_device(device.type).items()
+        memory += "".join(f", {device.type}:{i} {room / 2**30:.2f} GiB free" for i, room in free)
+    raise UserError(f"the weights take {size / 2**30:.2f} GiB, and {memory}; {_SMALLER}")
 
 
 _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")

@@ -119,7 +119,10 @@ def examined(model: Model | Encoder, options: Mapping[str, Any]) -> Diagnosis:
         found.faults.append(faults.failed("a device", error))
     found.faults += faults.of_choice(found.model, found.devices, found.rates, options)
     if not isinstance(model, Model) or isinstance(model, HeadlessModel):
-        found.faults.append(faults.not_compared(model.name))
+        found.faults.append(faults.not_compared(model.name, "predicts no next tokens"))
+        return found
+    if model.plan is not None:
+        found.faults.append(faults.not_compared(model.name, f"is there for {model.plan} alone"))
         return found
     found.faults += _asked(model, found)
     return found

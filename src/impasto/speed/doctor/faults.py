@@ -30,10 +30,10 @@ def not_opened(name: str, error: BaseException, options: Mapping[str, Any]) -> F
     return Fault(f"{name} does not open: {_first_line(error)}", mend)
 
 
-def not_compared(name: str) -> Fault:
+def not_compared(name: str, why: str) -> Fault:
     """Return the hint that answers are not compared."""
     return Fault(
-        f"{name} predicts no next tokens, so its answers are not compared here",
+        f"{name} {why}, so its answers are not compared here",
         f"impasto models {name} tells what its opening check found",
         is_wrong=False,
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -16,7 +17,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from impasto.model.loading.placing import accelerator, free_by_device
 from impasto.model.structure.failing import is_out_of_memory
 from impasto.speed.cards import Card, card_behind
-from impasto.speed.machine import copy_rate, product_rate
+from impasto.speed.machine import copy_rate, processor, product_rate
 
 DTYPES = ("float32", "bfloat16", "float16")
 _WIDTHS = (512, 1024, 2048, 4096, 8192)
@@ -152,8 +153,6 @@ def _place(what: str, path: Path) -> Place:
 
 
 def _processor() -> str:
-    from impasto.speed.machine import processor
-
     return f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
@@ -166,6 +165,6 @@ def _total(kind: str, index: int) -> int:
     return memory[1] if memory else 0
 
 
-def _asked(kind: str, name: str, index: int) -> object:
-    ask: Callable[[int], object] | None = getattr(torch.get_device_module(kind), name, None)
+def _asked(kind: str, name: str, index: int) -> Any:
+    ask: Callable[[int], Any] | None = getattr(torch.get_device_module(kind), name, None)
     return None if ask is None else ask(index)
