@@ -27,6 +27,7 @@ from impasto.mending.gaps import gaps
 from impasto.mending.settings import METHODS
 from impasto.plain_data import read_yaml
 from impasto.plan import Plan
+from impasto.study import Standing
 from impasto.table import Table
 
 DEMO_TEXTS = Path(__file__).parents[1] / "searches" / "demo_texts.txt"
@@ -77,9 +78,9 @@ class Clock:
     def __init__(self) -> None:
         self.began = self.ended = 0.0
 
-    def __call__(self, share: float, doing: str) -> None:
+    def __call__(self, standing: Standing) -> None:
         """Note when healing begins, and when measuring does."""
-        now = time.process_time()
+        now, doing = time.process_time(), standing.doing
         if doing.startswith("healing") and not self.began:
             self.began = now
         if doing.startswith("measuring") and not self.ended:

@@ -20,6 +20,7 @@ from impasto.mending.settings import METHODS, Lora, Training, read_settings
 from impasto.mending.teaching import Likeliest, kl_of_all, kl_of_likeliest
 from impasto.mending.trainable import student
 from impasto.run.opening import opened
+from impasto.study import Standing
 
 TEXTS = [
     f"Q: What is the capital of {country}?\nA: {capital}\n{a} + {b} = {a + b}\n"
@@ -81,8 +82,8 @@ def test_every_method_wins_back_a_part_and_leaves_the_model_as_it_was(method, de
 def test_after_an_error_in_the_middle_the_model_is_as_it_was(method, demo):
     before, flags = state_of(demo), [w.requires_grad for w in demo.hf.parameters()]
 
-    def fails(share: float, doing: str) -> None:
-        if share > 0.3:
+    def fails(standing: Standing) -> None:
+        if standing.share > 0.3:
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):

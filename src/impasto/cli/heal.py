@@ -63,7 +63,6 @@ def heal(
     """
     from impasto.healing import heal as mend
     from impasto.study.following.progress import show_progress
-    from impasto.study.following.standing import Standing
 
     given = _settings(settings or [])
     load = loading(device, dtype)
@@ -91,7 +90,7 @@ def heal(
             fresh=fresh,
             allow_code=may_run,
             load=load,
-            progress=lambda share, doing: progress(Standing(share, doing)),
+            progress=progress,
             **given,
         )
     _tell(healed, out, quiet)

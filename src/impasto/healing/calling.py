@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from impasto.error import UserError, shown
 from impasto.paths import path_of
 from impasto.plan import Plan
+from impasto.study.following.standing import Progress, Standing
 
 if TYPE_CHECKING:
     from impasto.healing.healed import Healed
     from impasto.run import Encoder, Model
 
-Progress = Callable[[float, str], None]
 Texts = Iterable[str] | str | Path | Mapping[str, Any]
 
 
@@ -28,7 +28,7 @@ def heal(
     fresh: bool = False,
     allow_code: bool = False,
     load: Mapping[str, Any] | None = None,
-    progress: Progress = lambda share, doing: None,
+    progress: Progress | bool | None = None,
     **settings: Any,
 ) -> "Healed":
     """Heal a plan: change weights so that under it the model predicts as the full model does.
@@ -49,7 +49,7 @@ def heal(
         fresh: Throws away a training that is under way there first.
         allow_code: Lets folders of task files run their code.
         load: For a name: options of `impasto.load`.
-        progress: Called with the share that is done, 0 to 1, and what is done.
+        progress: Called with a `Standing`; True shows it, None does so in a notebook alone.
         settings: The method's settings in place of the usual ones: tokens, length, seed; of linear
             ridge, map, behind; of the others steps, batch, learning_rate, …
             (`impasto.mending.settings` has them all).
@@ -60,24 +60,26 @@ def heal(
     """
     from impasto.healing.running import Asked, run_heal
     from impasto.mending.settings import read_settings
+    from impasto.study.following.progress import followed
 
     chosen = read_settings(method, settings)
     folder = None if out is None else path_of(out, "the folder of the healed model")
-    asked = Asked(
-        model=model,
-        load=dict(load or {}),
-        plan=_plan(plan),
-        texts=source(texts),
-        method=method,
-        settings=chosen,
-        out=folder,
-        tasks=tuple(tasks),
-        limit=limit,
-        fresh=fresh,
-        allow_code=allow_code,
-        progress=progress,
-    )
-    return run_heal(asked)
+    with followed(progress) as told:
+        asked = Asked(
+            model=model,
+            load=dict(load or {}),
+            plan=_plan(plan),
+            texts=source(texts),
+            method=method,
+            settings=chosen,
+            out=folder,
+            tasks=tuple(tasks),
+            limit=limit,
+            fresh=fresh,
+            allow_code=allow_code,
+            progress=lambda share, doing: told(Standing(share, doing)),
+        )
+        return run_heal(asked)
 
 
 def _plan(plan: object) -> Plan:

@@ -141,8 +141,9 @@ class Results:
         if provenance:
             return self.table.copy()
         told = self.table.rename(columns={"n": "items"})
-        first, second = (told[[*columns]] for columns in NARROW)
-        return pd.concat([first, _parameters(self.table["parameters"]), second], axis=1)
+        first, second = (told.filter(items=columns) for columns in NARROW)
+        parameters = _parameters(list(self.table["parameters"])).set_index(told.index)
+        return pd.concat([first, parameters, second], axis=1)
 
     def figure(self, names: str) -> "Pictures":
         """Return the papers' figures by their names, `A2` or `A2,B11`; a notebook shows them.
@@ -280,7 +281,7 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[Any, Any]) -> pd.
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def _parameters(written: pd.Series) -> pd.DataFrame:
+def _parameters(written: Sequence[str]) -> pd.DataFrame:
     """Return a column for each parameter that a plan has; what is no single value is JSON."""
     rows = [
         {
@@ -289,4 +290,4 @@ def _parameters(written: pd.Series) -> pd.DataFrame:
         }
         for text in written
     ]
-    return pd.DataFrame(rows, index=written.index).convert_dtypes()
+    return pd.DataFrame(rows, index=range(len(rows))).convert_dtypes()
