@@ -13,3 +13,11 @@ def path_of(given: object, what: str) -> Path:
         if isinstance(text, str) and text and "\0" not in text:
             return Path(text)
     raise UserError(f"{what} is the path of a file or folder, not {shown(given)}")
+
+
+def from_here(text: str) -> str:
+    """Return a text in which paths below the working folder are relative to it.
+
+    They are as short as they were typed, and a page that is passed on tells nobody's folders.
+    """
+    return text.replace(f"{Path.cwd()}{os.sep}", "")

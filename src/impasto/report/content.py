@@ -17,6 +17,7 @@ from impasto.analysis.scores import tasks_above_chance
 from impasto.analysis.series import parameters_of, task_sets
 from impasto.figures.found import Found
 from impasto.figures.style import look_of
+from impasto.paths import from_here
 from impasto.plan import Plan, count_of_plans, in_words, picture
 from impasto.report.commands import commands_of
 from impasto.report.flips import MOST_RECORDS, Cell, Flips, find_flips
@@ -73,7 +74,7 @@ def content_of(
     scores = item_scores(results.answers) if few else {}
     flips = _flips(results.answers, tasks, baseline, len(labels), asked) if few else None
     first = {
-        "model": results.study.model,
+        "model": from_here(results.study.model),
         "layers": rows[0].layers if rows else 0,
         "tasks": tasks,
         "axes": AXES,
@@ -93,7 +94,7 @@ def content_of(
         found=shows,
         first=first,
         later=_later(flips, tasks, labels, asked),
-        commands=list(commands_of(found, shows)),
+        commands=[(what, from_here(command)) for what, command in commands_of(found, shows)],
         lens=lenses_of(results, asked, best) if with_lens else NO_LENS,
         made=list(_made(found)),
     )
@@ -243,7 +244,7 @@ def _about(
     found: Found, tasks: Sequence[Mapping[str, Any]], labels: Sequence[Label]
 ) -> Iterator[str]:
     assert found.results is not None
-    yield f"model {found.results.study.model}"
+    yield f"model {from_here(found.results.study.model)}"
     plans = count_of_plans(len(labels), len({digest for *_, digest in labels}))
     yield f"{plans} on {len(tasks):,} task{'s' if len(tasks) != 1 else ''}"
 
@@ -253,7 +254,7 @@ def _made(found: Found) -> Iterator[str]:
     assert found.results is not None
     run = found.results.run
     if command := run.get("command"):
-        yield f"made by {command}"
+        yield f"made by {from_here(command)}"
     if versions := run.get("versions"):
         yield ", ".join(f"{name} {version}" for name, version in versions.items())
 
@@ -270,7 +271,7 @@ def _study_text(found: Found) -> list[str]:
     if study.load:
         content["load"] = dict(study.load)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
-    return text.split(PLACE, 1)
+    return from_here(text).split(PLACE, 1)
 
 
 def _number(value: float | None) -> float | None:
