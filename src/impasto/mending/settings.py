@@ -103,7 +103,7 @@ class Training(Settings):
         if rate is not None and usual is ...:
             return {**given, "rate_times_width": None}
         if (rate is None) == (usual is None):
-            raise ValueError(
+            raise UserError(
                 "the learning rate is said once: by learning_rate, or by rate_times_width, which "
                 "is divided by the width of the state"
             )
