@@ -467,7 +467,6 @@ REFUSED = [
     (norms_over_the_batch, "depend on the texts beside it"),
     (scales_by_the_number_of_keys, "tokens behind it"),
     (takes_values_from_another_layers_last_call, "hand it more than its states"),
-    (skips_a_layer, "calls layer 2 not at all"),
     (runs_a_layer_twice, "calls layer 2 twice"),
     (runs_its_layers_in_another_order, "calls its layers as 0, 2, 1, 3"),
     (changes_states_between_layers, "changes the states between layers 1 and 2"),
@@ -485,6 +484,16 @@ def test_it_is_refused_with_the_reason(build, reason):
     with pytest.raises(ModelError, match=reason) as refused:
         impasto.load(hf)
     assert "\n" not in str(refused.value)
+
+
+def test_a_layer_that_is_never_called_does_nothing():
+    hf = skips_a_layer()
+    model, ids = impasto.load(hf), torch.tensor([[5, 17, 3, 11]])
+    assert "the layers 2 do nothing in plans" in " ".join(model.limits)
+    with torch.no_grad():
+        own = hf(ids, use_cache=False).logits[0, -1]
+    for line in ("0-3", "0-1 3"):
+        torch.testing.assert_close(model.next_logits(Plan.parse(line), ids)[0], own)
 
 
 # --- models whose rows cannot be packed: their sequences run as they are --------------------------

@@ -11,6 +11,7 @@ from torch import nn
 import impasto
 import reference
 import spellings
+from census_build import build
 from families import FAMILIES, small, weighted
 from impasto import Plan
 from impasto.model.structure.anatomy import ModelError
@@ -225,15 +226,8 @@ def hybrid():
     )  # fmt: skip
 
 
-def gemma_3n():
-    config = hf.Gemma3nTextConfig(
-        vocab_size=97, vocab_size_per_layer_input=97, hidden_size=32, intermediate_size=48,
-        hidden_size_per_layer_input=8, num_hidden_layers=6, num_attention_heads=4, head_dim=8,
-        num_key_value_heads=2, laurel_rank=4, num_kv_shared_layers=2, altup_num_inputs=2,
-        layer_types=["sliding_attention", "full_attention"] * 3,
-        activation_sparsity_pattern=[0.0] * 6, sliding_window=8,
-    )  # fmt: skip
-    return hf.Gemma3nForCausalLM(config).eval()
+def zaya():
+    return build(hf.ZayaForCausalLM)
 
 
 def mpt():
@@ -272,10 +266,12 @@ def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
         assert score == pytest.approx(float(log_p), abs=1e-4)
 
 
-@pytest.mark.parametrize(("build", "reason"), [(gemma_3n, r"hand it more than its states")])
-def test_others_are_refused_with_the_reason(build, reason):
+@pytest.mark.parametrize(
+    ("make", "reason"), [(zaya, "hand it prev_router_hidden_states beside its states")]
+)
+def test_others_are_refused_with_the_reason(make, reason):
     with pytest.raises(ModelError, match=reason) as refused:
-        impasto.load(build())
+        impasto.load(make())
     assert "\n" not in str(refused.value)
 
 
