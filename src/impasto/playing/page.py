@@ -81,6 +81,7 @@ def serve(player: "Player", host: str = "127.0.0.1", port: int | None = None) ->
     needs_gradio()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read as gradio is imported
     import gradio
+    from gradio.themes import Base
 
     app, port = _app(gradio, player), free_port(host, port)
     font = ["system-ui", "sans-serif"]
@@ -96,7 +97,7 @@ def serve(player: "Player", host: str = "127.0.0.1", port: int | None = None) ->
         enable_monitoring=False,
         run_history=False,
         footer_links=[],
-        theme=gradio.themes.Base(font=font, font_mono=["ui-monospace", "monospace"]),
+        theme=Base(font=font, font_mono=["ui-monospace", "monospace"]),
         head=_head(),
     )
     try:

@@ -5,7 +5,7 @@
 "use strict";
 const $ = (id) => element.querySelector(`#${id}`);
 const FIELDS = ["prompt", "tokens", "donor", "donor_span", "target_span"];
-const LIMIT = 100;  // steps that can be undone
+const SAYS = $("says").textContent, LIMIT = 100;  // steps that can be undone
 const page = crypto.getRandomValues(new Uint32Array(2)).join("-");
 let model, base, chips = [], line = "", drawn = null;
 let here = null, anchor = null;  // the chip that keys act on; the other end of those chosen
@@ -322,15 +322,11 @@ function act(name) {
 
 const fields = () => Object.fromEntries(FIELDS.map((name) => [name, $(name).value]));
 async function ask(name, value) {
-  try {
-    const answer = await server[name](value);
-    $("failed").hidden = true;
-    return answer;
-  } catch {
-    $("failed").textContent = "impasto does not answer: it has ended, or failed. The terminal where it was started says why.";
-    $("failed").hidden = false;
-    return null;
-  }
+  let answer;
+  try { answer = await server[name](value); } catch { /* said below */ }
+  $("failed").hidden = answer != null;
+  $("failed").textContent = answer != null ? "" : "impasto does not answer: it has ended, or failed. The terminal where it was started says why.";
+  return answer;
 }
 async function send(from, text = "") {  // the plan, from its chips or from its line, to the server
   const own = ++edits;
@@ -361,6 +357,7 @@ async function send(from, text = "") {  // the plan, from its chips or from its 
   showCosts(answer);
   $("command").textContent = answer.command;
   history.replaceState(null, "", answer.address);
+  $("says").textContent = SAYS;
   for (const button of $("examples").children) {
     const isOpen = button.dataset.plan === line;
     button.setAttribute("aria-pressed", String(isOpen));
@@ -439,7 +436,11 @@ function showLenses(seen) {
     $(`${side}-scroll`).scrollLeft = $(`${side}-scroll`).scrollWidth;
   }
 }
-for (const [from, to] of [["base", "plan"], ["plan", "base"]]) $(`${from}-scroll`).addEventListener("scroll", () => { $(`${to}-scroll`).scrollLeft = $(`${from}-scroll`).scrollLeft; });
+for (const [from, to] of [["base", "plan"], ["plan", "base"]]) $(`${from}-scroll`).addEventListener("scroll", () => {
+  const rest = (one) => one.scrollWidth - one.clientWidth;  // both are read from the right
+  const [own, other] = [$(`${from}-scroll`), $(`${to}-scroll`)];
+  other.scrollLeft = rest(other) - rest(own) + own.scrollLeft;
+});
 
 // ---- hands: keys, clicks, dragging
 
