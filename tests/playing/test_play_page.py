@@ -147,6 +147,20 @@ def test_the_answers_follow_the_plan(opened):
     assert all(words[1:])
 
 
+def test_nothing_runs_until_it_is_asked_where_the_tick_is_taken(opened):
+    page = opened.page
+    opened.settled()
+    page.uncheck("#live")
+    before = page.text_content("#plan-text")
+    opened.chip(0).click()
+    opened.line("1-11")
+    page.wait_for_timeout(300)
+    assert page.text_content("#plan-text") == before
+    page.click("#run")
+    page.wait_for_selector("#plan-text mark")
+    page.check("#live")
+
+
 def test_a_layer_is_dragged_to_another_place(opened):
     page = opened.page
     source, target = opened.chip(2).bounding_box(), opened.chip(6).bounding_box()

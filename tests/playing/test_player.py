@@ -149,6 +149,23 @@ def test_the_command_prints_what_the_page_wrote(player):
     ]
 
 
+def test_a_folder_that_holds_some_layers_is_put_beside_its_own_plan(tmp_path, player):
+    line = "0-3 [4-6] freeze 8-11"
+    impasto.export(player.model, Plan.parse(line), tmp_path / "thin")
+    own = Player(impasto.load(tmp_path / "thin"))
+    opened = own.begin({"address": ""})
+    assert (opened["base"]["plan"], opened["model"]["is_whole"]) == (line, False)
+    assert {chip["layer"] for chip in opened["base"]["chips"] if chip.get("off")} == {7}
+    assert all(7 not in Plan.parse(example["plan"]).layers for example in opened["examples"])
+    command = own.read(asked(plan="0-3 5 8-11"))["command"]
+    written = own.write(asked(plan="0-3 5 8-11"))
+    assert written["base"] == player.write(asked(plan=line))["plan"]
+    told = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert told.exit_code == 0, told.output
+    assert told.stdout.splitlines()[0] == f"baseline: {line}"
+    assert "layers that are not loaded" in own.write(asked(plan="0-11"))["error"]
+
+
 # ------------------------------------------------------------------ the command
 
 

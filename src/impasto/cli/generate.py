@@ -46,7 +46,7 @@ def generate(
     donors = _donors(parsed, donor, donor_span, target_span)
     opened = load_model(model, device, dtype)
     tell_appending(opened)
-    baseline = Plan.identity(opened.num_layers)
+    baseline = opened.baseline
     stops = [text.replace(r"\n", "\n") for text in stop or []]
     [plain], [edited] = opened.generate(
         [baseline, parsed], [prompt], max_new_tokens=max_new_tokens, stop=stops, donors=donors
@@ -67,7 +67,7 @@ def fill(
 
     parsed = Plan.parse(plan)
     opened = load_model(model, device, dtype)
-    baseline = Plan.identity(opened.num_layers)
+    baseline = opened.baseline
     [plain], [edited] = opened.fill([baseline, parsed], [text])
     _show_answers([("baseline", baseline, "\n".join(plain)), ("plan", parsed, "\n".join(edited))])
 

@@ -68,7 +68,7 @@ class Player:
     Attributes:
         model: The model.
         base: The plan that others are put beside: the unchanged model's, or of a folder that was
-            exported for a plan and holds no more layers, that one.
+            exported for a plan and holds no other layers, that one.
         usual: What a page opens with.
     """
 
@@ -82,8 +82,7 @@ class Player:
         if model.tokenizer is None:
             raise UserError(f"{model!r} has no tokenizer, and play reads texts")
         self.model, self._loading = model, tuple(loading)
-        whole = Plan.identity(model.num_layers)
-        self.base = whole if model.plan is None or model.plan.layers == whole.layers else model.plan
+        self.base = model.baseline
         self._shape = model.shape
         self._prompts = prompts_for(model.name)
         self.usual = Asked(self._prompts[0][1], str(self.base), tokens)
@@ -128,6 +127,7 @@ class Player:
                     "plan": str(plan),
                 }
                 for example, plan in examples_for(model.num_layers)
+                if plan.layers <= self.base.layers
             ],
         }
 

@@ -80,6 +80,12 @@ class Loaded(ABC, Generic[M]):
         return self._opened.num_layers
 
     @property
+    def baseline(self) -> Plan:
+        """The plan that runs all layers as they are; where some are not there, that of `plan`."""
+        whole = Plan.identity(self.num_layers)
+        return whole if self.plan is None or self.plan.layers == whole.layers else self.plan
+
+    @property
     def family(self) -> str:
         """The family's name as its configuration gives it: ``llama``, ``bert``, …"""
         return self.hf.config.model_type

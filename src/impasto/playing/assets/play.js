@@ -6,6 +6,7 @@
 const $ = (id) => element.querySelector(`#${id}`);
 const FIELDS = ["prompt", "tokens", "donor", "donor_span", "target_span"];
 const SAYS = $("says").textContent, LIMIT = 100;  // steps that can be undone
+const LONGEST = 16000;  // letters of an address that servers take
 const page = crypto.getRandomValues(new Uint32Array(2)).join("-");
 let model, base, chips = [], line = "", drawn = null;
 let here = null, anchor = null;  // the chip that keys act on; the other end of those chosen
@@ -155,7 +156,7 @@ function fillWords() {  // below every chip, what the model would say if it ende
       word.append(...shownText(text));
       word.style.setProperty("--share", `${0.7 * share}%`);
       word.title = `Here the model would say “${text}”, ${share} %`;
-      word.classList.toggle("final", text === read.base.likeliest.at(-1).at(-1));
+      word.classList.toggle("final", Boolean(read.base.likeliest) && text === read.base.likeliest.at(-1).at(-1));
       button.setAttribute("aria-label", `${named(chip)}; here the model would say “${text}”, ${share} %`);
     }
     button.closest(".strip > .cell").append(word);
@@ -179,6 +180,7 @@ function restore(from, onto, text) {
   onto.push([JSON.stringify(chips), [...everywhere()].findIndex((one) => one.chip === here)]);
   const [before, at] = from.pop();
   chips = JSON.parse(before);
+  drawn = null;
   here = ([...everywhere()][at] || { chip: null }).chip;
   anchor = null;
   draw();
@@ -331,7 +333,7 @@ async function ask(name, value) {
 async function send(from, text = "") {  // the plan, from its chips or from its line, to the server
   const own = ++edits;
   asks += 1;  // what is asked about the plan before is of no interest any more
-  const answer = await ask("read", { ...fields(), page, number: asks, ...(from === "chips" ? { document: plainly(chips) } : { plan: $("line").value }) });
+  const answer = await ask("read", { ...fields(), ...(from === "chips" ? { document: plainly(chips) } : { plan: $("line").value }) });
   if (own !== edits || !answer) return;
   const mistake = $("mistake");
   mistake.hidden = !answer.error;
@@ -339,6 +341,7 @@ async function send(from, text = "") {  // the plan, from its chips or from its 
   if (answer.error) {
     mistake.replaceChildren(answer.error, ...(answer.caret ? [make("pre", {}, answer.caret)] : []));
     say(answer.error);
+    busy(false);
     return;
   }
   const isSame = answer.plan === line && Boolean(answer.picture) === Boolean(drawn);
@@ -356,7 +359,9 @@ async function send(from, text = "") {  // the plan, from its chips or from its 
   $("words").replaceChildren(...answer.words.map((sentence) => make("li", {}, sentence)));
   showCosts(answer);
   $("command").textContent = answer.command;
-  history.replaceState(null, "", answer.address);
+  const isLong = answer.address.length > LONGEST;
+  history.replaceState(null, "", isLong ? location.pathname : answer.address);
+  $("copy-link").disabled = isLong;
   $("says").textContent = SAYS;
   for (const button of $("examples").children) {
     const isOpen = button.dataset.plan === line;
@@ -365,22 +370,23 @@ async function send(from, text = "") {  // the plan, from its chips or from its 
   }
   fillWords();
   if (text) say(`${text}. The plan is ${line}`);
-  if ($("live").checked) run(); else { $("right").classList.add("busy"); $("run").disabled = false; }
+  if ($("live").checked) run(); else $("right").classList.add("busy");
 }
+const busy = (is) => $("right").setAttribute("aria-busy", String(is));
+const refuse = (text) => { $("refused").textContent = text; $("refused").hidden = !text; };
 const run = later(120, async () => {
   const own = ++asks, asked = line;
   const value = { ...fields(), plan: asked, page, number: own };
   $("right").classList.remove("busy");
-  $("right").setAttribute("aria-busy", "true");
-  const seen = await ask("look", value);
-  if (own !== asks || !seen || seen.late) return;
-  const written = seen.error ? seen : await ask("write", value);
-  if (own !== asks || !written || written.late) { if (own === asks) $("right").setAttribute("aria-busy", "false"); return; }
-  $("refused").hidden = !written.error;
-  $("refused").textContent = written.error || "";
-  if (!seen.error) { look = { ...seen, line: asked }; showNext(seen); showLenses(seen); fillWords(); }
-  if (!written.error) showWritten(written);
-  $("right").setAttribute("aria-busy", "false");
+  busy(true);
+  for (const [name, show] of [["look", showSeen], ["write", showWritten]]) {
+    const answer = await ask(name, value);
+    if (own !== asks) return;  // the page has asked anew
+    if (!answer || answer.error) { refuse(answer ? answer.error : ""); break; }
+    show(answer, asked);
+    refuse("");
+  }
+  busy(false);
 });
 const sendPlan = () => send(drawn || $("line").getAttribute("aria-invalid") === "true" ? "line" : "chips");
 
@@ -396,6 +402,12 @@ function showCosts(answer) {
   const prefill = answer.costs.find((row) => row[0] === "prefill, operations");
   $("count").textContent = `${answer.layers} layer ${answer.layers === 1 ? "run" : "runs"} (unchanged: ${base.layers}) · ${prefill ? `${of(prefill[1], prefill[2])} of the operations` : ""} for a prompt of ${answer.tokens} tokens`;
 }
+function showSeen(seen, asked) {
+  look = { ...seen, line: asked };
+  showNext(seen);
+  showLenses(seen);
+  fillWords();
+}
 function showNext(seen) {
   const meter = (share, colour) => {
     const bar = make("span", { class: "meter" }, make("span", {}, percent(share)));
@@ -406,7 +418,7 @@ function showNext(seen) {
   $("next").replaceChildren(...seen.next.map(([token, before, after]) => make("tr", {}, make("th", { scope: "row", title: token }, ...shownText(token)), meter(before, "var(--soft)"), meter(after, "var(--link)"))));
   const [was, is] = [1, 2].map((side) => [...seen.next].sort((one, other) => other[side] - one[side])[0]);
   $("brief").replaceChildren(...(was ? ["next: ", ...shownText(was[0]), ` ${percent(was[1])}, plan: `, ...shownText(is[0]), ` ${percent(is[2])}`] : []));
-  $("apart").textContent = seen.kl == null ? "The plan's probabilities are no numbers." : `KL from the unchanged model ${seen.kl < 0.0005 ? "under 0.001" : seen.kl.toPrecision(2)} nats · ${seen.same ? "same first choice" : "another first choice"}`;
+  $("apart").textContent = seen.kl == null ? "The plan's probabilities are no numbers." : `KL from the unchanged model ${seen.kl < 0.0005 ? "under 0.001" : Number(seen.kl.toPrecision(2))} nats · ${seen.same ? "same first choice" : "another first choice"}`;
 }
 function showWritten(written) {
   const prompt = () => document.createTextNode(written.prompt);
@@ -649,8 +661,8 @@ async function begin() {
   }));
   setLine(opened.asked.plan);
   draw();
-  if (opened.mistake) { $("refused").textContent = opened.mistake; $("refused").hidden = false; }
   await send("line");
+  if (opened.mistake) { $("mistake").textContent = opened.mistake; $("mistake").hidden = false; }
 }
 begin();
 })();
