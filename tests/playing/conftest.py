@@ -14,5 +14,5 @@ def player():
 
 @pytest.fixture(scope="module")
 def served(player):
-    with serve(player) as page:
-        yield page.url
+    with serve(player) as url:
+        yield url

@@ -47,8 +47,8 @@ def play(
     tell_appending(opened)
     loading = {"--device": device, "--dtype": dtype}
     words = [word for name, value in loading.items() if value for word in (name, value)]
-    with serve(Player(opened, words, tokens), host, port) as served:
-        typer.echo(f"play     {served.url}")
+    with serve(Player(opened, words, tokens), host, port) as url:
+        typer.echo(f"play     {url}")
         if host not in LOCAL:
             typer.echo(
                 f"impasto: whoever reaches {host} can use this page, and the model; nobody is "
@@ -57,7 +57,7 @@ def play(
             )
         typer.echo("end it with Ctrl-C")
         if browser:
-            webbrowser.open(served.url)
+            webbrowser.open(url)
         _wait()
 
 

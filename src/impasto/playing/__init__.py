@@ -8,6 +8,6 @@ begin with; `page` serves it all with gradio, from this machine alone: the page 
 any other. The page itself is in `assets`, and sets whatever comes from data as text.
 """
 
-from impasto.playing.page import Served, free_port, needs_gradio, serve
+from impasto.playing.page import free_port, needs_gradio, serve
 
-__all__ = ["Served", "free_port", "needs_gradio", "serve"]
+__all__ = ["free_port", "needs_gradio", "serve"]

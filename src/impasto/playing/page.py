@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -21,19 +20,6 @@ if TYPE_CHECKING:
 
 NEEDED = 'impasto play needs gradio: pip install "impasto[play]"'
 FIRST_PORT, PORTS = 7860, 100  # where none is named, the first of these that is free
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A page that is there.
-
-    Attributes:
-        url: Its address.
-        app: Gradio's page.
-    """
-
-    url: str
-    app: Any
 
 
 def needs_gradio() -> None:
@@ -73,8 +59,8 @@ def free_port(host: str, port: int | None = None) -> int:
 
 
 @contextmanager
-def serve(player: "Player", host: str = "127.0.0.1", port: int | None = None) -> Iterator[Served]:
-    """Serve the page for the length of a block; the port is as for `free_port`.
+def serve(player: "Player", host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
+    """Serve the page for the length of a block, and give its address; see `free_port`.
 
     Raises UserError where gradio is not installed, or nothing can be served at this host and port.
     """
@@ -101,7 +87,7 @@ def serve(player: "Player", host: str = "127.0.0.1", port: int | None = None) ->
         head=_head(),
     )
     try:
-        yield Served(url, app)
+        yield url
     finally:
         app.close(verbose=False)
 

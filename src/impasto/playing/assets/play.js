@@ -611,7 +611,6 @@ function fit() {  // where the browser cannot do it by itself
 }
 const setTheme = (theme) => {
   document.documentElement.dataset.theme = theme;
-  try { localStorage.setItem("impasto-theme", theme); } catch { /* a browser may keep nothing */ }
   $("theme").textContent = theme === "dark" ? "Light" : "Dark";
   $("theme").setAttribute("aria-label", `Use ${theme === "dark" ? "light" : "dark"} colours`);
 };
@@ -626,7 +625,10 @@ async function copy(button, text, from) {
   }
   setTimeout(() => { button.textContent = before; }, 2000);
 }
-$("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+$("theme").addEventListener("click", () => {
+  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  try { localStorage.setItem("impasto-theme", document.documentElement.dataset.theme); } catch { /* a browser may keep nothing */ }
+});
 $("bar").addEventListener("click", (event) => { const button = event.target.closest("[data-act]"); if (button) act(button.dataset.act); });
 $("line").addEventListener("input", () => { fit(); typed(); });
 $("line").addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); send("line"); } });
