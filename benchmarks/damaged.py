@@ -337,10 +337,11 @@ def _draw(founds: Sequence, out: Path) -> None:
 def read_all(out: Path, has_page: bool) -> None:
     """Read a study's folder in every way that a user does, but drawing; the page takes longest."""
     from impasto.analysis.costs import trade_off
+    from impasto.cli.screen_table import table_lines
     from impasto.figures import Found
     from impasto.report import content_of, write_page
     from impasto.study.following.status import status
-    from impasto.study.results.formats import shown, written
+    from impasto.study.results.formats import written
     from impasto.study.results.notices import about_items, about_precisions, still_missing
     from impasto.study.results.table import Results
 
@@ -349,7 +350,7 @@ def read_all(out: Path, has_page: bool) -> None:
     for form in ("csv", "json", "md"):
         written(read, form)
     for results in read:
-        shown(results)
+        list(table_lines(results, 80))
         for notices in (about_items(results.table), about_precisions(results)):
             list(notices)
         list(still_missing(results))

@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from impasto.tasks import arithmetic, capitals
 from impasto.tasks.arithmetic import TEMPLATE as EXERCISE_FORM
 from impasto.tasks.arithmetic import exercises
-from impasto.tasks.capitals import TEMPLATE as CAPITAL_FORM
-from impasto.tasks.capitals import capital_of
+from impasto.tasks.capitals import ENGLISH, LANGUAGES, capital_of
 
+CAPITAL_FORM = LANGUAGES[ENGLISH].template
 ASKED, ANSWER = 0.1, 1.0  # weights in the loss
 
 

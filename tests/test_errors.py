@@ -331,6 +331,7 @@ RAISED = {
     "run/execute/executor.py": {"TypeError": "no such step can stand there"},
     "signals.py": {"KeyboardInterrupt": "what Ctrl-C raises, for other signals"},
     "study/database/answers.py": {"IndexError": "how Python is told that a sequence ends"},
+    "run/batching/moments.py": {"TypeError": "donors give their states another way"},
     "run/execute/sequential.py": {"TypeError": "no such step can stand there"},
     "study/results/several.py": {"IndexError": "how Python is told that a sequence ends"},
     "study/running/stopping.py": {"KeyboardInterrupt": "what it is"},

@@ -42,6 +42,7 @@ def test_writing_is_expected_to_call_at_least_the_layers_that_it_calls(case, mon
         run_call(executor, frames, call, *more)
 
     monkeypatch.setattr(decode_batch, "_run_call", counted)
+    assert isinstance(model, impasto.Model)
     requests = model._begin(plans, prompts, tokens, None)
     never = Stopping(tokens, lambda written: False)
     generate(opened(hf), plans, requests, never, lambda share: None)

@@ -1,6 +1,7 @@
 """The memory that an estimate tells is what the bytes of live tensors come to."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,8 @@ def llama(dtype=torch.float32, hidden=128, inner=256):
         hidden_size=hidden, intermediate_size=inner, num_hidden_layers=6, vocab_size=500,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
     )  # fmt: skip
-    return LlamaForCausalLM(config).to(dtype).eval().requires_grad_(False)
+    made: Any = LlamaForCausalLM(config).to
+    return made(dtype).eval().requires_grad_(False)
 
 
 FEW_SHOT = draw(400)
