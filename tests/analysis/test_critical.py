@@ -8,6 +8,7 @@ import pytest
 from analysis.tables import records, table
 from impasto.analysis import Changes, critical_depths, depth_curves, item_scores
 from impasto.analysis.critical import critical_of
+from thinning import thinned
 
 RNG = np.random.default_rng(4)
 N = 200
@@ -65,7 +66,7 @@ def test_a_depth_at_which_nothing_is_left_is_the_baseline_and_says_nothing():
     assert (found.high, found.sure_high) == (4, None)
 
 
-@pytest.mark.parametrize("n", [3, 10, 40, 300])
+@pytest.mark.parametrize("n", thinned([3, 10, 40, 300], 4))
 def test_of_a_manipulation_that_costs_too_much_at_every_depth_it_is_seldom_said_to_stop(n):
     """Every depth loses 5.1 points more or less, so that no depth is the critical one."""
     rng, wrong = np.random.default_rng(n), 0
@@ -76,7 +77,7 @@ def test_of_a_manipulation_that_costs_too_much_at_every_depth_it_is_seldom_said_
     assert wrong <= 0.05 * 200
 
 
-@pytest.mark.parametrize("n", [10, 300])
+@pytest.mark.parametrize("n", thinned([10, 300], 2))
 def test_of_a_manipulation_that_costs_little_it_is_seldom_said_to_matter(n):
     rng, wrong = np.random.default_rng(n), 0
     for _ in range(200):

@@ -10,11 +10,12 @@ from families import FAMILIES, VOCABULARY, family
 from impasto.analysis.inside.entropy import attention_entropy
 from impasto.model.structure.anatomy import ModelError
 from impasto.run import load_decoder
+from thinning import thinned
 
 FIXED = ("falcon", "falcon_new", "falcon_alibi")  # attention is chosen once, on loading
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize("name", thinned(list(FAMILIES)))
 def test_entropy_is_that_of_hugging_faces_weights_and_the_model_stays_as_it_was(name):
     model = load_decoder(family(name, attention="eager" if name in FIXED else "sdpa"))
     ids = torch.randint(VOCABULARY, (9,), generator=torch.Generator().manual_seed(1)).tolist()

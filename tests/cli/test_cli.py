@@ -122,6 +122,7 @@ def test_a_limit_and_a_folder_are_taken_from_the_command_line(cli, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_again_gives_the_same_files(cli, tmp_path):
     def files():
         found = [p for p in (tmp_path / "runs").rglob("*") if p.is_file()]

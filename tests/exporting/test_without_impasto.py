@@ -62,6 +62,7 @@ def check(pairs, folder):
         assert told["written"] == [own, own], (name, str(plan))
 
 
+@pytest.mark.slow
 def test_twelve_plans_run_without_impasto_each_on_one_of_five_families(tmp_path):
     check([(FIVE[k % 5], plan) for k, plan in enumerate(TWELVE)], tmp_path)
 

@@ -46,6 +46,7 @@ def test_drawing_some_removes_nothing(tmp_path):
     assert files(tmp_path) == after
 
 
+@pytest.mark.slow
 def test_other_formats_of_a_picture_stay(tmp_path):
     results = found(painters(6)).results
     assert results is not None
@@ -54,6 +55,7 @@ def test_other_formats_of_a_picture_stay(tmp_path):
     assert {"B4.svg", "B4.pdf"} <= files(tmp_path)
 
 
+@pytest.mark.slow
 def test_pictures_of_several_models_leave_those_of_one(tmp_path):
     one, other = found(painters(6), model="org/a"), found(painters(6), model="org/b")
     alone = saved(tmp_path, one)

@@ -9,6 +9,7 @@ from made_up import TASKS, assert_legible, chart_lines, drawn, found, study_fram
 
 from impasto.analysis import findings
 from impasto.figures import ENTRIES, MissingError, style_of
+from thinning import thinned
 
 STYLES = [style_of(width="8.8"), style_of(width="16cm"), style_of("slide")]
 LAYERS = 12
@@ -164,7 +165,7 @@ def test_without_its_family_a_figure_says_what_to_run(tmp_path, name, entry):
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("name", ["half_step", "pairs_parallel", "reach", "freeze_prompt"])
+@pytest.mark.parametrize("name", thinned(["half_step", "pairs_parallel", "reach", "freeze_prompt"]))
 def test_each_is_legible_at_every_width(name, style):
     frames = {
         "half_step": looped(i="25%", j="75%", times="all", scale="all"),

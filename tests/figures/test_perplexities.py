@@ -19,12 +19,13 @@ from made_up import (
 from matplotlib.figure import Figure
 
 from impasto.figures.scale import ratio_ticks, scale_of, spelled
+from thinning import thinned
 
 TEXTS = ("wikitext", "lambada")
 LINES = ("depth-wikitext", "B2-wikitext", *(f"B{n}" for n in (4, 5, 6, 7, 8, 9, 11)), "drop_last")
 
 
-@pytest.mark.parametrize("tasks", [TEXTS[:1], TEXTS])
+@pytest.mark.parametrize("tasks", thinned([TEXTS[:1], TEXTS], 2))
 def test_every_figure_of_a_perplexity_is_logarithmic_with_the_best_on_top(tasks):
     pictures = all_drawn(found(perplexities(tasks=tasks)))
     tables = {f"CT{n}" for n in range(1, 7)}
@@ -44,7 +45,7 @@ def test_every_figure_of_a_perplexity_is_logarithmic_with_the_best_on_top(tasks)
             assert_legible(content)
 
 
-@pytest.mark.parametrize("metric", ["bits_per_byte", "kl", "byte_perplexity"])
+@pytest.mark.parametrize("metric", thinned(["bits_per_byte", "kl", "byte_perplexity"]))
 def test_a_divergence_of_none_is_drawn_too(metric):
     frame = perplexities(metric=metric)
     if metric == "kl":

@@ -23,6 +23,7 @@ from test_figures import sweep_frame
 
 from impasto.error import UserError
 from impasto.figures import ENTRIES, style_of
+from thinning import thinned
 
 COLUMN, PAGE, SLIDE = style_of(width="8.8"), style_of(width="17cm"), style_of("slide")
 STYLES = {
@@ -46,7 +47,7 @@ STUDIES = {
 @pytest.mark.parametrize(
     "style", ["column", "slide", *(pytest.param(s, marks=SLOW) for s in ("page", "untitled"))]
 )
-@pytest.mark.parametrize("study", list(STUDIES))
+@pytest.mark.parametrize("study", thinned(list(STUDIES), 4))
 def test_no_text_is_cut_or_covered_at_any_width(study, style):
     pictures = all_drawn(*STUDIES[study](), style=STYLES[style])
     assert pictures
@@ -177,7 +178,7 @@ def test_a_front_names_its_plans_and_leaves_out_those_that_only_study():
 
 
 @pytest.mark.parametrize("style", [COLUMN, PAGE, SLIDE])
-@pytest.mark.parametrize("study", ["dropping", "perplexities", "models"])
+@pytest.mark.parametrize("study", thinned(["dropping", "perplexities", "models"]))
 def test_a_letter_stands_at_its_plans_point_or_a_line_leads_there(study, style):
     [figure] = drawn("pareto", *STUDIES[study](), style=style).values()
     figure.draw_without_rendering()

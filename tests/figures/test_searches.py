@@ -17,6 +17,7 @@ from impasto.figures import Found, MissingError, save_all, style_of
 from impasto.figures.catalogue import entries_of
 from impasto.searching.edits import MOVES, Edit, Move
 from searching.made_search import ITEMS, searched
+from thinning import thinned
 
 STYLES = [style_of(width="8.8"), style_of(width="16cm"), style_of("slide")]
 
@@ -127,7 +128,7 @@ def test_plans_far_below_leave_an_even_axis_to_the_others():
 
 
 @pytest.mark.parametrize("style", STYLES, ids=["column", "page", "slide"])
-@pytest.mark.parametrize("name", ["scan", "pairs", "front"])
+@pytest.mark.parametrize("name", thinned(["scan", "pairs", "front"]))
 def test_no_text_is_cut_or_covered(name, style):
     for search in (searched("pairs"), searched("pairs", moves=MOVES[:4], base=3.0)):
         for figure in drawn(name, of(search), style=style).values():

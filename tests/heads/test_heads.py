@@ -20,6 +20,7 @@ from impasto.heads.reading import Reading
 from impasto.heads.tuning import classifier, tuned
 from impasto.tasks import glue as made
 from impasto.tasks.problem import Example, FineTuned, Frozen, Problem
+from thinning import thinned
 
 regression: Any = LogisticRegressionCV  # its annotations are not all right
 PLANS = [Plan.parse(line) for line in ("0-3", "0 3", "3-0", "0 [1-2]*2 3", "0-1 2.attn 3.mlp")]
@@ -192,7 +193,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_end(model, data, tmp_pa
 
 
 @pytest.mark.parametrize("lost", ["trainer_state.json", "optimizer.pt", "model.safetensors"])
-@pytest.mark.parametrize("how", ["missing", "cut"])
+@pytest.mark.parametrize("how", thinned(["missing", "cut"]))
 def test_a_checkpoint_that_is_half_written_is_passed_over(lost, how, model, data, tmp_path):
     task = glue("stsb", data=data["stsb"], **FAST | {"epochs": 3}).tasks[0]
     plan, keep = Plan.parse("0 2 1 3"), tmp_path / "parts"

@@ -88,6 +88,7 @@ def test_the_map_is_what_numpy_finds_for_what_the_module_gives(name):
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5 * max(1, np.abs(wanted).max()))
 
 
+@pytest.mark.slow
 def test_a_process_without_impasto_gives_the_healed_plans_logits(tmp_path):
     folders = []
     for name in ("gemma3", "mixtral"):

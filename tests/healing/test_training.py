@@ -21,6 +21,7 @@ from impasto.mending.teaching import Likeliest, kl_of_all, kl_of_likeliest
 from impasto.mending.trainable import student
 from impasto.run.opening import opened
 from impasto.study import Standing
+from thinning import thinned
 
 TEXTS = [
     f"Q: What is the capital of {country}?\nA: {capital}\n{a} + {b} = {a + b}\n"
@@ -56,7 +57,7 @@ def assert_untouched(model, before, flags) -> None:
 # ------------------------------------------------------------------ what it gives
 
 
-@pytest.mark.parametrize("method", ["linear", "lora", "last", "full"])
+@pytest.mark.parametrize("method", thinned(["linear", "lora", "last", "full"], 2))
 def test_every_method_wins_back_a_part_and_leaves_the_model_as_it_was(method, demo):
     before, flags = state_of(demo), [w.requires_grad for w in demo.hf.parameters()]
     more: Any = {"length": 48, "map": "state"}
@@ -93,7 +94,7 @@ def test_after_an_error_in_the_middle_the_model_is_as_it_was(method, demo):
         pass
 
 
-@pytest.mark.parametrize("method", ["lora", "last", "full"])
+@pytest.mark.parametrize("method", thinned(["lora", "last", "full"]))
 def test_where_every_step_is_worse_the_plan_itself_comes_out_and_is_told_so(method, demo, tmp_path):
     out = tmp_path / "healed"
     worse = SHORT | {"steps": 4, "learning_rate": 3.0}
@@ -118,6 +119,7 @@ def test_adapters_are_made_trained_and_loaded_without_a_warning(demo, tmp_path, 
     assert [str(each.message) for each in recwarn if each.category is FutureWarning] == []
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_weights(demo):
     few = SHORT | {"steps": 4}
     found = [impasto.heal(demo, PLAN, TEXTS, "lora", **few) for _ in range(2)]
@@ -188,6 +190,7 @@ def test_adapters_take_no_second_copy_of_the_weights():
     assert all(("lora_" in name) == w.requires_grad for name, w in made.named_parameters())
 
 
+@pytest.mark.slow
 def test_with_gradient_checkpointing_the_same_weights_come_out(demo):
     plain, less = (
         impasto.heal(demo, PLAN, TEXTS, "lora", gradient_checkpointing=on, **SHORT | {"steps": 4})

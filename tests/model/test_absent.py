@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import impasto
 from families import FAMILIES, family
 from impasto import Plan, UserError
+from thinning import thinned
 
 NAMES = list(FAMILIES)
 IDS = torch.tensor([[5, 17, 3, 88, 41, 2, 60, 9]])
@@ -28,7 +29,7 @@ def held(hf, layers):
     return sum(w.nbytes for name, w in weights if not any(part in name for part in names))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 4))
 def test_the_plan_runs_as_on_the_whole_model_and_only_its_layers_are_held(name, tmp_path):
     whole = impasto.load(saved(name, tmp_path / "model"))
     model, hf = impasto.load(tmp_path / "model", plan=PLAN), whole.hf
@@ -92,6 +93,7 @@ for line in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_memory_grows_by_the_layers_that_the_plan_names(tmp_path):
     """Eight layers of 16 MiB; a process's own peak, that of reading included."""
     config = LlamaConfig(

@@ -22,6 +22,7 @@ import reference
 from families import weighted
 from impasto import Plan
 from impasto.model.structure.anatomy import ModelError
+from thinning import thinned
 
 modeling_llama: Any = llama_code
 LAYERS = 4
@@ -519,7 +520,7 @@ SEQUENTIAL = [
 
 
 @pytest.mark.parametrize(
-    ("build", "reason"), SEQUENTIAL, ids=lambda value: getattr(value, "__name__", "")
+    ("build", "reason"), thinned(SEQUENTIAL, 4), ids=lambda value: getattr(value, "__name__", "")
 )
 def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
     model = impasto.load(build())
@@ -755,7 +756,7 @@ UNUSUAL = [
 ]
 
 
-@pytest.mark.parametrize("build", UNUSUAL, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", thinned(UNUSUAL), ids=lambda build: build.__name__)
 def test_it_opens_and_is_right(build):
     model = is_right(build(), PLANS)
     assert model.runs_sequences is None

@@ -14,6 +14,7 @@ from families import FAMILIES, small, weighted
 from impasto import Plan
 from impasto.error import UserError
 from impasto.model.structure.anatomy import ModelError
+from thinning import thinned
 
 IDS = torch.randint(3, 90, (1, 15), generator=torch.Generator().manual_seed(4))[0].tolist()
 LINES = ("0-5", "0-2 4-5", "0-2 3.mlp 4-5", "0-1 freeze 2-5", "0 [1|2] 3-5")
@@ -106,7 +107,7 @@ def test_a_classifier_runs_plans_and_gives_the_logits_of_its_classes(name, tmp_p
 
 
 @pytest.mark.parametrize("name", list(CLASSIFIERS))
-@pytest.mark.parametrize("line", ["0 2-5", "0-1 freeze 2-5"])
+@pytest.mark.parametrize("line", thinned(["0 2-5", "0-1 freeze 2-5"]))
 def test_a_classifier_is_exported_with_its_head(name, line, tmp_path):
     model = impasto.load(classifier(name))
     plan = Plan.parse(line, layers=6)

@@ -19,6 +19,7 @@ from impasto import Plan, UserError
 from impasto.model.loading.files import weight_bytes
 from impasto.model.loading.load import load_tokenizer
 from impasto.study.work.identity import model_identity, weights_stamp
+from thinning import thinned
 
 IDS = torch.tensor([[5, 17, 3, 88, 41, 2, 60, 9]])
 PLANS = ["0-5", "0-2 3-5.mlp", "0 [1 2|3]*2 4 freeze 5", "5-0"]
@@ -58,7 +59,7 @@ def base(tmp_path) -> Path:
     return base_folder(tmp_path / "base")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", thinned(KINDS, 2))
 def test_an_adapter_folder_gives_what_peft_gives_kept_and_merged(kind, base, tmp_path):
     adapted = adapter_folder(tmp_path / "a", base, KINDS[kind])
     plain = logits(family("llama"))
@@ -72,7 +73,7 @@ def test_an_adapter_folder_gives_what_peft_gives_kept_and_merged(kind, base, tmp
     assert all(type(p) is torch.nn.Parameter and p.requires_grad for p in merged.hf.parameters())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", thinned(FAMILIES))
 def test_plans_run_on_an_adapter_as_on_the_peft_model(name, tmp_path):
     base = base_folder(tmp_path / "base", name)
     adapted = adapter_folder(tmp_path / "a", base, ALL_LINEAR)

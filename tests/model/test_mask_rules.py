@@ -8,6 +8,7 @@ from impasto.model.arguments.mask_rules import WHOLE, MaskRows, rules_by_rows, r
 from impasto.model.arguments.visibility import Causal, Chunk, MaskTable, Window
 from impasto.model.structure.block import Entered
 from impasto.run.opening import opened
+from thinning import thinned
 
 LONG = 3 * WHOLE + 5
 WINDOWS = {
@@ -70,7 +71,7 @@ def changing(rows, keys):
     return (keys <= rows) & (keys > rows - torch.where(rows < 200, 20, 21))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", thinned(FAMILIES, 2))
 def test_every_family_shows_its_rule_in_whole_tables_and_in_single_rows(name):
     hf = FAMILIES[name](max_position_embeddings=512) if "falcon" not in name else FAMILIES[name]()
     model = opened(hf.eval())

@@ -16,6 +16,7 @@ from families import FAMILIES, small, weighted
 from impasto import Plan
 from impasto.model.structure.anatomy import ModelError
 from spellings import Spelling, attend, scaled
+from thinning import thinned
 
 TEXT = torch.randint(3, 90, (1, 44), generator=torch.Generator().manual_seed(3))[0].tolist()
 LINES = ("0-3", "0-1 freeze 2-3", "0 2.mlp 1 noise(gaussian) 3", "0-1 freeze [2|3.attn] 1")
@@ -131,15 +132,18 @@ def _spelt(monkeypatch):
 
 @pytest.mark.parametrize(
     "build",
-    [
-        mbart,
-        xglm,
-        biogpt,
-        dense_granite_4,
-        llama_4_in_chunks,
-        phi_3_with_long_tables,
-        llama_with_dynamic_tables,
-    ],
+    thinned(
+        [
+            mbart,
+            xglm,
+            biogpt,
+            dense_granite_4,
+            llama_4_in_chunks,
+            phi_3_with_long_tables,
+            llama_with_dynamic_tables,
+        ],
+        2,
+    ),
 )
 def test_plans_are_what_the_reference_says(build):
     model = impasto.load(build())
@@ -237,13 +241,15 @@ def mpt():
 
 @pytest.mark.parametrize(
     ("build", "reason"),
-    [
-        (gpt_neo, "in a text of 40 tokens, though they do in one of 8.*window_size=32"),
-        (llama_4_with_a_floor, "by the place of a row"),
-        (llama_4_with_a_floor_out_of_reach, "counts positions by itself.*floor_scale=262144"),
-        (hybrid, "layers 1-2 have linear_attn where others have self_attn"),
-        (mpt, "says what is hidden, not what is seen"),
-    ],
+    thinned(
+        [
+            (gpt_neo, "in a text of 40 tokens, though they do in one of 8.*window_size=32"),
+            (llama_4_with_a_floor, "by the place of a row"),
+            (llama_4_with_a_floor_out_of_reach, "counts positions by itself.*floor_scale=262144"),
+            (hybrid, "layers 1-2 have linear_attn where others have self_attn"),
+            (mpt, "says what is hidden, not what is seen"),
+        ]
+    ),
 )
 def test_where_rows_cannot_be_packed_sequences_run_as_they_are(build, reason):
     source = build()

@@ -7,6 +7,7 @@ import reference
 from families import FAMILIES, VOCABULARY, family
 from impasto.run import Donor, load
 from plans import INJECTING_PLANS, PLANS, spread
+from thinning import thinned
 
 TOLERANCE = 1e-4
 NAMES = list(FAMILIES)
@@ -53,7 +54,7 @@ def test_next_logits_equal_the_reference(name, plan):
     check_next_logits(name, plan, lengths=(2, 9))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 2))
 def test_many_plans_scored_together_equal_the_reference_one_by_one(name):
     check_scores(name, spread(name, NAMES, core=2, others=6))
 
@@ -72,7 +73,7 @@ def test_every_family_runs_every_plan(name):
     check_generation(name, PLANS, 5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES))
 def test_injection_equals_the_reference(name):
     hf = family(name)
     plans = INJECTING_PLANS[:: 1 if name == "llama" else 3]

@@ -29,6 +29,7 @@ from plans import (
     PLANS,
     PROMPTED_PLANS,
 )
+from thinning import thinned
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this torch has no Python backend")
 
@@ -151,7 +152,7 @@ def test_a_model_may_be_moved_while_a_plan_is_applied_to_it():
         refuse_difference("logits", hf(ids.to(DEVICES[0])).logits.cpu(), expected)
 
 
-@pytest.mark.parametrize(("name", "place"), cases())
+@pytest.mark.parametrize(("name", "place"), thinned(cases(), 2))
 def test_a_device_gives_what_the_processor_gives(name, place):
     hf = weighted({**FAMILIES, **SEQUENTIAL}[name]()).requires_grad_(False)
     processor = impasto.load(copy.deepcopy(hf))

@@ -19,6 +19,7 @@ import impasto
 import reference
 from families import FAMILIES, SEQUENTIAL, family, weighted
 from impasto import Plan, UserError
+from thinning import thinned
 
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
 PROMPT = "Q: What is the capital of France?\nA:"
@@ -222,7 +223,7 @@ def test_what_a_plan_cannot_run_under_is_refused_with_the_reason():
 
 
 @pytest.mark.parametrize("line", ["0-1 3 4.mlp 5", "0-2 freeze [3 | 4] 5", "0 0-1 2.attn 5"])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("name", thinned(["llama", "gpt2", "gemma2"]))
 def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less(name, line):
     found, kept = {}, {}
     plan = Plan.parse(line)

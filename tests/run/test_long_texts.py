@@ -23,6 +23,7 @@ from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.opening import opened
 from plans import PLANS, spread
 from reference import Graft
+from thinning import thinned
 
 ATOL = 1e-4
 READ = ("bloom", "falcon", "falcon_alibi", "falcon_new", "gemma2", "gptj")  # by the blocks
@@ -57,7 +58,7 @@ def near(log_p):
     return pytest.approx(log_p, abs=ATOL * 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES))
 def test_scores_are_the_reference(name, both_ways, by_blocks):
     """Contexts alone and shared, of several lengths, behind a common prefix or not."""
     hf = family(name)
@@ -82,7 +83,7 @@ def test_texts_are_written_as_the_reference_writes_them(name, by_blocks):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "mistral", "qwen2"])
+@pytest.mark.parametrize("name", thinned(["llama", "gpt2", "gemma3", "mistral", "qwen2"]))
 def test_padded_batches_under_apply(name, side, both_ways, by_blocks):
     hf = family(name)
     texts = [CONTEXT, CONTEXT[:6]]
@@ -312,7 +313,7 @@ WORK = {
 
 
 @pytest.mark.parametrize("plan", ["0-5", "0-2 freeze 3-5", "0 noise(gaussian) [1|2] 3-5"])
-@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("name", thinned(WORK, 2))
 def test_nothing_as_large_as_tokens_by_tokens_is_made(name, plan, long_model, monkeypatch):
     monkeypatch.setattr(frames, "NUMBERS_OF_A_MASK", 2**18)
     monkeypatch.setattr(blockwise, "MASK_NUMBERS_AT_ONCE", 2**18)

@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import impasto
 from impasto import Plan, strategies
 from impasto.run.batching.live_bytes import LiveBytes
+from thinning import thinned
 
 DRAW = random.Random(0)
 FREEZE = [strategies.freeze(6, k) for k in range(7)]
@@ -58,7 +59,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", thinned(SETTINGS))
 def test_the_estimate_is_within_a_tenth_of_what_is_counted(setting):
     kind, plans, given, sizes = SETTINGS[setting]
     hf = llama(**sizes)

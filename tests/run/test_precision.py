@@ -10,6 +10,7 @@ import impasto
 import reference
 from families import FAMILIES, VOCABULARY, family
 from plans import PLANS
+from thinning import thinned
 
 NAMES = list(FAMILIES)
 IDS = torch.randint(VOCABULARY, (16, 12), generator=torch.Generator().manual_seed(0))
@@ -25,7 +26,7 @@ QUICK = {"llama", "gpt2", "bloom", "mixtral"}
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+    "name", thinned([n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 )
 def test_a_plan_loses_no_more_to_half_precision_than_twice_what_the_bare_model_does(name, dtype):
     hf = family(name)
@@ -53,7 +54,7 @@ def test_a_deep_model_in_half_precision_is_opened_though_its_rounding_adds_up(dt
     assert all(apart is None or apart <= 0.1 for apart in claims.values())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if family(name)._supports_sdpa])
+@pytest.mark.parametrize("name", thinned([name for name in NAMES if family(name)._supports_sdpa]))
 def test_eager_attention_gives_the_reference(name):
     hf = family(name, "eager")
     plans = PLANS[NAMES.index(name) % 6 :: 6]

@@ -14,6 +14,7 @@ from impasto.plan import Plan
 from impasto.run import Donor
 from impasto.run.generate.decoding_plan import end_tokens
 from plans import INJECTING_PROMPTED_PLANS, PROMPTED_PLANS
+from thinning import thinned
 
 NAMES = [*FAMILIES, *SEQUENTIAL]
 WHOLE = ("mamba", "mamba2", "rwkv")  # families without parts
@@ -35,7 +36,7 @@ def some_plans(name):
     return able[NAMES.index(name) % every :: every]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES))
 def test_continuations_are_scored_behind_their_prompts(name):
     hf = family(name)
     stem = sequences(9, seed=1)[0]

@@ -18,6 +18,7 @@ from impasto.run.execute import frames
 from impasto.run.generate import decode_batch
 from impasto.run.opening import opened
 from plans import CORE, REACHING_INJECTING_PLANS, REACHING_PLANS
+from thinning import thinned
 
 ATOL = 1e-4
 NAMES = list(FAMILIES)
@@ -98,7 +99,7 @@ def test_every_family_runs_every_plan(name):
     check_texts(name, REACHING_PLANS, 12)
 
 
-@pytest.mark.parametrize(("name", "at_once"), [("llama", 64), ("gemma3", 1), ("bloom", 4)])
+@pytest.mark.parametrize(("name", "at_once"), thinned([("llama", 64), ("gemma3", 1), ("bloom", 4)]))
 def test_what_texts_begin_with_is_read_once_and_held_as_far_as_they_see_it(
     name, at_once, monkeypatch
 ):
@@ -154,7 +155,7 @@ def test_donors_give_their_states(name):
         assert written == reference.generate(hf, plan, IDS, 3, graft)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "falcon_alibi"])
+@pytest.mark.parametrize("name", thinned(["llama", "mistral", "falcon_alibi"]))
 def test_long_generation_goes_round_the_ring_many_times(name):
     """Buffers are made anew on the way, and plans that see more and less decode side by side."""
     hf, prompts = family(name), [IDS, IDS[:2]]
@@ -288,7 +289,7 @@ def test_gradients_are_those_of_a_forward_without_a_cache():
 
 
 @pytest.mark.parametrize("ways", ["run by run", "under a mask"])
-@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3", "gpt2"])
+@pytest.mark.parametrize("name", thinned(["llama", "mistral", "gemma3", "gpt2"], 2))
 def test_long_texts_are_read_without_masks_of_all_tokens(name, ways, by_blocks, monkeypatch):
     if ways == "under a mask":
         monkeypatch.setattr(blockwise, "_WITH_SHARES", None)

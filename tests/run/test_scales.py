@@ -13,6 +13,7 @@ from impasto.plan import Plan
 from impasto.plan.cost import Call, forward_work
 from impasto.plan.lowering import lower
 from impasto.run.opening import opened
+from thinning import thinned
 
 NAMES = ["llama", "gpt2", "gemma2", "gpt_neox"]
 IDS = [5, 17, 3, 88, 41, 2, 60, 9]
@@ -106,7 +107,7 @@ def test_what_adds_nothing_keeps_keys_and_values_all_the_same(line):
     torch.testing.assert_close(found, without, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 2))
 @pytest.mark.parametrize("line", [SCALED, "0-1 freeze (2-3)@0.5 sum[4|5]@0.25"])
 def test_an_exported_folder_runs_scales(name, line, tmp_path):
     hf, plan = family(name), Plan.parse(line)

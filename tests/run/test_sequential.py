@@ -15,6 +15,7 @@ from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.stretches import TokenTree, stretches
 from plans import INJECTING_PLANS, PLANS
+from thinning import thinned
 
 NAMES = list(SEQUENTIAL)
 WHOLE = ("mamba", "mamba2", "rwkv")  # families without parts
@@ -32,7 +33,7 @@ def next_token(hf, plan, ids):
     return int(reference.next_logits(hf, plan, ids).argmax())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 2))
 def test_scores_equal_the_reference(name):
     hf, plans = family(name), plans_of(name)
     model = impasto.load(hf)
@@ -48,7 +49,7 @@ def test_scores_equal_the_reference(name):
             assert greedy == is_greedy, plan
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES))
 def test_what_is_written_equals_the_reference_with_and_without_a_cache(name):
     hf, plans = family(name), plans_of(name, every=11)
     hf.generation_config.pad_token_id = 0
@@ -68,7 +69,7 @@ def test_what_is_written_equals_the_reference_with_and_without_a_cache(name):
             assert both[1] == wanted[1] or not is_padded_right, plan
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES))
 def test_logits_under_a_plan_do_not_depend_on_padding(name):
     hf, plans = family(name), plans_of(name, every=9)[1:]
     impasto.load(hf)
@@ -93,7 +94,7 @@ def test_the_identity_plan_is_the_model_bit_for_bit(name):
     assert torch.equal(model.next_logits(Plan.identity(6), ids), own[:, -1])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES))
 def test_states_fidelity_and_donors_equal_the_reference(name):
     hf, plans = family(name), plans_of(name, every=13)
     model = impasto.load(hf)

@@ -13,6 +13,7 @@ from impasto.run import Donor, load, load_decoder
 from impasto.run.batching import batches
 from impasto.run.batching.request import TokenRequest
 from plans import INJECTING_PLANS, PLANS
+from thinning import thinned
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def _stop(share):
     raise RuntimeError("stop")
 
 
-@pytest.mark.parametrize(("name", "at_once"), [("llama", 64), ("llama", 1), ("gpt2", 4)])
+@pytest.mark.parametrize(("name", "at_once"), thinned([("llama", 64), ("llama", 1), ("gpt2", 4)]))
 def test_shared_beginnings_change_nothing(name, at_once, monkeypatch):
     """Sequences that begin alike read that once.
 
@@ -131,7 +132,7 @@ def test_shared_beginnings_change_nothing(name, at_once, monkeypatch):
 
 
 @pytest.mark.parametrize("begin", [[], [7, 3, 9, 9, 2]])
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", thinned(["llama", "gpt2"], 2))
 def test_answers_that_share_a_context_score_what_each_scores_alone(name, begin, monkeypatch, calls):
     """Contexts of unlike lengths, answers of unlike lengths, all behind one instruction or none."""
     hf, model = family(name), load(family(name))

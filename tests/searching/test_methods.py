@@ -70,6 +70,7 @@ def test_auto_finds_the_best_of_few(seed):
     assert made_up.true(found) == pytest.approx(optimum(made_up, 3))
 
 
+@pytest.mark.slow
 def test_auto_asks_less_than_trying_all_and_finds_as_good():
     close = []
     for seed in range(5):

@@ -19,6 +19,7 @@ from impasto.searching.timing import PartTimes, time_plan
 from impasto.study import Stopped
 from impasto.study.following.status import status_of
 from impasto.study.running.options import Running
+from thinning import thinned
 
 TEXTS = [f"text number {n} of some" for n in range(48)]
 HARM = {"attention": (9, 1, 2, 3, 8, 4), "mlp": (9, 5, 1, 6, 5, 8)}  # by layer
@@ -111,7 +112,9 @@ def test_it_finds_the_parts_that_harm_least(tmp_path):
     assert found.best in found.front
 
 
-@pytest.mark.parametrize("method", ["one_shot", "greedy", "beam", "evolve", "exhaustive", "pairs"])
+@pytest.mark.parametrize(
+    "method", thinned(["one_shot", "greedy", "beam", "evolve", "exhaustive", "pairs"])
+)
 def test_every_method_keeps_the_budget(method):
     found = search(Model(), method=method)
     assert found.best.cost["parts"] <= 0.75
@@ -144,7 +147,7 @@ def test_what_was_asked_is_not_asked_again(tmp_path):
     assert first.asked > again.asked == 0
 
 
-@pytest.mark.parametrize("after", [1, 40, 90])
+@pytest.mark.parametrize("after", thinned([1, 40, 90]))
 def test_one_that_was_stopped_goes_on_and_ends_the_same(after, tmp_path):
     calm, stopped = tmp_path / "calm", tmp_path / "stopped"
     search(Model(), calm)
@@ -394,6 +397,7 @@ def on_demo(tmp_path):
     return searched
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_ten_times_says_the_same_to_the_last_digit(
     on_demo, tmp_path, monkeypatch
 ):

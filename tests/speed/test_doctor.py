@@ -16,6 +16,7 @@ from impasto.cli import app
 from impasto.speed.doctor import by_hand, diagnosed, examined
 from impasto.speed.doctor import machine as machines
 from impasto.speed.doctor.attended import refusal
+from thinning import thinned
 
 TRIED = {"identity", "freeze", "skip", "swap", "parallel", "parts"}
 on_foreign = pytest.mark.skipif(not AVAILABLE, reason="this torch has no Python backend")
@@ -43,7 +44,7 @@ def wrong(found):
     return [fault for fault in found.faults if fault.is_wrong]
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2", "lfm2"])
+@pytest.mark.parametrize("name", thinned(["llama", "gemma3", "gpt2", "lfm2"], 2))
 def test_all_is_well_where_answers_are_those_worked_by_hand(name):
     hf = weighted({**FAMILIES, **SEQUENTIAL}[name]()).requires_grad_(False)
     found = examined(impasto.load(hf), {})
@@ -134,7 +135,7 @@ def test_torch_is_asked_whether_it_takes_a_kernel():
 
 @on_foreign
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("place", [moved, spread])
+@pytest.mark.parametrize("place", thinned([moved, spread], 4))
 def test_another_device_is_examined_as_the_processor_is(place, dtype):
     hf = weighted(FAMILIES["llama"]()).requires_grad_(False).to(dtype)
     with foreign_devices():

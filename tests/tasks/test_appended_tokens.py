@@ -14,6 +14,7 @@ from impasto import Plan, Study
 from impasto.lm_eval import ImpastoLM
 from impasto.run.batching.tokenisation import added_tokens
 from special_tokens import TEMPLATES, random_model, saved, tokenizer_of
+from thinning import thinned
 
 APPENDING = {"[SEP] after": "[SEP]", "[CLS] and [SEP]": "[SEP]", "BOS and EOS": "</s>"}
 PLANS = [Plan.identity(4), Plan.parse("0 2-3")]
@@ -132,7 +133,7 @@ COMBINED = [  # every two of them meet; all combinations are slow
 ]
 
 
-@pytest.mark.parametrize(("case", "template", "bos"), COMBINED)
+@pytest.mark.parametrize(("case", "template", "bos"), thinned(COMBINED))
 @pytest.mark.filterwarnings("ignore:the tokenizer puts")
 def test_lm_evals_tasks_have_the_numbers_of_its_own_model_class(case, template, bos, tmp_path):
     from lm_eval.models.huggingface import HFLM

@@ -14,6 +14,7 @@ from impasto.study.cluster.wire import AskedItems, packed_answer, unpacked_answe
 from impasto.study.work.units import Answered
 from impasto.tasks import Fidelity
 from special_tokens import TEMPLATES, random_model, tokenizer_of
+from thinning import thinned
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_workers_answer_as_one_process_does(model, run_on, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("add_bos_token", [None, True, False])
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", thinned(TEMPLATES, 4))
 def test_a_text_is_read_here_as_workers_read_it(template, add_bos_token):
     tokenizer = tokenizer_of(template)
     model = impasto.load(random_model(tokenizer), tokenizer, add_bos_token=add_bos_token)

@@ -61,6 +61,7 @@ def test_costs_are_read_with_the_results_and_change_none_of_them(results, demo, 
     assert plain.table["value"].tolist() == results.table["value"].tolist()
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again_unless_more_is_asked(demo, tmp_path, monkeypatch):
     asked = []
     speed = import_module("impasto.speed")
