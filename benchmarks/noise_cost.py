@@ -15,7 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from impasto.model.decoder import open_model
-from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
+from impasto.run.noise import NoiseSource, noise, prefix_keys
 
 LIMIT = 0.05
 

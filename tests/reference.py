@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Plan, Reach, Step
-from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
+from impasto.run.noise import NoiseSource, noise, prefix_keys
 from spellings import Call, adds, spelling, whole
 
 _SHARED = "shared_kv_states"  # in which layers read the keys and values of others
@@ -262,7 +262,7 @@ def _heads(hf: Any, states: Sequence[Tensor]) -> Tensor:
         return (rows, *output[1:]) if isinstance(output, tuple) else rows
 
     _, calls = prepared(hf, [0])
-    last = max(layer for layer, call in enumerate(calls) if call)
+    last = max(layer for layer, call in enumerate(calls[: len(blocks)]) if call)
     hook = blocks[last].register_forward_hook(put)
     try:
         return hf(input_ids=torch.zeros(1, len(states), dtype=torch.long), use_cache=False).logits[

@@ -341,6 +341,7 @@ RAISED = {
 CAUGHT = {
     ("exporting/roundtrip.py", "check"): "runs a folder's own code; raised again as ExportError",
     ("model/loading/unreadable.py", "read_tokenizer"): "tokenizers raises Exception; others go on",
+    ("study/running/place.py", "made_for_a_run"): "removes what it made, and raises it again",
     ("study/cluster/pool.py", "connected"): "Ray raises Exception; raised again as UserError",
     ("study/cluster/worker.py", "_replied"): "goes to the study's process with its traceback",
     ("study/database/opening.py", "open_to_write"): "closes the file and raises again",

@@ -9,8 +9,8 @@ from families import family
 from impasto.run.batching.donors import Splice
 from impasto.run.batching.memory import readable
 from impasto.run.batching.prefix_tree import PrefixTree, chain
-from impasto.run.execute.noise import NoiseSource, noise
 from impasto.run.execute.rows import first_batch
+from impasto.run.noise import NoiseSource, noise
 from impasto.run.opening import opened
 
 

@@ -67,7 +67,7 @@ def test_every_column_is_as_wide_as_its_widest_cell():
 def test_records_become_rows():
     table = Table.of_records([{"a": 1, "b": 2.0}, {"a": 3, "b": NAN}])
     assert table.written("csv") == "a,b\n1,2.0\n3,\n"
-    assert set(FORMS) == {"csv", "json", "md", "tex"}
+    assert set(FORMS) == {"csv", "html", "json", "md", "tex"}
 
 
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "−2+3", "@SUM(1)", "\t=1"]

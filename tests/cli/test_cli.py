@@ -11,6 +11,7 @@ import impasto
 from characters import Characters
 from impasto.cli import app
 from impasto.error import UserError
+from impasto.plan import Plan
 from special_tokens import random_model, tokenizer_of
 
 STUDY = """\
@@ -35,6 +36,10 @@ class SilentModel(Characters):
     limits: tuple = ("plans cannot name parts of the layers 2-3: it is silent",)
     tokenizer: None = None
     identity: tuple = (("weights", "silent"),)
+
+    @property
+    def baseline(self):
+        return Plan.identity(self.num_layers)
 
     def generate(
         self, plans, prompts, max_new_tokens=16, stop=(), donors=None, progress=lambda share: None

@@ -76,7 +76,8 @@ def test_a_command_without_words_says_what_is_missing(command):
     assert "Missing argument" in done.stderr
 
 
-def test_the_scripts_of_all_shells_can_be_shown():
+def test_the_scripts_of_all_shells_can_be_shown(monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     done = CliRunner().invoke(app, ["--show-completion", "bash"])
     assert done.exit_code == 0
     assert "complete" in done.stdout

@@ -8,7 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Part, Plan, Reach
+from impasto.plan import Freeze, Inject, Layer, Noise, Parallel, Part, Plan, PlanError, Reach
+from impasto.plan.steps import check_steps
 
 DESIGN_EXAMPLES = (
     "0-31",
@@ -83,9 +84,21 @@ _markers = (
     | st.builds(Noise, st.sampled_from(["shuffle", "gaussian"]), _options, _options, st.booleans())
     | st.builds(Inject, st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", fullmatch=True))
 )
+
+
+def _is_within_bounds(steps: tuple) -> bool:
+    """Say whether a plan of the steps runs no more layers than a plan may."""
+    try:
+        check_steps(steps)
+    except PlanError:
+        return False
+    return True
+
+
 plans = (
     st.lists(_sequences(_moving) | _markers.map(lambda m: (m,)), min_size=1, max_size=5)
     .map(lambda parts: sum(parts, ()))
+    .filter(_is_within_bounds)
     .map(Plan)
 )
 

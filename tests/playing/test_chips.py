@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from impasto.plan import Plan, PlanError
 from impasto.playing.chips import MOST_CHIPS, chips_of, plan_of, shown
@@ -23,7 +23,7 @@ def running(chips):
     return json.dumps({"plan": 1, "steps": [chip for chip in chips if "off" not in chip]})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plans)
 def test_chips_that_are_on_are_the_plan_and_the_others_what_it_leaves_out(plan):
     plan = fitting(plan)

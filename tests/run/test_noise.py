@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from impasto.run.execute.noise import NoiseSource, noise, prefix_keys
+from impasto.run.noise import NoiseSource, noise, prefix_keys
 
 GAUSSIAN = NoiseSource("gaussian", seed=0, depth=3, number=0)
 SHUFFLE = NoiseSource("shuffle", seed=0, depth=3, number=0)

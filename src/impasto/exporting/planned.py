@@ -1,7 +1,7 @@
 """Writing a folder that runs its plan by itself: the source's layers, each once, and small code.
 
 Beside the weights, in the source's own numbering, lie :mod:`impasto.exporting.modeling` and, where
-the plan has noise, :mod:`impasto.run.execute.noise`, where healing added maps,
+the plan has noise, :mod:`impasto.run.noise`, where healing added maps,
 :mod:`impasto.model.structure.added_maps`, copied as they are; ten lines bind them to the family's
 class. The configuration is the source's under another ``model_type``, so that without the
 code nothing opens the folder as if it were the source.
@@ -14,7 +14,7 @@ from typing import Any
 
 import transformers
 
-import impasto.run.execute.noise
+import impasto.run.noise
 from impasto.exporting import caches, modeling
 from impasto.exporting.error import ExportError
 from impasto.model.decoder import OpenedModel
@@ -131,7 +131,7 @@ def _arities(names: tuple[str, ...], components: Any) -> dict[str, int]:
 
 def _noise_source() -> str:
     """Return the module that draws noise, less what checks shapes: it needs torch alone."""
-    lines = inspect.getsource(impasto.run.execute.noise).splitlines(keepends=True)
+    lines = inspect.getsource(impasto.run.noise).splitlines(keepends=True)
     kept = [line for line in lines if not line.startswith("from jaxtyping")]
     first = kept.index("import math\n")
     return "".join([*kept[:first], "from __future__ import annotations\n\n", *kept[first:]])

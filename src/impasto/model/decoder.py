@@ -273,9 +273,11 @@ def open_model(hf: PreTrainedModel) -> OpenedModel:
     anatomy = find_anatomy(hf)
     observed = observe(hf, anatomy, input_device(hf))
     blocks = [
-        Block(module, (), (), leaves_keys=False, is_passed_over=layer in observed.passed_over)
-        if call is None
-        else call.as_block(anatomy)
+        call.as_block(anatomy)
+        if call is not None
+        else Block(module, (), (), leaves_keys=False, is_passed_over=True)
+        if layer in observed.passed_over
+        else Block(module, (), ())  # one that was not loaded
         for layer, (module, call) in enumerate(zip(anatomy.blocks, observed.calls, strict=True))
     ]
     asks = tuple(i for i, call in enumerate(observed.calls) if call is not None and call.asks)

@@ -67,12 +67,6 @@ PLANS_COMPARED_AT_ONCE = 16
 """Plans whose final states wait to be compared with the full model's at once (chosen): its logits
 are made once for all of them, so they cost each a sixteenth of its own."""
 
-# Noise: by noise_cost.py.
-NUMBERS_DRAWN_AT_ONCE = {"cpu": 2**16}
-"""Numbers of noise by device that are drawn at once, so that they stay in the caches."""
-NUMBERS_DRAWN_AT_ONCE_ELSEWHERE = 2**24
-"""The same where the device has no value of its own."""
-
 # Decoding: by sweep.py --only generation.
 LEAST_TEXTS = 64
 """Texts that decode at once however little a call costs: each step reads all weights."""

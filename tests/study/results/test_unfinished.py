@@ -12,6 +12,7 @@ from impasto.error import UserError
 from impasto.study import Results, Study
 from impasto.study.results.unfinished import Gap
 from impasto.study.running import answering
+from impasto.tasks.questions import Questions
 
 TEXT = """\
 model: m
@@ -113,7 +114,7 @@ def test_before_anything_is_finished_there_is_no_table(broken_off):
 
 def test_a_task_that_has_changed_since_is_not_summed_up(broken_off, monkeypatch):
     out = broken_off(3)
-    monkeypatch.setattr("impasto.tasks.questions.Questions.digest", "another")
+    monkeypatch.setattr(Questions, "digest", "another")
     with pytest.raises(UserError, match="capitals has changed since the study ran"):
         Results.read(out)
 

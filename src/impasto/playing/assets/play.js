@@ -19,7 +19,12 @@ const make = (tag, attributes = {}, ...children) => {
   return made;
 };
 const say = (text) => { $("said").textContent = ""; setTimeout(() => { $("said").textContent = text; }, 30); };
-const later = (wait, act) => { let timer; return () => { clearTimeout(timer); timer = setTimeout(act, wait); }; };
+function later(wait, act) {  // what acts once it was not called for so long, unless it is stopped
+  let timer;
+  const call = () => { clearTimeout(timer); timer = setTimeout(act, wait); };
+  call.stop = () => clearTimeout(timer);
+  return call;
+}
 const isNarrow = matchMedia("(max-width: 40rem)");
 
 // ---- chips and lists of them
@@ -332,9 +337,12 @@ async function ask(name, value) {
 }
 async function send(from, text = "") {  // the plan, from its chips or from its line, to the server
   const own = ++edits;
+  typed.stop();  // it would undo an edit of the chips that was made meanwhile
   asks += 1;  // what is asked about the plan before is of no interest any more
+  busy($("live").checked);
   const answer = await ask("read", { ...fields(), ...(from === "chips" ? { document: plainly(chips) } : { plan: $("line").value }) });
-  if (own !== edits || !answer) return;
+  if (own !== edits) return;
+  if (!answer) { busy(false); return; }
   const mistake = $("mistake");
   mistake.hidden = !answer.error;
   $("line").setAttribute("aria-invalid", String(Boolean(answer.error)));

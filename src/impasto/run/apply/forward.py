@@ -26,8 +26,8 @@ from impasto.run.apply.stacking import StackedLayers
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.encoder.executor import EncoderExecutor
 from impasto.run.execute.executor import Executor
-from impasto.run.execute.noise import prefix_keys
 from impasto.run.execute.rows import Batch
+from impasto.run.noise import prefix_keys
 
 
 @dataclass

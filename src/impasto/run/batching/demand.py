@@ -18,14 +18,13 @@ from impasto.run.batching.moments import Mode, Moment, moments
 from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.working import working
+from impasto.run.noise import NUMBERS_DRAWN_AT_ONCE, NUMBERS_DRAWN_AT_ONCE_ELSEWHERE
 from impasto.run.tuning import (
     LOGITS_AT_ONCE,
     LOGITS_AT_ONCE_ELSEWHERE,
     MASK_NUMBERS_AT_ONCE,
     NORMALISED_AT_ONCE,
     NORMALISED_AT_ONCE_ELSEWHERE,
-    NUMBERS_DRAWN_AT_ONCE,
-    NUMBERS_DRAWN_AT_ONCE_ELSEWHERE,
     NUMBERS_OF_A_MASK,
     PLANS_COMPARED_AT_ONCE,
     ROWS_PER_PIECE,

@@ -1,1 +1,1 @@
-"""Running programs: the executor, the plan tree, rows and their masks, branches, noise."""
+"""Running programs: the executor, the plan tree, rows and their masks, branches."""

@@ -26,10 +26,10 @@ from impasto.run.attention.choice import own_attention
 from impasto.run.batching.donors import Splice
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import LayerRunner, State
-from impasto.run.execute.noise import NoiseSource, noise
 from impasto.run.execute.rows import replaced
 from impasto.run.kv.buffers import trim_heap
 from impasto.run.kv.cache import BufferRows
+from impasto.run.noise import NoiseSource, noise
 
 
 @dataclass(frozen=True)

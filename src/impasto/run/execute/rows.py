@@ -17,7 +17,7 @@ from torch import Tensor
 
 from impasto.run.batching.padding import padded, sent
 from impasto.run.batching.prefix_tree import PrefixTree
-from impasto.run.execute.noise import along, prefix_keys
+from impasto.run.noise import along, prefix_keys
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Batch:
         is_scored: Where ``scored`` is real.
         past: The positions of the past keys.
         has_past: Where a past key is no padding's.
-        total: The sums of :func:`impasto.run.execute.noise.prefix_keys` over the past.
+        total: The sums of :func:`impasto.run.noise.prefix_keys` over the past.
         end: Where, among the new tokens, the descendants of each end, where they are a prefix tree
             (:attr:`impasto.run.batching.prefix_tree.PrefixTree.ends`); None where each follows the
             one before it.

@@ -34,10 +34,10 @@ from impasto.run.batching.stretches import TokenTree, stretches
 from impasto.run.execute.branches import Merge
 from impasto.run.execute.executor import refuse_changing_tables, source_of
 from impasto.run.execute.handed import Handed, Handing
-from impasto.run.execute.noise import noise, prefix_keys
 from impasto.run.execute.stretch_calls import Before, Read, StretchCall, TreeSplice, habits_of
 from impasto.run.execute.stretch_layer import StretchLayer
 from impasto.run.kv.states import CarriedState, LayerState, RowsRead, joined_states
+from impasto.run.noise import noise, prefix_keys
 
 EndStates = Sequence[tuple[list[int], LayerState]]
 """The states at the end of requests: for each stretch at which some end, these and their state."""

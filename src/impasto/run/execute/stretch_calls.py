@@ -29,7 +29,7 @@ class Read:
     Attributes:
         ids: The tokens.
         states: The state of each occurrence.
-        total: The sums of :func:`impasto.run.execute.noise.prefix_keys` over the tokens.
+        total: The sums of :func:`impasto.run.noise.prefix_keys` over the tokens.
         lengths: How many of the tokens are no padding.
     """
 

@@ -28,7 +28,6 @@ from impasto.run.execute.executor import Executor, source_of
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import State
 from impasto.run.execute.logits import likeliest
-from impasto.run.execute.noise import Kind, draw, fitted, marks, seeds
 from impasto.run.execute.reached import Reached
 from impasto.run.execute.rows import Batch, Known
 from impasto.run.generate.call_order import (
@@ -43,6 +42,7 @@ from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
 from impasto.run.kv.buffers import KeysValues, KVBuffer
 from impasto.run.kv.cache import BufferRows
 from impasto.run.kv.ring import Ring
+from impasto.run.noise import Kind, draw, fitted, marks, seeds
 from impasto.run.tuning import SEEN_KEYS, TOKENS_AHEAD
 
 

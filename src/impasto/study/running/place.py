@@ -26,13 +26,16 @@ class Place:
 
 @contextmanager
 def made_for_a_run(out: Path) -> Iterator[None]:
-    """Remove a folder that the block makes, where the block fails before anything was asked."""
-    is_new = not out.exists()
+    """Remove folders that the block makes, where the block fails before anything was asked."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         yield
     except BaseException:
-        if is_new and out.is_dir():
+        if made and out.is_dir():
             _remove_unused(out)
+            with suppress(OSError):  # of one that something else was put into
+                for folder in filter(Path.exists, made):
+                    folder.rmdir()
         raise
 
 

@@ -17,9 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from impasto.run.tuning import NUMBERS_DRAWN_AT_ONCE, NUMBERS_DRAWN_AT_ONCE_ELSEWHERE
-
 Kind = Literal["shuffle", "gaussian"]
+
+# Numbers that are drawn at once, by device, so that they stay in the caches: by noise_cost.py. They
+# stand here, for exported folders have this module without any other of impasto's.
+NUMBERS_DRAWN_AT_ONCE = {"cpu": 2**16}
+NUMBERS_DRAWN_AT_ONCE_ELSEWHERE = 2**24
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
