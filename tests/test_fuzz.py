@@ -14,8 +14,8 @@ import pytest
 from impasto.tasks.harness import loading
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-CASES = {"studies": 150, "databases": 8, "data": 300, "packed": 3, "models": 5, "searches": 5,
-         "plans": 200, "healed": 5}  # fmt: skip
+CASES = {"studies": 150, "databases": 5, "data": 300, "packed": 2, "models": 3, "searches": 3,
+         "plans": 200, "healed": 3}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from impasto.model.measured.shape import read_shape
 from impasto.plan import Plan
 from impasto.plan.cost import Call, Experts, forward_work, predict, seconds, total
 from impasto.run.opening import opened
+from thinning import thinned
 
 engine = import_module("impasto.run.apply.forward")
 NAMES = list(FAMILIES)
@@ -50,7 +51,7 @@ def counted(hf, plan, call):
 REACHING = ["0-3 4-5{first=1, last=4}", "0-1 freeze 2{last=3} 3-5{first=2}"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 4))
 def test_operations_are_those_that_torch_counts(name, monkeypatch):
     monkeypatch.setattr(engine, "rows_per_call", lambda model: BATCH)
     hf = eager(name)

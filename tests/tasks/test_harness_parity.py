@@ -13,6 +13,7 @@ import impasto
 from harness_reference import Case, arc, gsm8k, hellaswag, lambada, theirs, wikitext
 from impasto import Plan, Study
 from impasto.study.results.notices import cut_short
+from thinning import thinned
 
 PLANS = ["0-11", "0 2-11", "0-3 freeze 4-11", "0-5 noise(gaussian) 6-11"]
 SHORT = {"generation_kwargs": {"max_gen_toks": 24}}
@@ -119,13 +120,16 @@ def compare(model, case, plans, folder):
     return frame
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", thinned(CASES, 2))
 def test_every_metric_is_lm_evals(case, demo, tmp_path):
     compare(demo, CASES[case], PLANS if case == "multiple choice" else PLANS[:3:2], tmp_path)
 
 
 @pytest.mark.parametrize(
-    "case", ["multiple choice", "one continuation", "rolling windows", "generation and filters"]
+    "case",
+    thinned(
+        ["multiple choice", "one continuation", "rolling windows", "generation and filters"], 2
+    ),
 )
 def test_a_bos_is_put_where_lm_eval_puts_it(case, with_bos, tmp_path):
     compare(with_bos, CASES[case], PLANS[:3:2], tmp_path)
@@ -154,7 +158,7 @@ def test_what_does_not_fit_the_context_is_counted(demo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case", ["more than the context", "rolling windows", "generation and filters"]
+    "case", thinned(["more than the context", "rolling windows", "generation and filters"])
 )
 def test_a_model_without_positions_reads_as_much_as_lm_eval_lets_it(
     case, without_positions, tmp_path

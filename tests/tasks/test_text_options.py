@@ -14,6 +14,7 @@ from impasto import Plan, Study, UserError
 from impasto.lm_eval import ImpastoLM, read_arguments
 from impasto.study.work.identity import model_identity
 from special_tokens import random_model, saved, tokenizer_of
+from thinning import thinned
 
 SHORT = {"generation_kwargs": {"max_gen_toks": 24}}
 CHAT = {"apply_chat_template": True, "fewshot_as_multiturn": True}
@@ -167,12 +168,15 @@ def chatting(case, **options):
 
 @pytest.mark.parametrize(
     "thinking",
-    [
-        {"enable_thinking": False},
-        {"enable_thinking": True, "think_end_token": " "},
-        {"enable_thinking": True, "think_end_token": "e"},
-        {"think_end_token": 300},
-    ],
+    thinned(
+        [
+            {"enable_thinking": False},
+            {"enable_thinking": True, "think_end_token": " "},
+            {"enable_thinking": True, "think_end_token": "e"},
+            {"think_end_token": 300},
+        ],
+        2,
+    ),
     ids=str,
 )
 def test_thinking_is_told_to_the_chat_template_and_is_no_part_of_the_reply(

@@ -12,6 +12,7 @@ from impasto.cli import app
 from impasto.error import UserError
 from impasto.study import Results, Study
 from impasto.study.database.opening import DATABASE
+from thinning import thinned
 
 TEXT = "model: m\ntasks: [{name: capitals, limit: 4}]\nplans: [freeze: {k: [1, 2]}]\n"
 
@@ -78,7 +79,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", thinned(CHANGES))
 def test_what_none_of_ours_holds_is_refused_in_every_command(name, out, tmp_path):
     statement, says = CHANGES[name]
     change(out, statement)
