@@ -87,7 +87,10 @@ def expected(model: Model | Encoder, plan: Plan) -> Expected:
         written = ids[0, -NEW:].tolist()
         if not is_encoder and hf.can_generate() and _counts_otherwise(hf):
             written = _written(hf, ids[:, :-NEW])
-    limit = 1e-5 if hf.dtype in (torch.float32, torch.float64) else 5e-2
+    limit = 5e-2
+    if hf.dtype in (torch.float32, torch.float64):
+        # a recurrence sums a whole text in another order than token by token
+        limit = 1e-5 if model.runs_sequences is None else 1e-4
     attention = hf.config._attn_implementation
     return Expected(ids, logits, written, auto_class(hf), attention, limit, is_encoder)
 
