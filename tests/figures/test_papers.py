@@ -105,6 +105,7 @@ def test_a_decoder_and_an_encoder_are_drawn_below_each_other():
     assert_legible(figure)
 
 
+@pytest.mark.slow
 def test_every_picture_of_an_encoder_is_legible():
     pictures = all_drawn(found(encoders("frozen", "fine-tuned")))
     assert pictures.keys() >= {"B2-sst2_frozen", "B2-cola_fine-tuned", "B9", "B10", "pareto"}

@@ -10,6 +10,7 @@ from impasto import Plan
 from impasto.model.loading.load import outline
 from impasto.model.structure.anatomy import ModelError
 from impasto.run import Encoder
+from thinning import thinned
 
 
 def same(name):
@@ -18,7 +19,7 @@ def same(name):
     return told == (loaded.num_layers, isinstance(loaded, Encoder))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", thinned(FAMILIES))
 def test_every_family_of_decoders(name, tmp_path):
     family(name).save_pretrained(tmp_path)
     assert same(tmp_path)

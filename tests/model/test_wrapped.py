@@ -113,6 +113,7 @@ def test_blocks_that_are_compiled_apart_are_refused_with_the_remedy():
         impasto.load(hf)
 
 
+@pytest.mark.slow
 def test_attention_without_a_mask_for_each_row_is_refused_with_the_remedy():
     hf = llama()
     hf.set_attn_implementation("flex_attention")

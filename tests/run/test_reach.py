@@ -82,7 +82,7 @@ def by_blocks(monkeypatch):
     return attended
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES))
 def test_scores_equal_the_reference(name):
     check_scores(name, some(name))
 

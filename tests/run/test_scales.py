@@ -36,7 +36,7 @@ def cached(hf, plan, ids=IDS, prefill=3):
     return torch.cat(found), len(cache.layers)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 2))
 @pytest.mark.parametrize(
     ("one", "others"),
     [
