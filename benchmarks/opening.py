@@ -17,11 +17,12 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from sides import Side
 
 LLAMA_2_7B: dict[str, Any] = {
     "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
@@ -128,32 +129,15 @@ def _beside(before: Path, rounds: int) -> int:
     return 0 if good else 1
 
 
-class _Side:
+class _Side(Side):
     """A process that opens models by one version."""
 
     def __init__(self, source: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(source.resolve()), "SIDE": "1"},
-        )
-        at = json.loads(self._asked(""))
-        assert Path(at).is_relative_to(source.resolve()), f"{source} runs {at}"
+        super().__init__([__file__], source, "", SIDE="1")
 
     def seconds(self, family: str) -> float:
         """Return the seconds of processor time that it takes to open a new model of a family."""
-        return json.loads(self._asked(family))
-
-    def _asked(self, what: str) -> str:
-        assert self._process.stdin, "it has one"
-        assert self._process.stdout, "it has one"
-        print(what, file=self._process.stdin, flush=True)
-        for line in self._process.stdout:
-            if line.startswith("> "):
-                return line[2:]
-        raise SystemExit(f"a process ended with {self._process.wait()}")
+        return json.loads(self.asked(family))
 
 
 def _serve() -> None:

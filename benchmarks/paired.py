@@ -20,12 +20,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from sides import Side
 
 SWEEPS = ("C", "B", "A", "few-shot", "generation")
 APPLIED = ("prefill", "decode")
@@ -68,40 +69,23 @@ def _compared(name: str, given: argparse.Namespace) -> bool:
     return good
 
 
-class _Side:
-    """A process that runs one version."""
+class _Side(Side):
+    """A process that runs the workload by one version."""
 
     def __init__(self, folder: Path, name: str, given: argparse.Namespace) -> None:
-        command = [sys.executable, __file__, name, str(given.questions), str(given.threads)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(folder.resolve() / "src"), "PAIRED": "1"},
-        )
-        at = self._asked("where")
-        assert Path(at).is_relative_to(folder.resolve()), f"{folder} runs {at}"
+        words = [__file__, name, str(given.questions), str(given.threads)]
+        super().__init__(words, folder / "src", "where", PAIRED="1")
 
     def seconds(self) -> list[float]:
         """Run the workload once, and return its seconds of processor time, and on the clock."""
-        return json.loads(self._asked("run"))
+        return json.loads(self.asked("run"))
 
     def answers(self) -> list[float]:
         """Return the last run's answers as numbers, and let the process end."""
-        found = json.loads(self._asked("answers"))
-        self._asked("end")
-        self._process.wait()
+        found = json.loads(self.asked("answers"))
+        self.asked("end")
+        self.process.wait()
         return found
-
-    def _asked(self, what: str) -> str:
-        assert self._process.stdin, "it has one"
-        assert self._process.stdout, "it has one"
-        print(what, file=self._process.stdin, flush=True)
-        for line in self._process.stdout:
-            if line.startswith("> "):
-                return line[2:].strip()
-        raise SystemExit(f"a process ended with {self._process.wait()}")
 
 
 def _apart(old: list[float], new: list[float]) -> float:
