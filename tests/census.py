@@ -201,8 +201,12 @@ def _generated(model: Any, plan: Plan, found: Found, name: str) -> None:
         return
     ways = {"generated": model.generate([plan], [PROMPT], 3)[0][0]}
     for cached in (True, False) if found.written_alike else ():
-        with impasto.apply(hf, plan):
-            ways[f"applied, {'' if cached else 'un'}cached"] = _written(hf, cached)
+        way = f"applied, {'' if cached else 'un'}cached"
+        try:
+            with impasto.apply(hf, plan):
+                ways[way] = _written(hf, cached)
+        except UserError as error:  # of this way alone: the plan runs in the others
+            found.refused[way] = str(error)
     for way, tokens in ways.items():
         if tokens != own:
             found.reason = found.reason or f"{name}: {way} {tokens}, not {own}"
