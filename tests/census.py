@@ -206,7 +206,7 @@ def _generated(model: Any, plan: Plan, found: Found, name: str) -> None:
             with impasto.apply(hf, plan):
                 ways[way] = _written(hf, cached)
         except UserError as error:  # of this way alone: the plan runs in the others
-            found.refused[way] = str(error)
+            found.refused[f"{name}, {way}"] = str(error)
     for way, tokens in ways.items():
         if tokens != own:
             found.reason = found.reason or f"{name}: {way} {tokens}, not {own}"

@@ -204,7 +204,7 @@ class PlanInForward:
             positions = (is_real.cumsum(1) - 1).clamp(min=0)[:, length:]
         if positions.ndim == 3:  # several axes (images): of a text, all count its tokens
             positions = positions[0]
-        positions = positions.reshape(-1, new).expand(size, -1)
+        positions = positions.reshape(-1, new).expand(size, -1).long()  # some count in floats
         past = positions[:, :1] + torch.arange(-length, 0, device=ids.device)
         has_past = is_real[:, :length]
         total = zero = before.new_zeros(size)
