@@ -12,8 +12,9 @@ clock; and how far the two versions' answers are apart. Exits with 1 where the r
 time is above ``--most`` or answers differ by more than 1e-4. With several threads, processor time
 has their waiting in it.
 
-Workloads: those of sweep.py (C, B, A, few-shot, generation), made smaller by ``--questions``, and
-under ``impasto.apply`` a prompt of 1,024 tokens (prefill) and tokens behind it (decode).
+Workloads: those of sweep.py (C, B, A, few-shot, generation, shots-generation), made smaller by
+``--questions``, and under ``impasto.apply`` a prompt of 1,024 tokens (prefill) and tokens behind it
+(decode).
 """
 
 import argparse
@@ -28,7 +29,7 @@ from typing import Any
 
 from sides import Side
 
-SWEEPS = ("C", "B", "A", "few-shot", "generation")
+SWEEPS = ("C", "B", "A", "few-shot", "generation", "shots-generation")
 APPLIED = ("prefill", "decode")
 PLANS = ("0-15", "0-7 freeze 8-15", "0-9 10-15.mlp", "0-1 [2-13] 14-15")
 TOLERANCE = 1e-4
@@ -125,7 +126,7 @@ def _serve(name: str, questions: int, threads: int) -> None:
 def _swept(name: str, questions: int) -> Callable[[], Any]:
     from workloads import Workload, workload
 
-    size = 4 * questions if name == "generation" else questions
+    size = 4 * questions if "generation" in name else questions
     given = argparse.Namespace(
         device="cpu", dtype=None, threads=2, questions=size, layers=None, peer_every=None
     )

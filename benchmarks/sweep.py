@@ -16,6 +16,7 @@ threads; questions of 256 tokens with four choices of 12 tokens):
     generation  A's families on a small real model, 64 prompts of 64 tokens, 64 new tokens; needs
                 models/stories260K and data/tinystories in the folder that IMPASTO_REAL_DATA names
                 (default: ../shared)
+    shots-generation  the same behind 320 tokens that all prompts begin with
 
 Each runs against its peer (see peers.py), plan by plan, in the same run; every answer of the peer
 is compared. A slow peer is timed on every second or fourth plan (`--peer-every`), evenly chosen
@@ -269,7 +270,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     on_gpu = given.device == "cuda"
-    given.only = (given.only or ("C,A" if on_gpu else "C,B,A,few-shot,generation")).split(",")
+    given.only = (given.only or ("C,A" if on_gpu else ",".join(TARGETS))).split(",")
     given.dtype = getattr(torch, given.dtype or ("bfloat16" if on_gpu else "float32"))
     if unknown := set(given.only) - TARGETS.keys():
         parser.error(f"there is no workload {', '.join(sorted(unknown))}")

@@ -17,9 +17,9 @@ from impasto import Plan
 from impasto.run import load_decoder
 from peers import Answers, Case, Input, Peer, applied, applied_generation, cases, hand_edited
 
-TARGETS = {"C": 30, "B": 6, "A": 7, "few-shot": 60, "generation": 2}
+TARGETS = {"C": 30, "B": 6, "A": 7, "few-shot": 60, "generation": 2, "shots-generation": 2}
 CONTEXT, CHOICE, CHOICES, PREFIX = 256, 12, 4, 512
-PROMPTS, PROMPT, NEW = 64, 64, 64
+PROMPTS, PROMPT, NEW, SHOTS = 64, 64, 64, 5
 SMALL = {
     "vocab_size": 8192, "hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 8,
     "num_hidden_layers": 16, "max_position_embeddings": 1024,
@@ -71,7 +71,8 @@ class Workload:
 
 def workload(name: str, given: argparse.Namespace) -> Workload | str:
     """Return a workload under the settings of the command line, or why it cannot run."""
-    return _generation(given) if name == "generation" else _scoring(name, given)
+    shots = {"generation": 0, "shots-generation": SHOTS}
+    return _generation(given, shots[name]) if name in shots else _scoring(name, given)
 
 
 def _scoring(name: str, given: argparse.Namespace) -> Workload:
@@ -99,7 +100,7 @@ def _scoring(name: str, given: argparse.Namespace) -> Workload:
     )
 
 
-def _generation(given: argparse.Namespace) -> Workload | str:
+def _generation(given: argparse.Namespace, shots: int) -> Workload | str:
     beside = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("IMPASTO_REAL_DATA", beside))
     weights, texts = folder / "models/stories260K", sorted(folder.glob("data/tinystories/*.txt"))
@@ -111,9 +112,12 @@ def _generation(given: argparse.Namespace) -> Workload | str:
     logging.disable_progress_bar()
     hf = AutoModelForCausalLM.from_pretrained(weights, dtype=given.dtype).eval().to(given.device)
     hf.generation_config.eos_token_id = None  # all write to the end
-    prompts = _stories(weights, texts, given.questions or PROMPTS)
+    count = given.questions or PROMPTS
+    stories = _stories(weights, texts, count + shots)
+    before = [token for story in stories[count:] for token in story]
+    prompts = [before + story for story in stories[:count]]
     return Workload(
-        target=TARGETS["generation"],
+        target=TARGETS["shots-generation" if shots else "generation"],
         model=load_decoder(hf),
         cases=_paper_a(hf.config.num_hidden_layers),
         inputs=[(prompt, NEW) for prompt in prompts],

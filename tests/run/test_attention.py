@@ -10,13 +10,8 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from families import FAMILIES
-from impasto.run.attention.choice import (
-    FEW_ROWS,
-    Scores,
-    attention_modules,
-    chosen_attention,
-    few_row_attention,
-)
+from impasto.run.attention.choice import attention_modules, chosen_attention
+from impasto.run.attention.few_rows import FEW_ROWS, Scores, few_row_attention
 from impasto.run.opening import opened
 
 BATCH, HEADS, KEYS, WIDTH = 3, 8, 40, 16

@@ -233,7 +233,8 @@ def test_prompts_come_before_plans_where_texts_decode_together(monkeypatch):
     assert sum(len(group.prefix_trees) for group in groups) == len(prompts)
 
 
-def test_keys_and_values_of_a_common_beginning_are_counted_for_each_text():
+def test_keys_and_values_of_a_beginning_are_counted_for_each_text_that_has_its_own(monkeypatch):
+    monkeypatch.setattr(MODEL, "reads_common", False)
     shared = [7] * 1000
     prompts = [request([*shared, at, *range(30)]) for at in range(90)]
     groups = list(batch_groups(MODEL, prompts, rows=20_000, merge=False))
@@ -242,3 +243,6 @@ def test_keys_and_values_of_a_common_beginning_are_counted_for_each_text():
         sum(len(group.prefix) + len(tree.ids) for tree in group.prefix_trees) for group in groups
     ]
     assert max(kept) <= 20_000 < 2 * max(kept)
+    monkeypatch.setattr(MODEL, "reads_common", True)
+    more = list(batch_groups(MODEL, prompts, rows=20_000, merge=False))
+    assert len(more[0].prefix_trees) >= 64 > 3 * len(groups[0].prefix_trees)

@@ -12,7 +12,7 @@ import reference
 from families import FAMILIES, family, one_of_each, small, weighted
 from impasto import Donor, Plan
 from impasto.model.arguments.visibility import Causal, Chunk, Window
-from impasto.run.attention import blockwise, geometry
+from impasto.run.attention import blockwise, geometry, kernels
 from impasto.run.attention.blockwise import UnmadeError, UnmadeMask
 from impasto.run.attention.choice import takes_unmade
 from impasto.run.batching.prefix_tree import PrefixTree, chain
@@ -36,7 +36,7 @@ FREEZE = Plan.parse("0-2 freeze 3-5")
 def both_ways(request, monkeypatch):
     """As a processor attends, and as any other device does."""
     if request.param == "under a mask":
-        monkeypatch.setattr(blockwise, "_WITH_SHARES", None)
+        monkeypatch.setattr(kernels, "_ON_PROCESSOR", None)
 
 
 @pytest.fixture

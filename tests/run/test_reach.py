@@ -11,11 +11,11 @@ import reference
 from families import FAMILIES, family, one_of_each
 from impasto import Donor, Plan, UserError
 from impasto.model.structure.anatomy import ModelError
-from impasto.run.attention import blockwise, geometry
+from impasto.run.attention import blockwise, geometry, kernels
 from impasto.run.batching import batches
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute import frames
-from impasto.run.generate import decode_batch
+from impasto.run.generate import kv_pool
 from impasto.run.opening import opened
 from plans import CORE, REACHING_INJECTING_PLANS, REACHING_PLANS
 from thinning import thinned
@@ -292,7 +292,7 @@ def test_gradients_are_those_of_a_forward_without_a_cache():
 @pytest.mark.parametrize("name", thinned(["llama", "mistral", "gemma3", "gpt2"], 2))
 def test_long_texts_are_read_without_masks_of_all_tokens(name, ways, by_blocks, monkeypatch):
     if ways == "under a mask":
-        monkeypatch.setattr(blockwise, "_WITH_SHARES", None)
+        monkeypatch.setattr(kernels, "_ON_PROCESSOR", None)
     check_scores(name, some(name, core=3, others=3))
     check_texts(name, REACHING_PLANS[::6], 2)
     for side in ("left", "right"):
@@ -323,7 +323,7 @@ def test_a_hugging_face_cache_takes_the_same_bytes_from_the_width_of_the_reach_o
 
 def test_the_kv_pool_takes_the_same_bytes_from_the_width_of_the_reach_on(monkeypatch):
     pools, held = [], []
-    make = decode_batch.KVPool.of
+    make = kv_pool.KVPool.of
 
     def noted(plans, capacity):
         held.append(max(each.length for plan in plans for each in plan.keys_values.values()))
@@ -332,7 +332,7 @@ def test_the_kv_pool_takes_the_same_bytes_from_the_width_of_the_reach_on(monkeyp
         pools.append(sum(each.keys.nbytes + each.values.nbytes for each in buffers))
         return pool
 
-    monkeypatch.setattr(decode_batch.KVPool, "of", noted)
+    monkeypatch.setattr(kv_pool.KVPool, "of", noted)
     model, plan = impasto.load(family("llama")), Plan.parse("0-5{first=4, last=64}")
     for length in (20, 68, 90, 110):
         model.generate(plan, [(IDS * 11)[:length]], max_new_tokens=10)

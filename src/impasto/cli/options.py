@@ -30,7 +30,10 @@ DtypeOption = Annotated[
 ]
 MemoryOption = Annotated[
     str | None,
-    typer.Option("--memory", help="What a batch may take: 8GiB.  [default: half of what is free]"),
+    typer.Option(
+        "--memory",
+        help="What a batch may take: 8GiB.  [default: half of what is free; 0.8 of a GPU's]",
+    ),
 ]
 WithinOption = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from impasto.heads.linear import Linear, solve, train_published
 from impasto.heads.reading import Reading, Text
 from impasto.heads.tuning import tuned
 from impasto.plan import Plan
-from impasto.run.batching.memory import free_bytes
+from impasto.run.batching.memory import free_memory
 from impasto.run.encoder_model import Encoder
 from impasto.run.opening import admitted
 from impasto.tasks.problem import FineTuned, Frozen, Problem
@@ -98,8 +98,8 @@ def _fitted(features: object, problem: Problem, how: Frozen) -> Linear:
 
 
 def _groups(numbers: Sequence[int], each: int, model: Encoder) -> Iterator[Sequence[int]]:
-    """Yield as many plans at a time as the memory holds the features of: half of what is free."""
-    memory = model.memory or free_bytes(model.hf.device)
+    """Yield as many plans at a time as the memory holds the features of."""
+    memory = model.memory or free_memory(model.hf.device).for_batches
     count = max(1, memory // (2 * max(each, 1)))
     for begin in range(0, len(numbers), count):
         yield numbers[begin : begin + count]

@@ -45,12 +45,15 @@ class OpenedModel(Opened):
         takes_positions: Whether the model's forward takes positions.
         counts_places: Whether it numbers tokens by their place in a sequence instead.
         takes_unmade: Whether blocks pass masks to the attention unread; None until it is tried.
+        reads_common: Whether attention reads keys that sequences have in common apart from those
+            of each (:mod:`impasto.run.common_keys`); None until it is tried.
     """
 
     attention_modules: list[nn.Module] | None = field(default=None, init=False)
     takes_positions: bool = field(init=False)
     counts_places: bool = field(default=False, init=False)
     takes_unmade: bool | None = field(default=None, init=False)
+    reads_common: bool | None = field(default=None, init=False)
     _mask_reader: MaskReader = field(default_factory=MaskReader, init=False)
     _visibility: tuple[torch.device, Visibility] | None = field(default=None, init=False)
 

@@ -15,6 +15,7 @@ from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.tokenisation import Prompt
 from impasto.run.calls import one_call
 from impasto.run.generate.expected import decoding, seconds_of_writing
+from impasto.run.generate.trial import try_common_keys
 from impasto.run.inputs import checked_pairs, checked_prompts, checked_tokens
 from impasto.run.loaded_model import Loaded
 from impasto.run.opening import admitted
@@ -112,6 +113,7 @@ def generating_cost(
     lowered = [lower(plan) for plan in plans]
     programs = [program.instructions for program in lowered]
     tree = plant(programs, releases=model.packs_rows)
+    try_common_keys(model)
     asked = Asked.of_texts(model, tree, lowered, new_tokens, allowed_bytes(memory, model))
     groups = list(fitting_groups(asked, prompts, memory))
     writing = decoding(asked, lowered, groups)

@@ -157,7 +157,7 @@ def checked_mask_token(token: object, vocabulary: int) -> int:
 
 
 def checked_memory(memory: object) -> int | None:
-    """Return how many bytes a batch may take; None for half of the free ones."""
+    """Return how many bytes a batch may take; None for a share of the free ones."""
     number = _whole(memory)
     if memory is not None and (number is None or number < 1):
         raise UserError(

@@ -26,7 +26,8 @@ class Loaded(ABC, Generic[M]):
         name: What it was loaded as.
         plan: The plan that it was loaded for, or that an exported folder holds; only plans of its
             layers run. None: all layers are there.
-        memory: The most bytes that a batch may take; None for half of what is free.
+        memory: The most bytes that a batch may take; None for half of what is free, and 0.8 of it
+            on a GPU.
         text_options: How its texts are read.
         appending_is_known: Whether the user knows that the tokenizer appends special tokens:
             callers with many questions warn once and set this.

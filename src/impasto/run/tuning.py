@@ -18,8 +18,12 @@ ROWS_OF_SENTENCES = 65536
 """Rows of an encoder's batch at the most."""
 LEAST_PREFIX = 256
 """Tokens of a beginning that is read once for several sequences, whatever a call costs (chosen)."""
-SHARE_OF_FREE_MEMORY = 0.5
-"""The share of the memory that is free which a batch may take where nobody says (chosen)."""
+SHARE_OF_FREE_MEMORY = {"cpu": 0.5}
+"""The share by device of the memory that is free which a batch may take where nobody says (chosen:
+others use a processor's memory, too)."""
+SHARE_OF_FREE_MEMORY_ELSEWHERE = 0.8
+"""The same where the device has no value of its own (chosen: what is expected of a batch was within
+a tenth of what it took, and where memory runs out it runs again in halves)."""
 CALIBRATION_ROWS = 1024
 """Rows on which a layer is timed, for estimates (chosen: a tenth of a second on a small model)."""
 

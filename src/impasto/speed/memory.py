@@ -13,7 +13,7 @@ from impasto.plan.tree import plant
 from impasto.run import Model
 from impasto.run.batching.batches import BatchGroup
 from impasto.run.batching.demand import Asked
-from impasto.run.batching.memory import free_bytes
+from impasto.run.batching.memory import free_memory
 from impasto.run.batching.prefix_tree import chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.kv.buffers import trim_heap
@@ -46,7 +46,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
 
 
 def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
-    """Return how many sequences run at once in half of the memory that is free: a power of two.
+    """Return how many sequences run at once in what a batch may take: a power of two.
 
     Keys and values of the prompt and what follows it are counted, and what a layer works on.
     """
@@ -55,7 +55,7 @@ def filling_batch(model: Model, tokens: int, new_tokens: int) -> int:
     kept = model.shape.kept_bytes(plan) * (tokens + new_tokens)
     asked = Asked(inner, plant([lower(plan).instructions]))
     worked_on = asked.bytes(BatchGroup([[chain(0, request)]], []), [request])
-    fits = free_bytes(inner.device) // (kept + kept // 4 + worked_on)
+    fits = free_memory(inner.device).for_batches // (kept + kept // 4 + worked_on)
     return 1 << max(0, fits.bit_length() - 1)
 
 

@@ -7,7 +7,7 @@ launching its kernels.
 from impasto.error import UserError
 from impasto.plan.cost import Shape, Work, seconds
 from impasto.run import Pace
-from impasto.run.tuning import SHARE_OF_FREE_MEMORY
+from impasto.run.batching.memory import share_of_free
 from impasto.speed.cards import OF_BANDWIDTH, OF_PRODUCTS, Card
 
 LAUNCHING = 1e-4
@@ -27,14 +27,14 @@ def pace_on(card: Card, dtype: str, shape: Shape, layer: int = 0) -> Pace:
 def batch_bytes(card: Card, weight_bytes: int) -> int:
     """Return what a batch may take of a card's memory beside weights; raises UserError if nothing.
 
-    As where nobody says: half of what is free.
+    As where nobody says: a share of what is free.
     """
     if weight_bytes >= card.memory:
         raise UserError(
             f"the weights take {weight_bytes / 2**30:.2f} GiB, and a {card.name} has "
             f"{card.memory / 2**30:.2f} GiB; --dtype bfloat16 or a quantised model takes less"
         )
-    return int((card.memory - weight_bytes) * SHARE_OF_FREE_MEMORY)
+    return int((card.memory - weight_bytes) * share_of_free("cuda"))
 
 
 def seconds_on(card: Card, dtype: str, work: Work) -> float:

@@ -16,7 +16,7 @@ Query heads that share a key stand as further rows of one product, so keys are n
 each of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,11 +27,8 @@ from torch.utils.checkpoint import checkpoint
 
 from impasto.error import ImpastoError
 from impasto.run.attention.geometry import Geometry, Piece, Run
+from impasto.run.attention.kernels import has_shares, together, with_shares
 from impasto.run.tuning import FEWEST_ROWS, MASK_NUMBERS_AT_ONCE, MOST_ROWS
-
-# Attention, and the logarithm of what its softmax divides by. It is torch's own kernel for `sdpa`
-# on a processor, which does not hand that out; `--masks` of benchmarks/long_texts.py compares.
-_WITH_SHARES = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 
 
 class UnmadeError(ImpastoError, RuntimeError):
@@ -82,20 +79,18 @@ def attend(
     """Return attention under a mask that was not made."""
     given = (query, key, value)
     blocks = _Blocks(mask.geometry, scaling, dropout)
-    if _WITH_SHARES and _can_be_merged(given, dropout):
+    if _can_be_merged(given, dropout):
         return blocks.merged(*given)
     if torch.is_grad_enabled() and any(each.requires_grad for each in given):
         return blocks.with_gradients(*given)
     return blocks.written(*given)
 
 
-def _can_be_merged(given: tuple[Tensor, Tensor, Tensor], dropout: float) -> bool:
+def _can_be_merged(given: tuple[Tensor, Tensor, Tensor], dropout: float = 0.0) -> bool:
     """Whether a processor's kernel tells what is needed for merging what it returns."""
-    query, key, value = given
     if torch.is_grad_enabled() and any(each.requires_grad for each in given):
         return False
-    is_alike = key.shape[3] == value.shape[3] and query.dtype == key.dtype == value.dtype
-    return query.device.type == "cpu" and is_alike and not dropout
+    return given[0].device.type == "cpu" and has_shares(*given) and not dropout
 
 
 class _Blocks:
@@ -129,7 +124,6 @@ class _Blocks:
         piece: Piece,
     ) -> Float[Tensor, "groups heads rows width"]:
         """Return a block's attention, merged from that to each run of keys."""
-        assert _WITH_SHARES is not None, "the caller has checked it"
         rows, outputs, logs = query.flatten(1, 2)[None], [], []
         for (begin, end), is_partial in piece.parts():
             mask = visible = None
@@ -139,15 +133,13 @@ class _Blocks:
                 )
                 hidden = ~visible.repeat(query.shape[1], 1)
                 mask = rows.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[None, None]
-            output, log = _WITH_SHARES(
-                rows, key[None, :, begin:end], value[None, :, begin:end],
-                attn_mask=mask, scale=self._scaling,
-            )  # fmt: skip
+            keys, values = key[None, :, begin:end], value[None, :, begin:end]
+            output, log = with_shares(rows, keys, values, mask, self._scaling)
             if visible is not None:  # of no key at all the kernel says 0
                 log = log.masked_fill(~visible.any(1).repeat(query.shape[1]), -torch.inf)
             outputs.append(output)
             logs.append(log)
-        return _together(outputs, logs)[0].unflatten(1, query.shape[1:3])
+        return together(outputs, logs)[0].unflatten(1, query.shape[1:3])
 
     def written(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return attention, each block's written where it belongs."""
@@ -235,20 +227,6 @@ class _Blocks:
         shared = query.shape[1] // key.shape[1]
         height = min(max(MASK_NUMBERS_AT_ONCE // key.shape[2], FEWEST_ROWS), MOST_ROWS)
         return max(height // shared, 1)
-
-
-def _together(
-    outputs: Sequence[Float[Tensor, "1 groups rows width"]],
-    logs: Sequence[Float[Tensor, "1 groups rows"]],
-) -> Float[Tensor, "1 groups rows width"]:
-    """Merge attention to several runs of keys, by the logarithms of what each was divided by."""
-    if len(outputs) == 1:
-        return outputs[0]
-    shares = torch.stack(list(logs)).softmax(0)[..., None]
-    merged = outputs[0] * shares[0]
-    for output, share in zip(outputs[1:], shares[1:], strict=True):
-        merged += output * share
-    return merged.to(outputs[0].dtype)
 
 
 class _Beside:

@@ -6,9 +6,10 @@ the attention modules of the model at hand find a copy of their configuration wi
 which function it stands for is this thread's own choice (:func:`chosen_attention`). A thread that
 has chosen none, and calls the same model meanwhile, gets the attention that it had.
 
-What can be chosen is :mod:`impasto.run.attention.tree_sparse` (scoring), :func:`few_row_attention`
-(decoding) and noting its entropy (:mod:`impasto.run.queries.attention_entropy`). A mask that
-was not made (:mod:`impasto.run.attention.blockwise`) is understood in any case.
+What can be chosen is :mod:`impasto.run.attention.tree_sparse` (scoring),
+:mod:`impasto.run.attention.few_rows` (decoding) and noting its entropy
+(:mod:`impasto.run.queries.attention_entropy`). A mask that was not made
+(:mod:`impasto.run.attention.blockwise`) is understood in any case.
 """
 
 import copy
@@ -19,9 +20,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from impasto.model.arguments.mask_rules import LengthOnlyCache
@@ -34,7 +34,6 @@ from impasto.run.attention import blockwise
 from impasto.run.attention.blockwise import UnmadeError, UnmadeMask
 from impasto.run.attention.geometry import Geometry
 from impasto.run.attention.kernels import known_kernels
-from impasto.run.tuning import FEW_ROWS
 
 Attention = Callable[..., tuple[Tensor, Any]]
 """What transformers calls for attention; a chosen one is handed the stock function first."""
@@ -220,35 +219,6 @@ def _named(modules: Sequence[nn.Module], name: str = _NAME) -> Iterator[None]:
             module.__dict__["config"] = config
 
 
-class Scores:
-    """Memory for the scores of an attention, which those of the next one are written over.
-
-    There are a few more at every token, which would leave gaps in the heap that the next do not fit
-    into. It belongs to one call.
-    """
-
-    def __init__(self) -> None:
-        self._buffer: Tensor | None = None
-
-    def of(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Return memory of a shape for numbers like a tensor's: single precision, where it is."""
-        count, buffer = torch.Size(shape).numel(), self._buffer
-        if buffer is None or len(buffer) < count or buffer.device != like.device:
-            buffer = self._buffer = like.new_empty(count + count // 2)
-        return buffer[:count].view(torch.Size(shape))
-
-
-def few_row_attention(scores: Scores) -> Attention:
-    """Return an attention of few rows to many keys, as decoding has it, by two products.
-
-    Stock ``sdpa`` copies every key once for each query head that shares it, and torch's kernel
-    works through sequence and head one after the other, which is made for many rows. Here the query
-    heads that share a key are rows of one product. What is not of this kind is left to the stock.
-    No gradients can be taken of it.
-    """
-    return partial(in_place_of_stock, partial(_attend_few, scores))
-
-
 def in_place_of_stock(
     attend: Callable[..., Tensor | None],
     stock: Attention,
@@ -277,61 +247,3 @@ def in_place_of_stock(
 def is_plain(dropout: float, further: Mapping[str, Any]) -> bool:
     """Whether an attention is called with nothing but a mask."""
     return not dropout and all(further.get(name) is None for name in ("position_bias", "cache"))
-
-
-def _attend_few(
-    memory: Scores,
-    query: Float[Tensor, "batch heads rows width"],
-    key: Float[Tensor, "batch groups keys width"],
-    value: Float[Tensor, "batch groups keys value_width"],
-    mask: Shaped[Tensor, "_ _ rows keys"] | None,
-    scaling: float | None,
-) -> Float[Tensor, "batch rows heads value_width"] | None:
-    """Return what attention adds up of the values; None where rows are many, or it is unusual."""
-    if mask is None or not mask.is_floating_point() or query.shape[2] > FEW_ROWS:
-        return None
-    if query.dtype != torch.float32:  # scores must not be rounded on the way
-        return (
-            None if query.device.type == "cpu" else _attend_folded(query, key, value, mask, scaling)
-        )
-    batch, heads, rows, width = query.shape
-    groups, keys = key.shape[1:3]
-    folded = (batch * groups, heads // groups * rows, -1)
-    scaled = (query * (width**-0.5 if scaling is None else scaling)).reshape(folded)
-    scores = memory.of((batch, heads, rows, keys), query)
-    products = scores.view(folded)
-    torch.bmm(scaled, key.transpose(2, 3).flatten(0, 1), out=products)
-    scores += mask
-    torch.softmax(scores, -1, out=scores)
-    output = torch.bmm(products, value.flatten(0, 1))
-    return output.view(batch, heads, rows, -1).transpose(1, 2).contiguous()
-
-
-def _attend_folded(
-    query: Float[Tensor, "batch heads rows width"],
-    key: Float[Tensor, "batch groups keys width"],
-    value: Float[Tensor, "batch groups keys value_width"],
-    mask: Shaped[Tensor, "_ _ rows keys"],
-    scaling: float | None,
-) -> Float[Tensor, "batch rows heads value_width"] | None:
-    """Return torch's own attention, the query heads that share a key as rows of one; no key moves.
-
-    None where each head has a mask of its own.
-    """
-    batch, heads, rows, _ = query.shape
-    shared = heads // key.shape[1]
-    if mask.shape[1] != 1:
-        return None
-    if shared > 1:
-        query = query.reshape(batch, key.shape[1], shared * rows, -1)
-        mask = mask.repeat(1, 1, shared, 1) if rows > 1 else mask.expand(-1, -1, shared, -1)
-    output = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
-    return output.reshape(batch, heads, rows, -1).transpose(1, 2).contiguous()
-
-
-def reads_transposed_keys(keys: Float[Tensor, "batch groups keys width"]) -> bool:
-    """Whether few rows are fastest with keys whose width lies before their tokens in memory.
-
-    So it is for products on a processor. Torch's kernels on a GPU need the rows of keys contiguous.
-    """
-    return keys.device.type == "cpu" and keys.dtype == torch.float32

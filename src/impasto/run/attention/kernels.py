@@ -4,8 +4,12 @@ Torch picks a kernel for every call of ``sdpa`` by what it is given. Where none 
 takes that, it computes all scores in memory of their own, several times slower. So keys and masks
 are laid out as the kernels need them (:data:`NEEDS`), and :func:`kernel_for` says which one a call
 gets.
+
+Attention to some keys after others is merged by the logarithms of what each softmax divides by,
+which torch's kernels compute, but `sdpa` does not hand out (:func:`with_shares`).
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -15,6 +19,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from impasto.run.tuning import MASK_ALIGNMENT
+
+# Torch's own kernels for `sdpa`; `--masks` of benchmarks/long_texts.py compares the first.
+_ON_PROCESSOR = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_ON_GPU = getattr(torch.ops.aten, "_scaled_dot_product_efficient_attention", None)
 
 
 class Needs(NamedTuple):
@@ -76,3 +84,58 @@ def aligned(mask: Float[Tensor, "batch heads rows keys"]) -> Float[Tensor, "batc
 def known_kernels() -> AbstractContextManager[object]:
     """Return a context in which torch takes none but the kernels of :data:`NEEDS`."""
     return sdpa_kernel(list(NEEDS))
+
+
+def has_shares(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether a kernel for these hands out the logarithms of what its softmax divides by."""
+    kernel = {"cpu": _ON_PROCESSOR, "cuda": _ON_GPU}.get(query.device.type)
+    is_alike = key.shape[3] == value.shape[3] and query.dtype == key.dtype == value.dtype
+    return kernel is not None and is_alike
+
+
+def with_shares(
+    query: Float[Tensor, "batch groups rows width"],
+    key: Float[Tensor, "batch groups keys width"],
+    value: Float[Tensor, "batch groups keys value_width"],
+    mask: Float[Tensor, "_ _ rows keys"] | None,
+    scaling: float | None,
+) -> tuple[Float[Tensor, "batch groups rows value_width"], Float[Tensor, "batch groups rows"]]:
+    """Return attention, and the logarithms of what its softmax divides by.
+
+    No gradients can be taken of it.
+    """
+    if not has_shares(query, key, value):
+        return _by_products(query, key, value, mask, scaling)
+    if query.device.type == "cpu":
+        assert _ON_PROCESSOR is not None, "it has a kernel"
+        return _ON_PROCESSOR(query, key, value, attn_mask=mask, scale=scaling)
+    assert _ON_GPU is not None, "it has a kernel"
+    shape = (*query.shape[:3], key.shape[2])
+    mask = None if mask is None else mask.expand(shape)
+    output, log, *_ = _ON_GPU(query, key, value, mask, True, scale=scaling)
+    return output, log[..., : query.shape[2]]  # its rows are filled up
+
+
+def _by_products(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    """Return the same by two products, in single precision at the least."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    scaled = query.to(dtype) * (query.shape[3] ** -0.5 if scaling is None else scaling)
+    scores = scaled @ key.to(dtype).transpose(2, 3)
+    scores = scores if mask is None else scores + mask
+    return (scores.softmax(-1) @ value.to(dtype)).to(query.dtype), scores.logsumexp(-1)
+
+
+def together(
+    outputs: Sequence[Float[Tensor, "*batch groups rows width"]],
+    logs: Sequence[Float[Tensor, "*batch groups rows"]],
+) -> Float[Tensor, "*batch groups rows width"]:
+    """Merge attention to several runs of keys, by the logarithms of what each was divided by."""
+    if len(outputs) == 1:
+        return outputs[0]
+    shares = torch.stack(list(logs)).softmax(0)[..., None]
+    merged = outputs[0] * shares[0]
+    for output, share in zip(outputs[1:], shares[1:], strict=True):
+        merged += output * share
+    return merged.to(outputs[0].dtype)

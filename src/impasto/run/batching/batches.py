@@ -19,6 +19,7 @@ from impasto.run.batching.request import TokenRequest
 from impasto.run.tuning import (
     LEAST_PREFIX,
     LEAST_TEXTS,
+    MASK_ALIGNMENT,
     NUMBERS_OF_MASKS,
     NUMBERS_OF_MASKS_ELSEWHERE,
     PRODUCTS_PER_CALL,
@@ -141,12 +142,13 @@ def batch_groups(
         prefix = alike[0].ids[:length]
         remaining = sorted((tree.without_prefix(length) for tree in alike), key=_negative_size)
         batches: list[list[PrefixTree]] = []
-        kept = rows, 0 if merge else length
+        own = 0 if merge else length - in_common(model, length)  # of the prefix, each its own
+        kept = rows, own
         for batch in _batches(remaining, at_once, call_cost if model.packs_rows else None, kept):
             if merge:
                 is_full = not prefix or length + sum(map(_rows, [*batches, batch])) > rows
             else:
-                is_full = _decode_apart(batches, batch, length, rows, texts_at_once(model))
+                is_full = _decode_apart(batches, batch, own, rows, texts_at_once(model))
             if batches and is_full:
                 yield BatchGroup(batches, prefix)
                 batches = []
@@ -166,7 +168,7 @@ def _decode_apart(
     Args:
         batches: Those before it.
         batch: The batch.
-        prefix: How many tokens all follow, of which each sequence has keys and values of its own.
+        prefix: How many further tokens each sequence has keys and values of.
         rows: The most rows of which keys and values fit into memory.
         enough: How many texts decode together before more would be no faster; rows that are few
             are no reason to part.
@@ -175,6 +177,12 @@ def _decode_apart(
     texts = sum(map(len, batches))
     is_enough = texts >= enough and prefix + new > ROWS_PER_CALL
     return is_enough or new + prefix * (texts + len(batch)) > rows
+
+
+def in_common(model: OpenedModel, prefix: int) -> int:
+    """Return of how many tokens of a prefix all texts behind it have keys and values in common."""
+    is_aligned = model.counted_device.type != "cpu"
+    return prefix - prefix % (MASK_ALIGNMENT if is_aligned else 1) if model.reads_common else 0
 
 
 def rows_per_call(model: OpenedModel) -> int:

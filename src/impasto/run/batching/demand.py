@@ -13,7 +13,7 @@ from impasto.model.decoder import OpenedModel
 from impasto.plan.program import Program
 from impasto.plan.tree import Node
 from impasto.run.attention.choice import makes_no_large_masks
-from impasto.run.batching.batches import BatchGroup, texts_at_once
+from impasto.run.batching.batches import BatchGroup, in_common, texts_at_once
 from impasto.run.batching.moments import Mode, Moment, moments
 from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
@@ -86,7 +86,8 @@ class Asked:
         each = [_BatchBytes(self, batch, len(group.prefix)) for batch in group.batches]
         before, state = len(group.prefix), _state_bytes(self.model)
         new, scored = before + sum(b.new for b in each), sum(b.scored for b in each)
-        recorded = new - before + before * len(group.prefix_trees)
+        common = in_common(self.model, before) if self.reads == "texts" else 0
+        recorded = new - before + common + (before - common) * len(group.prefix_trees)
         donors = sum(_donor_rows(batch, requests) for batch in group.batches)
         masked, kept, most = list(each), working(self.model).kept, 0.0
         lets_go = group.lets_masks_go(self.model.counted_device)
@@ -152,9 +153,10 @@ class Asked:
 
     def _keys_of_plan(self, group: BatchGroup) -> int:
         """Return the most bytes that keys and values of a plan take behind a group's prompts."""
-        texts = group.prefix_trees
-        tokens = sum(len(group.prefix) + len(tree.ids) + self.new_tokens for tree in texts)
-        return self.attentions * tokens * working(self.model).kept
+        before = len(group.prefix)
+        common = in_common(self.model, before)
+        own = [before - common + len(tree.ids) + self.new_tokens for tree in group.prefix_trees]
+        return self.attentions * (common + sum(own)) * working(self.model).kept
 
 
 class _BatchBytes:

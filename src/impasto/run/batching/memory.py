@@ -7,7 +7,7 @@ runs the batch again in two halves, so nothing is lost but time.
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import psutil
 import torch
@@ -20,7 +20,7 @@ from impasto.run.batching.demand import Asked
 from impasto.run.batching.prefix_tree import chain
 from impasto.run.batching.request import TokenRequest
 from impasto.run.inputs import checked_memory
-from impasto.run.tuning import SHARE_OF_FREE_MEMORY
+from impasto.run.tuning import SHARE_OF_FREE_MEMORY, SHARE_OF_FREE_MEMORY_ELSEWHERE
 
 _FEW_ROWS = 4  # sequences by which is told how many rows fit
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -43,21 +43,39 @@ def parse_bytes(text: str) -> int:
     return int(amount)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Return the bytes that may be taken where the caller does not say: half of the free ones.
+class Free(NamedTuple):
+    """The memory that is free on a device, in bytes.
 
-    What torch keeps of a GPU's memory without using it is free, too.
+    Attributes:
+        bytes: All of it.
+        for_batches: What a batch may take of it where nobody says.
     """
+
+    bytes: int
+    for_batches: int
+
+    def shared(self, share: float) -> "Free":
+        """Return the share of one of several that use it."""
+        return Free(*(int(each * share) for each in self))
+
+
+def free_memory(device: torch.device) -> Free:
+    """Return the memory that is free; what torch keeps of a GPU's without using it is free, too."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + kept
     else:
         free = psutil.virtual_memory().available
-    return int(free * SHARE_OF_FREE_MEMORY)
+    return Free(free, int(free * share_of_free(device.type)))
+
+
+def share_of_free(kind: str) -> float:
+    """Return the share of the free memory that a batch may take on a kind of device."""
+    return SHARE_OF_FREE_MEMORY.get(kind, SHARE_OF_FREE_MEMORY_ELSEWHERE)
 
 
 def allowed_bytes(memory: int | None, model: Opened) -> int:
-    """Return the bytes that a batch may take: as the caller says, else half of the free ones.
+    """Return the bytes that a batch may take: as the caller says, else a share of the free ones.
 
     Of a model that lies on several devices, the fullest one counts: states pass through all.
 
@@ -67,7 +85,8 @@ def allowed_bytes(memory: int | None, model: Opened) -> int:
     checked = checked_memory(memory)
     if checked is not None:
         return checked
-    return min(free_bytes(device) for device in model.devices if device.type != "meta")
+    places = [device for device in model.devices if device.type != "meta"]
+    return min(free_memory(device).for_batches for device in places)
 
 
 def fitting_groups(
@@ -78,7 +97,7 @@ def fitting_groups(
     Args:
         asked: What is asked, and of which model.
         requests: The requests.
-        memory: Bytes; None for half of the free ones.
+        memory: Bytes; None for a share of the free ones.
 
     Raises:
         UserError: when a single request does not fit.

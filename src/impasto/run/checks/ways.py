@@ -16,7 +16,8 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.structure.block import Block
 from impasto.model.structure.failing import RAISED, is_out_of_memory
 from impasto.plan.program import Program, RowMode, Run, Split, whole_layer
-from impasto.run.attention.choice import Scores, chosen_attention, few_row_attention
+from impasto.run.attention.choice import chosen_attention
+from impasto.run.attention.few_rows import Scores, few_row_attention
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.prefix_tree import PrefixTree, chain
 from impasto.run.batching.request import TokenRequest
@@ -25,8 +26,9 @@ from impasto.run.execute.executor import Executor
 from impasto.run.execute.layers import State
 from impasto.run.execute.rows import first_batch, following_batch
 from impasto.run.generate.call_order import BeginCurrent, BlockCall, Operation, call_order
-from impasto.run.generate.decode_batch import KVPool, decode_step, next_batch
+from impasto.run.generate.decode_batch import decode_step, next_batch
 from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText
+from impasto.run.generate.kv_pool import KVPool
 
 Pair = tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]
 """The engine's and the bare model's logits or states: rows × vocab, or rows × hidden, both."""
@@ -178,7 +180,8 @@ def _decoded(model: OpenedModel, texts: Texts) -> list[Pair]:
     program = Program(_layers(model, "joint"))
     written = [GeneratedText(end, [own.ids[end]]) for own, end in zip(readings, ends, strict=True)]
     total = executor.batch.total
-    decoding = DecodingPlan.of_unfinished(program, written, total, dict(state.keys_values))
+    keys_values = dict(state.keys_values)
+    decoding = DecodingPlan.of_unfinished(program, written, total, keys_values, {})
     assert decoding is not None, "no text is done"
     length = max(ends) + tail + 1
     pool, span = KVPool.of([decoding], length), slice(0, 2)

@@ -68,7 +68,7 @@ def sentence_batches(
         model: The encoder.
         tree: The plans that will run.
         sentences: The sentences.
-        memory: The bytes that a batch may take; None for half of the free ones.
+        memory: The bytes that a batch may take; None for a share of the free ones.
 
     Raises:
         UserError: when a sentence alone needs more memory.

@@ -53,7 +53,7 @@ def masked_scores(
         sentences: The sentences.
         mask: The token that masks another.
         progress: Called with the share that is done, 0 to 1.
-        memory: The bytes that a batch may take; None for half of the free ones.
+        memory: The bytes that a batch may take; None for a share of the free ones.
     """
     places = [(index, row) for index, one in enumerate(sentences) for row in one.wanted]
     masked = [_masked(sentences[index], row, mask) for index, row in places]

@@ -41,7 +41,7 @@ def sweep(
         read: Takes sentences (by index) and the states of depth T of their wanted rows, sentence
             by sentence.
         progress: Called with the share that is done, 0 to 1.
-        memory: The bytes that a batch may take; None for half of the free ones.
+        memory: The bytes that a batch may take; None for a share of the free ones.
     """
     if not sentences:
         return

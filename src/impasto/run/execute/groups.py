@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
-from impasto.plan.program import InjectDonor, Instruction, Occurrence
+from impasto.plan.program import InjectDonor, Instruction, Occurrence, layers
 from impasto.plan.tree import DonorRun, Executes
 from impasto.run.batching.batches import BatchGroup, prefix_length, rows_per_call
 from impasto.run.batching.donors import Splice, splice
@@ -47,21 +47,26 @@ class GroupState(NamedTuple):
         each: The state of each batch.
         keys_values: The keys and values of all batches' earlier tokens at each attention, where
             they are recorded; the first batch's sequences come first.
+        common: Those of the tokens before these, of which all sequences have the same.
     """
 
     each: tuple[State, ...]
     keys_values: Mapping[Occurrence, KeysValues] = MappingProxyType({})
+    common: Mapping[Occurrence, KeysValues] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class GroupExecutor:
     """The executors of some batches, all of one prefix or all of none.
 
-    Where ``lets_masks_go``, masks are there for one step of one batch.
+    Where ``lets_masks_go``, masks are there for one step of one batch. Keys and values of so many
+    tokens of the prefix as are ``in_common`` are recorded once, not for every sequence; except at
+    attentions under a reach, which hold what they still see.
     """
 
     executors: Sequence[Executor]
     lets_masks_go: bool = False
+    in_common: int = 0
 
     def start(self) -> GroupState:
         """Return the state at depth 0."""
@@ -70,18 +75,37 @@ class GroupExecutor:
     def step(self, instruction: Instruction, state: GroupState) -> GroupState:
         """Run one instruction, on the prefix once."""
         before = self.executors[0].ahead(instruction, state.each[0]).prefix
+        common = self._in_common(instruction, before)
         each, left = [], []
         without = None if before is None else before._replace(keys_values={})
         for executor, own in self._each(state):
             after = executor.follow(instruction, own._replace(prefix=before))
             if self.lets_masks_go:
                 _let_masks_go(executor)
-            left.append(after.keys_values)
+            left.append({
+                occurrence: own.behind(self.in_common) if occurrence in common else own
+                for occurrence, own in after.keys_values.items()
+            })  # fmt: skip
             each.append(after._replace(keys_values={}, prefix=without))
         recorded = {
             occurrence: merge_batches([one[occurrence] for one in left]) for occurrence in left[0]
         }
-        return GroupState(tuple(each), {**state.keys_values, **recorded})
+        return GroupState(
+            tuple(each), {**state.keys_values, **recorded}, {**state.common, **common}
+        )
+
+    def _in_common(
+        self, instruction: Instruction, prefix: State | None
+    ) -> dict[Occurrence, KeysValues]:
+        """Return the keys and values in common at the attentions of an instruction just run."""
+        if prefix is None or not self.in_common:
+            return {}
+        unbound = [run.occurrence for run in layers(instruction) if run.reach is None]
+        return {
+            occurrence: merge_batches([prefix.keys_values[occurrence].first(self.in_common)])
+            for occurrence in unbound
+            if occurrence is not None and occurrence in prefix.keys_values
+        }
 
     def inject(
         self,
@@ -121,6 +145,7 @@ def group_executor(
     group: BatchGroup,
     donors: Collection[str],
     records: bool = False,
+    in_common: int = 0,
 ) -> tuple[Predicts, dict[str, DonorRun]]:
     """Return what runs instructions on a group, and what runs the donors of these names beside it.
 
@@ -130,12 +155,14 @@ def group_executor(
         group: The group.
         donors: The names that plans inject.
         records: Whether keys and values are recorded, for tokens that will follow.
+        in_common: Of how many tokens of the prefix they are recorded once for all sequences.
     """
     if model.sequential is not None:
         return sequential_group(model, requests, group, donors, records)
     prefix = _prefix_executor(model, group.prefix)
     executors = [_executor(model, batch, prefix, records) for batch in group.batches]
-    return GroupExecutor(executors, group.lets_masks_go(model.device)), {
+    lets_go = group.lets_masks_go(model.device)
+    return GroupExecutor(executors, lets_go, in_common), {
         name: _donor_run(model, requests, group, name) for name in donors
     }
 

@@ -58,7 +58,9 @@ class Batch:
         buffered: How many tokens of each sequence lie in KV buffers
             (:class:`impasto.run.kv.buffers.KVBuffer`), where the past does. Then ``past`` is empty
             and every new token is scored.
-        visible: How many indices of the buffers rows may see then.
+        visible: How many tokens in the buffers, or before them, rows may see then.
+        common: How many leading tokens of each sequence lie before the buffers, since others have
+            them in common.
         prompt: How many leading new tokens are the prompt's, its last one excepted; None for none.
         known: What is known without asking the device; None: it is asked.
     """
@@ -74,6 +76,7 @@ class Batch:
     end: Int[Tensor, "batch new"] | None = None
     buffered: Int[Tensor, "batch"] | None = None
     visible: int = 0
+    common: int = 0
     prompt: Int[Tensor, "batch"] | None = None
     known: Known | None = None
 
@@ -105,9 +108,14 @@ class Batch:
 
     @cached_property
     def buffer_indices(self) -> Int[Tensor, "batch rows"]:
-        """The indices in the KV buffers of new tokens as earlier rows, then as current rows."""
+        """The indices among visible tokens of new ones as earlier rows, then as current rows."""
         rows = torch.arange(2 * self.ids.shape[1], device=self.ids.device)
         return self.past_lengths[:, None] + rows
+
+    @cached_property
+    def indices_behind_common(self) -> Int[Tensor, "batch rows"]:
+        """The same in buffers that begin behind the tokens that lie before them."""
+        return self.buffer_indices - self.common
 
     @cached_property
     def is_prompt(self) -> Bool[Tensor, "batch new"]:

@@ -9,9 +9,7 @@ Noise depends on the states by their norm alone. So what all markers draw for th
 drawn at once, before the first layer runs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, groupby, pairwise
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 import torch
@@ -20,10 +18,9 @@ from torch import Tensor
 
 from impasto.model.decoder import OpenedModel
 from impasto.plan.program import Occurrence, ReplaceByNoise, layers
-from impasto.plan.steps import Reach
-from impasto.run.attention.choice import reads_transposed_keys
 from impasto.run.batching.batches import rows_per_call
 from impasto.run.batching.padding import sent
+from impasto.run.common_keys import handing
 from impasto.run.execute.executor import Executor, source_of
 from impasto.run.execute.frames import Frames
 from impasto.run.execute.layers import State
@@ -39,78 +36,11 @@ from impasto.run.generate.call_order import (
     neighbour_key,
 )
 from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
-from impasto.run.kv.buffers import KeysValues, KVBuffer
+from impasto.run.generate.kv_pool import KVPool, spans_of
+from impasto.run.kv.buffers import KeysValues
 from impasto.run.kv.cache import BufferRows
-from impasto.run.kv.ring import Ring
 from impasto.run.noise import Kind, draw, fitted, marks, seeds
 from impasto.run.tuning import SEEN_KEYS, TOKENS_AHEAD
-
-
-def spans_of(counts: Iterable[int]) -> list[slice]:
-    """Return each plan's span of the sequences, given how many each has, side by side."""
-    return [slice(begin, end) for begin, end in pairwise(accumulate(counts, initial=0))]
-
-
-@dataclass(frozen=True)
-class KVPool:
-    """The KV buffers of plans that decode together.
-
-    Attributes:
-        buffers: By occurrence, buffers and the span of sequences that each is for.
-    """
-
-    buffers: Mapping[Occurrence, Sequence[tuple[slice, KVBuffer]]]
-    _views: dict[tuple[Occurrence, int, int], KVBuffer] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, plans: Sequence[DecodingPlan], capacity: int) -> "KVPool":
-        """Return buffers of a capacity (tokens) that hold the keys and values of some plans.
-
-        The plans release theirs occurrence by occurrence, so that not all are in memory twice.
-        """
-        spans = spans_of(len(plan.texts) for plan in plans)
-        buffers: dict[Occurrence, list[tuple[slice, KVBuffer]]] = {}
-        for occurrence in dict.fromkeys(each for plan in plans for each in plan.keys_values):
-            pairs = zip(plans, spans, strict=True)
-            for (has, reach), run in groupby(pairs, key=lambda pair: _holds(pair[0], occurrence)):
-                if has:
-                    held = capacity if reach is None else min(capacity, Ring.of(reach).size + 1)
-                    filled = _fill_buffer(occurrence, list(run), held)
-                    buffers.setdefault(occurrence, []).append(filled)
-        return cls(buffers)
-
-    def buffer(self, occurrence: Occurrence, span: slice) -> KVBuffer:
-        """Return the buffer of some sequences, all of whose plans have the occurrence."""
-        key = (occurrence, span.start, span.stop)
-        if key not in self._views:
-            self._views[key] = self._view(occurrence, span)
-        return self._views[key]
-
-    def _view(self, occurrence: Occurrence, span: slice) -> KVBuffer:
-        for whole, buffer in self.buffers[occurrence]:
-            if whole.start <= span.start and span.stop <= whole.stop:
-                return buffer.sequences(slice(span.start - whole.start, span.stop - whole.start))
-        raise KeyError(occurrence, span)
-
-
-def _holds(plan: DecodingPlan, occurrence: Occurrence) -> tuple[bool, Reach | None]:
-    """Return whether a plan has keys and values at an occurrence, and what that sees at the most.
-
-    Plans of which some see less than others have no buffer together.
-    """
-    return occurrence in plan.keys_values, plan.program.reaches.get(occurrence)
-
-
-def _fill_buffer(
-    occurrence: Occurrence, run: Sequence[tuple[DecodingPlan, slice]], capacity: int
-) -> tuple[slice, KVBuffer]:
-    """Return the span of some neighbouring plans, and the buffer with their keys and values."""
-    span = slice(run[0][1].start, run[-1][1].stop)
-    example = run[0][0].keys_values[occurrence]
-    transposed = reads_transposed_keys(example.keys)
-    buffer = KVBuffer.empty_like(example, span.stop - span.start, capacity, transposed)
-    buffer.move_in([(own.start - span.start, plan.release(occurrence)) for plan, own in run])
-    return span, buffer
 
 
 class DecodeBatch:
@@ -130,6 +60,7 @@ class DecodeBatch:
         self._total = torch.cat([plan.total for plan in self.plans])
         lengths = [plan.length_after(TOKENS_AHEAD, stopping.max_new_tokens) for plan in self.plans]
         self._capacity = rounded_keys(1 + max(lengths), model.device)
+        self._common = self.plans[0].in_common
         self._pool = KVPool.of(self.plans, self._capacity)
         self._orders: dict[tuple[int, ...], list[Operation]] = {}
         self._chosen_rows: dict[tuple[int, ...], Tensor] = {}
@@ -148,26 +79,35 @@ class DecodeBatch:
         """Return the plans with texts that are not done, and their keys and values as views."""
         unfinished = []
         for plan, span in zip(self.plans, self._spans, strict=True):
-            buffers = {each: self._pool.buffer(each, span) for each in plan.program.occurrences}
+            buffers = {each: self._pool.part(each, span)[0] for each in plan.program.occurrences}
             pairs = {each: KeysValues(own.keys, own.values) for each, own in buffers.items()}
             total = self._total[span]
-            unfinished.append(DecodingPlan.of_unfinished(plan.program, plan.texts, total, pairs))
+            given = plan.program, plan.texts, total, pairs, plan.common
+            unfinished.append(DecodingPlan.of_unfinished(*given))
         return [plan for plan in unfinished if plan is not None]
 
     def step(self) -> None:
         """Read the next token of every text, and write the one after it."""
         chosen = [at for at, plan in enumerate(self.plans) if plan.num_unfinished]
+        texts = [text for at in chosen for text in self.plans[at].texts]
+        tokens = likeliest(self._model, self.next_states(chosen)).tolist()
+        for text, token in zip(texts, tokens, strict=True):
+            text.write(token, self._stopping)
+
+    def next_states(self, chosen: Sequence[int]) -> Float[Tensor, "texts hidden"]:
+        """Read the next token of the texts of some plans, and return the states after it."""
         spans = [self._spans[at] for at in chosen]
         texts = [text for at in chosen for text in self.plans[at].texts]
         rows = self._rows(tuple(chosen))
         tokens, num_read = [text.written[-1] for text in texts], [text.num_read for text in texts]
-        batch = next_batch(self._model, tokens, num_read, self._total[rows], self._capacity)
+        given = tokens, num_read, self._total[rows], self._capacity, self._common
+        batch = next_batch(self._model, *given)
         operations = self._operations(chosen)
-        states = decode_step(Executor(self._model, batch), operations, self._pool, spans)
-        for text, token in zip(texts, likeliest(self._model, states[:, 0]).tolist(), strict=True):
-            text.write(token, self._stopping)
+        with handing():
+            states = decode_step(Executor(self._model, batch), operations, self._pool, spans)
         if any(isinstance(each, EditEarlier) for each in operations):
             self._total[rows] = batch.hashed[1][:, 0]
+        return states[:, 0]
 
     def _rows(self, chosen: tuple[int, ...]) -> Int[Tensor, "some"]:
         """Return the sequences of some plans, given by index; sent once for each choice."""
@@ -194,6 +134,7 @@ def next_batch(
     num_read: Sequence[int],
     total: Int[Tensor, "batch"],
     capacity: int,
+    common: int = 0,
 ) -> Batch:
     """Return the batch of the next token of each text.
 
@@ -204,7 +145,8 @@ def next_batch(
         tokens: The tokens.
         num_read: The number of tokens read of each text.
         total: The noise sums over those.
-        capacity: The capacity of the KV buffers, in tokens.
+        capacity: The capacity of the KV buffers, in tokens, those before them included.
+        common: How many tokens lie before the buffers.
     """
     last = capacity - 2  # a token takes an index as an earlier row and one as a current row
     both = sent(torch.tensor([tokens, num_read]), total.device)
@@ -222,6 +164,7 @@ def next_batch(
         total=total,
         buffered=buffered,
         visible=visible,
+        common=common,
         known=Known(
             min(visible, model.max_positions or visible), are_scored_alike=True, read=longest
         ),
@@ -276,10 +219,15 @@ def _buffer_rows(
     """Return where a call writes keys and values, by occurrence."""
     batch, past = frames.batch, dict[Occurrence, BufferRows]()
     for run in layers(call.instruction):
-        if run.occurrence is not None:
+        if run.occurrence is None:
+            continue
+        buffer, common = pool.part(run.occurrence, span)
+        if common is not None:
+            rows = batch.indices_behind_common, batch.visible - common.length
+        else:
             on = batch if run.reach is None else Reached.of(batch, run.reach)
-            rows = (pool.buffer(run.occurrence, span), on.buffer_indices, on.visible, batch.read)
-            past[run.occurrence] = BufferRows(*rows)
+            rows = on.buffer_indices, on.visible
+        past[run.occurrence] = BufferRows(buffer, *rows, batch.read, common)
     return past
 
 

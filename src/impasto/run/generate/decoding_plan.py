@@ -125,7 +125,8 @@ class DecodingPlan:
         texts: The texts, one for each sequence of the batch.
         total: The noise sums over the tokens read.
         keys_values: The keys and values of the tokens read by occurrence, until each is released
-            to the KV pool.
+            to the KV pool; without those that the texts have in common.
+        common: The keys and values that all texts have before these, by occurrence.
         index: The index of each text's sequence in ``keys_values``.
         token_bytes: The bytes that the keys and values of one token take, by how many tokens the
             occurrences hold at the most; None where they hold every token's.
@@ -135,6 +136,7 @@ class DecodingPlan:
     texts: list[GeneratedText]
     total: Int[Tensor, "batch"]
     keys_values: dict[Occurrence, KeysValues]
+    common: Mapping[Occurrence, KeysValues]
     index: Int[Tensor, "batch"]
     token_bytes: Mapping[int | None, int]
 
@@ -145,6 +147,7 @@ class DecodingPlan:
         texts: Sequence[GeneratedText],
         total: Int[Tensor, "batch"],
         keys_values: dict[Occurrence, KeysValues],
+        common: Mapping[Occurrence, KeysValues],
     ) -> "DecodingPlan | None":
         """Return a plan with those of its texts that are not done; None if all are."""
         rows = [row for row, text in enumerate(texts) if not text.is_done]
@@ -157,12 +160,18 @@ class DecodingPlan:
             reach = program.reaches.get(occurrence)
             token_bytes[None if reach is None else Ring.of(reach).size] += size
         unfinished = [texts[row] for row in rows]
-        return cls(program, unfinished, total[index], keys_values, index, token_bytes)
+        return cls(program, unfinished, total[index], keys_values, common, index, token_bytes)
+
+    @property
+    def in_common(self) -> int:
+        """Of how many leading tokens the texts have keys and values in common."""
+        return next((pair.length for pair in self.common.values()), 0)
 
     def bytes_of(self, tokens: int) -> int:
-        """Return the most bytes that the keys and values of a text of so many tokens take."""
+        """Return the most bytes that keys and values of a text's own take, of so many tokens."""
+        own = tokens - self.in_common
         return sum(
-            size * (tokens if most is None else min(tokens, most))
+            size * (own if most is None else min(tokens, most))
             for most, size in self.token_bytes.items()
         )
 
@@ -186,4 +195,5 @@ class DecodingPlan:
 
     def release(self, occurrence: Occurrence) -> KeysValues:
         """Return the texts' keys and values at an occurrence, and hold them no longer."""
-        return self.keys_values.pop(occurrence).select(self.index, self.length)
+        before = self.in_common if occurrence in self.common else 0
+        return self.keys_values.pop(occurrence).select(self.index, self.length - before)

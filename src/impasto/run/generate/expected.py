@@ -17,7 +17,7 @@ from impasto.model.measured.shape import read_shape
 from impasto.plan import Layer, Plan
 from impasto.plan.cost import LayerShape, Shape
 from impasto.plan.program import Program, RunLayer, layers
-from impasto.run.batching.batches import BatchGroup, rows_per_call
+from impasto.run.batching.batches import BatchGroup, in_common, rows_per_call
 from impasto.run.batching.demand import Asked
 from impasto.run.batching.request import TokenRequest
 from impasto.run.generate.call_order import BlockCall, call_order, neighbour_key
@@ -70,16 +70,19 @@ def decoding(asked: Asked, programs: Sequence[Program], groups: Sequence[BatchGr
     for group in groups:
         lengths = [len(group.prefix) + len(tree.ids) for tree in group.prefix_trees]
         if asked.model.packs_rows:
+            common = in_common(asked.model, len(group.prefix))
             parts = [(len(lengths), asked.plans_at_once(group), max(lengths))]
         else:  # plan by plan, those of one length together
+            common = 0
             parts = [(count, 1, length) for length, count in Counter(lengths).items()]
         for texts, together, length in parts:
             key = texts, together
             if key not in known:
                 known[key] = _step(asked, shape, programs, *key)
             step, past = known[key], length + steps / 2
+            read = past - common + common / texts  # what they have in common is read once
             numbers = sum(
-                each * (past if most is None else min(past, most))
+                each * (read if most is None else min(past, most))
                 for most, each in step.kept.items()
             )
             total += (step.fixed + Decoding(numbers / unit)) * float(max(steps, 0))

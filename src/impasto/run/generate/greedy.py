@@ -18,7 +18,7 @@ from impasto.plan import Plan
 from impasto.plan.lowering import lower
 from impasto.plan.program import Program
 from impasto.plan.tree import DonorRun, Node, plant, trunk_first, walk
-from impasto.run.batching.batches import BatchGroup, batch_groups
+from impasto.run.batching.batches import BatchGroup, batch_groups, in_common
 from impasto.run.batching.demand import Asked
 from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
 from impasto.run.batching.request import TokenRequest
@@ -29,6 +29,7 @@ from impasto.run.generate.call_order import neighbour_key
 from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText, Stopping
 from impasto.run.generate.one_by_one import Writer
 from impasto.run.generate.scheduler import Scheduler
+from impasto.run.generate.trial import try_common_keys
 
 
 @torch.no_grad()
@@ -46,6 +47,7 @@ def generate(
     that decode together, take at most ``memory`` bytes.
     """
     memory = allowed_bytes(memory, model)
+    try_common_keys(model)
     meter = Meter(progress, len(plans) * len(prompts))
     lowered = [lower(plan) for plan in plans]
     programs = list(dict.fromkeys(lowered))
@@ -86,9 +88,8 @@ class _Job:
 def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedText]]:
     """Return, per program by number, the texts written behind a group's prompts."""
     prompts = [job.prompts[index].ids for index in group.requests]
-    executors, donors = group_executor(
-        job.model, job.prompts, group, job.tree.injects, records=True
-    )
+    common, names = in_common(job.model, len(group.prefix)), job.tree.injects
+    executors, donors = group_executor(job.model, job.prompts, group, names, True, common)
     if isinstance(executors, SequentialExecutor):
         return _write_one_by_one(job, prompts, executors, donors)
     assert isinstance(executors, GroupExecutor), "rows are packed"
@@ -103,10 +104,10 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
         for text, token in zip(texts, tokens, strict=True):
             text.write(token, job.stopping)
         texts_by_program[number] = texts
-        keys_values = dict(states.keys_values)
+        keys_values, common = dict(states.keys_values), states.common
         del states  # lest they hold keys and values that the plan has released
         program = job.programs[number].behind_prompt
-        plan = DecodingPlan.of_unfinished(program, texts, total, keys_values)
+        plan = DecodingPlan.of_unfinished(program, texts, total, keys_values, common)
         if plan is not None:
             scheduler.add(plan)
         scheduler.decode_until_free(len(prompts))  # before the next plan reads them

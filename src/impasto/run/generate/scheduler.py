@@ -6,7 +6,8 @@ at once would be no faster, or would take too much memory. Then they decode toge
 """
 
 from impasto.model.decoder import OpenedModel
-from impasto.run.attention.choice import Scores, chosen_attention, few_row_attention
+from impasto.run.attention.choice import chosen_attention
+from impasto.run.attention.few_rows import Scores, few_row_attention
 from impasto.run.batching.batches import texts_at_once
 from impasto.run.generate.decode_batch import DecodeBatch
 from impasto.run.generate.decoding_plan import DecodingPlan, Stopping
@@ -54,7 +55,8 @@ class Scheduler:
         """
         plans = [*self._waiting, *(self._batch.plans if self._batch else []), *more]
         longest = self._stopping.max_new_tokens
-        size = sum(
+        in_common = {id(pair): pair for plan in plans for pair in plan.common.values()}
+        size = sum(pair.nbytes for pair in in_common.values()) + sum(
             plan.bytes_of(text.prompt_length + longest)
             for plan in plans
             for text in plan.texts

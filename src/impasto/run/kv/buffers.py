@@ -32,9 +32,22 @@ class KeysValues(NamedTuple):
         """The number of tokens of each sequence, padding included."""
         return self.keys.shape[2]
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes that they take, where they are no views."""
+        return self.keys.nbytes + self.values.nbytes
+
     def append(self, new: Sequence["KeysValues"]) -> "KeysValues":
         """Return these followed by the ones of new rows."""
         return concatenate([self, *new])
+
+    def behind(self, count: int) -> "KeysValues":
+        """Return these without the first ``count`` tokens, as views."""
+        return KeysValues(self.keys[:, :, count:], self.values[:, :, count:])
+
+    def first(self, count: int) -> "KeysValues":
+        """Return those of the first ``count`` tokens, as views."""
+        return KeysValues(self.keys[:, :, :count], self.values[:, :, :count])
 
     def without_last(self, count: int) -> "KeysValues":
         """Return these without the last ``count`` tokens.

@@ -16,6 +16,7 @@ from transformers import Cache
 
 from impasto.model.structure.anatomy import ModelError
 from impasto.plan.program import Occurrence
+from impasto.run.common_keys import CommonKeys, hand_over
 from impasto.run.kv.buffers import KeysValues, KVBuffer, concatenate
 
 
@@ -47,16 +48,23 @@ class BufferRows(NamedTuple):
         buffer: The buffer.
         indices: The index in the buffer of each earlier row, then of as many current rows.
         visible: The number of indices, from 0 on, that rows may see.
-        length: The number of tokens that the buffer holds of the longest sequence.
+        length: The number of tokens that were read of the longest sequence.
+        common: The keys and values before those of the buffer, if sequences have some in common.
     """
 
     buffer: KVBuffer
     indices: Int[Tensor, "batch rows"]
     visible: int
     length: int
+    common: CommonKeys | None = None
 
     def append(self, new: Sequence[KeysValues]) -> KeysValues:
-        """Write the keys and values of new rows in place, and return all that rows may see."""
+        """Write the keys and values of new rows in place, and return all that rows may see.
+
+        Those in common are handed over to the attention that will be called with these.
+        """
+        if self.common is not None:
+            hand_over(self.common)
         end = 0
         for part in new:
             begin, end = end, end + part.length

@@ -106,7 +106,7 @@ def cost(
         model: The model.
         plans: The plans.
         requests: What is read.
-        memory: The bytes that a batch may take; None for half of the free ones.
+        memory: The bytes that a batch may take; None for a share of the free ones.
         finished: How many final states of each row wait until they are read.
     """
     programs = [lower(plan).instructions for plan in plans]

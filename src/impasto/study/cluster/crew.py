@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from impasto.error import ImpastoError, UserError
 from impasto.plan import count_of_plans
@@ -24,6 +24,9 @@ from impasto.study.database.register import NeededTask
 from impasto.study.work.asking import Asking
 from impasto.study.work.identity import tokenizer_digest
 from impasto.study.work.units import Answered, Told, Unit
+
+if TYPE_CHECKING:
+    from impasto.run.batching.memory import Free
 
 TICK = 0.5  # seconds between looks at what is due
 BEAT = 2.0  # seconds between two pulses of a worker
@@ -97,10 +100,12 @@ class Crew:
         return self._most
 
     @property
-    def free(self) -> int:
-        """The bytes that a batch may take where nobody says."""
+    def free(self) -> "Free":
+        """The memory that is free for the batches of a worker."""
+        from impasto.run.batching.memory import Free
+
         assert self._first is not None
-        return int(self._first["free"] * self._order.share)
+        return Free(*self._first["free"]).shared(self._order.share)
 
     @contextmanager
     def allowed(self, memory: int | None) -> Iterator[None]:

@@ -69,7 +69,7 @@ class Worker:
 
         torch.set_num_threads(self._threads)
         from impasto.run import Model, load
-        from impasto.run.batching.memory import free_bytes
+        from impasto.run.batching.memory import free_memory
         from impasto.study.cluster.memory import check_room
         from impasto.study.work.asking import device_of
         from impasto.study.work.identity import model_identity
@@ -82,7 +82,7 @@ class Worker:
         return {
             "layers": self._model.num_layers,
             "identity": dict(model_identity(self._model).parts),
-            "free": free_bytes(self._model.hf.device),
+            "free": list(free_memory(self._model.hf.device)),
             "device": device_of(self._model),
         }
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from impasto.error import UserError
 from impasto.plan.cost import Shape
@@ -19,6 +19,9 @@ from impasto.study.running.models import load_model, where_weights_are
 from impasto.study.running.options import Running
 from impasto.study.work.asking import Asking, Here, KnownModel, StudiedModel
 from impasto.study.work.units import UnitRunner
+
+if TYPE_CHECKING:
+    from impasto.run.batching.memory import Free
 
 
 class Answering(Protocol):
@@ -35,8 +38,8 @@ class Answering(Protocol):
         ...
 
     @property
-    def free(self) -> int | None:
-        """The bytes that a batch may take where nobody says; None where that cannot be bounded."""
+    def free(self) -> "Free | None":
+        """The memory that is free for batches; None where what they take cannot be bounded."""
         ...
 
     @property
@@ -84,12 +87,13 @@ class InProcess:
     workers: int = 1
 
     @property
-    def free(self) -> int | None:
-        """Half of what is free on the model's device."""
+    def free(self) -> "Free | None":
+        """What is free on the model's device."""
         from impasto.run import Encoder, Model
-        from impasto.run.batching.memory import free_bytes
+        from impasto.run.batching.memory import free_memory
 
-        return free_bytes(self.model.hf.device) if isinstance(self.model, Model | Encoder) else None
+        model = self.model
+        return free_memory(model.hf.device) if isinstance(model, Model | Encoder) else None
 
     @property
     def shape(self) -> Shape | None:

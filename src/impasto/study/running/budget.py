@@ -3,28 +3,34 @@
 What is free differs from run to run, and the last bits of a score depend on how large batches are.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from impasto.run.batching.memory import Free
+
 FITS = 0.9  # of what is free
 
 
 def budget(
-    half: int | None, given: int | None, before: int | None
+    free: "Free | None", given: int | None, before: int | None
 ) -> tuple[int | None, str | None]:
     """Return the bytes that a batch may take, and what to tell the user about it, if anything.
 
-    `half` is half of what is free, `given` what the user allows, `before` what the study ran with
-    earlier. None: the model is none whose memory can be bounded.
+    `free` is what is free, `given` what the user allows, `before` what the study ran with earlier.
+    None: the model is none whose memory can be bounded.
     """
-    if half is None:
+    if free is None:
         return None, None
     if given is not None:
         return given, None
     if before is None:
-        return half, None
-    if before <= 2 * half * FITS:
+        return free.for_batches, None
+    if before <= free.bytes * FITS:
         return before, None
     from impasto.run.batching.memory import readable
 
-    return half, (
-        f"batches take {readable(half)} where the study began with {readable(before)}, which is "
-        "not free now; the last digits of scores may differ from those of a run without a stop"
+    return free.for_batches, (
+        f"batches take {readable(free.for_batches)} where the study began with "
+        f"{readable(before)}, which is not free now; the last digits of scores may differ from "
+        "those of a run without a stop"
     )

@@ -65,7 +65,8 @@ class Study(WrittenStudy):
         In a folder that holds results already, only what is new is run; a run that was stopped goes
         on where it was. `model` stands in for the study's own: a name, or a model that
         `impasto.load` returned. `limit` bounds the questions of each task, `memory` the bytes that
-        a batch may take (None: half of what is free; a model that is loaded already has its own).
+        a batch may take (None: half of what is free, 0.8 of a GPU's; a model that is loaded already
+        has its own).
         `figures` draws into `out`/figures, `report` writes `out`/report.html, once all has run.
         `progress` is called with a `Standing`; True shows it, None does so in a notebook alone.
         `more` are the other attributes of `Running`. Raises UserError before anything runs for what
