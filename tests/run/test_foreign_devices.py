@@ -20,6 +20,7 @@ from foreign import AVAILABLE, DEVICES, OWN, attended, foreign_devices, moved, s
 from impasto import Donor, Plan
 from impasto.run.attention.kernels import aligned, is_aligned, kernel_for
 from impasto.run.execute import logits
+from impasto.run.opening import opened
 from impasto.run.tuning import PLANS_COMPARED_AT_ONCE
 from plans import (
     ENCODER_INJECTING_PLANS,
@@ -272,3 +273,26 @@ def test_masks_of_any_length_are_laid_out_for_kernels_once():
         assert is_aligned(laid_out)
         assert aligned(laid_out) is laid_out
         assert torch.equal(laid_out, mask)
+
+
+def test_masks_stay_laid_out_on_a_second_device():
+    with foreign_devices():
+        model = impasto.load(spread(weighted(FAMILIES["llama"]()).requires_grad_(False).bfloat16()))
+        attended.clear()
+        for line in ("0-5", "0-2 freeze 3-5"):
+            model.generate(Plan.parse(line), PROMPTS, max_new_tokens=9)
+    decoded = [given for given in attended if given[1].shape[2] == 64]
+    assert {str(query.device) for query, *_ in decoded} == set(DEVICES)
+    for query, key, value, mask in decoded:
+        assert kernel_for(query, key, value, mask) is SDPBackend.EFFICIENT_ATTENTION
+
+
+@pytest.mark.parametrize("place", [moved, spread], ids=["one device", "two devices"])
+def test_texts_behind_one_beginning_are_those_of_the_processor(place):
+    prompts = [[*range(3, 67), 40 + at % 30, at] for at in range(24)]
+    plans = [Plan.parse(line) for line in ("0-5", "0-2 freeze 3-5", "5-0")]
+    here = impasto.load(weighted(FAMILIES["llama"]())).generate(plans, prompts, max_new_tokens=4)
+    with foreign_devices():
+        model = impasto.load(place(weighted(FAMILIES["llama"]()).requires_grad_(False)))
+        assert model.generate(plans, prompts, max_new_tokens=4) == here
+    assert opened(model.hf).reads_common

@@ -134,6 +134,12 @@ class Block:
     form: StateForm = ONE_VECTOR
     is_passed_over: bool = False
 
+    @property
+    def device(self) -> torch.device | None:
+        """The device that its weights lie on; None where they are brought for each call."""
+        weight = next(self.module.parameters(), None)
+        return None if weight is None or weight.is_meta else weight.device
+
     def __call__(
         self, states: Float[Tensor, "batch rows hidden"], arguments: Arguments, part: Part = "block"
     ) -> Float[Tensor, "batch rows hidden"]:

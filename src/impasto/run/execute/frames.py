@@ -35,7 +35,7 @@ from impasto.plan.steps import Reach
 from impasto.run.attention.blockwise import UnmadeMask
 from impasto.run.attention.choice import makes_no_large_masks
 from impasto.run.attention.kernels import aligned
-from impasto.run.execute.masks import unmade_mask
+from impasto.run.execute.masks import changed, put, unmade_mask
 from impasto.run.execute.reached import Reached
 from impasto.run.execute.rows import Batch, Parts, visible_rows
 from impasto.run.tuning import NUMBERS_OF_A_MASK
@@ -79,7 +79,7 @@ class Frame:
 
         def share(value: Any) -> Any:  # layers are called with much that is the same
             if id(value) not in known:
-                known[id(value)] = _share(value, span, size)
+                known[id(value)] = changed(value, lambda each: _share(each, span, size))
             return known[id(value)]
 
         def arguments(layer: int, reach: Reach | None = None) -> Arguments:
@@ -148,11 +148,16 @@ class Frame:
         kinds = (self._visibility if self.is_long else self.model.visibility(1)).kinds
         return (
             kinds[one] == kinds[other]
+            and self.model.blocks[one].device == self.model.blocks[other].device
             and first.keys() == second.keys()
             and all(value is second[name] for name, value in first.items())
         )
 
     def _made(self, layer: int, reach: Reach | None) -> Arguments:
+        # On the layer's device: else they would go there in every call.
+        return put(self._made_here(layer, reach), self.model.blocks[layer].device)
+
+    def _made_here(self, layer: int, reach: Reach | None) -> Arguments:
         given = self._given(layer)
         if reach is not None:
             return given | self._within(reach, layer)
@@ -335,16 +340,12 @@ class Frames:
         return Frames(self.model, self.batch.part(span), whole=(self, span))
 
 
-def _share(value: Any, span: slice, size: int) -> Any:
-    """Return some sequences' part of a call argument of a block.
+def _share(value: Tensor, span: slice, size: int) -> Tensor:
+    """Return some sequences' part of a tensor that blocks are called with.
 
-    A tensor of several dimensions whose first is the batch, or the batch times the heads, is cut.
+    One of several dimensions whose first is the batch, or the batch times the heads, is cut.
     """
-    if isinstance(value, dict):
-        return {name: _share(each, span, size) for name, each in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_share(each, span, size) for each in value)
-    if isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] % size == 0:
-        each = value.shape[0] // size
-        return value[span.start * each : span.stop * each]
-    return value
+    if value.ndim < 2 or value.shape[0] % size:
+        return value
+    each = value.shape[0] // size
+    return value[span.start * each : span.stop * each]
