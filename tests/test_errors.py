@@ -325,7 +325,7 @@ RAISED = {
         "NotImplementedError": "how torch is told that a tensor does not do that"
     },
     "plan/words.py": {"AssertionError": "no such item can stand there"},
-    "run/generate/decode_batch.py": {"KeyError": "an occurrence without a buffer"},
+    "run/generate/kv_pool.py": {"KeyError": "an occurrence without a buffer"},
     "run/encoder/executor.py": {"TypeError": "plans with such steps are not admitted"},
     "run/kv/buffers.py": {"MemoryError": "what it is; who asked cuts its batch and goes on"},
     "run/execute/executor.py": {"TypeError": "no such step can stand there"},

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import impasto
-from impasto import UserError
+from impasto import Plan, UserError
 from impasto.model.loading import placing
+from impasto.model.loading.files import weight_bytes
 
 GIB = 2**30
 
@@ -61,9 +62,23 @@ def test_weights_that_fit_nowhere_are_told_before_they_are_read(two_cards):
 
 def test_a_model_is_refused_that_fits_nowhere(monkeypatch):
     monkeypatch.setattr("impasto.model.loading.load.weight_bytes", lambda *_, **__: 2**60)
-    with pytest.raises(UserError, match=r"the weights take 1073741824\.00 GiB"):
-        impasto.load("demo")
-    assert impasto.load("demo", plan=impasto.Plan.parse("0-3")).plan is not None
+    for plan in (None, Plan.parse("0-3")):
+        with pytest.raises(UserError, match=r"the weights take 1073741824\.00 GiB"):
+            impasto.load("demo", plan=plan)
+
+
+@pytest.mark.parametrize("line", ["0-11", "0-5 7 7 9", "3"])
+def test_of_a_plan_the_layers_that_it_names_must_fit(line, monkeypatch):
+    plan = Plan.parse(line)
+    loaded = impasto.load("demo", plan=plan)
+    taken = sum(weight.nbytes for weight in loaded.hf.parameters())
+    assert weight_bytes("demo", plan) == taken
+    asked = []
+    monkeypatch.setattr(
+        "impasto.model.loading.load.placed", lambda given, size: asked.append(size()) or given
+    )
+    impasto.load("demo", plan=plan)
+    assert asked == [taken]
 
 
 def test_a_device_that_is_not_there_is_told_with_those_that_are(monkeypatch):

@@ -1,6 +1,7 @@
 """Where a model's files lie on this machine, and how much memory its weights take."""
 
 import os
+import re
 from importlib.resources import files
 from math import prod
 from pathlib import Path
@@ -15,6 +16,7 @@ from impasto.model.loading.quantised import bits_of
 from impasto.model.loading.unreadable import naming_the_model
 from impasto.model.structure.anatomy import ModelError
 from impasto.plain_data import read_json_file
+from impasto.plan import Plan
 
 BUNDLED = ("demo",)
 _ITEM_BYTES = {
@@ -27,15 +29,18 @@ _ITEM_BYTES = {
     "I8": 1,
     "U8": 1,
 }
+_IN_LAYER = re.compile(r"((?:[^.]*[^.\d][^.]*\.)+?)(\d+)\.")  # a weight's name: list and layer
 # The options of `from_pretrained` that say where files lie.
 LOCATING = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
 
 
 @naming_the_model
-def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
+def weight_bytes(
+    name: str | os.PathLike[str], plan: Plan | None = None, **options: Any
+) -> int | None:
     """Return the memory in bytes that a model's weights take once loaded; none of them is read.
 
-    None where the files are not on this machine.
+    None where the files are not on this machine. Of a ``plan``, only its layers are loaded.
 
     Raises:
         ModelError: when there is no such folder.
@@ -45,12 +50,14 @@ def weight_bytes(name: str | os.PathLike[str], **options: Any) -> int | None:
     dtype = options.get("dtype", default_dtype(name))
     adapter, bits = find_adapter(place, where), bits_of(options.get("quantization"))
     if adapter is None:
-        return _bytes_at(place, options.get("revision"), dtype, bits)
-    base = _bytes_at(adapter.base, adapter.base_where.get("revision"), dtype, bits)
+        return _bytes_at(place, options.get("revision"), dtype, bits, plan)
+    base = _bytes_at(adapter.base, adapter.base_where.get("revision"), dtype, bits, plan)
     return None if base is None else base + adapter.weights().stat().st_size
 
 
-def _bytes_at(place: str, revision: str | None, dtype: Any, bits: int | None) -> int | None:
+def _bytes_at(
+    place: str, revision: str | None, dtype: Any, bits: int | None, plan: Plan | None
+) -> int | None:
     """Return the bytes of the weights at a place; None where they are not on this machine.
 
     ``bits`` are those of a weight where the model is quantised, its embeddings and head excepted.
@@ -64,7 +71,7 @@ def _bytes_at(place: str, revision: str | None, dtype: Any, bits: int | None) ->
     else:
         paths = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter_"))
     wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
-    total = 0.0
+    sizes: dict[str, float] = {}
     for path in paths:
         if not path.is_file():
             return None
@@ -75,8 +82,21 @@ def _bytes_at(place: str, revision: str | None, dtype: Any, bits: int | None) ->
                 size = wanted.itemsize if isinstance(wanted, torch.dtype) else stored
                 if bits is not None and len(part.get_shape()) == 2 and not _is_kept(key):
                     size = bits / 8
-                total += prod(part.get_shape()) * size
-    return int(total) or None
+                sizes[key] = float(prod(part.get_shape()) * size)
+    return int(sum(sizes.values()) - (0.0 if plan is None else _left_out(sizes, plan))) or None
+
+
+def _left_out(sizes: dict[str, float], plan: Plan) -> float:
+    """Return the bytes of the layers that a plan does not name: of the largest list of layers."""
+    lists: dict[str, dict[int, float]] = {}
+    for key, size in sizes.items():
+        if found := _IN_LAYER.match(key):
+            layers = lists.setdefault(found[1], {})
+            layers[int(found[2])] = layers.get(int(found[2]), 0.0) + size
+    blocks = max(
+        lists.values(), key=lambda layers: sum(layers.values()), default=dict[int, float]()
+    )
+    return sum((size for layer, size in blocks.items() if layer not in plan.layers), 0.0)
 
 
 def _shards(index: Path) -> list[str]:

@@ -91,10 +91,9 @@ def load_hf(
         "trust_remote_code": False,
         "dtype": default_dtype(name),
     } | options
-    size = partial(weight_bytes, name, **sized)
+    size = partial(weight_bytes, name, plan, **sized)
     given = placed(given, size)
-    if plan is None:
-        check_room(given, size())
+    check_room(given, size())
     where = {key: given.pop(key) for key in LOCATING if key in given}
     adapter: Adapter | None = None
     try:

@@ -154,7 +154,7 @@ class Frame:
         )
 
     def _made(self, layer: int, reach: Reach | None) -> Arguments:
-        # On the layer's device: else they would go there in every call.
+        # On its device, lest they go there in every call.
         return put(self._made_here(layer, reach), self.model.blocks[layer].device)
 
     def _made_here(self, layer: int, reach: Reach | None) -> Arguments:
@@ -341,10 +341,7 @@ class Frames:
 
 
 def _share(value: Tensor, span: slice, size: int) -> Tensor:
-    """Return some sequences' part of a tensor that blocks are called with.
-
-    One of several dimensions whose first is the batch, or the batch times the heads, is cut.
-    """
+    """Return some sequences' part of a tensor whose first axis is the batch, or that × heads."""
     if value.ndim < 2 or value.shape[0] % size:
         return value
     each = value.shape[0] // size
