@@ -96,7 +96,12 @@ class EncoderExecutor:
     def finish(self, state: EncoderState) -> Float[Tensor, "predictions hidden"]:
         """Return the states of depth T of the wanted rows, sentence by sentence."""
         rows = state.latest if state.few else self._pick(state.latest)
-        return rows[self.is_wanted.to(rows.device)]
+        return rows.flatten(0, 1).index_select(0, self._places.to(rows.device))
+
+    @cached_property
+    def _places(self) -> Int[Tensor, "predictions"]:
+        """Where the wanted rows of all sentences lie, asked of the device once for all plans."""
+        return self.is_wanted.flatten().nonzero()[:, 0]
 
     def _advance(
         self, instruction: Run, rows: Float[Tensor, "batch rows hidden"]

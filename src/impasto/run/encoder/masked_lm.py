@@ -7,10 +7,11 @@ fill-mask accuracy from the same passes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from impasto.model.encoder import OpenedEncoder
@@ -65,10 +66,13 @@ def masked_scores(
         return token_scores(model, states, torch.arange(len(states)), truth[list(chosen)])
 
     log_p = torch.zeros(len(plans), len(places))
-    greedy = torch.zeros(len(plans), len(places), dtype=torch.long)
-    for plan, chosen, (values, are_greedy) in sweep(model, plans, masked, read, progress, memory):
-        log_p[plan, list(chosen)] = values.cpu()
-        greedy[plan, list(chosen)] = are_greedy.long().cpu()
+    greedy = torch.zeros(len(plans), len(places), dtype=torch.bool)
+    read_off = list(sweep(model, plans, masked, read, progress, memory))
+    for values, each in ((log_p, 0), (greedy, 1)):  # waited for once, when all has run
+        parts = [of_both[each] for *_, of_both in read_off]
+        here = torch.cat(parts).cpu().split(list(map(len, parts))) if parts else ()
+        for (plan, chosen, _), part in zip(read_off, here, strict=True):
+            values[plan, list(chosen)] = part
     counts = [len(sentence.wanted) for sentence in sentences]
     return [
         [
@@ -89,14 +93,17 @@ def fill(
 ) -> list[list[list[int]]]:
     """Return, per plan and sentence, the likeliest token at each of its wanted tokens."""
 
-    def read(chosen: Sequence[int], states: Float[Tensor, "predictions hidden"]) -> list[list[int]]:
-        counts = [len(sentences[index].wanted) for index in chosen]
-        return [tokens.tolist() for tokens in likeliest(model, states).split(counts)]
+    def read(
+        chosen: Sequence[int], states: Float[Tensor, "predictions hidden"]
+    ) -> Int[Tensor, "predictions"]:
+        return likeliest(model, states)
 
     filled: list[list[list[int]]] = [[[] for _ in sentences] for _ in plans]
-    for plan, chosen, rows in sweep(model, plans, sentences, read, progress, memory):
-        for index, tokens in zip(chosen, rows, strict=True):
-            filled[plan][index] = tokens
+    read_off = list(sweep(model, plans, sentences, read, progress, memory))
+    tokens = iter(torch.cat([each for *_, each in read_off]).tolist() if read_off else ())
+    for plan, chosen, _ in read_off:
+        for index in chosen:
+            filled[plan][index] = list(islice(tokens, len(sentences[index].wanted)))
     return filled
 
 
