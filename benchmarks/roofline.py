@@ -12,6 +12,7 @@ lie (the one that computes all scores in memory where none of the fast ones take
 the host wait is counted as in the tests of other devices. Host time is not counted.
 
     decoding   a step of 7 plans × 7 texts, behind prompts of 512 tokens
+    few-shot   the same × 28 texts, behind prompts of 64 tokens and 512 that all of them begin with
     scoring    paper C's 54 plans × 16 questions of 200 tokens with four choices of 12
 """
 
@@ -36,6 +37,7 @@ foreign: Any = import_module("foreign")  # of the tests, which are no package
 
 LEAST_SECONDS = 2e-6  # of a kernel
 LARGE = 2**22  # numbers from which a new float tensor has none
+OWN, SHOTS_TEXTS = 64, 28
 PROMPT, TEXTS, QUESTIONS, CONTEXT, CHOICES, CHOICE = 512, 7, 16, 200, 4, 12
 SHORT, LONG = 4, 12  # tokens that are written; the steps between the two are counted
 PARTS: tuple[Any, ...] = ("attention", "mlp", "block")
@@ -220,6 +222,12 @@ def _ghost_attention(args: Any, kwargs: dict[str, Any]) -> Any:
     return foreign.ForeignTensor(made.transpose(1, 2), query.device)
 
 
+def _ghost_with_shares(*given: Any) -> tuple[Any, Any]:
+    attended = _ghost_attention(given[:4], {})
+    log = torch.empty(attended.shape[:3], device="meta")
+    return attended, foreign.ForeignTensor(log, attended.device)
+
+
 def _ghost_list(tensor: Any) -> Any:
     foreign._waits.note("tolist")
     held = tensor.held
@@ -262,6 +270,7 @@ def measure(name: str, card: Roofline) -> dict[str, Any]:
     """Return what a step of decoding and a sweep of questions take on one model."""
     import impasto
     from impasto import Plan
+    from impasto.run.opening import opened
     from impasto.strategies import drop_last
 
     GhostCall.card = card
@@ -271,19 +280,15 @@ def measure(name: str, card: Roofline) -> dict[str, Any]:
         model.memory = MEMORY
         plans = [Plan.parse(line) for line in plans_of(model.num_layers)]
         prompts = [[1 + (7 * t + i) % 900 for i in range(PROMPT)] for t in range(TEXTS)]
-        model.generate(plans, prompts, max_new_tokens=2)
-        counted = []
-        for tokens in (SHORT, LONG):
-            card.start()
-            waits.start()
-            model.generate(plans, prompts, max_new_tokens=tokens)
-            own = waits.total() - waits[foreign.OWN]
-            counted.append((card.seconds, card.kernels, own, Counter(card.by_name)))
-        (a, b, c, first), (d, e, f, by_name) = counted
-        by_name.subtract(first)
-        steps = LONG - SHORT
-        found["decoding"] = {"seconds": (d - a) / steps, "kernels": (e - b) / steps,
-                             "waits": (f - c) / steps, "by": by_name.most_common(6)}  # fmt: skip
+        found["decoding"] = _step(model, plans, prompts, card, waits)
+        inner: Any = opened(model.hf)
+        inner.reads_common = True  # as is found out by numbers, which there are not
+        before = list(range(1, 1 + PROMPT))
+        shots = [
+            [*before, *prompt[:OWN]] for prompt in prompts for _ in range(SHOTS_TEXTS // TEXTS)
+        ]
+        shots = [[*prompt[:-1], at] for at, prompt in enumerate(shots)]
+        found["few-shot"] = _step(model, plans, shots, card, waits)
         questions = [
             ([1 + (11 * q + i) % 900 for i in range(CONTEXT)],
              [1 + (5 * c + i) % 900 for i in range(CHOICE)])
@@ -303,6 +308,23 @@ def measure(name: str, card: Roofline) -> dict[str, Any]:
     return found
 
 
+def _step(model: Any, plans: Any, prompts: Any, card: Roofline, waits: Any) -> dict[str, Any]:
+    """Return what a step of decoding takes."""
+    model.generate(plans, prompts, max_new_tokens=2)
+    counted = []
+    for tokens in (SHORT, LONG):
+        card.start()
+        waits.start()
+        model.generate(plans, prompts, max_new_tokens=tokens)
+        own = waits.total() - waits[foreign.OWN]
+        counted.append((card.seconds, card.kernels, own, Counter(card.by_name)))
+    (a, b, c, first), (d, e, f, by_name) = counted
+    by_name.subtract(first)
+    steps = LONG - SHORT
+    return {"seconds": (d - a) / steps, "kernels": (e - b) / steps,
+            "waits": (f - c) / steps, "by": by_name.most_common(6)}  # fmt: skip
+
+
 def main() -> int:
     """Count and print."""
     given = _arguments()
@@ -311,6 +333,8 @@ def main() -> int:
         foreign._Call = GhostCall
         foreign._attention = _ghost_attention
         foreign.ForeignTensor.tolist = _ghost_list
+        kernels: Any = import_module("impasto.run.attention.kernels")
+        getattr(kernels, "KERNELS", {})["foreign"] = _ghost_with_shares
         print(json.dumps({name: measure(name, Roofline(*rates)) for name in names}))
         return 0
     from impasto.speed.cards import card_named
@@ -324,7 +348,7 @@ def main() -> int:
     print("| model | work | code | device time | kernels | waits | most of it |")
     print("|---|---|---|---|---|---|---|")
     for name in given.only:
-        for work in ("decoding", "scoring"):
+        for work in ("decoding", "few-shot", "scoring"):
             for age in reversed(found):
                 _row(name, work, age, found[age][name][work])
             if "before" in found:
@@ -334,7 +358,7 @@ def main() -> int:
 
 
 def _row(name: str, work: str, age: str, told: dict[str, Any]) -> None:
-    unit = "a step" if work == "decoding" else "in all"
+    unit = "in all" if work == "scoring" else "a step"
     most = sum(seconds for _, seconds in told["by"]) or 1.0
     by = ", ".join(f"{each.removeprefix('aten::')} {s / most:.0%}" for each, s in told["by"][:4])
     print(f"| {name} | {work} | {age} | {1e3 * told['seconds']:,.1f} ms {unit} | "

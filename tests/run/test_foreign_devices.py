@@ -201,7 +201,7 @@ def test_an_encoders_sweep_waits_no_oftener_for_more_plans(ask):
             waits.start()
             getattr(model, ask)(ENCODER_PLANS[:plans], prompts)
             counts.append(waits.total() - waits.pop(OWN, 0))
-    assert counts[1] == counts[2] <= 2, waits
+    assert counts[1] == counts[2] <= 3, waits
 
 
 def test_fidelity_waits_once_for_each_set_of_plans_that_are_compared(llama):

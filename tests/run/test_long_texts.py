@@ -36,7 +36,7 @@ FREEZE = Plan.parse("0-2 freeze 3-5")
 def both_ways(request, monkeypatch):
     """As a processor attends, and as any other device does."""
     if request.param == "under a mask":
-        monkeypatch.setattr(kernels, "_ON_PROCESSOR", None)
+        monkeypatch.delitem(kernels.KERNELS, "cpu")
 
 
 @pytest.fixture

@@ -292,7 +292,7 @@ def test_gradients_are_those_of_a_forward_without_a_cache():
 @pytest.mark.parametrize("name", thinned(["llama", "mistral", "gemma3", "gpt2"], 2))
 def test_long_texts_are_read_without_masks_of_all_tokens(name, ways, by_blocks, monkeypatch):
     if ways == "under a mask":
-        monkeypatch.setattr(kernels, "_ON_PROCESSOR", None)
+        monkeypatch.delitem(kernels.KERNELS, "cpu")
     check_scores(name, some(name, core=3, others=3))
     check_texts(name, REACHING_PLANS[::6], 2)
     for side in ("left", "right"):

@@ -9,7 +9,7 @@ Attention to some keys after others is merged by the logarithms of what each sof
 which torch's kernels compute, but `sdpa` does not hand out (:func:`with_shares`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -19,10 +19,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from impasto.run.tuning import MASK_ALIGNMENT
-
-# Torch's own kernels for `sdpa`; `--masks` of benchmarks/long_texts.py compares the first.
-_ON_PROCESSOR = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-_ON_GPU = getattr(torch.ops.aten, "_scaled_dot_product_efficient_attention", None)
 
 
 class Needs(NamedTuple):
@@ -88,9 +84,8 @@ def known_kernels() -> AbstractContextManager[object]:
 
 def has_shares(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether a kernel for these hands out the logarithms of what its softmax divides by."""
-    kernel = {"cpu": _ON_PROCESSOR, "cuda": _ON_GPU}.get(query.device.type)
     is_alike = key.shape[3] == value.shape[3] and query.dtype == key.dtype == value.dtype
-    return kernel is not None and is_alike
+    return query.device.type in KERNELS and is_alike
 
 
 def with_shares(
@@ -104,15 +99,23 @@ def with_shares(
 
     No gradients can be taken of it.
     """
-    if not has_shares(query, key, value):
-        return _by_products(query, key, value, mask, scaling)
-    if query.device.type == "cpu":
-        assert _ON_PROCESSOR is not None, "it has a kernel"
-        return _ON_PROCESSOR(query, key, value, attn_mask=mask, scale=scaling)
-    assert _ON_GPU is not None, "it has a kernel"
-    shape = (*query.shape[:3], key.shape[2])
-    mask = None if mask is None else mask.expand(shape)
-    output, log, *_ = _ON_GPU(query, key, value, mask, True, scale=scaling)
+    attend = KERNELS[query.device.type] if has_shares(query, key, value) else _by_products
+    return attend(query, key, value, mask, scaling)
+
+
+def _on_processor(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return attend(query, key, value, attn_mask=mask, scale=scaling)
+
+
+def _on_gpu(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
+) -> tuple[Tensor, Tensor]:
+    mask = None if mask is None else mask.expand(*query.shape[:3], key.shape[2])
+    attend = torch.ops.aten._scaled_dot_product_efficient_attention
+    output, log, *_ = attend(query, key, value, mask, True, scale=scaling)
     return output, log[..., : query.shape[2]]  # its rows are filled up
 
 
@@ -125,6 +128,19 @@ def _by_products(
     scores = scaled @ key.to(dtype).transpose(2, 3)
     scores = scores if mask is None else scores + mask
     return (scores.softmax(-1) @ value.to(dtype)).to(query.dtype), scores.logsumexp(-1)
+
+
+WithShares = Callable[[Tensor, Tensor, Tensor, Tensor | None, float | None], tuple[Tensor, Tensor]]
+KERNELS: dict[str, WithShares] = {
+    kind: attend
+    for kind, attend, name in (
+        ("cpu", _on_processor, "_scaled_dot_product_flash_attention_for_cpu"),
+        ("cuda", _on_gpu, "_scaled_dot_product_efficient_attention"),
+    )
+    if hasattr(torch.ops.aten, name)
+}
+"""By device, torch's own kernel for `sdpa`; `--masks` of benchmarks/long_texts.py compares the
+processor's with others."""
 
 
 def together(
