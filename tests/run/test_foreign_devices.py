@@ -195,7 +195,7 @@ def test_a_sweep_waits_once_for_each_group_however_many_plans_there_are(llama):
 def test_an_encoders_sweep_waits_no_oftener_for_more_plans(ask):
     counts, prompts = [], [[3, 11, 5, 7], [11, 8, 11]]
     with foreign_devices() as waits:
-        model = impasto.load(moved(weighted(ENCODERS["bert"]()).requires_grad_(False)))
+        model: Any = impasto.load(moved(weighted(ENCODERS["bert"]()).requires_grad_(False)))
         model.mask_token = 11
         for plans in (1, 1, 8):  # at first, it finds out what the model takes
             waits.start()

@@ -8,8 +8,9 @@ Keys that several sequences have in common (:mod:`impasto.run.common_keys`) are 
 by the rows of all these sequences at once, and merged with those of each sequence's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -34,6 +35,7 @@ class Scores:
 
     def __init__(self) -> None:
         self._buffer: Tensor | None = None
+        self._masks: MutableMapping[Tensor, dict[tuple[Any, ...], Tensor | None]]
         self._masks = WeakIdKeyDictionary()
 
     def of(self, shape: Sequence[int], like: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class DecodeBatch:
         self._total = torch.cat([plan.total for plan in self.plans])
         lengths = [plan.length_after(TOKENS_AHEAD, stopping.max_new_tokens) for plan in self.plans]
         self._capacity = rounded_keys(1 + max(lengths), model.device)
-        self._common = self.plans[0].in_common
+        self._common = max(plan.in_common for plan in self.plans)  # none under reaches alone
         self._pool = KVPool.of(self.plans, self._capacity)
         self._orders: dict[tuple[int, ...], list[Operation]] = {}
         self._chosen_rows: dict[tuple[int, ...], Tensor] = {}

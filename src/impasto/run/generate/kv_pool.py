@@ -53,11 +53,12 @@ class KVPool:
                 common.setdefault(occurrence, []).append((span, pair))
         for occurrence in dict.fromkeys(each for plan in plans for each in plan.keys_values):
             pairs = zip(plans, spans, strict=True)
-            for (has, reach), run in groupby(pairs, key=lambda pair: _holds(pair[0], occurrence)):
+            for (has, reach), some in groupby(pairs, key=lambda pair: _holds(pair[0], occurrence)):
+                run = list(some)
                 if has:
-                    in_buffer = capacity - (plans[0].in_common if occurrence in common else 0)
+                    in_buffer = capacity - run[0][0].in_common
                     held = in_buffer if reach is None else min(capacity, Ring.of(reach).size + 1)
-                    filled = _fill_buffer(occurrence, list(run), held)
+                    filled = _fill_buffer(occurrence, run, held)
                     buffers.setdefault(occurrence, []).append(filled)
         return cls(buffers, common)
 
