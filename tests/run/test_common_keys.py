@@ -60,6 +60,16 @@ def test_which_families_read_keys_in_common_is_found_by_trying(name):
     assert inner.reads_common is (name not in OF_THEIR_OWN)
 
 
+@pytest.mark.parametrize("first", ["0-2{last=7}", "0-2.mlp"])
+def test_plans_with_nothing_in_common_decode_beside_others(first, in_common):
+    model, prompts = impasto.load(family("llama")), prompts_behind_one_beginning()
+    plans = [Plan.parse(first), Plan.parse("1-3")]  # in this order they lie side by side
+    rows = model.generate(plans, prompts, max_new_tokens=4)
+    assert SHOTS in in_common
+    for plan, row in zip(plans, rows, strict=True):
+        assert row[1] == reference.generate(model.hf, plan, prompts[1], 4), plan
+
+
 @pytest.mark.parametrize("name", thinned(FAMILIES, 5))
 def test_texts_behind_one_beginning_equal_those_written_alone(name, in_common):
     model = impasto.load(family(name))
