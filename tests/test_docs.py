@@ -4,6 +4,7 @@ import ast
 import contextlib
 import io
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_links_lead_somewhere(page):
 def test_the_index_names_every_page_once():
     named = re.findall(r"^\| \[\w+\]\((\w+\.md)\)", text_of(DOCS / "README.md"), re.MULTILINE)
     assert sorted(named) == sorted({page.name for page in DOCS.glob("*.md")} - {"README.md"})
+
+
+def test_every_picture_is_shown_and_made_by_the_script_that_makes_pictures():
+    made = set(runpy.run_path(str(DOCS / "make_pictures.py"))["MADE"])
+    shown = {
+        Path(link).name
+        for page in PAGES
+        for link in LINK.findall(text_of(page))
+        if "pictures/" in link
+    }
+    assert {file.name for file in (DOCS / "pictures").iterdir()} == made == shown
 
 
 def test_the_python_reference_is_that_of_the_docstrings(tmp_path):
