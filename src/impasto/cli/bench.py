@@ -98,7 +98,7 @@ def bench(
 ) -> None:
     """Time plans against the baseline: prompts, tokens after them, memory; expected and measured.
 
-    Plans run in turns, so that what else goes on falls on all alike; times come with intervals.
+    Plans take turns, so that other work on the machine slows all alike; times have intervals.
     """
     check_one_of("--through", through, WAYS)
     if form is not None:
