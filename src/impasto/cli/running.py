@@ -31,10 +31,13 @@ WorkersOption = Annotated[
 ]
 GpusOption = Annotated[
     float | None,
-    typer.Option("--gpus-per-worker", help="GPUs of each worker, or a share of one.  [default: 1 if any]"),
+    typer.Option(
+        "--gpus-per-worker", help="GPUs of each worker, or a share of one.  [default: 1 if any]"
+    ),
 ]
 CpusOption = Annotated[
-    int | None, typer.Option("--cpus-per-worker", help="CPUs of each worker, and threads.  [default: 1]")
+    int | None,
+    typer.Option("--cpus-per-worker", help="CPUs of each worker, and threads.  [default: 1]"),
 ]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")
