@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import impasto
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
@@ -61,6 +63,15 @@ def test_the_python_reference_is_that_of_the_docstrings(tmp_path):
     made = tmp_path / "api.md"
     subprocess.run([sys.executable, DOCS / "make_api.py", made], check=True, capture_output=True)
     assert text_of(DOCS / "api.md") == text_of(made), "run: python docs/make_api.py"
+
+
+def test_completion_knows_every_public_name_of_the_reference():
+    listed = runpy.run_path(str(DOCS / "make_api.py"))["PAGES"].values()
+    places = [place.removesuffix(".*").split(".") for group in listed for place in group]
+    names = {place[1] for place in places if len(place) == 2}
+    assert names >= {"Plan", "load", "Study", "search", "heal", "export", "strategies", "analysis"}
+    assert names <= set(dir(impasto))
+    assert all(getattr(impasto, name) is not None for name in dir(impasto))
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
