@@ -4,11 +4,14 @@ import ast
 import contextlib
 import io
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import impasto
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -45,10 +48,30 @@ def test_the_index_names_every_page_once():
     assert sorted(named) == sorted({page.name for page in DOCS.glob("*.md")} - {"README.md"})
 
 
+def test_every_picture_is_shown_and_made_by_the_script_that_makes_pictures():
+    made = set(runpy.run_path(str(DOCS / "make_pictures.py"))["MADE"])
+    shown = {
+        Path(link).name
+        for page in PAGES
+        for link in LINK.findall(text_of(page))
+        if "pictures/" in link
+    }
+    assert {file.name for file in (DOCS / "pictures").iterdir()} == made == shown
+
+
 def test_the_python_reference_is_that_of_the_docstrings(tmp_path):
     made = tmp_path / "api.md"
     subprocess.run([sys.executable, DOCS / "make_api.py", made], check=True, capture_output=True)
     assert text_of(DOCS / "api.md") == text_of(made), "run: python docs/make_api.py"
+
+
+def test_completion_knows_every_public_name_of_the_reference():
+    listed = runpy.run_path(str(DOCS / "make_api.py"))["PAGES"].values()
+    places = [place.removesuffix(".*").split(".") for group in listed for place in group]
+    names = {place[1] for place in places if len(place) == 2}
+    assert names >= {"Plan", "load", "Study", "search", "heal", "export", "strategies", "analysis"}
+    assert names <= set(dir(impasto))
+    assert all(getattr(impasto, name) is not None for name in dir(impasto))
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/python.md"])

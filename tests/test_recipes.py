@@ -1,6 +1,7 @@
 """The recipes of the documentation work as they stand there: same files, commands and output.
 
-Here the commands run in this process, which is quick; `play_recipes.py` runs them as a user does.
+Here the commands run in this process, which is quick; `play_recipes.py` runs them as a user does,
+which the tests do from a fresh clone: the first recipe always, the others with the slow tests.
 """
 
 import contextlib
@@ -60,8 +61,7 @@ def test_a_recipe_works_as_the_page_says(recipe: Recipe, tmp_path, monkeypatch):
             assert run(command, settings) == ""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: recipe.title)
+@pytest.mark.parametrize("recipe", thinned(ALL, len(ALL)), ids=lambda recipe: recipe.title)
 def test_a_new_user_s_fresh_clone_plays_a_recipe(recipe: Recipe, tmp_path, monkeypatch):
     if any("--cluster" in command.line for command in recipe.commands):
         pytest.importorskip("ray")

@@ -15,6 +15,7 @@ from impasto.error import ImpastoError, UserError
 from impasto.plan import Plan, PlanError
 
 if TYPE_CHECKING:
+    from impasto import analysis
     from impasto.exporting import export
     from impasto.healing import heal
     from impasto.run import Donor, Encoder, Model, apply, load
@@ -31,6 +32,7 @@ __all__ = [
     "PlanError",
     "Study",
     "UserError",
+    "analysis",
     "apply",
     "export",
     "heal",
@@ -52,6 +54,8 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "analysis":
+        return import_module("impasto.analysis")
     if name not in _LATER:
         raise AttributeError(f"module 'impasto' has no attribute {name!r}")
     return getattr(import_module(_LATER[name]), name)

@@ -334,6 +334,11 @@ def test_explain_says_what_another_tools_file_runs(cli, tmp_path):
         ("explain", "--plan", "0-3", "--model", "demo"),
         ("doctor",),
         ("run", "study.yaml"),
+        ("search", "thinner"),
+        ("play",),
+        ("heal", "healed", "--plan", "0-3", "--texts", "texts.txt"),
+        ("export", "exported", "--plan", "0-3"),
+        ("fill", "<mask>", "--plan", "0-3", "--model", "demo"),
     ],
 )
 def test_wherever_a_model_is_opened_a_device_may_be_named(words, monkeypatch, tmp_path):

@@ -153,7 +153,7 @@ def test_explain_says_what_a_plan_costs(model):
     done = cli("explain", "--model", model, "--plan", "0-2 3.mlp", "--tokens", "50")
     assert done.exit_code == 0, done.output
     cost = done.stdout.split("cost     ")[1].splitlines()
-    assert cost[0] == "behind a prompt of 50 tokens, and its share of the baseline's"
+    assert cost[0] == "after a prompt of 50 tokens, and its share of the baseline's"
     shares = {line[2:29].strip(): line.split()[-2] for line in cost[1:7]}
     assert shares["bytes that a token keeps"] == "50.0"
     assert 33 < float(shares["prefill, operations"]) < 40  # the last attention runs one row

@@ -172,6 +172,15 @@ def test_the_best_number_of_loops_is_framed():
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "3", "5", "7", "9"]
 
 
+def test_all_equal_numbers_of_loops_are_framed_and_none_is_called_the_best():
+    frame = painters()
+    frame.loc[frame["strategy"] == "looped_parallel", ["value", "low", "high"]] = 0.6, 0.5, 0.7
+    [figure] = drawn("B10", found(frame)).values()
+    frames = [patch for patch in figure.axes[0].patches if patch.get_height() < 1]
+    assert len(frames) == 4 * 5
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["highest of its column"]
+
+
 def test_a_strategy_has_its_colour_in_every_picture():
     frame = painters()
     [together] = drawn("B11", found(frame)).values()

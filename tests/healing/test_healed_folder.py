@@ -132,3 +132,23 @@ def test_a_healed_plan_is_another_cell_than_the_plan():
     assert all(is_digest_of(each.digest, plan) for each in (plan, one, two))
     assert not is_digest_of(one.digest, Plan.parse("0-4"))
     assert not is_digest_of(f"{plan.digest}+xyz", plan)
+
+
+@pytest.mark.parametrize("method", ["linear", "lora"])
+def test_a_target_is_held_before_the_model_is_loaded_and_nothing_stays_if_that_fails(
+    method, tmp_path, monkeypatch
+):
+    out, refused = tmp_path / "new" / "healed", []
+
+    def load(*_, **__):
+        with pytest.raises(UserError, match=r"is being written to by process .* folder") as error:
+            impasto.heal("demo", PLAN, TEXTS, method, out)
+        refused.append(str(error.value))
+        raise UserError("no such model")
+
+    monkeypatch.setattr("impasto.healing.running.load", load)
+    with pytest.raises(UserError, match="no such model"):
+        impasto.heal("demo", PLAN, TEXTS, method, out)
+    assert len(refused) == 1
+    assert "status" not in refused[0]
+    assert list(tmp_path.iterdir()) == []

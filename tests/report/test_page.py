@@ -219,6 +219,9 @@ def test_light_and_dark_follow_the_system_and_the_button(browser, report):
         opened.page.click("#theme")
         assert opened.page.evaluate(theme) == other
         assert opened.page.evaluate(paper) != before
+        opened.page.reload()
+        assert opened.page.evaluate(theme) == other, "what was chosen stays"
+        assert opened.page.inner_text("#theme").lower() == scheme
         assert opened.complaints == []
         opened.page.context.close()
 

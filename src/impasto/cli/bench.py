@@ -70,7 +70,7 @@ def bench(
     ] = "1",
     new: Annotated[
         int | None,
-        typer.Option("--new", min=0, help="Tokens read behind the prompt.  [default: 16]"),
+        typer.Option("--new", min=0, help="Tokens read after the prompt.  [default: 16]"),
     ] = None,
     rounds: Annotated[
         int | None,
@@ -96,9 +96,9 @@ def bench(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Time plans against the baseline: prompts, tokens behind them, memory; expected and measured.
+    """Time plans against the baseline: prompts, tokens after them, memory; expected and measured.
 
-    Plans run in turns, so that what else goes on falls on all alike; times come with intervals.
+    Plans take turns, so that other work on the machine slows all alike; times have intervals.
     """
     check_one_of("--through", through, WAYS)
     if form is not None:

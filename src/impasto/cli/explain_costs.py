@@ -120,7 +120,7 @@ def costs(
     shape = model.shape
     told, base, rows = compared(plan, Plan.identity(len(shape.layers)), shape, tokens, reads_on)
     text = "prefill" if reads_on else "a text"
-    where = "behind a prompt" if reads_on else "for a text"
+    where = "after a prompt" if reads_on else "for a text"
     yield f"cost     {where} of {tokens} tokens, and its share of the baseline's"
     shares = [
         [f"  {what}", scaled(n), f"{100 * n / of:.1f} %" if of else ""] for what, n, of in rows

@@ -1,11 +1,12 @@
 """Export: a plan as what others load and serve."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from impasto.cli.app import app
+from impasto.cli.options import DeviceOption, DtypeOption, loading
 from impasto.error import UserError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def export(
         int | None,
         typer.Option("--layers", min=1, help="How many the model has, for a plan alone."),
     ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Write a model that runs a plan without impasto, checked by reading it again."""
     from impasto.plan import Plan
@@ -61,26 +64,34 @@ def export(
         )
     parsed = healed if plan is None else Plan.parse(plan)
     assert parsed is not None
+    load = loading(device, dtype)
+    of_weights = {"--gguf-type": gguf_type, "--max-shard-size": max_shard_size}
+    of_weights |= {"--device": device, "--dtype": dtype}
     if form in WRITTEN:
-        for option, value in (("--gguf-type", gguf_type), ("--max-shard-size", max_shard_size)):
+        for option, value in of_weights.items():
             if value is not None:
                 raise UserError(f"{option} is for weights, and {form} has none")
         _write_plan(parsed, dest, form, layers, model)
         return
     if layers is not None:
         raise UserError(f"--layers is for a plan alone (--as {' or '.join(WRITTEN)})")
-    tell_exported(parsed, model or "demo", dest, form, max_shard_size or "5GB", gguf_type)
+    shards = max_shard_size or "5GB"
+    tell_exported(parsed, model or "demo", dest, load, form, shards, gguf_type)
 
 
 def tell_exported(
     plan: "Plan",
     model: str,
     dest: Path,
+    load: dict[str, Any],
     form: str = "auto",
     max_shard_size: str = "5GB",
     gguf_type: str | None = None,
 ) -> None:
-    """Export a plan and say where it is, how it is opened, and what was checked."""
+    """Export a plan and say where it is, how it is opened, and what was checked.
+
+    `load` is how the model is loaded, options of `impasto.load`.
+    """
     from impasto.exporting import export as write
 
     done = write(
@@ -90,6 +101,7 @@ def tell_exported(
         form=form,  # type: ignore[arg-type]
         gguf_type=gguf_type,
         max_shard_size=max_shard_size,
+        **load,
     )
     typer.echo(f"{'file   ' if done.form == 'gguf' else 'folder '}  {done.folder}")
     typer.echo(f"layers   {done.layers} stored, {done.bytes / 1e6:.1f} MB")

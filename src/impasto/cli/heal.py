@@ -98,7 +98,7 @@ def heal(
         if not quiet:
             typer.echo(f"export   {shlex.join(['impasto', 'export', 'DEST', '--model', str(out)])}")
     else:
-        tell_exported(healed.plan, str(out), export)
+        tell_exported(healed.plan, str(out), export, loading(device, None))
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

@@ -27,14 +27,17 @@ ClusterOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", help="Workers there.  [default: as many as have room]")
+    int | None, typer.Option("--workers", help="How many workers.  [default: as many as have room]")
 ]
 GpusOption = Annotated[
     float | None,
-    typer.Option("--gpus-per-worker", help="GPUs of each, or a share of one.  [default: 1 if any]"),
+    typer.Option(
+        "--gpus-per-worker", help="GPUs of each worker, or a share of one.  [default: 1 if any]"
+    ),
 ]
 CpusOption = Annotated[
-    int | None, typer.Option("--cpus-per-worker", help="CPUs of each, and threads.  [default: 1]")
+    int | None,
+    typer.Option("--cpus-per-worker", help="CPUs of each worker, and threads.  [default: 1]"),
 ]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Throw away what the folder holds; asks first.")

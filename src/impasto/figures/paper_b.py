@@ -135,7 +135,7 @@ def similarity(found: Found) -> Iterator[Picture]:
 
 
 def loops(found: Found) -> Iterator[Picture]:
-    """Draw Figure 10: the score by loops and layers, the best number of loops framed."""
+    """Draw Figure 10: the score by loops and layers, the highest for so many layers framed."""
     drawn = 0
     for [(_, tasks)] in sets_of([found])[0]:
         summed = summed_series(tasks.frame, "n", tasks.summary)
@@ -157,7 +157,7 @@ def _grid(found: Found, tasks: TaskSet, series: Sequence[Series]) -> Matrix:
     )
     known = [column for column in range(len(places)) if np.isfinite(values[:, column]).any()]
     scale = set_scale(tasks)
-    best = np.nanargmin if scale.turned else np.nanargmax
+    best = np.nanmin if scale.turned else np.nanmax
     levels = [tasks.reference("chance"), tasks.reference("baseline")]
     return Matrix(
         title="Looped parallel: how many loops for how many layers",
@@ -173,7 +173,11 @@ def _grid(found: Found, tasks: TaskSet, series: Sequence[Series]) -> Matrix:
             float(np.nanmax([*levels, np.nanmax(values)])),
         ),
         marked=(
-            "best number of loops",
-            [(int(best(values[:, column])), column) for column in known],
+            f"{'lowest' if scale.turned else 'highest'} of its column",
+            [
+                (int(row), column)
+                for column in known
+                for row in np.flatnonzero(np.isclose(values[:, column], best(values[:, column])))
+            ],
         ),
     )

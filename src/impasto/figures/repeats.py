@@ -86,7 +86,7 @@ def pairs(found: Found) -> Iterator[Picture]:
 
 def _by_ends(plans: Plans, layers: int, ending: str, title: str) -> Grid:
     cells = {name: (own["j"] - 1, own["i"]) for name, own in plans.items()}
-    x, y = "first layer of the block (i)", "layer behind the block (j)"
+    x, y = "first layer of the block (i)", "first layer after the block (j)"
     rows = range(1, layers + 1)
     return Grid(ending, title, x, y, rows, range(layers), cells, "best block", of_layers=True)
 

@@ -1,11 +1,12 @@
 """Running a healing: open the model, divide the texts, heal, measure, write."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from impasto.aside import remove
 from impasto.error import UserError
 from impasto.healing.healed import Healed
 from impasto.healing.measuring import Run, on_tasks, on_texts
@@ -18,7 +19,8 @@ from impasto.plan import Plan
 from impasto.plan.healed import NAME
 from impasto.run import Model, load
 from impasto.study.file.entries import TaskEntry
-from impasto.study.folder.lock import only_writer
+from impasto.study.folder.files import make_folder
+from impasto.study.folder.lock import HOLDER, LOCK, STOP, only_writer
 from impasto.study.work.identity import digest_of, weights_digest
 from impasto.tasks import Task, check_entry, code_allowed, load_suite
 from impasto.tasks.texts import NAME as TEXTS
@@ -54,17 +56,18 @@ def run_heal(asked: Asked) -> Healed:
         if asked.out is not None and (asked.out.exists() or asked.out.is_symlink()):
             _forget_healed(asked.out)
             raise UserError(f"{asked.out} exists and is not overwritten; give another folder")
-        tasks = _tasks(asked)
-        asked.progress(0.0, "loading the model")
-        model = _loaded(asked)
-        tasks = [task for suite in tasks for task in suite.read_by(model).tasks]
-        sides = sides_of(model, asked.texts(), asked.settings)
-        digests = {
-            "plan": asked.plan.digest,
-            "weights": weights_digest(model.hf),
-            "texts": digest_of([sides.fitting, sides.held_out, sides.measuring]),
-        }
-        return _healed(asked, model, sides, tasks, digests)
+        suites = _tasks(asked)
+        with nullcontext() if asked.out is None else _alone(asked.out):
+            asked.progress(0.0, "loading the model")
+            model = _loaded(asked)
+            tasks = [task for suite in suites for task in suite.read_by(model).tasks]
+            sides = sides_of(model, asked.texts(), asked.settings)
+            digests = {
+                "plan": asked.plan.digest,
+                "weights": weights_digest(model.hf),
+                "texts": digest_of([sides.fitting, sides.held_out, sides.measuring]),
+            }
+            return _healed(asked, model, sides, tasks, digests)
 
 
 def _healed(
@@ -113,13 +116,13 @@ def _mended(asked: Asked, model: Model, sides: Sides, digests: Mapping[str, str]
                 "an adapter's folder names its base model, and this one was loaded from no folder "
                 "and no hub; save it first (save_pretrained) and load it from there"
             )
-        if asked.fresh:
-            forget(out)
         folder = training_folder(out)
+        for path in folder.iterdir() if asked.fresh else ():
+            if path.name not in (LOCK, HOLDER):
+                remove(path)
     identity = {"method": asked.method, "settings": settings.model_dump(), **digests}
     told = asked.part(0.0, HEALING, f"healing by {asked.method}")
-    with nullcontext() if folder is None else _alone(folder):
-        return mended(model, asked.plan, sides, settings, folder, identity, told)
+    return mended(model, asked.plan, sides, settings, folder, identity, told)
 
 
 def _forget_healed(out: Path) -> None:
@@ -131,11 +134,23 @@ def _forget_healed(out: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a training's folder in the block; raises UserError where another process does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder):
-        yield
+def _alone(out: Path) -> Iterator[None]:
+    """Hold a target's training folder in the block; raises UserError where another process does.
+
+    Nothing stays of it, or of folders above it, but a training that can go on.
+    """
+    folder = training_folder(out)
+    made = [above for above in folder.parents if not above.exists()]
+    make_folder(folder)
+    with only_writer(folder, f"Wait for it, {STOP}, or give another folder"):
+        try:
+            yield
+        finally:
+            if not (folder / ABOUT).is_file():
+                remove(folder)
+                with suppress(OSError):  # of one that something else was put into
+                    for above in made:
+                        above.rmdir()
 
 
 def _loaded(asked: Asked) -> Model:

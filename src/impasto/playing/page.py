@@ -116,19 +116,10 @@ def _app(gradio: Any, player: "Player") -> Any:
     return app
 
 
-# Run before anything is painted, so that a dark page does not flash up light.
-_THEME = """
-let theme = null;
-try { theme = localStorage.getItem("impasto-theme"); } catch { /* a browser may keep nothing */ }
-document.documentElement.dataset.theme =
-  theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-"""
-
-
 def _head() -> str:
-    from impasto.report.page import colours  # which imports all that a report is made of
+    from impasto.report.page import colours, theme  # which imports all a report is made of
 
-    return f"<style>{colours()}{_asset('play.css')}</style><script>(() => {{{_THEME}}})();</script>"
+    return f"<style>{colours()}{_asset('play.css')}</style><script>{theme()}</script>"
 
 
 def _asset(name: str) -> str:

@@ -94,7 +94,6 @@ def page(
     It opens with a sentence for each model and the main picture; a search has a section of its own.
     """
     script, style = _asset("page.js"), colours() + _asset("page.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     titles = dict.fromkeys(part.title for part in (*contents, *searches))
     about = dict.fromkeys(line for part in (*contents, *searches) for line in part.about)
     made = dict.fromkeys(line for content in contents for line in content.made)
@@ -111,8 +110,9 @@ def page(
         + ("" if main is None else f'<div class="main">{main.html}</div>'),
         "PLACES": "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections),
         "SECTIONS": "".join(content for *_, content in sections),
-        "HASH": digest,
+        "HASHES": " ".join(_hash(part) for part in (theme(), script)),
         "STYLE": style,
+        "THEME": theme(),
         "SCRIPT": script,
         "DATA": "\n".join(
             [*(_data(number, content) for number, content in enumerate(contents)),
@@ -279,6 +279,16 @@ def _json(value: Mapping[str, Any]) -> str:
 def colours() -> str:
     """Return the colours of our pages as CSS, the light ones and the dark ones."""
     return _asset("colours.css")
+
+
+def theme() -> str:
+    """Return the script that our pages begin with: light or dark, and the button for it."""
+    return _asset("theme.js")
+
+
+def _hash(script: str) -> str:
+    """Return what lets a page's policy run a script that stands in it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _asset(name: str) -> str:

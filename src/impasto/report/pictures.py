@@ -72,7 +72,8 @@ def _caption(entry: Entry, picture: Picture, has_data: bool) -> str:
         f"{name} ↓</button>"
         for what, name in wanted
     )
-    said = f"<strong>{html.escape(entry.name)}</strong> {html.escape(entry.about)}"
+    sentence = entry.about[:1].upper() + entry.about[1:]
+    said = f"<strong>{html.escape(entry.name)}</strong> {html.escape(sentence)}"
     notes = "".join(f"<small>{html.escape(note)}</small>" for note in picture.notes)
     return f"<figcaption><span>{said}{notes}</span><span>{buttons}</span></figcaption>"
 

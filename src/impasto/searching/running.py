@@ -42,7 +42,7 @@ from impasto.study.folder.journal import unwritten
 from impasto.study.folder.lock import check_free
 from impasto.study.running.answering import Answering, answering_for
 from impasto.study.running.options import Running
-from impasto.study.running.place import Place, opened
+from impasto.study.running.place import Place, made_for_a_run, opened
 from impasto.study.running.runner import run_study
 from impasto.study.work.asking import StudiedModel
 from impasto.study.work.counting import cost_of
@@ -77,15 +77,21 @@ def run_search(
             entry.load()  # what cannot be is said before anything runs
         if texts is not None:
             suites = [Suite((texts,))]
-        if out is not None:
-            check_folder(out)
-        with answering_for(search, loaded, running, log, running.say) as answering:
+        with ExitStack() as stack:
+            if out is not None:
+                check_folder(out)
+                stack.enter_context(made_for_a_run(out))
+            held = stack.enter_context(ExitStack())  # the folder, before a model is loaded
+            place = held.enter_context(opened(out, log, running.fresh))
+            answering = stack.enter_context(
+                answering_for(search, loaded, running, log, running.say)
+            )
             suites = [suite.read_by(answering.model) for suite in suites]
             tasks = [task for suite in suites for task in suite.tasks]
-            with opened(out, log, running.fresh) as place:
-                made = _Run(search, tasks, answering, place, running, log, loaded is None)
-                found, objective = made.found()
-                found = _written(found, place)
+            made = _Run(search, tasks, answering, place, running, log, loaded is None)
+            found, objective = made.found()
+            found = _written(found, place)
+            held.close()  # for the study that confirms takes it
             if search.confirm:
                 model: Any = answering.model if running.cluster is None else None
                 found = _confirmed(search, found, objective, out, model, running)

@@ -135,9 +135,10 @@ def _solved(name: str, language: str, template: str) -> tuple[str, str]:
 
 
 def _aliases(capital: str, also: Iterable[str]) -> tuple[str, ...]:
-    """Return a capital's other names, each of them also without accents."""
+    """Return a capital's other names, each also without accents, and with typeset apostrophes."""
     names = [capital, *filter(None, also)]
     every = [spelling for name in names for spelling in (name, _plain(name))]
+    every += [name.replace("'", "’") for name in every]
     return tuple(name for name in dict.fromkeys(every) if name != capital)
 
 

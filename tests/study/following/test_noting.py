@@ -11,10 +11,13 @@ import pytest
 
 from characters import Characters
 from impasto.error import UserError
+from impasto.searching import WrittenSearch
+from impasto.searching.running import run_search
 from impasto.study import Standing, Study
 from impasto.study.folder.lock import HOLDER, check_free, only_writer
 from impasto.study.following.noting import NOTE, noted, read_note
 from impasto.study.following.status import status
+from impasto.study.running.options import Running
 
 TEXT = "model: m\ntasks: [{name: capitals, limit: 10}]\nplans: [freeze: {k: [1, 2]}]\n"
 
@@ -159,8 +162,14 @@ def test_checking_a_free_folder_leaves_it_as_it_was(tmp_path):
     assert not (tmp_path / HOLDER).exists()
 
 
+def searched(out):
+    search = WrittenSearch.from_yaml("thinner")
+    return run_search(search, out, None, Running())
+
+
+@pytest.mark.parametrize("begin", [lambda out: Study.from_text(TEXT).run(out), searched])
 def test_a_new_folder_is_locked_before_the_model_is_loaded_and_goes_if_that_fails(
-    tmp_path, monkeypatch
+    begin, tmp_path, monkeypatch
 ):
     out = tmp_path / "new"
     states: list[str] = []
@@ -175,11 +184,11 @@ def test_a_new_folder_is_locked_before_the_model_is_loaded_and_goes_if_that_fail
 
     monkeypatch.setattr("impasto.study.running.answering.load_model", load)
     with pytest.raises(UserError, match="no such model"):
-        Study.from_text(TEXT).run(out)
+        begin(out)
     assert len(states) == 1
     assert not out.exists()
     Path(out).mkdir()
     (out / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="no such model"):
-        Study.from_text(TEXT).run(out)
+        begin(out)
     assert (out / "mine.txt").exists()

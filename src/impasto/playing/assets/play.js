@@ -221,7 +221,7 @@ const ACTS = {
   reverse: ({ list, from, to, all }) => {
     if (from < to) { list.splice(from, all.length, ...all.reverse()); return ""; }
     const next = list.findIndex((chip, i) => i > from && !chip.off);
-    if (next < 0) return "There is no layer behind it";
+    if (next < 0) return "There is no layer after it";
     [list[from], list[next]] = [list[next], list[from]];
     return "";
   },
@@ -240,7 +240,7 @@ const ACTS = {
     const { list, from } = about;
     let { to } = about;
     if (from === to) to = list.findIndex((chip, i) => i > from && !chip.off);
-    if (to < 0) return "There is no layer behind it to run beside";
+    if (to < 0) return "There is no layer after it to run beside";
     const all = list.slice(from, to + 1), on = all.filter((chip) => !chip.off);
     if (on.some((chip) => kind(chip) === "marker")) return "A freeze or noise does not run side by side with layers";
     if (on.length < 2) return "Two layers at least run side by side";
@@ -446,7 +446,7 @@ function showLenses(seen) {
     $(`${side}-note`).textContent = lens.note || "";
     $(`${side}-scroll`).hidden = Boolean(lens.note);
     if (lens.note) continue;
-    $(`${side}-head`).replaceChildren(make("tr", {}, make("th", { scope: "col" }, "behind"), ...lens.tokens.map((token) => make("th", { scope: "col" }, ...shownText(token)))));
+    $(`${side}-head`).replaceChildren(make("tr", {}, make("th", { scope: "col" }, "after"), ...lens.tokens.map((token) => make("th", { scope: "col" }, ...shownText(token)))));
     $(`${side}-rows`).replaceChildren(...lens.depths.map((depth, d) => make("tr", {}, make("th", { scope: "row", title: depth }, depth), ...lens.likeliest[d].map((token, t) => {
       const share = Math.round(100 * lens.probability[d][t]);
       const cell = make("td", { class: final && final[t] === token ? "final" : null }, ...shownText(token), make("small", {}, ` ${share}`));
@@ -617,11 +617,6 @@ function fit() {  // where the browser cannot do it by itself
   if (CSS.supports("field-sizing", "content")) return;
   for (const name of ["line", "prompt"]) { $(name).style.height = "auto"; $(name).style.height = `${$(name).scrollHeight + 4}px`; }
 }
-const setTheme = (theme) => {
-  document.documentElement.dataset.theme = theme;
-  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  $("theme").setAttribute("aria-label", `Use ${theme === "dark" ? "light" : "dark"} colours`);
-};
 async function copy(button, text, from) {
   const before = button.textContent;
   try {
@@ -633,10 +628,7 @@ async function copy(button, text, from) {
   }
   setTimeout(() => { button.textContent = before; }, 2000);
 }
-$("theme").addEventListener("click", () => {
-  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
-  try { localStorage.setItem("impasto-theme", document.documentElement.dataset.theme); } catch { /* a browser may keep nothing */ }
-});
+impastoTheme($("theme"));
 $("bar").addEventListener("click", (event) => { const button = event.target.closest("[data-act]"); if (button) act(button.dataset.act); });
 $("line").addEventListener("input", () => { fit(); typed(); });
 $("line").addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); send("line"); } });
@@ -649,7 +641,6 @@ $("copy-command").addEventListener("click", () => copy($("copy-command"), $("com
 $("copy-link").addEventListener("click", () => copy($("copy-link"), location.href, null));
 
 async function begin() {
-  setTheme(document.documentElement.dataset.theme || "light");
   const opened = await ask("begin", { address: location.search });
   if (!opened) return;
   ({ model, base } = opened);

@@ -464,13 +464,7 @@ function use(model) {  // show a model's block
   draw();
   drawLens();
 }
-const setTheme = (theme) => {
-  document.documentElement.dataset.theme = theme;
-  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  $("theme").setAttribute("aria-label", `Use ${theme === "dark" ? "light" : "dark"} colours`);
-};
-setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-$("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+impastoTheme($("theme"));
 if (!blocks.length) return;  // of a search alone there is nothing to explore
 const hint = $("detail").firstElementChild;
 fit();

@@ -23,9 +23,18 @@ NO_LOCKS = (
 )
 
 
+WAIT = "Wait for it (impasto status {out} says how far it is)"
+STOP = "stop it (Ctrl-C there, or kill its process; what is saved stays)"
+
+
 @contextmanager
-def only_writer(out: Path) -> Iterator[None]:
-    """Hold the folder's lock in the block; raises UserError, saying who has it, where not."""
+def only_writer(
+    out: Path, instead: str = f"{WAIT}, {STOP}, or give another folder with --out"
+) -> Iterator[None]:
+    """Hold the folder's lock in the block; raises UserError, saying who has it, where not.
+
+    `instead` says what to do then; `{out}` in it is the folder.
+    """
     lock = FileLock(out / LOCK)
     try:
         with warnings.catch_warnings():
@@ -33,9 +42,7 @@ def only_writer(out: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{out} is being written to by {holder(out)}. Wait for it (impasto status {out} says "
-            "how far it is), stop it (Ctrl-C there, or kill its process; what is saved stays), or "
-            "give another folder with --out"
+            f"{out} is being written to by {holder(out)}. {instead.format(out=out)}"
         ) from None
     except OSError as error:
         raise UserError(f"{out} cannot be written to: {error.strerror or error}") from None
