@@ -49,11 +49,16 @@ class ReadTokens(DynamicLayer):
         if not isinstance(cache, DynamicCache):
             raise ValueError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
         if not (cache.layers and isinstance(cache.layers[0], ReadTokens)):
-            if cache.get_seq_length():
+            if _is_filled(cache):
                 raise ValueError("this cache was filled without the plan; begin with a new one")
             cache.__dict__["layers"] = [ReadTokens()]
         tokens_read: Any = cache.layers[0]
         return tokens_read
+
+    @property
+    def ids(self) -> Any:
+        """The tokens read before; None before the first."""
+        return None if self.keys is None else self.keys[:, 0, :, 0]
 
     def record(self, cache: Any, ids: Any, recorded: list[Any]) -> None:
         """Let a cache hold the tokens of a call, and each occurrence's keys and values so far."""
@@ -69,3 +74,12 @@ class ReadTokens(DynamicLayer):
         """Begin with no tokens: an empty tensor of integers, to which others are joined."""
         super().lazy_initialization(key_states, value_states)
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+
+
+def _is_filled(cache: Any) -> bool:
+    """Whether a cache holds anything of any token."""
+    for layer in cache.layers:
+        states = getattr(layer, "has_previous_state", {})
+        if any(states.values()) or (isinstance(layer, DynamicLayer) and layer.get_seq_length()):
+            return True
+    return False

@@ -30,6 +30,7 @@ from impasto.run.calls import evaluating
 from impasto.run.opening import opened
 
 PROMPT, NEW = 12, 4
+_INSTEAD = "impasto.load and impasto.apply run the plan"
 CACHES = ("past_key_values", "cache_params", "state")  # how forwards call what they keep
 
 
@@ -128,7 +129,8 @@ def check(folder: Path, wanted: Expected, runs_code: bool) -> RoundTrip:
         raise
     except Exception as error:  # whatever it is, the folder is not what it should be
         raise ExportError(
-            f"what was written does not run once it is loaded: {type(error).__name__}: {error}"
+            f"what was written does not run once it is loaded: {type(error).__name__}: "
+            f"{(str(error).strip() or 'no message').splitlines()[0]}; {_INSTEAD}"
         ) from error
 
 
@@ -144,7 +146,9 @@ def _loaded(folder: Path, wanted: Expected, runs_code: bool) -> Any:
     hf, report = loaded
     stray = {kind: sorted(names) for kind, names in report.items() if names}
     if stray:
-        raise ExportError(f"what was written is not all that it should be when loaded: {stray}")
+        raise ExportError(
+            f"what was written is not all that it should be when loaded ({stray}); {_INSTEAD}"
+        )
     return hf.eval().to(wanted.ids.device)
 
 
@@ -158,7 +162,8 @@ def _check(hf: Any, wanted: Expected) -> RoundTrip:
         if value is not None and not value <= wanted.limit:
             raise ExportError(
                 f"what was written does not give the plan's logits {how} when it is loaded "
-                f"(relative difference {value:.1e}, allowed {wanted.limit:.0e}); nothing was kept"
+                f"(relative difference {value:.1e}, allowed {wanted.limit:.0e}); nothing was kept; "
+                f"{_INSTEAD}"
             )
     if hf.can_generate():
         _check_written(hf, wanted)
@@ -201,7 +206,9 @@ def _check_written(hf: Any, wanted: Expected) -> None:
             logits = wanted.logits[place - NEW - 1].float()
             if logits[token] - logits[other] <= 2 * wanted.limit * logits.abs().max():
                 return
-            raise ExportError(f"what was written generates {written}, and the plan {own}")
+            raise ExportError(
+                f"what was written generates {written}, and the plan {own}; {_INSTEAD}"
+            )
 
 
 @contextmanager

@@ -140,6 +140,8 @@ class OpenedModel(Opened):
         try:
             calls = self.block_calls(given)
         except IndexError as error:
+            if self.max_positions is None or int(positions.max()) < self.max_positions:
+                raise
             raise ModelError(
                 f"{type(self.hf).__name__} cannot read {int(positions.max()) + 1} tokens: it "
                 f"has {self.max_positions} positions; shorten the text"

@@ -218,4 +218,6 @@ def enter_behind(model: OpenedModel, ids: Int[Tensor, "batch rows"], begin: int)
     No block is run. Where a model's forward takes no cache, only the first tokens can be embedded.
     """
     positions = torch.arange(begin, begin + ids.shape[1], device=ids.device).expand_as(ids)
-    return model.enter(ids, positions, past=LengthOnlyCache(begin) if begin else None)
+    read = torch.arange(begin, device=ids.device).expand(len(ids), -1)
+    past = LengthOnlyCache(begin, positions=read) if begin else None
+    return model.enter(ids, positions, past=past)

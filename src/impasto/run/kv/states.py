@@ -53,7 +53,10 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
         length: The number of tokens that it has read, padding included.
         linear: The state of a linear attention that its family keeps under no other name.
         indexer: The keys of a sparse attention's indexer.
+        indexer_position_ids: Where a model's own forward notes positions, which it is told anew.
     """
+
+    indexer_position_ids: Tensor | None = None
 
     def __init__(self, number_of_states: int = 1) -> None:
         super().__init__(number_of_states=number_of_states)
@@ -64,7 +67,8 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
     def mapped(self, pick: Picked) -> "StateLayer":
         """Return a copy whose tensors are these, picked."""
         other = copy(self)
-        for name, value in vars(self).items():
+        vars(other).pop("indexer_position_ids", None)
+        for name, value in vars(other).items():
             if isinstance(value, Tensor):
                 vars(other)[name] = pick(value)
             elif isinstance(value, dict):
@@ -217,6 +221,10 @@ class CarriedState(Cache, LayerState):
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Return the position of the first new token."""
         return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Return the number of keys that new tokens may see, and the position of the first."""
+        return self.length + query_length, 0
 
     def _has(self, state_idx: int) -> bool:
         return self.layer.has_previous_state[state_idx]
