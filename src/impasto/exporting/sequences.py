@@ -108,10 +108,12 @@ class Texts:
             self._embedded = torch.cat([tokens.values[:, 0], embedded], 1)
         self.past = self.ids.shape[1] - ids.shape[1]
         mask = call.get("attention_mask")
-        mask = torch.ones_like(self.ids) if mask is None else mask
+        if mask is None:  # some pass it but once
+            mask = torch.ones_like(ids)
+            mask = mask if read is None else torch.cat([tokens.keys[:, 1, :, 0], mask], 1)
         if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
             raise ValueError("under a plan, attention_mask is of shape batch × tokens, or left out")
-        is_real = mask[:, -self.ids.shape[1] :].bool().to(ids.device)
+        is_real = self._is_real = mask[:, -self.ids.shape[1] :].bool().to(ids.device)
         self._starts = is_real.long().argmax(1)
         ends = is_real.shape[1] - is_real.flip(1).long().argmax(1)
         if bool((is_real.sum(1) != ends - self._starts).any()):
@@ -173,9 +175,9 @@ class Texts:
 
     def record(self, cache: Any, kept: list[Any], layers: int) -> None:
         """Let a cache hold the tokens of a call, and the state of every occurrence."""
-        tokens, new = cache.layers[0], self.new[:, None, :, None]
-        embedded = self._own.get("inputs_embeds")
-        tokens.update(new, new if embedded is None else embedded[:, None])
+        real = self._is_real[:, self.past :].long()
+        new, embedded = torch.stack([self.new, real], 1)[..., None], self._own.get("inputs_embeds")
+        cache.layers[0].update(new, new if embedded is None else embedded[:, None])
         states = [each for _, each in kept]
         order = torch.cat([rows for rows, _ in kept])
         recorded: list[Any] = []
