@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from test_without_impasto import check
 from transformers import AutoModelForCausalLM
 
 import impasto
@@ -11,7 +12,6 @@ from census import OF_DECODERS
 from census_build import build, entries
 from families import SEQUENTIAL, family
 from impasto import Plan
-from test_without_impasto import check
 from thinning import thinned
 
 LINES = ["0 [1|2 3] 4-5", "5 3@0.5 3 1", "0-2 freeze 3-5", "0 noise(gaussian, keep=1) [1|2]*2 3-5"]
@@ -103,7 +103,15 @@ def test_a_state_that_is_no_cache_has_no_folder_and_what_has_is_named(line, inst
     assert not (tmp_path / "exported").exists()
 
 
-KEPT = ("falcon_h1", "zamba2", "qwen4_exp", "deepseek_v4", "inkling_text", "gemma3n_text")
+KEPT = (
+    "openai-gpt",
+    "falcon_h1",
+    "zamba2",
+    "qwen4_exp",
+    "deepseek_v4",
+    "inkling_text",
+    "gemma3n_text",
+)
 
 
 @pytest.mark.parametrize("model_type", KEPT)

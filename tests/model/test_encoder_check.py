@@ -93,7 +93,7 @@ def test_a_layer_that_is_not_its_parts_runs_whole(change, layer, says):
 
 
 def test_a_model_that_reads_padding_is_refused_with_the_claim():
-    with pytest.raises(ModelError, match="depend on what stands beside it"):
+    with pytest.raises(ModelError, match="depend on the padding beside a longer one"):
         impasto.load(broken(counts_padding))
 
 

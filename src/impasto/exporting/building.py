@@ -20,6 +20,7 @@ from impasto.model.decoder import OpenedModel
 from impasto.model.loading.exported import maps_within
 from impasto.model.loading.wrapped import is_wrapped, unwrapped
 from impasto.model.opened import Opened
+from impasto.model.sequential import CACHES
 from impasto.model.structure.absent import spans, with_tied
 from impasto.model.structure.added_maps import CONFIGURED
 from impasto.model.structure.block import parameters
@@ -114,6 +115,8 @@ def refuse_planned(source: Opened) -> None:
             f"a planned folder of {type(source.hf).__name__} would read texts piece by piece, and "
             f"its {type(owner).__name__}, which calls the layers, reads no texts but states"
         )
+    if not {"use_cache", *CACHES} & set(parameters(type(source.hf.base_model))):
+        return  # it keeps nothing, and reads all tokens anew
     name = source.sequential.takes_cache
     ids = torch.zeros(1, 1, dtype=torch.long, device=source.device)
     with torch.no_grad(), source.skipping_absent():

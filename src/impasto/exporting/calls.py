@@ -36,8 +36,12 @@ def silent(module: Any, outputs: int) -> Any:
 
 
 def wrapped(states: Any, outputs: int) -> Any:
-    """Return states as a module does that returns so many ``outputs``; 0: a bare tensor."""
-    return (states, *([None] * (outputs - 1))) if outputs else states
+    """Return states as a module does that returns so many ``outputs``.
+
+    0 is a bare tensor, −n a list of so many.
+    """
+    values = (states, *([None] * (abs(outputs) - 1)))
+    return list(values) if outputs < 0 else values if outputs else states
 
 
 def leave_out(model: Any, path: str, held: set[int]) -> None:

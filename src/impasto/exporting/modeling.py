@@ -254,7 +254,8 @@ class Run:
         """Call a block as its family does, without one of its parts or with both."""
         block, call = self.blocks[index], dict(call)
         del call["hidden_states"]
-        call[self.spec["cache_argument"]] = cache
+        if self.spec["cache_argument"]:
+            call[self.spec["cache_argument"]] = cache
         if "use_cache" in call:
             call["use_cache"] = cache is not None
         dropped = self._dropped(index, part)
@@ -269,7 +270,7 @@ class Run:
                 module.__dict__.pop("forward")
                 if forward is not None:
                     module.__dict__["forward"] = forward
-        return output[0] if isinstance(output, tuple) else output
+        return output[0] if isinstance(output, (tuple, list)) else output
 
     def _dropped(self, index: int, part: str) -> Any:
         """Return the modules that add nothing, with the arities of their outputs."""

@@ -46,10 +46,11 @@ class PlannedSequences(Planned):
         call, spec = self._checked(own), self._spec
         cache, name = own.get(spec["takes_cache"]), spec["takes_cache"]
         uses_cache = own.get("use_cache")
-        if getattr(owner.config, "use_cache", False) if uses_cache is None else uses_cache:
-            cache = DynamicCache() if cache is None else cache
+        uses_cache = getattr(owner.config, "use_cache", False) if uses_cache is None else uses_cache
+        if name and uses_cache and cache is None:
+            cache = DynamicCache()
         tokens = None if cache is None else ReadTokens.of(cache)
-        texts = Texts(own, call, tokens, any("noise" in each for each in spec["program"]))
+        texts = Texts(own, call, tokens, spec)
         output, hidden, kept = None, None, []
         for rows, start in texts.groups():
             piece = SequenceRun(self, cache is not None, texts.states(cache, rows, start))
@@ -59,8 +60,8 @@ class PlannedSequences(Planned):
             kept.append((rows, piece.after))
         if tokens is not None:
             texts.record(cache, kept, len(self._blocks))
-        own_fields = dict(output) | {"last_hidden_state": hidden, name: cache}
-        output = type(output)(**own_fields)
+        fields = dict(output) | {"last_hidden_state": hidden} | ({name: cache} if name else {})
+        output = type(output)(**fields)
         return output.to_tuple() if own.get("return_dict") is False else output
 
     def _read_group(self, texts: Texts, rows: Any, start: int, piece: SequenceRun) -> Any:
@@ -94,8 +95,9 @@ class PlannedSequences(Planned):
 class Texts:
     """The tokens of a call, behind those that its cache has read."""
 
-    def __init__(self, own: Any, call: Any, tokens: Any, is_noisy: bool) -> None:
-        self._own = own
+    def __init__(self, own: Any, call: Any, tokens: Any, spec: Any) -> None:
+        self._own, self._may_keep = own, bool(spec["takes_cache"])
+        is_noisy = any("noise" in each for each in spec["program"])
         ids, embedded = call.get("input_ids"), own.get("inputs_embeds")
         if ids is None:
             if is_noisy:
@@ -137,7 +139,8 @@ class Texts:
         own = self._own
         given = {name: each for name, each in own.items() if name not in MADE_ANEW}
         given |= {name: None for name, each in own.items() if isinstance(each, Cache)}
-        given |= {"use_cache": False} | ({"return_dict": True} if "return_dict" in own else {})
+        given |= {"use_cache": False} if self._may_keep else {}
+        given |= {"return_dict": True} if "return_dict" in own else {}
         for name, each in given.items():
             if not isinstance(each, torch.Tensor):
                 continue

@@ -27,6 +27,7 @@ from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskReader
 from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
 from impasto.model.final_modules import find_final_modules
+from impasto.model.loading.kinds import of_encoder_decoder
 from impasto.model.opened import Habits, Opened, input_device, replayable
 from impasto.model.structure.absent import spans
 from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
@@ -295,10 +296,7 @@ def refuse_other_kinds(hf: PreTrainedModel) -> None:
             "impasto.load(folder)"
         )
     if hf.config.is_encoder_decoder or "decoder_input_ids" in parameters(type(hf)):
-        raise ModelError(
-            f"{type(hf).__name__} is an encoder-decoder: its decoder reads an encoder's states "
-            "beside the text; plans run on decoders alone and on encoders"
-        )
+        raise of_encoder_decoder(type(hf).__name__, hf.config)
     if hf.can_generate() and hf.get_output_embeddings() is None:
         raise ModelError(
             f"{type(hf).__name__} has no head that predicts tokens (get_output_embeddings() is "

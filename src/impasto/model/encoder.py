@@ -248,8 +248,8 @@ def open_encoder(hf: PreTrainedModel) -> OpenedEncoder:
     """
     if "input_ids" not in parameters(type(hf.base_model)):
         raise ModelError(
-            f"{type(hf).__name__} reads no text; plans run on decoders with their head and on "
-            "encoders"
+            f"{type(hf).__name__} takes no input_ids, which is how plans are given texts, but "
+            f"{', '.join(parameters(type(hf.base_model))[:3])}"
         )
     anatomy = find_encoder_anatomy(hf)
     outputs, arities = _observe(hf, anatomy.attention + anatomy.mlp, anatomy.blocks)

@@ -62,10 +62,7 @@ def kind_of(config: PreTrainedConfig) -> Kind:
     names_decoder = named.endswith(("CausalLM", "LMHeadModel"))
     is_whole = getattr(config, "is_encoder_decoder", False) and not names_decoder
     if is_whole and not _holds_decoder(config):
-        raise ModelError(
-            f"{named or config.model_type} is an encoder-decoder: its decoder reads an encoder's "
-            "states beside the text; plans run on decoders alone and on encoders"
-        )
+        raise of_encoder_decoder(named or config.model_type, config)
     is_decoder = getattr(config, "is_decoder", False) or names_decoder
     if _class(config, "MASKED_LM") and not is_decoder:
         ends = (auto for end, auto in _OF_ENCODERS.items() if named.endswith(end))
@@ -84,6 +81,16 @@ def kind_of(config: PreTrainedConfig) -> Kind:
             "predicts masked tokens; plans run on those"
         )
     return Kind("AutoModelForCausalLM")  # code of its own, or unknown: loading says more
+
+
+def of_encoder_decoder(name: str, config: PreTrainedConfig) -> ModelError:
+    """Return the error for an encoder-decoder, with what its decoder alone is, where it is one."""
+    alone = _class(config, "CAUSAL_LM")
+    more = f", here a {alone}, which AutoModelForCausalLM loads" if alone else ""
+    return ModelError(
+        f"{name} is an encoder-decoder: its decoder reads an encoder's states beside the text; "
+        f"plans run on encoders and on decoders alone{more}"
+    )
 
 
 def _holds_decoder(config: PreTrainedConfig) -> bool:

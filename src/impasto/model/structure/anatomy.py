@@ -130,9 +130,15 @@ def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
         lists = attending or [max(inside, key=lambda pair: _size(pair[1]))]
     if lists:
         return lists[0]
+    sizes = [
+        f"{path} has {len(module)}"
+        for path, module in hf.named_modules()
+        if isinstance(module, nn.ModuleList)
+    ]
+    found = f"{', '.join(sizes[:3])}{', …' if len(sizes) > 3 else ''}" if sizes else "it has none"
     raise ModelError(
-        f"{type(hf).__name__}: no list of {depth} transformer blocks was found, so there are no "
-        "layers for a plan to name"
+        f"{type(hf).__name__}: plans name the {depth} layers of its configuration "
+        f"(num_hidden_layers), and no ModuleList of it holds as many blocks ({found})"
     )
 
 
