@@ -1,6 +1,7 @@
 """Planned folders of models whose rows cannot be packed, as plain transformers opens them."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -26,11 +27,17 @@ CASES = [
 LONG, SHORT = [5, 17, 3, 88, 41, 2, 60, 9], [33, 71, 4, 12, 90]
 
 
-def folder(hf, line, place):
+def folder(hf, line, place) -> Any:
     """Export a plan of a model, and return what transformers makes of the folder."""
     found = impasto.export(hf, Plan.parse(line), place / "exported", form="planned")
     assert found.form == "planned"
     return AutoModelForCausalLM.from_pretrained(found.folder, trust_remote_code=True).eval()
+
+
+def small(model_type):
+    """Return a small random model of a family."""
+    special: dict[str, Any] = dict(OF_DECODERS)
+    return build(dict(entries("CAUSAL_LM"))[model_type], **special)
 
 
 def test_what_they_write_needs_no_impasto(tmp_path):
@@ -116,7 +123,7 @@ KEPT = (
 
 @pytest.mark.parametrize("model_type", KEPT)
 def test_a_family_of_another_form_has_a_folder(model_type, tmp_path):
-    hf = build(dict(entries("CAUSAL_LM"))[model_type], **OF_DECODERS)
+    hf = small(model_type)
     line = "0 [1|2] freeze 3"
     new, ids = folder(hf, line, tmp_path), torch.tensor([LONG])
     model = impasto.load(hf)
@@ -128,7 +135,7 @@ def test_a_family_of_another_form_has_a_folder(model_type, tmp_path):
 
 @pytest.mark.parametrize("model_type", ["falcon_h1", "zamba"])
 def test_layers_are_left_out_of_a_family_whose_code_goes_through_all(model_type, tmp_path):
-    hf, plan = build(dict(entries("CAUSAL_LM"))[model_type], **OF_DECODERS), Plan.parse("0 2-3")
+    hf, plan = small(model_type), Plan.parse("0 2-3")
     hf.save_pretrained(tmp_path / "model")
     part = impasto.load(tmp_path / "model", plan=plan, dtype="float32")
     wanted = impasto.load(hf).next_logits(plan, torch.tensor([LONG]))

@@ -20,7 +20,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicIndexedLayer
 
-from impasto.exporting.caches import ReadTokens
+from impasto.exporting.caches import ReadBefore, ReadTokens
 from impasto.exporting.calls import named, takes_positions
 from impasto.exporting.modeling import Planned, Run
 from impasto.run.kv.states import CarriedState, StateLayer, joined_states
@@ -37,7 +37,7 @@ class PlannedSequences(Planned):
         owner.__dict__["forward"] = self._read
 
     def _run(self, states: Any) -> Any:
-        return self._piece.states(self._block_arguments, states)
+        return self._piece.run(self._block_arguments, states)
 
     def _read(self, *args: Any, **kwargs: Any) -> Any:
         """Stand in for the forward of the module that calls the blocks."""
@@ -49,9 +49,11 @@ class PlannedSequences(Planned):
         uses_cache = getattr(owner.config, "use_cache", False) if uses_cache is None else uses_cache
         if name and uses_cache and cache is None:
             cache = DynamicCache()
-        tokens = None if cache is None else ReadTokens.of(cache)
+        tokens: Any = None if cache is None else ReadTokens.of(cache)
         texts = Texts(own, call, tokens, spec)
-        output, hidden, kept = None, None, []
+        kept: list[Any] = []
+        output: Any = None
+        hidden: Any = None
         for rows, start in texts.groups():
             piece = SequenceRun(self, cache is not None, texts.states(cache, rows, start))
             output, part = self._read_group(texts, rows, start, piece)
@@ -60,8 +62,8 @@ class PlannedSequences(Planned):
             kept.append((rows, piece.after))
         if tokens is not None:
             texts.record(cache, kept, len(self._blocks))
-        fields = dict(output) | {"last_hidden_state": hidden} | ({name: cache} if name else {})
-        output = type(output)(**fields)
+        fields: dict[str, Any] = dict(output) | {"last_hidden_state": hidden}
+        output = type(output)(**(fields | ({name: cache} if name else {})))
         return output.to_tuple() if own.get("return_dict") is False else output
 
     def _read_group(self, texts: Texts, rows: Any, start: int, piece: SequenceRun) -> Any:
@@ -106,13 +108,17 @@ class Texts:
         self.shape, self.new, self._embedded = ids.shape, ids, embedded
         read = None if tokens is None else tokens.ids
         self.ids = ids if read is None else torch.cat([read, ids], 1)
-        if read is not None and embedded is not None:
+        if tokens is not None and read is not None and embedded is not None:
             self._embedded = torch.cat([tokens.values[:, 0], embedded], 1)
         self.past = self.ids.shape[1] - ids.shape[1]
         mask = call.get("attention_mask")
         if mask is None:  # some pass it but once
             mask = torch.ones_like(ids)
-            mask = mask if read is None else torch.cat([tokens.keys[:, 1, :, 0], mask], 1)
+            mask = (
+                mask
+                if tokens is None or read is None
+                else torch.cat([tokens.keys[:, 1, :, 0], mask], 1)
+            )
         if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
             raise ValueError("under a plan, attention_mask is of shape batch × tokens, or left out")
         is_real = self._is_real = mask[:, -self.ids.shape[1] :].bool().to(ids.device)
@@ -185,7 +191,7 @@ class Texts:
         order = torch.cat([rows for rows, _ in kept])
         recorded: list[Any] = []
         for each in zip(*states, strict=True):
-            one = each[0] if len(each) == 1 else joined_states(list(each), self.ids.shape[1])
+            one: Any = each[0] if len(each) == 1 else joined_states(list(each), self.ids.shape[1])
             if len(kept) > 1:
                 one.layer.reorder_cache(order.argsort())
             recorded.append(one.layer)
@@ -193,48 +199,11 @@ class Texts:
         cache.layers[1:] = [*recorded, *(DynamicIndexedLayer() for _ in others)]
 
 
-class ReadBefore(Cache):
-    """A cache that says how many tokens were read, for a forward that prepares further ones."""
-
-    def __init__(self, count: int, size: int, device: Any) -> None:
-        super().__init__(layers=[])
-        self.count = count
-        self.__dict__["layers"] = _PositionsAlone(torch.arange(count, device=device), size)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the number of tokens that were read."""
-        return self.count
-
-    def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Return the position of the first new token."""
-        return self.count
-
-    def has_previous_state(
-        self, layer_idx: int | None = None, state_idx: int | None = None
-    ) -> bool:
-        """Whether a recurrence has read anything."""
-        return True
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Return the number of keys in a mask, and the position of the first."""
-        return self.count + query_length, 0
-
-
-class _PositionsAlone(list[Any]):
-    """The layers of a cache without any; one that a forward asks for holds positions."""
-
-    def __init__(self, positions: Any, size: int) -> None:
-        super().__init__()
-        self._positions = positions.expand(3, size, -1)
-
-    def __getitem__(self, index: Any) -> Any:
-        layer = DynamicIndexedLayer()
-        layer.indexer_position_ids = self._positions
-        return layer
-
-
 class SequenceRun(Run):
     """What a plan does with some sequences, piece by piece."""
+
+    past: Any
+    block_arguments: Any
 
     def __init__(self, model: Any, keeps: bool, states: list[Any]) -> None:
         self.blocks, self.spec, self.draws = model._blocks, model._spec, model.draws
@@ -251,7 +220,7 @@ class SequenceRun(Run):
         self._shared: list[dict[Any, Any]] = [{}, {}]  # by earlier rows, by current ones
         self._ended: list[Any] = []
 
-    def states(self, block_arguments: Any, embedded: Any) -> Any:
+    def run(self, block_arguments: Any, embedded: Any) -> Any:
         """Return the states that the final norm reads, in the form of the blocks."""
         self.block_arguments = block_arguments
         streams, axis = self.spec["form"]

@@ -27,10 +27,14 @@ from impasto.model.arguments.mask_rules import LengthOnlyCache, MaskReader
 from impasto.model.arguments.observed import observe
 from impasto.model.arguments.visibility import Visibility
 from impasto.model.final_modules import find_final_modules
-from impasto.model.loading.kinds import of_encoder_decoder
 from impasto.model.opened import Habits, Opened, input_device, replayable
 from impasto.model.structure.absent import spans
-from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
+from impasto.model.structure.anatomy import (
+    KEY_ARGUMENTS,
+    ModelError,
+    find_anatomy,
+    of_encoder_decoder,
+)
 from impasto.model.structure.block import Arguments, Block, Entered, parameters
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call

@@ -218,6 +218,8 @@ def admitted(model: Opened, plans: object) -> list[Plan]:
 
 def _refuse_without_texts(hf: PreTrainedModel) -> None:
     """Raise ModelError for a model that embeds no tokens of its own."""
+    if hf.config.is_encoder_decoder:
+        return  # which is the reason that it is refused for
     try:
         hf.get_input_embeddings()
     except NotImplementedError as error:

@@ -12,7 +12,7 @@ import transformers
 from transformers import PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
-from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError, of_encoder_decoder
 
 # The Auto classes that may open a decoder, each with its table; the first that fits is taken.
 _OF_DECODERS = (
@@ -81,16 +81,6 @@ def kind_of(config: PreTrainedConfig) -> Kind:
             "predicts masked tokens; plans run on those"
         )
     return Kind("AutoModelForCausalLM")  # code of its own, or unknown: loading says more
-
-
-def of_encoder_decoder(name: str, config: PreTrainedConfig) -> ModelError:
-    """Return the error for an encoder-decoder, with what its decoder alone is, where it is one."""
-    alone = _class(config, "CAUSAL_LM")
-    more = f", here a {alone}, which AutoModelForCausalLM loads" if alone else ""
-    return ModelError(
-        f"{name} is an encoder-decoder: its decoder reads an encoder's states beside the text; "
-        f"plans run on encoders and on decoders alone{more}"
-    )
 
 
 def _holds_decoder(config: PreTrainedConfig) -> bool:

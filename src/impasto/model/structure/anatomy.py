@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from impasto.error import UserError
 from impasto.model.structure.absent import first_present, is_absent
@@ -87,6 +89,16 @@ def unnamed(anatomy: Anatomy) -> str:
     return (
         f"no module of a block ({', '.join(sorted(modules))}) is known by its name as its "
         f"{' or its '.join(lacking)}"
+    )
+
+
+def of_encoder_decoder(name: str, config: PreTrainedConfig) -> ModelError:
+    """Return the error for an encoder-decoder, with what its decoder alone is, where it is one."""
+    alone = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    more = f", here a {alone}, which AutoModelForCausalLM loads" if alone else ""
+    return ModelError(
+        f"{name} is an encoder-decoder: its decoder reads an encoder's states beside the text; "
+        f"plans run on encoders and on decoders alone{more}"
     )
 
 
