@@ -170,6 +170,9 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "luke": {"entity_vocab_size": 20, "entity_emb_size": 16},
     "minicpm3": _AS_MANY,
     "mimi": {"upsample_groups": 32},
+    "minimax_m3_vl_text": {
+        "layer_types": ["full_attention"] + ["minimax_m3_sparse"] * 3, "index_n_heads": 2,
+    },
     "ministral": {"head_dim": 16},
     "mistral4": _AS_MANY,
     "mistral_large4_text": _AS_MANY,
