@@ -116,6 +116,12 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
         """Return the number of tokens that were read."""
         return self.length
 
+    def update_index(self, index_keys: Tensor) -> Tensor:
+        """Append the keys of an indexer of blocks (batch × 1 × new × width), and return all."""
+        before, new = self.indexer, index_keys[:, 0]
+        self.indexer = new if before is None else torch.cat([before, new], 1)
+        return self.indexer[:, None]
+
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Let each sequence stand several times, one behind the other."""
         vars(self).update(vars(self.mapped(lambda each: each.repeat_interleave(repeats, 0))))
@@ -134,6 +140,13 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
         vars(self).update(vars(self.mapped(lambda each: each[beam_idx.to(each.device)])))
 
 
+class _TheOne(list[Any]):
+    """A list of one layer, which blocks ask for by the number of their own."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return next(iter(self))
+
+
 class CarriedState(Cache, LayerState):
     """The cache that a block is handed for one occurrence, whatever number its layer carries.
 
@@ -142,7 +155,7 @@ class CarriedState(Cache, LayerState):
     """
 
     def __init__(self, layer: StateLayer) -> None:
-        super().__init__(layers=[layer])
+        super().__init__(layers=_TheOne([layer]))
         self.layer = layer
 
     @property
