@@ -256,7 +256,7 @@ def _adds(block: nn.Module, x: torch.Tensor, call: Any, without: tuple[str, ...]
         names = list(inspect.signature(type(module).forward).parameters)[1:]
         residual = (dict(zip(names, args, strict=False)) | given).get("residual")
         zeros = torch.zeros_like(output if is_bare else output[0]) if residual is None else residual
-        return zeros if is_bare else (zeros, *output[1:])
+        return zeros if is_bare else type(output)((zeros, *output[1:]))
 
     inside = dict(block.named_modules())
     hooks = [

@@ -75,7 +75,7 @@ def adds(path: Path, block: nn.Module, x: Tensor, call: Call) -> Tensor:
 def whole(block: nn.Module, x: Tensor, call: Call) -> Tensor:
     """Run the block itself, which in some families returns more than its states."""
     after = block(x, **call)
-    return after[0] if isinstance(after, tuple) else after
+    return after[0] if isinstance(after, tuple | list) else after
 
 
 def spelling(hf: Any) -> Spelling:

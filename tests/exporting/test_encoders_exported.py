@@ -44,6 +44,6 @@ def test_an_encoder_with_a_head_of_classes_keeps_it(tmp_path):
 
 
 def test_an_encoder_without_parts_is_refused(tmp_path):
-    with pytest.raises(ExportError, match="an encoder is exported as one"):
+    with pytest.raises(ExportError, match="written for decoders, and this is an encoder"):
         impasto.export(encoder("bert"), Plan.parse("0-2 3.mlp", layers=6), tmp_path / "exported")
     assert not (tmp_path / "exported").exists()

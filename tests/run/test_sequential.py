@@ -169,13 +169,6 @@ def test_layers_that_a_plan_does_not_name_need_not_be_loaded(tmp_path):
         loaded.loglikelihood(Plan.identity(6), requests)
 
 
-@pytest.mark.parametrize("line", ["0 freeze 1-5", "0 [1|2] 3-5"])
-def test_what_no_checkpoint_holds_is_refused_by_export(line, tmp_path):
-    with pytest.raises(impasto.ImpastoError, match="carry a state"):
-        impasto.export(family("lfm2"), Plan.parse(line, layers=6), tmp_path / "exported")
-    assert not (tmp_path / "exported").exists()
-
-
 def test_costs_are_counted_of_layers_without_keys():
     model = impasto.load(family("qwen3_next"))
     kept = [layer.kept for layer in model.shape.layers]

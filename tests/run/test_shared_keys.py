@@ -7,6 +7,7 @@ leaves changed for another one; so a layer reads what the last one before it wro
 import pytest
 import torch
 import transformers
+from transformers import AutoModelForCausalLM
 
 import impasto
 import reference
@@ -111,13 +112,18 @@ def test_a_layer_that_runs_before_what_it_reads_is_refused(line, reader, writer)
     assert "plans run the layers 2 only behind layer 0" in " ".join(model.limits)
 
 
-def test_exports_that_no_folder_holds_are_refused_with_what_runs_them(tmp_path):
-    model = model_of("gemma3n_text")
-    for line in ("0-1 3 2", "0-1 freeze 2-3"):
-        with pytest.raises(impasto.ImpastoError, match=r"impasto\.apply run"):
-            impasto.export(model, Plan.parse(line), tmp_path / "out")
+def test_a_plan_of_layers_that_share_keys_is_exported(tmp_path):
+    model, ids = model_of("gemma3n_text"), torch.tensor([TEXT])
+    for number, line in enumerate(("0-1 3 2", "0-1 freeze 2-3", "0 [1|1 3] 2 3")):
+        plan = Plan.parse(line)
+        with pytest.raises(impasto.ImpastoError, match="form='planned'"):
+            impasto.export(model, plan, tmp_path / "out", form="checkpoint")
+        found = impasto.export(model, plan, tmp_path / str(number), form="planned")
+        new = AutoModelForCausalLM.from_pretrained(found.folder, trust_remote_code=True)
+        with torch.no_grad():
+            logits = new(ids).logits[:, -1]
+        torch.testing.assert_close(logits, model.next_logits(plan, ids), atol=1e-4, rtol=1e-4)
     impasto.export(model, Plan.identity(4), tmp_path / "all")
     again = impasto.load(str(tmp_path / "all"))
-    ids = torch.tensor([TEXT])
     own = model.next_logits(Plan.identity(4), ids)
     torch.testing.assert_close(again.next_logits(Plan.identity(4), ids), own)

@@ -6,7 +6,7 @@ after the other, is such a list; parallel branches and markers are not.
 
 from dataclasses import dataclass
 
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import NotInFormError
 from impasto.plan import Layer, Plan
 
 
@@ -34,8 +34,8 @@ def served_blocks(plan: Plan, form: str, holds_parts: bool) -> list[ServedBlock]
     """Return the blocks that a plan runs.
 
     Raises:
-        ExportError: when it runs something else, or a part where the form holds whole layers only;
-            the message says which form can hold the plan.
+        NotInFormError: when it runs something else, or a part where the form holds whole layers
+            only.
     """
     blocks = []
     for step in plan.steps:
@@ -43,9 +43,9 @@ def served_blocks(plan: Plan, form: str, holds_parts: bool) -> list[ServedBlock]
         is_plain = isinstance(step, Layer) and step.is_plain
         if not isinstance(step, Layer) or not is_plain or (is_part and not holds_parts):
             what = "layers and parts of layers" if holds_parts else "whole layers"
-            raise ExportError(
+            raise NotInFormError(
                 f"{Plan((step,))} cannot be exported as {form}, which holds {what} only, one after "
-                f"the other; {other_forms(plan, form)}"
+                "the other"
             )
         layer = step.index
         blocks.append(
@@ -54,11 +54,3 @@ def served_blocks(plan: Plan, form: str, holds_parts: bool) -> list[ServedBlock]
             )
         )
     return blocks
-
-
-def other_forms(plan: Plan, form: str) -> str:
-    """Say which form can hold a plan that another one cannot."""
-    is_whole = all(isinstance(step, Layer) and step.is_whole for step in plan.steps)
-    forms = ["checkpoint", "planned"] if is_whole else ["planned"]
-    able = " or ".join(repr(each) for each in forms if each != form)
-    return f"form={able} (--as) can hold this plan"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicIndexedLayer, DynamicLayer
 
 
 class KeysAndValuesReady(Exception):  # noqa: N818  (not an error: it ends a block early)
@@ -49,11 +49,16 @@ class ReadTokens(DynamicLayer):
         if not isinstance(cache, DynamicCache):
             raise ValueError(f"a plan runs with a DynamicCache or none, not {type(cache).__name__}")
         if not (cache.layers and isinstance(cache.layers[0], ReadTokens)):
-            if cache.get_seq_length():
+            if _is_filled(cache):
                 raise ValueError("this cache was filled without the plan; begin with a new one")
             cache.__dict__["layers"] = [ReadTokens()]
         tokens_read: Any = cache.layers[0]
         return tokens_read
+
+    @property
+    def ids(self) -> Any:
+        """The tokens read before; None before the first."""
+        return None if self.keys is None else self.keys[:, 0, :, 0]
 
     def record(self, cache: Any, ids: Any, recorded: list[Any]) -> None:
         """Let a cache hold the tokens of a call, and each occurrence's keys and values so far."""
@@ -69,3 +74,52 @@ class ReadTokens(DynamicLayer):
         """Begin with no tokens: an empty tensor of integers, to which others are joined."""
         super().lazy_initialization(key_states, value_states)
         self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+
+
+class ReadBefore(Cache):
+    """A cache that says how many tokens were read, for a forward that prepares further ones."""
+
+    def __init__(self, count: int, size: int, device: Any) -> None:
+        super().__init__(layers=[])
+        self.count = count
+        self.__dict__["layers"] = _PositionsAlone(torch.arange(count, device=device), size)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of tokens that were read."""
+        return self.count
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Return the position of the first new token."""
+        return self.count
+
+    def has_previous_state(
+        self, layer_idx: int | None = None, state_idx: int | None = None
+    ) -> bool:
+        """Whether a recurrence has read anything."""
+        return True
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Return the number of keys in a mask, and the position of the first."""
+        return self.count + query_length, 0
+
+
+class _PositionsAlone(list[Any]):
+    """The layers of a cache without any; one that a forward asks for holds positions."""
+
+    def __init__(self, positions: Any, size: int) -> None:
+        super().__init__()
+        self._positions = positions.expand(3, size, -1)
+
+    def __getitem__(self, index: Any) -> Any:
+        layer = DynamicIndexedLayer()
+        layer.indexer_position_ids = self._positions
+        return layer
+
+
+def _is_filled(cache: Any) -> bool:
+    """Whether a cache holds anything of any token."""
+    for layer in cache.layers:
+        states = getattr(layer, "has_previous_state", {})
+        if any(states.values()) or (isinstance(layer, DynamicLayer) and layer.get_seq_length()):
+            return True
+    return False

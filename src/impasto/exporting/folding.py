@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import NotInFormError
 from impasto.mending.outputs import find_output, parallel_layers
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Layer, Plan
@@ -72,7 +72,7 @@ def scaled_weights(
     """Return a checkpoint's weights with those of scaled parts multiplied.
 
     Raises:
-        ExportError: where a family norms what a part adds, or adds it in another way, so that no
+        NotInFormError: where a family norms what a part adds, or adds it in another way, so that no
             weight holds its scale.
     """
     scaled, path, known = dict(state), model.anatomy.path, dict[tuple[int, Part], str]()
@@ -105,8 +105,8 @@ def _output_of(model: OpenedModel, layer: int, part: Part) -> str:
     entered = model.enter(ids, torch.arange(ids.shape[1], device=ids.device)[None])
     found = find_output(model.blocks[layer], entered.states, entered.arguments[layer], part)
     if found is None or not found.takes_map:
-        raise ExportError(
+        raise NotInFormError(
             f"{type(model.hf).__name__} does not add the output of layer {layer}'s {part} as it "
-            "is, so no weight holds a scale of it; form='planned' (--as) can hold this plan"
+            "is, so no weight holds a scale of it"
         )
     return found.name

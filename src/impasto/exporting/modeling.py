@@ -11,7 +11,6 @@ current one and all others as earlier ones, with or without a cache.
 
 from __future__ import annotations
 
-import inspect
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from transformers import Cache
 
 from impasto.exporting.caches import BlockCache, KeysAndValuesReady, ReadTokens
+from impasto.exporting.calls import leave_out, named, silent, wrapped
 
 KEY_ARGUMENTS = ("alibi",)  # call arguments of blocks that have an entry for every key
 
@@ -47,14 +47,13 @@ class Planned:
             self.put_maps(self, config.impasto_maps)
         path = self._spec["blocks"]
         self._blocks = list(self.get_submodule(path))
-        named = set(_layers(self._spec["program"]))
-        for index, block in enumerate(self._blocks):
-            if index not in named:
-                for contents in (block._modules, block._parameters, block._buffers):
-                    contents.clear()
+        held = set(self._spec["held"])
+        leave_out(self, path, held)
         self._block_arguments: list[dict[str, Any]] = []
         self._before: list[Any] = []
         owner = self.get_submodule(path.rpartition(".")[0])
+        if hasattr(owner, "_init_weights"):
+            owner.__dict__["_init_weights"] = self._draw_present
         # A composite model reads the tokens, and makes the masks, outside of its decoder.
         self._outer: list[tuple[Any, dict[str, Any]]] = []
         around: list[Any] = [self, self.base_model]
@@ -62,12 +61,33 @@ class Planned:
             if module is not owner:
                 module.register_forward_pre_hook(self._enter, with_kwargs=True)
                 module.register_forward_hook(self._leave, always_call=True)
+        self._attach(owner)
+
+    def _attach(self, owner: Any) -> None:
+        """Let the module that calls the blocks run the plan."""
         owner.register_forward_pre_hook(self._begin, with_kwargs=True)
         owner.register_forward_hook(self._end, always_call=True)
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Return False: what is not stored is drawn as the family's own code does it."""
+        return False
+
+    def _draw_present(self, module: Any) -> None:
+        """Draw a module's weights as the family does, whose code may go through all layers."""
+        path = self._spec["blocks"]
+        owner, blocks = self.get_submodule(path.rpartition(".")[0]), self.get_submodule(path)
+        every = blocks._modules
+        present = [block for block in self._blocks if block._modules]
+        blocks._modules = {str(place): block for place, block in enumerate(present)}
+        try:
+            type(owner)._init_weights(owner, module)
+        finally:
+            blocks._modules = every
+
     def _enter(self, outer: Any, args: Any, kwargs: Any) -> None:
         """Note what a module around the decoder is called with."""
-        self._outer.append((outer, _named(outer, args, kwargs)))
+        self._outer.append((outer, named(outer, args, kwargs)))
 
     def _leave(self, outer: Any, *_: Any) -> None:
         while self._outer and self._outer.pop()[0] is not outer:
@@ -75,10 +95,17 @@ class Planned:
 
     def _begin(self, owner: Any, args: Any, kwargs: Any) -> None:
         """Let every block record its call arguments, for the length of one forward."""
-        call = _named(owner, args, kwargs)
+        self._call = self._checked(named(owner, args, kwargs))
+        self._record()
+
+    def _checked(self, call: Any) -> dict[str, Any]:
+        """Return a call's arguments, with the tokens and the mask that a module around was given.
+
+        Raises ValueError for what a plan cannot give.
+        """
         if self._outer:
             outer = self._outer[0][1]
-            call |= {name: outer.get(name) for name in ("input_ids", "attention_mask")}
+            call = call | {name: outer.get(name) for name in ("input_ids", "attention_mask")}
         for name in ("output_hidden_states", "output_attentions"):
             given = call.get(name)
             if getattr(self.config, name, None) if given is None else given:
@@ -88,7 +115,11 @@ class Planned:
                 )
         if self.training and any(getattr(b, "gradient_checkpointing", 0) for b in self._blocks):
             raise ValueError("gradient checkpointing runs blocks again without the plan")
-        self._call, self._block_arguments = call, []
+        return call
+
+    def _record(self) -> None:
+        """Let every block record its call arguments, and the last one run the plan."""
+        self._block_arguments = []
         self._before = [block.__dict__.get("forward") for block in self._blocks]
         for block in self._blocks:
             block.__dict__["forward"] = self._recording(block)
@@ -105,15 +136,21 @@ class Planned:
         """Return a forward that records a block's call arguments; the last one runs the plan."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            call = _named(block, args, kwargs)
+            call = named(block, args, kwargs)
+            if "hidden_states" not in call:  # some call it otherwise, but all have it first
+                call = {"hidden_states": call.pop(next(iter(call)))} | call
             self._block_arguments.append(call)
             states = call["hidden_states"]
             if len(self._block_arguments) == len(self._blocks):
                 self._end()
-                states = Run(self, self._call, self._block_arguments, states).states()
-            return _wrapped(states, self._spec["outputs"])
+                states = self._run(states)
+            return wrapped(states, self._spec["outputs"])
 
         return forward
+
+    def _run(self, states: Any) -> Any:
+        """Return the states that the final norm reads."""
+        return Run(self, self._call, self._block_arguments, states).states()
 
 
 class Run:
@@ -142,8 +179,8 @@ class Run:
             if any("noise" in each for each in self.program):
                 raise ValueError("noise depends on the tokens read: call the model with input_ids")
             ids = torch.zeros(size, new, dtype=torch.long, device=self.embedded.device)
-        read = None if self.tokens_read is None else self.tokens_read.keys
-        self.ids, self.new = ids if read is None else torch.cat([read[:, 0, :, 0], ids], 1), new
+        read = None if self.tokens_read is None else self.tokens_read.ids
+        self.ids, self.new = ids if read is None else torch.cat([read, ids], 1), new
         mask = call.get("attention_mask")
         if mask is None:
             mask = torch.ones_like(self.ids)
@@ -172,11 +209,9 @@ class Run:
             return _scaled(scale, earlier, ends[0]), _scaled(scale, current, ends[1])
         is_mean, count = run["combine"] == "mean", len(run["branches"])
         merged: list[Any] = [torch.zeros_like(earlier) if is_mean else earlier]
-        merged.append(None if current is None else merged[0] if is_mean else current)
+        merged.append(current if current is None or not is_mean else torch.zeros_like(current))
         for branch in run["branches"]:
-            ends = (earlier, current)
-            for inner in branch:
-                ends = self._step(inner, *ends)
+            ends = self._branch(branch, earlier, current)
             begins: Any = (earlier, current)
             for k, (end, begin) in enumerate(zip(ends, begins, strict=True)):
                 if end is not None:
@@ -185,6 +220,12 @@ class Run:
         if is_mean:
             merged = [None if each is None else each / count for each in merged]
         return (earlier if run["rows"] == "kv-only" else merged[0]), merged[1]
+
+    def _branch(self, branch: Any, earlier: Any, current: Any) -> Any:
+        ends = (earlier, current)
+        for inner in branch:
+            ends = self._step(inner, *ends)
+        return ends
 
     def _layer(self, run: Any, earlier: Any, current: Any) -> Any:
         """Run a layer: on the rows as earlier tokens, then as current ones."""
@@ -213,14 +254,15 @@ class Run:
         """Call a block as its family does, without one of its parts or with both."""
         block, call = self.blocks[index], dict(call)
         del call["hidden_states"]
-        call[self.spec["cache_argument"]] = cache
+        if self.spec["cache_argument"]:
+            call[self.spec["cache_argument"]] = cache
         if "use_cache" in call:
             call["use_cache"] = cache is not None
-        dropped = {"attention": self.spec["mlp"], "mlp": self.spec["attention"]}.get(part, {})
+        dropped = self._dropped(index, part)
         parts = [(block.get_submodule(name), outputs) for name, outputs in dropped.items()]
         before = [module.__dict__.get("forward") for module, _ in parts]
         for module, outputs in parts:
-            module.__dict__["forward"] = _silent(module, outputs)
+            module.__dict__["forward"] = silent(module, outputs)
         try:
             output = block(states, **call)
         finally:
@@ -228,7 +270,11 @@ class Run:
                 module.__dict__.pop("forward")
                 if forward is not None:
                     module.__dict__["forward"] = forward
-        return output[0] if isinstance(output, tuple) else output
+        return output[0] if isinstance(output, (tuple, list)) else output
+
+    def _dropped(self, index: int, part: str) -> Any:
+        """Return the modules that add nothing, with the arities of their outputs."""
+        return {"attention": self.spec["mlp"], "mlp": self.spec["attention"]}.get(part, {})
 
     def _within(self, call: Any, first: int, last: int) -> Any:
         """Return a block's call arguments, under which rows see no more than a reach lets them.
@@ -295,36 +341,3 @@ def _mask_of(call: Any) -> Any:
 def _scaled(scale: float, before: Any, after: Any) -> Any:
     """Return x + scale · (f(x) − x), given x and f(x)."""
     return after if scale == 1 or after is None else before + scale * (after - before)
-
-
-def _layers(program: Any) -> Any:
-    """Yield every layer that a program runs."""
-    for each in program:
-        if "run" in each:
-            yield each["run"]
-        for branch in each.get("branches", ()):
-            yield from _layers(branch)
-
-
-def _named(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Return a module's call arguments by name."""
-    names = list(inspect.signature(type(module).forward).parameters)[1:]
-    return dict(zip(names, args, strict=False)) | kwargs
-
-
-def _silent(module: Any, outputs: int) -> Any:
-    """Return a forward that adds nothing to the residual stream."""
-    names = list(inspect.signature(type(module).forward).parameters)[1:]
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        adds_itself = "residual" in names
-        states = given["residual"] if adds_itself else torch.zeros_like(given[names[0]])
-        return _wrapped(states, outputs)
-
-    return forward
-
-
-def _wrapped(states: Any, outputs: int) -> Any:
-    """Return states as a module does that returns so many ``outputs``; 0: a bare tensor."""
-    return (states, *([None] * (outputs - 1))) if outputs else states

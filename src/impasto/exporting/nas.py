@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from impasto.exporting.blocks import ServedBlock
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import ExportError, NotInFormError
 from impasto.exporting.gguf.families import head_width, windows_of
 from impasto.exporting.roundtrip import Expected
 from impasto.exporting.shards import save_shards
@@ -60,15 +60,14 @@ def check_shape(hf: Any) -> None:
     """Raise ExportError unless a model has a Llama's shape, as this form needs it."""
     config, name = hf.config, type(hf).__name__
     if name not in FAMILIES:
-        raise ExportError(
+        raise NotInFormError(
             f"the form nemotron-nas holds models of Llama's shape ({', '.join(FAMILIES)}), and this"
-            f" is a {name}; form='planned' (--as) can hold this plan"
+            f" is a {name}"
         )
     if config.hidden_act != "silu" or config.intermediate_size % MULTIPLE:
-        raise ExportError(
+        raise NotInFormError(
             f"the form nemotron-nas holds MLPs of silu and a multiple of {MULTIPLE} units, and this"
-            f" model's have {config.hidden_act} and {config.intermediate_size}; form='planned' or "
-            "form='gguf' (--as) can hold this plan"
+            f" model's have {config.hidden_act} and {config.intermediate_size}"
         )
 
 

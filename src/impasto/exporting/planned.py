@@ -9,17 +9,22 @@ code nothing opens the folder as if it were the source.
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import transformers
 
+import impasto.run.kv.states
 import impasto.run.noise
-from impasto.exporting import caches, modeling
+from impasto.exporting import caches, calls, modeling, sequences
 from impasto.exporting.error import ExportError
 from impasto.model.decoder import OpenedModel
 from impasto.model.loading.exported import SECTION, TYPE_PREFIX, maps_within
 from impasto.model.structure import added_maps
+from impasto.model.structure.absent import with_tied
+from impasto.model.structure.block import Block, Component
 from impasto.plan import Plan
 from impasto.plan.lowering import lower
 
@@ -28,18 +33,20 @@ BOUND = '''\
 
 from transformers import {config}, {family}
 
-from .planned_impasto import Planned
+from .{runs}_impasto import {base}
 {imports}
 
 class PlannedConfig({config}):
     model_type = "{kind}"
 
 
-class {own}(Planned, {family}):
+class {own}({base}, {family}):
     config_class = PlannedConfig
 {body}'''
 
-_CACHES = "from .caches_impasto import"  # how the files of a folder import each other
+# What a folder's code consists of, by the name of the file; the second where rows are not packed.
+_PACKED = {"planned": modeling, "caches": caches, "calls": calls}
+_SEQUENTIAL = {"sequences": sequences, "states": impasto.run.kv.states}
 
 
 def check_family(hf: Any) -> None:
@@ -67,8 +74,8 @@ def write_code(model: OpenedModel, plan: Plan, auto: str, folder: Path) -> None:
         auto: The Auto class that opens the folder.
         folder: The folder.
     """
-    own = "Planned" + (auto.removeprefix("AutoModel") or "Model")
     family, kind = type(model.hf), TYPE_PREFIX + model.hf.config.model_type
+    own = f"Planned{_marked(model)}{auto.removeprefix('AutoModel') or 'Model'}"
     is_noisy = lower(plan).is_noisy
     maps = maps_within(model.hf.config, model.anatomy.path, plan.layers)
     imports = "from .noise_impasto import NoiseSource, noise, prefix_keys\n" if is_noisy else ""
@@ -81,17 +88,18 @@ def write_code(model: OpenedModel, plan: Plan, auto: str, folder: Path) -> None:
         family=family.__name__,
         own=own,
         config=type(model.hf.config).__name__,
+        runs="planned" if model.packs_rows else "sequences",
+        base="Planned" if model.packs_rows else "PlannedSequences",
         imports=imports,
         body=body,
     )
     (folder / "modeling_impasto.py").write_text(bound, encoding="utf-8")
-    code = inspect.getsource(modeling).replace(f"from {caches.__name__} import", _CACHES)
-    (folder / "planned_impasto.py").write_text(code, encoding="utf-8")
-    (folder / "caches_impasto.py").write_text(inspect.getsource(caches), encoding="utf-8")
+    for name, module in (_PACKED if model.packs_rows else _PACKED | _SEQUENTIAL).items():
+        (folder / f"{name}_impasto.py").write_text(_alone(module), encoding="utf-8")
     if is_noisy:
-        (folder / "noise_impasto.py").write_text(_noise_source(), encoding="utf-8")
+        (folder / "noise_impasto.py").write_text(_alone(impasto.run.noise), encoding="utf-8")
     if maps:
-        (folder / "maps_impasto.py").write_text(inspect.getsource(added_maps), encoding="utf-8")
+        (folder / "maps_impasto.py").write_text(_alone(added_maps), encoding="utf-8")
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {
@@ -111,27 +119,65 @@ def _section(model: OpenedModel, plan: Plan) -> dict[str, Any]:
     """Return what the code has to know about the model and the plan."""
     block = model.first_block()
     anatomy = model.anatomy
-    return {
+    section: dict[str, Any] = {
         "plan": str(plan),
         "digest": plan.digest,
         "json": plan.to_json(),
         "program": lower(plan).to_data(),
         "architecture": type(model.hf).__name__,
         "blocks": anatomy.path,
+        "held": sorted(with_tied(model.hf, anatomy.path, plan.layers)),
         "outputs": model.habits.block_outputs,
         "cache_argument": model.habits.cache_argument,
-        "attention": _arities(anatomy.attention, block.attention),
-        "mlp": _arities(anatomy.mlp, block.mlp),
     }
+    habits = model.sequential
+    if habits is None:
+        return section | {
+            "attention": _arities(anatomy.attention, block.attention),
+            "mlp": _arities(anatomy.mlp, block.mlp),
+        }
+    return section | {
+        "takes_cache": habits.takes_cache,
+        "goes_on": habits.goes_on,
+        "shares": None if habits.sharing is None else habits.sharing.argument,
+        "form": [model.habits.form.streams, model.habits.form.axis],
+        "parts": [
+            {"attention": _named(block, block.attention), "mlp": _named(block, block.mlp)}
+            for block in model.blocks
+        ],
+    }
+
+
+def _named(block: Block, components: Sequence[Component]) -> dict[str, int]:
+    """Return the modules of a part by their names within a block, with the arities of outputs."""
+    names = {id(module): name for name, module in block.module.named_modules()}
+    return {names[id(each.module)]: each.outputs for each in components}
 
 
 def _arities(names: tuple[str, ...], components: Any) -> dict[str, int]:
     return {name: part.outputs for name, part in zip(names, components, strict=True)}
 
 
-def _noise_source() -> str:
-    """Return the module that draws noise, less what checks shapes: it needs torch alone."""
-    lines = inspect.getsource(impasto.run.noise).splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith("from jaxtyping")]
-    first = kept.index("import math\n")
-    return "".join([*kept[:first], "from __future__ import annotations\n\n", *kept[first:]])
+def _alone(module: ModuleType) -> str:
+    """Return a module as a folder holds it: without what checks shapes, importing its neighbours.
+
+    It needs torch and transformers alone.
+    """
+    lines = inspect.getsource(module).splitlines(keepends=True)
+    future = "from __future__ import annotations\n"
+    if any(line.startswith("from jaxtyping") for line in lines) and future not in lines:
+        first = next(at for at, line in enumerate(lines) if line.startswith(("import ", "from ")))
+        lines[first:first] = [future, "\n"]
+    code = "".join(line for line in lines if not line.startswith("from jaxtyping"))
+    for name, other in (_PACKED | _SEQUENTIAL).items():
+        code = code.replace(f"from {other.__name__} import", f"from .{name}_impasto import")
+    return code
+
+
+def _marked(model: OpenedModel) -> str:
+    """Return what a class's name holds where Hugging Face's generate goes by it.
+
+    It hands over a cache as ``cache_params`` to a class that is called some Mamba.
+    """
+    habits = model.sequential
+    return "Mamba" if habits is not None and habits.takes_cache == "cache_params" else ""

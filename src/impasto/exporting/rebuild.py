@@ -16,7 +16,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import ExportError, NotInFormError
 from impasto.model.decoder import OpenedModel
 from impasto.model.encoder import OpenedEncoder, Sentences
 from impasto.model.loading.exported import maps_within
@@ -72,17 +72,16 @@ def rebuilt(model: Opened, config: Any, order: Sequence[int | None]) -> Any:
     except RAISED as error:
         if is_out_of_memory(error):
             raise
-        raise ExportError(
+        raise NotInFormError(
             f"a setting of {type(source).__name__} cannot follow the order of the plan's layers: "
-            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}; form='planned' can "
-            "hold the plan"
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
         ) from error
     for name, module, other in _pairs(hf, source, lambda name: _source_name(name, path, order)):
         fault = _misfit(module, other)
         if fault is not None:
-            raise ExportError(
+            raise NotInFormError(
                 f"a setting of {type(source).__name__} cannot follow the order of the plan's "
-                f"layers: in the new order, {name} {fault}; form='planned' can hold the plan"
+                f"layers: in the new order, {name} {fault}"
             )
         assert other is not None, "what fits is there"
         for leaf in module._parameters:
@@ -267,8 +266,8 @@ def _changed(layer: int, where: str, own: Any, value: Any) -> ExportError:
     )
 
 
-def _inexpressible(place: int, layer: int, difference: str) -> ExportError:
-    return ExportError(
+def _inexpressible(place: int, layer: int, difference: str) -> NotInFormError:
+    return NotInFormError(
         f"the configuration of this family cannot say that layer {layer} stands at place {place}: "
-        f"there, {difference}; form='planned' can hold the plan"
+        f"there, {difference}"
     )

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import NotInFormError
 
 # One entry for each layer.
 LISTS = (
@@ -44,7 +44,7 @@ def renumbered(config: Any, order: Sequence[int]) -> Any:
     """Return a configuration of a model whose layer i is layer ``order[i]`` of this one.
 
     Raises:
-        ExportError: when a setting of this family cannot say that.
+        NotInFormError: when a setting of this family cannot say that.
     """
     written = copy.deepcopy(config)
     text, own = written.get_text_config(decoder=True), config.get_text_config(decoder=True)
@@ -85,10 +85,9 @@ def _leading(name: str, dense: list[bool]) -> int:
     """Return how many come first; a plan that puts one later cannot be said by a count."""
     count = dense.index(False) if False in dense else len(dense)
     if any(dense[count:]):
-        raise ExportError(
+        raise NotInFormError(
             f"{name} says only how many layers at the beginning have no experts, and this plan "
-            f"has one at place {dense.index(True, count)}, after others that have; "
-            "form='planned' can hold the plan"
+            f"has one at place {dense.index(True, count)}, after others that have"
         )
     return count
 
@@ -115,9 +114,9 @@ def _write_expert_range(own: Any, text: Any, order: Sequence[int]) -> None:
     last = own.num_hidden_layers - 1 if last == -1 else last
     sparse = _places(order, [i for i in range(first, last + 1) if (i + 1) % step == 0])
     if sparse and sparse != list(range(sparse[0], sparse[-1] + 1)):
-        raise ExportError(
+        raise NotInFormError(
             "moe_layer_start_index and moe_layer_end_index say that neighbouring layers have "
-            f"experts, and in this plan those at places {sparse} have; form='planned' can hold it"
+            f"experts, and in this plan those at places {sparse} have"
         )
     text.moe_layer_interval = 1
     text.moe_layer_start_index = sparse[0] if sparse else len(order)

@@ -30,6 +30,7 @@ from impasto.run.calls import evaluating
 from impasto.run.opening import opened
 
 PROMPT, NEW = 12, 4
+_INSTEAD = "impasto.load and impasto.apply run the plan"
 CACHES = ("past_key_values", "cache_params", "state")  # how forwards call what they keep
 
 
@@ -57,7 +58,7 @@ class RoundTrip:
 
     Attributes:
         plain: Without a cache, at every position.
-        cached: With a cache, token by token; None for an encoder, which has none.
+        cached: With a cache, token by token; None for a model that takes none.
         limit: What counts as rounding.
     """
 
@@ -128,7 +129,8 @@ def check(folder: Path, wanted: Expected, runs_code: bool) -> RoundTrip:
         raise
     except Exception as error:  # whatever it is, the folder is not what it should be
         raise ExportError(
-            f"what was written does not run once it is loaded: {type(error).__name__}: {error}"
+            f"what was written does not run once it is loaded: {type(error).__name__}: "
+            f"{(str(error).strip() or 'no message').splitlines()[0]}; {_INSTEAD}"
         ) from error
 
 
@@ -144,31 +146,40 @@ def _loaded(folder: Path, wanted: Expected, runs_code: bool) -> Any:
     hf, report = loaded
     stray = {kind: sorted(names) for kind, names in report.items() if names}
     if stray:
-        raise ExportError(f"what was written is not all that it should be when loaded: {stray}")
+        raise ExportError(
+            f"what was written is not all that it should be when loaded ({stray}); {_INSTEAD}"
+        )
     return hf.eval().to(wanted.ids.device)
 
 
 def _check(hf: Any, wanted: Expected) -> RoundTrip:
     plain = difference(_at_once(hf, wanted.ids, wanted.is_encoder)[0], wanted.logits)
     cached = None
-    if not wanted.is_encoder:
+    if not wanted.is_encoder and _cache_name(hf) is not None:
         cached = difference(_token_by_token(hf, wanted.ids), wanted.logits[-NEW - 1 :])
     found = RoundTrip(plain, cached, wanted.limit)
     for how, value in (("without a cache", plain), ("with a cache", cached)):
         if value is not None and not value <= wanted.limit:
             raise ExportError(
                 f"what was written does not give the plan's logits {how} when it is loaded "
-                f"(relative difference {value:.1e}, allowed {wanted.limit:.0e}); nothing was kept"
+                f"(relative difference {value:.1e}, allowed {wanted.limit:.0e}); nothing was kept; "
+                f"{_INSTEAD}"
             )
     if hf.can_generate():
         _check_written(hf, wanted)
     return found
 
 
+def _cache_name(hf: Any) -> str | None:
+    """Return the argument in which a model takes what it has read; None where it keeps nothing."""
+    takes = inspect.signature(type(hf).forward).parameters
+    return next((each for each in CACHES if each in takes), None)
+
+
 def _token_by_token(hf: Any, ids: Tensor) -> Tensor:
     """Return the logits after the prompt and after each new token, read one by one."""
-    takes = inspect.signature(type(hf).forward).parameters
-    name = next(each for each in CACHES if each in takes)
+    name = _cache_name(hf)
+    assert name is not None, "it takes a cache"
     cache, logits, begin = None, [], 0
     for end in range(ids.shape[1] - NEW, ids.shape[1] + 1):
         given = {"input_ids": ids[:, begin:end], name: cache, "use_cache": True}
@@ -201,7 +212,9 @@ def _check_written(hf: Any, wanted: Expected) -> None:
             logits = wanted.logits[place - NEW - 1].float()
             if logits[token] - logits[other] <= 2 * wanted.limit * logits.abs().max():
                 return
-            raise ExportError(f"what was written generates {written}, and the plan {own}")
+            raise ExportError(
+                f"what was written generates {written}, and the plan {own}; {_INSTEAD}"
+            )
 
 
 @contextmanager

@@ -13,13 +13,14 @@ from impasto.exporting.building import (
     Source,
     as_checkpoint,
     as_planned,
+    naming_others,
     refuse_passed_over,
     refuse_planned,
     save,
 )
 from impasto.exporting.card import Provenance, weights_digest, write_card
 from impasto.exporting.engines import add_older_names
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import ExportError, NotInFormError
 from impasto.exporting.folder import check_target, whole_folder
 from impasto.exporting.folding import folded, may_fold, scaled_weights
 from impasto.exporting.gguf.export import check_file_options, write_gguf
@@ -111,23 +112,21 @@ def export(
     source = Source.of(model, plan, options)
     admit(source.opened, plan)
     refuse_passed_over(source.opened)
-    if maps_within(source.model.hf.config, source.opened.anatomy.path, plan.layers):
-        form = _holding_maps(asked)
-    elif form == "planned" and asked in (None, "auto") and _folds(source.opened, plan):
-        form = "checkpoint"
-    if form == "gguf":
-        ran = write_gguf(source, plan, dest, gguf_type)
-        return Exported(dest, form, len(plan.steps), dest.stat().st_size, None, "llama.cpp", ran)
-    if form == "planned" and not isinstance(source.opened, OpenedModel):
-        raise ExportError(
-            f"the plan {plan} is no ordinary checkpoint, and an encoder is exported as one: a plan "
-            "of whole layers, one after the other"
-        )
-    if isinstance(source.opened, OpenedModel) and not source.opened.packs_rows:
-        refuse_planned(source.opened, plan, form)
-    if form == "nemotron-nas":
-        return _export_nas(source, plan, dest, max_shard_size, options)
-    return _export_folder(source, plan, dest, form, max_shard_size, options)
+    with naming_others(source, plan, form):
+        if maps_within(source.model.hf.config, source.opened.anatomy.path, plan.layers):
+            form = _holding_maps(asked)
+        elif form == "planned" and asked in (None, "auto") and _folds(source.opened, plan):
+            form = "checkpoint"
+        if form == "gguf":
+            ran = write_gguf(source, plan, dest, gguf_type)
+            return Exported(
+                dest, form, len(plan.steps), dest.stat().st_size, None, "llama.cpp", ran
+            )
+        if form == "planned":
+            refuse_planned(source.opened)
+        if form == "nemotron-nas":
+            return _export_nas(source, plan, dest, max_shard_size, options)
+        return _export_folder(source, plan, dest, form, max_shard_size, options)
 
 
 def _export_folder(
@@ -199,11 +198,11 @@ def _folds(opened: Opened, plan: Plan) -> bool:
 
 
 def _holding_maps(asked: str | None) -> Form:
-    """Return the form that holds maps; raises ExportError where another one was asked."""
+    """Return the form that holds maps; raises NotInFormError where another one was asked."""
     if asked not in (None, "auto", "planned"):
-        raise ExportError(
+        raise NotInFormError(
             "the model has maps behind modules, which healed it, and form="
-            f"{asked!r} (--as) holds no module that its family lacks; form='planned' can hold it"
+            f"{asked!r} (--as) holds no module that its family lacks"
         )
     return "planned"
 
@@ -233,14 +232,8 @@ def _form(plan: Plan, form: str | None) -> Form:
         raise ExportError(f"form is auto or {' or '.join(get_args(Form))}, not {form!r}")
     if not plan.layers:
         raise ExportError(f"the plan {plan} runs no layer, so there is no model to export")
-    other = [step for step in plan.steps if not (isinstance(step, Layer) and step.is_whole)]
-    if form == "checkpoint" and other and not may_fold(plan):
-        raise ExportError(
-            f"{Plan(tuple(other[:1]))} is no whole layer as the model has it, and an ordinary "
-            "checkpoint holds whole layers only, one after the other; form='planned' can hold "
-            "this plan"
-        )
+    is_whole = all(isinstance(step, Layer) and step.is_whole for step in plan.steps)
     for name in get_args(Form):
         if form == name:
             return name
-    return "planned" if other else "checkpoint"
+    return "checkpoint" if is_whole else "planned"

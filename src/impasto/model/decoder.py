@@ -29,7 +29,12 @@ from impasto.model.arguments.visibility import Visibility
 from impasto.model.final_modules import find_final_modules
 from impasto.model.opened import Habits, Opened, input_device, replayable
 from impasto.model.structure.absent import spans
-from impasto.model.structure.anatomy import KEY_ARGUMENTS, ModelError, find_anatomy
+from impasto.model.structure.anatomy import (
+    KEY_ARGUMENTS,
+    ModelError,
+    find_anatomy,
+    of_encoder_decoder,
+)
 from impasto.model.structure.block import Arguments, Block, Entered, parameters
 
 _MASKS = ("attention_mask", *KEY_ARGUMENTS)  # made anew for each call
@@ -143,6 +148,8 @@ class OpenedModel(Opened):
         try:
             calls = self.block_calls(given)
         except IndexError as error:
+            if self.max_positions is None or int(positions.max()) < self.max_positions:
+                raise
             raise ModelError(
                 f"{type(self.hf).__name__} cannot read {int(positions.max()) + 1} tokens: it "
                 f"has {self.max_positions} positions; shorten the text"
@@ -296,10 +303,7 @@ def refuse_other_kinds(hf: PreTrainedModel) -> None:
             "impasto.load(folder)"
         )
     if hf.config.is_encoder_decoder or "decoder_input_ids" in parameters(type(hf)):
-        raise ModelError(
-            f"{type(hf).__name__} is an encoder-decoder: its decoder reads an encoder's states "
-            "beside the text; plans run on decoders alone and on encoders"
-        )
+        raise of_encoder_decoder(type(hf).__name__, hf.config)
     if hf.can_generate() and hf.get_output_embeddings() is None:
         raise ModelError(
             f"{type(hf).__name__} has no head that predicts tokens (get_output_embeddings() is "

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from impasto.error import UserError
-from impasto.model.opened import Habits, Opened, input_device, replayable
+from impasto.model.opened import Habits, Opened, input_device, positive, replayable
 from impasto.model.structure.absent import first_present, is_absent
 from impasto.model.structure.anatomy import (
     Anatomy,
@@ -89,7 +89,7 @@ class OpenedEncoder(Opened):
     @cached_property
     def max_positions(self) -> int | None:
         """The most tokens that the model can read; None where its configuration sets no limit."""
-        most = getattr(self.hf.config, "max_position_embeddings", None)
+        most = positive(getattr(self.hf.config, "max_position_embeddings", None))
         for name, module in self.hf.base_model.named_modules():
             if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
                 padding = module.padding_idx  # RoBERTa's positions begin after that of padding
@@ -248,8 +248,8 @@ def open_encoder(hf: PreTrainedModel) -> OpenedEncoder:
     """
     if "input_ids" not in parameters(type(hf.base_model)):
         raise ModelError(
-            f"{type(hf).__name__} reads no text; plans run on decoders with their head and on "
-            "encoders"
+            f"{type(hf).__name__} takes no input_ids, which is how plans are given texts, but "
+            f"{', '.join(parameters(type(hf.base_model))[:3])}"
         )
     anatomy = find_encoder_anatomy(hf)
     outputs, arities = _observe(hf, anatomy.attention + anatomy.mlp, anatomy.blocks)

@@ -199,7 +199,7 @@ class Opened(ABC):
     def max_positions(self) -> int | None:
         """The most tokens that the model can read; None where its configuration sets no limit."""
         config = self.hf.config.get_text_config(decoder=True)
-        most = getattr(config, "max_position_embeddings", None)
+        most = positive(getattr(config, "max_position_embeddings", None))
         limit = self.length_limit
         return most if limit is None else min(limit.tokens, most or limit.tokens)
 
@@ -287,6 +287,11 @@ class Opened(ABC):
             return as_output(call["hidden_states"], self.habits.block_outputs)
 
         return forward
+
+
+def positive(most: int | None) -> int | None:
+    """Return a limit of positions; None for one that is none, such as XLNet's −1."""
+    return most if most is not None and most > 0 else None
 
 
 def input_device(hf: PreTrainedModel) -> torch.device:

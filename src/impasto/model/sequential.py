@@ -37,6 +37,7 @@ from impasto.model.structure.block import (
     StateForm,
     arity,
     as_output,
+    first_tensor,
     named_call,
     parameters,
 )
@@ -115,9 +116,17 @@ def _form_of(hf: PreTrainedModel, calls: Sequence[_Call], outputs: int) -> tuple
     ):
         raise ModelError(
             f"{type(hf).__name__} cannot be opened: its layers do not all read and return one "
-            "state a token (batch × tokens × hidden) in the same form"
+            "state a token (batch × tokens × hidden) in the same form: of "
+            f"{_TOKENS} tokens, layer 0 reads {_shape(states)} and returns "
+            f"{_shape(first_tensor(calls[0].output))}"
         )
     return form, form.flat(states).shape[2]
+
+
+def _shape(states: Any) -> str:
+    if isinstance(states, Tensor):
+        return " × ".join(map(str, states.shape))
+    return "none" if states is None else f"a {type(states).__name__}"
 
 
 def _block(call: _Call, anatomy: Anatomy, form: StateForm) -> Block:
@@ -218,4 +227,6 @@ def enter_behind(model: OpenedModel, ids: Int[Tensor, "batch rows"], begin: int)
     No block is run. Where a model's forward takes no cache, only the first tokens can be embedded.
     """
     positions = torch.arange(begin, begin + ids.shape[1], device=ids.device).expand_as(ids)
-    return model.enter(ids, positions, past=LengthOnlyCache(begin) if begin else None)
+    read = torch.arange(begin, device=ids.device).expand(len(ids), -1)
+    past = LengthOnlyCache(begin, positions=read) if begin else None
+    return model.enter(ids, positions, past=past)

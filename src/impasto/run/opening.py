@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from impasto.model.arguments.observed import attention_remedy
 from impasto.model.checks.decoder import allowed
 from impasto.model.checks.encoder import check_encoder
 from impasto.model.checks.precision import full_precision
@@ -109,6 +110,7 @@ def opening(hf: PreTrainedModel) -> Opening:
     known = _openings.get(hf)
     if known is None or not known.snapshot.is_of(hf):
         with calling(hf), failing(type(hf).__name__, "is opened"), full_precision():
+            _refuse_without_texts(hf)
             model, checked = _open_encoder(hf) if may_be_encoder(hf) else _open_decoder(hf)
             known = _openings[hf] = Opening(model, *checked, Snapshot.of(hf))
     if turns.is_own:
@@ -121,7 +123,8 @@ def opened(hf: PreTrainedModel) -> OpenedModel:
     model = opening(hf).model
     if not isinstance(model, OpenedModel):
         raise ModelError(
-            f"{type(hf).__name__} is an encoder: it predicts no next tokens, which a decoder does"
+            f"{type(hf).__name__} is an encoder: it predicts no next tokens, which a decoder does; "
+            "impasto.load opens it as what it is"
         )
     return model
 
@@ -130,7 +133,10 @@ def opened_encoder(hf: PreTrainedModel) -> OpenedEncoder:
     """Return an encoder that :func:`opening` opened; raises ModelError for a decoder."""
     model = opening(hf).model
     if not isinstance(model, OpenedEncoder):
-        raise ModelError(f"{type(hf).__name__} is a decoder: no token of it sees later ones")
+        raise ModelError(
+            f"{type(hf).__name__} is a decoder: no token of it sees later ones; impasto.load opens "
+            "it as what it is"
+        )
     return model
 
 
@@ -184,7 +190,8 @@ def _admit_reach(model: Opened, plan: Plan) -> None:
         if not model.blocks[layer].leaves_keys:
             raise ModelError(
                 f"the plan {plan} has a reach at layer {layer}, and that layer of "
-                f"{type(model.hf).__name__} has no attention that could see less"
+                f"{type(model.hf).__name__} has no attention that could see less; leave the reach "
+                "out there"
             )
 
 
@@ -209,6 +216,19 @@ def admitted(model: Opened, plans: object) -> list[Plan]:
     return checked
 
 
+def _refuse_without_texts(hf: PreTrainedModel) -> None:
+    """Raise ModelError for a model that embeds no tokens of its own."""
+    if hf.config.is_encoder_decoder:
+        return  # which is the reason that it is refused for
+    try:
+        hf.get_input_embeddings()
+    except NotImplementedError as error:
+        raise ModelError(
+            f"{type(hf).__name__} has no decoder of texts, and is no encoder of them: it embeds no "
+            "tokens itself (get_input_embeddings); plans run on models that do"
+        ) from error
+
+
 def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
     try:
         with failing(type(hf).__name__, "reads three tokens"):
@@ -218,7 +238,12 @@ def _open_decoder(hf: PreTrainedModel) -> tuple[Opened, Checked]:
         return model, check_decoder(model)
     except ModelError as refusal:
         if _has_remedy(hf):
-            raise
+            if not attention_remedy(hf) or "attn_implementation" in str(refusal):
+                raise
+            raise ModelError(
+                f"{type(hf).__name__} cannot be opened: its attention takes no mask for each row, "
+                f"which plans need{attention_remedy(hf)}"
+            ) from refusal
         return _open_sequential(hf, refusal)
 
 

@@ -8,7 +8,7 @@ import impasto
 from impasto.exporting.blocks import served_blocks
 from impasto.exporting.building import Source
 from impasto.exporting.card import card_of, weights_digest
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import ExportError, NotInFormError
 from impasto.exporting.folder import check_room, whole_file
 from impasto.exporting.gguf.families import GELU, family_of
 from impasto.exporting.gguf.file import needs_gguf, size_of, write_file
@@ -41,9 +41,8 @@ def write_gguf(source: Source, plan: Plan, dest: Path, gguf_type: str | None) ->
     opened, model = source.opened, source.model
     hf: Any = model.hf
     if not isinstance(opened, OpenedModel):
-        raise ExportError(
-            f"{type(hf).__name__} writes no text, and a GGUF file is written for decoders; "
-            "form='checkpoint' (--as) exports it"
+        raise NotInFormError(
+            f"{type(hf).__name__} writes no text, and a GGUF file is written for decoders"
         )
     family = family_of(hf)
     blocks = served_blocks(plan, f"gguf ({family.arch})", family.parts_arch is not None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impasto.exporting.blocks import ServedBlock
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import NotInFormError
 
 SILU, GELU = ("silu",), ("gelu_pytorch_tanh", "gelu_tanh", "gelu_new")
 
@@ -55,21 +55,18 @@ def family_of(hf: Any) -> Family:
     name = type(hf).__name__
     family = FAMILIES.get(name)
     if family is None:
-        raise ExportError(
-            f"no GGUF file is written for {name}: {', '.join(FAMILIES)} can be; "
-            "form='checkpoint' or form='planned' (--as) exports this model"
-        )
+        raise NotInFormError(f"no GGUF file is written for {name}: {', '.join(FAMILIES)} can be")
     config = hf.config
     act = getattr(config, "hidden_activation", None) or config.hidden_act
     if act not in family.activations:
-        raise ExportError(
+        raise NotInFormError(
             f"the model's activation is {act!r}, and llama.cpp's {family.arch} has "
-            f"{family.activations[0]}; form='checkpoint' (--as) exports it"
+            f"{family.activations[0]}"
         )
     if family.whole_heads and head_width(config) * config.num_attention_heads != config.hidden_size:
-        raise ExportError(
+        raise NotInFormError(
             f"llama.cpp's {family.arch} has heads of hidden_size / num_attention_heads units, and "
-            f"this model's have {head_width(config)}; form='checkpoint' (--as) exports it"
+            f"this model's have {head_width(config)}"
         )
     return family
 
@@ -178,10 +175,7 @@ def _add_caps(writer: Any, config: Any, family: Family) -> None:
         if value is not None and family.arch in ("gemma2", "gemma3"):
             add(value)
         elif value is not None or family.arch == "gemma2":
-            raise ExportError(
-                f"{name} is {value}, which llama.cpp's {family.arch} cannot have; "
-                "form='checkpoint' (--as) exports this model"
-            )
+            raise NotInFormError(f"{name} is {value}, which llama.cpp's {family.arch} cannot have")
 
 
 def _add_rope(writer: Any, config: Any, family: Family, blocks: Sequence[ServedBlock]) -> None:
@@ -218,8 +212,8 @@ def _add_rope(writer: Any, config: Any, family: Family, blocks: Sequence[ServedB
         raise _no_rope(kind, family)
 
 
-def _no_rope(kind: str, family: Family) -> ExportError:
-    return ExportError(
+def _no_rope(kind: str, family: Family) -> NotInFormError:
+    return NotInFormError(
         f"positions are rotated by the rule {kind!r}, which is not written for llama.cpp's "
-        f"{family.arch}; form='checkpoint' (--as) exports this model"
+        f"{family.arch}"
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import NotInFormError
 
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -80,11 +80,10 @@ def split_rule(tokenizer: Tokenizer) -> SplitRule:
             return best
     if best.same >= LEAST * len(SAMPLES):
         return best
-    raise ExportError(
+    raise NotInFormError(
         "the tokenizer cuts text into words by a rule that llama.cpp has no name for "
         f"({json.dumps(written['pre_tokenizer'])}; the nearest, {best.name}, gives the same tokens "
-        f"on {best.same} of {len(SAMPLES)} texts), so no GGUF file can hold it; form='checkpoint' "
-        "or form='planned' (--as) keeps the tokenizer as it is"
+        f"on {best.same} of {len(SAMPLES)} texts), so no GGUF file can hold it"
     )
 
 

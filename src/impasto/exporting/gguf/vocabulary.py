@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from impasto.exporting.error import ExportError
+from impasto.exporting.error import ExportError, NotInFormError
 from impasto.exporting.gguf.splits import SAMPLES, SplitRule, split_rule
 
 BYTE_MERGES, CHARACTER_MERGES = "gpt2", "llama"
@@ -56,9 +56,8 @@ def vocabulary_of(tokenizer: Any, size: int, generation: Any) -> Vocabulary:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         what = "none" if tokenizer is None else f"a {type(tokenizer).__name__}"
-        raise ExportError(
-            f"a GGUF file holds a tokenizer of the tokenizers library, and the model has {what}; "
-            "form='checkpoint' or form='planned' (--as) exports the model"
+        raise NotInFormError(
+            f"a GGUF file holds a tokenizer of the tokenizers library, and the model has {what}"
         )
     written = json.loads(backend.to_str())
     kind = _kind(written)
@@ -111,11 +110,10 @@ def _kind(written: dict[str, Any]) -> str:
             return BYTE_MERGES
         if model.get("byte_fallback") and normal <= {"Prepend", "Replace", "Sequence"}:
             return CHARACTER_MERGES
-    raise ExportError(
+    raise NotInFormError(
         f"the tokenizer ({model['type']}, {', '.join(sorted(names | normal)) or 'no rules'}) has "
         "no form in a GGUF file, which holds those that merge bytes (GPT-2's kind) and those that "
-        "merge characters and fall back to bytes (Llama 2's and Gemma's kind); form='checkpoint' "
-        "or form='planned' (--as) keeps it as it is"
+        "merge characters and fall back to bytes (Llama 2's and Gemma's kind)"
     )
 
 
@@ -188,9 +186,9 @@ def _adds(backend: Any, tokenizer: Any) -> dict[str, bool]:
         (behind, tokenizer.eos_token_id, "eos"),
     ):
         if tokens and tokens != [own]:
-            raise ExportError(
+            raise NotInFormError(
                 f"the tokenizer puts the tokens {tokens} around a text, and a GGUF file can say "
-                f"only its {name} token ({own}) there; form='checkpoint' (--as) keeps it as it is"
+                f"only its {name} token ({own}) there"
             )
     return {"bos": bool(before), "eos": bool(behind)}
 

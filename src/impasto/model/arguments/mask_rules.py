@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from transformers import Cache
+from transformers.cache_utils import DynamicIndexedLayer
 
 from impasto.model.arguments.visibility import (
     Causal,
@@ -31,6 +32,7 @@ from impasto.model.structure.block import Arguments
 
 WHOLE = 128  # positions whose whole mask is read, however long a text is
 _AHEAD = 64  # positions; whole masks are read for a multiple of it
+_AXES = 3  # of positions, as an indexer counts them: of a text, all the same
 
 
 class LengthOnlyCache(Cache):
@@ -39,10 +41,19 @@ class LengthOnlyCache(Cache):
     Args:
         past: The number of tokens that count as read.
         keys: The number of keys that masks are made for; None for those of all tokens.
+        positions: Those of the tokens that count as read, for a forward that takes them from the
+            layer of an indexer.
     """
 
-    def __init__(self, past: int, keys: int | None = None) -> None:
+    def __init__(
+        self,
+        past: int,
+        keys: int | None = None,
+        positions: Int[Tensor, "batch past"] | None = None,
+    ) -> None:
         super().__init__(layers=[])
+        if positions is not None:
+            self.__dict__["layers"] = _PositionsAlone(positions)
         self._past, self._keys = past, keys
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -62,6 +73,19 @@ class LengthOnlyCache(Cache):
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Return the number of keys in a mask, and the position of the first."""
         return self._past + query_length if self._keys is None else self._keys, 0
+
+
+class _PositionsAlone(list[Any]):
+    """The layers of a cache without any; one that a forward asks for holds positions."""
+
+    def __init__(self, positions: Int[Tensor, "batch past"]) -> None:
+        super().__init__()
+        self._positions = positions
+
+    def __getitem__(self, index: Any) -> Any:
+        layer = DynamicIndexedLayer()
+        layer.indexer_position_ids = self._positions.expand(_AXES, -1, -1)
+        return layer
 
 
 class MaskReader:

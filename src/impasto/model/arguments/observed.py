@@ -292,7 +292,7 @@ def _mask_dimensions(call: ObservedCall) -> int:
     return mask.ndim if isinstance(mask, Tensor) else 0
 
 
-def _remedy(hf: PreTrainedModel) -> str:
+def attention_remedy(hf: PreTrainedModel) -> str:
     """Say which attention takes a mask for each row, where the model runs one that does not."""
     own = hf.config._attn_implementation
     others = [n for n, known in (("sdpa", hf._supports_sdpa), ("eager", True)) if known]
@@ -330,7 +330,7 @@ def _refuse_other_form(hf: PreTrainedModel, layer: int, call: ObservedCall) -> N
     if _mask_dimensions(call) != 4:
         raise ModelError(
             f"{name} cannot be opened: layer {layer} is called without a mask for each row, which "
-            f"earlier and current tokens side by side need{_remedy(hf)}"
+            f"earlier and current tokens side by side need{attention_remedy(hf)}"
         )
     if mask.dtype == torch.bool and not bool(mask[0, 0, 2, 2]):
         raise ModelError(

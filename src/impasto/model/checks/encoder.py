@@ -196,7 +196,11 @@ def _padded(
     states = prepared.states
     for layer in model.present:
         states = model.run(layer, "block", states, prepared)
-    states, claim = model.end(states), "a sentence's states depend on what stands beside it"
+    states = model.end(states)
+    claim = (
+        "a sentence's states depend on the padding beside a longer one, which its layers do not "
+        "leave out"
+    )
     return max(
         demand(model, claim, states[1, :short], alone[0]), demand(model, claim, states[0], own[0])
     )

@@ -12,7 +12,7 @@ import transformers
 from transformers import PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
-from impasto.model.structure.anatomy import ModelError
+from impasto.model.structure.anatomy import ModelError, of_encoder_decoder
 
 # The Auto classes that may open a decoder, each with its table; the first that fits is taken.
 _OF_DECODERS = (
@@ -62,10 +62,7 @@ def kind_of(config: PreTrainedConfig) -> Kind:
     names_decoder = named.endswith(("CausalLM", "LMHeadModel"))
     is_whole = getattr(config, "is_encoder_decoder", False) and not names_decoder
     if is_whole and not _holds_decoder(config):
-        raise ModelError(
-            f"{named or config.model_type} is an encoder-decoder: its decoder reads an encoder's "
-            "states beside the text; plans run on decoders alone and on encoders"
-        )
+        raise of_encoder_decoder(named or config.model_type, config)
     is_decoder = getattr(config, "is_decoder", False) or names_decoder
     if _class(config, "MASKED_LM") and not is_decoder:
         ends = (auto for end, auto in _OF_ENCODERS.items() if named.endswith(end))

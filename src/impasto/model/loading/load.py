@@ -41,7 +41,7 @@ from impasto.model.loading.unreadable import (
     reason_of,
     tokenizer_if_any,
 )
-from impasto.model.structure.absent import empty_blocks, spans
+from impasto.model.structure.absent import begin_without, spans, weights_are_read, with_tied
 from impasto.model.structure.added_maps import maps_of, put_maps
 from impasto.model.structure.anatomy import ModelError, find_blocks
 from impasto.plan import Plan
@@ -250,11 +250,12 @@ def _load_layers(
         layers = plan.layers
         if not layers:
             raise ModelError(f"the plan {plan} runs no layer, so there is nothing to load for it")
+        layers = with_tied(outline, path, layers)
     maps = maps_within(config, path, layers)
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> None:
         family.__init__(self, *args, **kwargs)
-        empty_blocks(find_blocks(self)[1], layers)
+        begin_without(self, path, layers)
         put_maps(self, maps)
 
     lacking = "|".join(str(index) for index in range(len(blocks)) if index not in layers)
@@ -268,6 +269,7 @@ def _load_layers(
     partly: Any = type(family.__name__, (family,), own)
     hf, info = partly.from_pretrained(place, output_loading_info=True, **given, **where)
     hf = _whole(hf, info, kind.is_encoder)
+    weights_are_read(hf, path)
     hf.__class__ = family  # from here on it is a model of its family like any other
     return hf
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from impasto.error import UserError
 from impasto.model.structure.absent import first_present, is_absent
@@ -90,6 +92,16 @@ def unnamed(anatomy: Anatomy) -> str:
     )
 
 
+def of_encoder_decoder(name: str, config: PreTrainedConfig) -> ModelError:
+    """Return the error for an encoder-decoder, with what its decoder alone is, where it is one."""
+    alone = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    more = f", here a {alone}, which AutoModelForCausalLM loads" if alone else ""
+    return ModelError(
+        f"{name} is an encoder-decoder: its decoder reads an encoder's states beside the text; "
+        f"plans run on encoders and on decoders alone{more}"
+    )
+
+
 def find_convolution(hf: nn.Module, anatomy: Anatomy) -> nn.Module | None:
     """Return the convolution beside an encoder's blocks; None where there is none."""
     beside = hf.get_submodule(anatomy.path.rpartition(".")[0])
@@ -130,9 +142,15 @@ def find_blocks(hf: nn.Module) -> tuple[str, nn.ModuleList]:
         lists = attending or [max(inside, key=lambda pair: _size(pair[1]))]
     if lists:
         return lists[0]
+    sizes = [
+        f"{path} has {len(module)}"
+        for path, module in hf.named_modules()
+        if isinstance(module, nn.ModuleList)
+    ]
+    found = f"{', '.join(sizes[:3])}{', …' if len(sizes) > 3 else ''}" if sizes else "it has none"
     raise ModelError(
-        f"{type(hf).__name__}: no list of {depth} transformer blocks was found, so there are no "
-        "layers for a plan to name"
+        f"{type(hf).__name__}: plans name the {depth} layers of its configuration "
+        f"(num_hidden_layers), and no ModuleList of it holds as many blocks ({found})"
     )
 
 

@@ -252,15 +252,18 @@ def named_call(module: nn.Module, args: tuple[Any, ...], given: Arguments) -> Ar
 
 
 def first_tensor(output: Any) -> Float[Tensor, "*rows hidden"]:
-    """Return the hidden states in a module's output, which some families wrap in a tuple."""
-    return output[0] if isinstance(output, tuple) else output
+    """Return the hidden states in a module's output, which may be wrapped in a tuple or a list."""
+    return output[0] if isinstance(output, tuple | list) else output
 
 
 def arity(output: Any) -> int:
-    """Return the number of values in a module's output; 0 for a bare tensor."""
+    """Return the number of values in a module's output: 0 for a bare tensor, −n for a list."""
+    if isinstance(output, list):
+        return -len(output)
     return len(output) if isinstance(output, tuple) else 0
 
 
 def as_output(states: Float[Tensor, "*rows hidden"], outputs: int) -> Any:
     """Return states in the form of an output of that :func:`arity`."""
-    return (states, *([None] * (outputs - 1))) if outputs else states
+    values = (states, *([None] * (abs(outputs) - 1)))
+    return list(values) if outputs < 0 else values if outputs else states

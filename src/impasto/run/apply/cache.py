@@ -31,7 +31,14 @@ def of_texts(cache: Any) -> Any:
 
 
 class ReadTokens(DynamicLayer):
-    """The first layer of a cache under a plan: the tokens read, and the plan."""
+    """The first layer of a cache under a plan: the tokens read, and the plan.
+
+    Attributes:
+        plan: The plan.
+        indexer_position_ids: Where a model's own forward keeps the positions that it has read.
+    """
+
+    indexer_position_ids: Tensor | None = None
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()

@@ -101,5 +101,5 @@ class OutputCollector:
         return tuple(self._attentions)
 
     def _add_attention(self, module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(output, tuple) and isinstance(output[1], Tensor):
+        if isinstance(output, tuple | list) and isinstance(output[1], Tensor):
             self._attentions.append(output[1])

@@ -171,7 +171,8 @@ class SequentialForward:
     def _entered(self, batch: Batch) -> Entered:
         """Return what blocks are called with on padded tokens, behind those read before."""
         present = torch.cat([batch.has_past, batch.is_real], 1).long()
-        past = LengthOnlyCache(batch.past.shape[1]) if batch.past.shape[1] else None
+        before = batch.past.shape[1]
+        past = LengthOnlyCache(before, positions=batch.past) if before else None
         entered = self.model.enter(batch.ids, batch.positions, present, past)
         if past is None:
             return entered
@@ -197,7 +198,9 @@ class SequentialForward:
             layers.append(layer)
             if len(kept) > 1:
                 layer.reorder_cache(back)
-        self.cache.layers[1:] = layers
+        # A forward may ask for any layer of the model's own, however few a plan runs.
+        others = range(len(layers) + 1, self.model.num_layers)
+        self.cache.layers[1:] = [*layers, *(RowsLayer() for _ in others)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def _changes(model: OpenedModel, texts: Texts) -> Reason | None:
 def _looks_ahead(model: OpenedModel, texts: Texts) -> Reason | None:
     count = len(texts.long.ids) - 2
     shorter = read_bare(model, texts.long.ids[:count]).logits
-    claim = "its own logits after a token depend on the tokens behind it"
+    claim = "its own logits after a token depend on the tokens behind it, and a decoder's do not"
     return _unless(model, claim, rows_differ(model, shorter, texts.long.logits[:count]))
 
 

@@ -124,7 +124,8 @@ def _refuse_bound(model: OpenedModel, texts: Texts, shared: Shared | None) -> No
             more = f"{' and '.join(beside)} beside" if beside else "more than"
             raise BoundLayersError(
                 f"{type(model.hf).__name__} cannot be opened: the layers before layer {layer} hand "
-                f"it {more} its states, so it gives something else wherever a plan leaves them out"
+                f"it {more} its states, so it gives something else wherever a plan leaves them "
+                "out; plans run on layers that hand on their states alone"
             )
 
 

@@ -53,7 +53,10 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
         length: The number of tokens that it has read, padding included.
         linear: The state of a linear attention that its family keeps under no other name.
         indexer: The keys of a sparse attention's indexer.
+        indexer_position_ids: Where a model's own forward notes positions, which it is told anew.
     """
+
+    indexer_position_ids: Tensor | None = None
 
     def __init__(self, number_of_states: int = 1) -> None:
         super().__init__(number_of_states=number_of_states)
@@ -64,7 +67,8 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
     def mapped(self, pick: Picked) -> "StateLayer":
         """Return a copy whose tensors are these, picked."""
         other = copy(self)
-        for name, value in vars(self).items():
+        vars(other).pop("indexer_position_ids", None)
+        for name, value in vars(other).items():
             if isinstance(value, Tensor):
                 vars(other)[name] = pick(value)
             elif isinstance(value, dict):
@@ -112,6 +116,12 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
         """Return the number of tokens that were read."""
         return self.length
 
+    def update_index(self, index_keys: Tensor) -> Tensor:
+        """Append the keys of an indexer of blocks (batch × 1 × new × width), and return all."""
+        before, new = self.indexer, index_keys[:, 0]
+        self.indexer = new if before is None else torch.cat([before, new], 1)
+        return self.indexer[:, None]
+
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Let each sequence stand several times, one behind the other."""
         vars(self).update(vars(self.mapped(lambda each: each.repeat_interleave(repeats, 0))))
@@ -130,6 +140,13 @@ class StateLayer(LinearAttentionAndFullAttentionLayer):
         vars(self).update(vars(self.mapped(lambda each: each[beam_idx.to(each.device)])))
 
 
+class _TheOne(list[Any]):
+    """A list of one layer, which blocks ask for by the number of their own."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return next(iter(self))
+
+
 class CarriedState(Cache, LayerState):
     """The cache that a block is handed for one occurrence, whatever number its layer carries.
 
@@ -138,7 +155,7 @@ class CarriedState(Cache, LayerState):
     """
 
     def __init__(self, layer: StateLayer) -> None:
-        super().__init__(layers=[layer])
+        super().__init__(layers=_TheOne([layer]))
         self.layer = layer
 
     @property
@@ -217,6 +234,10 @@ class CarriedState(Cache, LayerState):
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Return the position of the first new token."""
         return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Return the number of keys that new tokens may see, and the position of the first."""
+        return self.length + query_length, 0
 
     def _has(self, state_idx: int) -> bool:
         return self.layer.has_previous_state[state_idx]
