@@ -1,6 +1,7 @@
 """Training under a plan: towards the full model, and nothing of the full model is changed."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -117,6 +118,22 @@ def test_adapters_are_made_trained_and_loaded_without_a_warning(demo, tmp_path, 
     impasto.heal(demo, PLAN, TEXTS, "lora", tmp_path / "healed", **given)
     impasto.load(tmp_path / "healed")
     assert [str(each.message) for each in recwarn if each.category is FutureWarning] == []
+
+
+def test_a_head_that_shares_its_weight_is_trained_without_a_warning(demo, tmp_path, caplog):
+    assert demo.hf.config.tie_word_embeddings
+    logger = logging.getLogger("transformers.trainer")
+    logger.addHandler(caplog.handler)
+    caplog.set_level(logging.WARNING, logger.name)
+    given = SHORT | {"steps": 4, "learning_rate": 3e-4}
+    healed = impasto.heal(demo, PLAN, TEXTS, "last", tmp_path / "healed", **given)
+    assert healed.is_changed, "a checkpoint was loaded"
+    logger.removeHandler(caplog.handler)
+    assert [each.message for each in caplog.records if each.name == logger.name] == []
+    loaded = impasto.load(tmp_path / "healed").hf
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert torch.equal(loaded.lm_head.weight, healed.model.hf.lm_head.weight)
+    assert not torch.equal(loaded.lm_head.weight, demo.hf.lm_head.weight)
 
 
 @pytest.mark.slow
