@@ -45,7 +45,8 @@ class Distilling(Trainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Warn of weights that a checkpoint lacks, but not of those stored under another name."""
-        state, missing = self.model.state_dict(), set(load_result.missing_keys)
+        made: Any = self.model
+        state, missing = made.state_dict(), set(load_result.missing_keys)
         there = {weight.data_ptr() for name, weight in state.items() if name not in missing}
         lost = [name for name in load_result.missing_keys if state[name].data_ptr() not in there]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=lost))
