@@ -30,7 +30,7 @@ from impasto.plan import Plan
 from impasto.study import Standing
 from impasto.table import Table
 
-DEMO_TEXTS = Path(__file__).parents[1] / "searches" / "demo_texts.txt"
+DEMO_TEXTS = Path(impasto.__file__).parent / "studies" / "demo_texts.txt"
 PLANS = {  # by the number of layers
     12: "0-6 8-11; 0-4 6-7 9-11; 0-7 8.mlp 9-11; 0-2 3.mlp 4-7 8.attn 9-11",
     5: "0-1 3-4; 0 2 4; 0-2 3.mlp 4; 0-3",

@@ -46,6 +46,7 @@ def test_what_is_exported_gives_the_healed_plans_logits_without_impasto(tmp_path
         place = tmp_path / method
         healed = impasto.heal("demo", line, TEXTS, method, place / "healed", **more)
         wanted[place] = logits(healed.model.hf, healed.plan)
+        assert f"| plan | `{line}` |" in (place / "healed" / "README.md").read_text()
         loaded = impasto.load(place / "healed")
         assert torch.allclose(logits(loaded.hf, healed.plan), wanted[place], atol=1e-5)
         told = CliRunner().invoke(

@@ -1,6 +1,8 @@
 """Training under a plan: towards the full model, and nothing of the full model is changed."""
 
+import gc
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -95,9 +97,9 @@ def test_after_an_error_in_the_middle_the_model_is_as_it_was(method, demo):
 
 
 @pytest.mark.parametrize("method", thinned(["lora", "last", "full"]))
-def test_where_every_step_is_worse_the_plan_itself_comes_out_and_is_told_so(method, demo, tmp_path):
+def test_where_every_step_is_worse_it_stops_and_the_plan_itself_comes_out(method, demo, tmp_path):
     out = tmp_path / "healed"
-    worse = SHORT | {"steps": 4, "learning_rate": 3.0}
+    worse = SHORT | {"steps": 12, "evaluate_every": 2, "patience": 2, "learning_rate": 3.0}
     healed = impasto.heal(demo, PLAN, TEXTS, method, out, **worse)
     assert (healed.spent.steps, healed.spent.kept_step, healed.is_changed) == (4, 0, False)
     assert healed.won_back == 0
@@ -117,6 +119,22 @@ def test_adapters_are_made_trained_and_loaded_without_a_warning(demo, tmp_path, 
     impasto.heal(demo, PLAN, TEXTS, "lora", tmp_path / "healed", **given)
     impasto.load(tmp_path / "healed")
     assert [str(each.message) for each in recwarn if each.category is FutureWarning] == []
+
+
+def test_a_head_that_shares_its_weight_is_trained_without_a_warning(demo, tmp_path, caplog):
+    assert demo.hf.config.tie_word_embeddings
+    logger = logging.getLogger("transformers.trainer")
+    logger.addHandler(caplog.handler)
+    caplog.set_level(logging.WARNING, logger.name)
+    given = SHORT | {"steps": 4, "learning_rate": 3e-4}
+    healed = impasto.heal(demo, PLAN, TEXTS, "last", tmp_path / "healed", **given)
+    assert healed.is_changed, "a checkpoint was loaded"
+    logger.removeHandler(caplog.handler)
+    assert [each.message for each in caplog.records if each.name == logger.name] == []
+    loaded = impasto.load(tmp_path / "healed").hf
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert torch.equal(loaded.lm_head.weight, healed.model.hf.lm_head.weight)
+    assert not torch.equal(loaded.lm_head.weight, demo.hf.lm_head.weight)
 
 
 @pytest.mark.slow
@@ -188,6 +206,38 @@ def test_adapters_take_no_second_copy_of_the_weights():
     adapters = sum(w.nbytes for n, w in made.named_parameters() if "lora_" in n)
     assert sum(places.values()) == weights + adapters
     assert all(("lora_" in name) == w.requires_grad for name, w in made.named_parameters())
+
+
+def test_in_the_middle_of_a_training_little_is_held_beside_the_weights(demo):
+    def held() -> dict[int, int]:
+        gc.collect()
+        tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+        storages = [each.untyped_storage() for each in tensors if each.device.type == "cpu"]
+        return {storage.data_ptr(): storage.nbytes() for storage in storages}
+
+    before, most = held(), [0]
+
+    def look(standing: Standing) -> None:
+        if standing.doing.startswith("healing") and standing.share > 0.5:  # a step is done
+            new = held()
+            most[0] = max(most[0], sum(new[place] for place in new.keys() - before.keys()))
+
+    few = SHORT | {"steps": 2, "rank": 1}
+    impasto.heal(demo, PLAN, TEXTS, "lora", progress=look, **few)
+    weights = sum(weight.nbytes for weight in demo.hf.parameters())
+    assert 0 < most[0] <= 0.15 * weights, "with adapters, gradients and AdamW's two states"
+
+
+@pytest.mark.slow
+def test_in_bfloat16_weights_stay_float32_and_a_part_is_won_back(demo):
+    given = SHORT | {"learning_rate": 1e-3, "written": None}
+    plain, half = (
+        impasto.heal(demo, PLAN, TEXTS, "lora", bf16=on, **given) for on in (False, True)
+    )
+    assert 0 < half.won_back < 1
+    one, two = plain.model.hf.state_dict(), half.model.hf.state_dict()
+    assert {value.dtype for value in two.values()} == {torch.float32}
+    assert any(not torch.equal(one[name], two[name]) for name in one), "it computed otherwise"
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ class Training(Settings):
     steps: Whole = 400
     batch: Whole = 16
     learning_rate: Above | None = None
-    rate_times_width: Above | None = 0.5
+    rate_times_width: Above | None = 0.2
     warmup: Share = 0.05
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     written: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -141,7 +141,7 @@ class Last(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    rate_times_width: Above | None = 0.15
+    rate_times_width: Above | None = 0.08
     layers: Whole = 2
     top_k: Whole = 64
 
@@ -153,7 +153,7 @@ class Full(Training):
         top_k: Of how many tokens the full model's log-probabilities are kept.
     """
 
-    rate_times_width: Above | None = 0.05
+    rate_times_width: Above | None = 0.025
     top_k: Whole = 64
 
 

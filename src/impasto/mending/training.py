@@ -16,14 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
 from impasto.aside import remove, written_aside
 from impasto.error import UserError
@@ -31,8 +24,9 @@ from impasto.heads.keeping import last_whole
 from impasto.mending.copying import shared_copy
 from impasto.mending.settings import Lora, Training
 from impasto.mending.sides import Ids, Item, Sides
-from impasto.mending.teaching import Stored, cross_entropy, kl_of_all, kl_of_likeliest, store
+from impasto.mending.teaching import Stored, store
 from impasto.mending.trainable import student
+from impasto.mending.trainer import BestFromStart, Distilling, Told
 from impasto.mending.writing import usual_count, written
 from impasto.plain_data import read_json_file
 from impasto.plan import Plan
@@ -161,7 +155,7 @@ def _train(
     if settings.gradient_checkpointing:
         _checkpointing(made, "enable")
     with apply(made, plan), torch.enable_grad():
-        trainer = _Distilling(
+        trainer = Distilling(
             made,
             _arguments(settings, place, model.hf),
             train_dataset=_dataset(fitting, 0),
@@ -169,13 +163,13 @@ def _train(
             data_collator=_collated,
             callbacks=[
                 EarlyStoppingCallback(early_stopping_patience=settings.patience),
-                _Told(lambda share: progress(TEACHING + (1 - TEACHING) * share)),
+                Told(lambda share: progress(TEACHING + (1 - TEACHING) * share)),
             ],
             teacher=teacher,
             settings=settings,
         )
         trainer.remove_callback(PrinterCallback)  # it prints, and commands print by themselves
-        trainer.add_callback(_BestFromStart(place, trainer.evaluate()["eval_loss"]))
+        trainer.add_callback(BestFromStart(place, trainer.evaluate()["eval_loss"]))
         last = last_whole(place)
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if settings.gradient_checkpointing:
@@ -223,44 +217,6 @@ def _arguments(settings: Training, place: Path, hf: Any) -> TrainingArguments:
     return arguments
 
 
-class _Distilling(Trainer):
-    """A trainer whose loss is KL(full model || healed plan), mixed with cross-entropy."""
-
-    def __init__(self, *given: Any, teacher: Any, settings: Training, **more: Any) -> None:
-        super().__init__(*given, **more)
-        self._teacher, self._settings = teacher, settings
-        self.model_accepts_loss_kwargs = False
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: Any,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """Return the mean loss of the tokens of a batch."""
-        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        ids, wanted = given["input_ids"][:, 1:], given["attention_mask"][:, 1:].bool()
-        how = self._settings
-        logits = model(**given, use_cache=False).logits[:, :-1]
-        loss = logits.new_zeros((), dtype=torch.float32)
-        if how.distil > 0:
-            kl = self._kl(given, inputs["piece"].tolist(), logits / how.temperature)
-            loss = loss + how.distil * how.temperature**2 * kl[wanted].mean()
-        if how.distil < 1:
-            loss = loss + (1 - how.distil) * cross_entropy(logits, ids)[wanted].mean()
-        return (loss, {}) if return_outputs else loss
-
-    def _kl(self, given: Any, pieces: Sequence[int], logits: Tensor) -> Tensor:
-        if isinstance(self._teacher, Stored):
-            rows = self._teacher.rows(pieces, logits.shape[1])
-            moved = type(rows)(*(each.to(logits.device) for each in rows))
-            return kl_of_likeliest(moved, logits)
-        with torch.no_grad():
-            full = self._teacher(**given, use_cache=False).logits[:, :-1]
-        return kl_of_all(full / self._settings.temperature, logits)
-
-
 def _pieces(items: Sequence[Item]) -> list[Ids]:
     return [piece for item in items for piece in item.pieces]
 
@@ -275,38 +231,6 @@ def _collated(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     numbers = torch.tensor([row["piece"] for row in rows])
     mask = is_real.long()
     return {"input_ids": ids, "attention_mask": mask, "labels": ids, "piece": numbers}
-
-
-class _BestFromStart(TrainerCallback):
-    """Makes the weights that a training begins with a candidate for the best.
-
-    Args:
-        place: The training's folder.
-        loss: Their loss on held-out texts.
-    """
-
-    def __init__(self, place: Path, loss: float) -> None:
-        self._place, self._loss = place, loss
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Say what is the best so far: a checkpoint that is there, or else the beginning."""
-        best = self._place / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
-        if best.is_dir():  # its name may be another one than before, for the folder may have moved
-            state.best_model_checkpoint = str(best)
-        else:
-            state.best_metric, state.best_global_step = self._loss, 0
-            state.best_model_checkpoint = None
-
-
-class _Told(TrainerCallback):
-    """Tells how far a training is."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Tell the share of the steps that are done."""
-        self._progress(state.global_step / max(state.max_steps, 1))
 
 
 @contextmanager
