@@ -129,4 +129,9 @@ def hello(worker, **changed):
 
 def begun(model, **changed):
     identity = {**model.identity, "tokenizer": tokenizer_digest(None), **changed}
-    return {"layers": model.num_layers, "identity": identity, "free": 2**30, "device": "cpu"}
+    return {
+        "layers": model.num_layers,
+        "identity": identity,
+        "free": [2**31, 2**30],
+        "device": "cpu",
+    }

@@ -56,7 +56,7 @@ def test_explain_counts_against_an_encoders_layers(folder):
         (["generate", "paris", "--plan", "0-5"], "generate is for decoders"),
         (["fill", "paris is", "--plan", "0-5"], "nothing to fill in"),
         (["fill", "paris [MASK]", "--plan", "0-2 freeze 3-5"], "about earlier tokens"),
-        (["export", "gone", "--plan", "0-3 4.mlp"], "an encoder is exported as one"),
+        (["export", "gone", "--plan", "0-3 4.mlp"], "a planned folder is written for decoders"),
     ],
 )
 def test_what_an_encoder_cannot_do_is_one_message(folder, words, says, monkeypatch, tmp_path):

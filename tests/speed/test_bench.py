@@ -12,6 +12,7 @@ from impasto.model.structure.anatomy import ModelError
 from impasto.plan import Plan
 from impasto.plan.error import PlanError
 from impasto.run import Model
+from impasto.run.batching.memory import Free
 from impasto.run.load import load_decoder
 from impasto.speed import Settings, bench, one_token, profile
 from impasto.speed.bench import BARE, BASELINE, expected_work, random_tokens, runs_of
@@ -173,7 +174,8 @@ def test_peak_memory_sees_what_work_takes():
 
 
 def test_a_filling_batch_is_a_power_of_two_that_shrinks_with_length(model, monkeypatch):
-    monkeypatch.setattr("impasto.speed.memory.free_bytes", lambda device: 10_000_000)
+    free = Free(20_000_000, 10_000_000)
+    monkeypatch.setattr("impasto.speed.memory.free_memory", lambda device: free)
     few, many = filling_batch(model, 64, 8), filling_batch(model, 8, 8)
     assert few < many
     assert few & (few - 1) == many & (many - 1) == 0

@@ -95,7 +95,7 @@ def test_what_is_no_card_or_lacks_a_dtype_is_said(study, words, said):
 def test_weights_that_are_too_large_for_a_card_are_refused():
     with pytest.raises(UserError, match=r"take 18.63 GiB, and a t4 has 14.90 GiB"):
         batch_bytes(CARDS["t4"], 20 * 10**9)
-    assert batch_bytes(CARDS["h200"], 0) == 141 * 10**9 // 2
+    assert batch_bytes(CARDS["h200"], 0) == 141 * 10**9 * 8 // 10
 
 
 def test_what_is_counted_for_a_card_changes_no_answer():

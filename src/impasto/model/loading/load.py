@@ -6,6 +6,7 @@ caller asks for it.
 
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -93,16 +94,17 @@ def load_hf(
     } | options
     size = partial(weight_bytes, name, plan, **sized)
     given = placed(given, size)
-    check_room(given, size())
+    if plan is None:  # else once it is known to be of this model's layers
+        check_room(given, size())
     where = {key: given.pop(key) for key in LOCATING if key in given}
     adapter: Adapter | None = None
     try:
         adapter = find_adapter(place, where)
         if adapter is None:
-            hf, plan = _load_model(place, plan, given, where)
+            hf, plan = _load_model(place, plan, given, where, size)
         else:
             with base_alone(adapter) as base:
-                hf, plan = _load_model(base, plan, given, adapter.base_where)
+                hf, plan = _load_model(base, plan, given, adapter.base_where, size)
             hf = with_adapter(hf, adapter, merge_adapter)
     except UserError:
         raise
@@ -155,7 +157,11 @@ def load_tokenizer(name: str | os.PathLike[str], **options: Any) -> PreTrainedTo
 
 
 def _load_model(
-    place: str, plan: Plan | None, given: dict[str, Any], where: dict[str, Any]
+    place: str,
+    plan: Plan | None,
+    given: dict[str, Any],
+    where: dict[str, Any],
+    size: Callable[[], int | None],
 ) -> tuple[PreTrainedModel, Plan | None]:
     """Return the model at a place, and the plan that it is loaded for (None: all layers)."""
     planned = _planned(place, where)
@@ -165,7 +171,7 @@ def _load_model(
     config = _config_of(place, given, where)
     kind = _kind(place, config)
     if plan is not None or maps_of(config):
-        return _load_layers(place, plan, kind, given, where), plan
+        return _load_layers(place, plan, kind, given, where, size), plan
     if kind.opens is AutoModelForMaskedLM:
         return _load_encoder(place, given | where), plan
     hf, info = kind.opens.from_pretrained(place, output_loading_info=True, **given, **where)
@@ -234,7 +240,12 @@ def _load_encoder(place: str, given: dict[str, Any]) -> PreTrainedModel:
 
 
 def _load_layers(
-    place: str, plan: Plan | None, kind: Kind, given: dict[str, Any], where: dict[str, Any]
+    place: str,
+    plan: Plan | None,
+    kind: Kind,
+    given: dict[str, Any],
+    where: dict[str, Any],
+    size: Callable[[], int | None],
 ) -> PreTrainedModel:
     """Load a model without the layers that a plan does not name, and with the maps that it holds.
 
@@ -250,6 +261,7 @@ def _load_layers(
         layers = plan.layers
         if not layers:
             raise ModelError(f"the plan {plan} runs no layer, so there is nothing to load for it")
+        check_room(given, size())
         layers = with_tied(outline, path, layers)
     maps = maps_within(config, path, layers)
 

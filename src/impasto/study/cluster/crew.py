@@ -1,9 +1,8 @@
 """The workers of one run: started, checked, given units, watched, and replaced when they are gone.
 
-What is to be done is decided by a `Schedule`; what a worker is, by a pool (Ray's, or a test's). A
-worker takes part once it is the same impasto as here and has the same model as the first one, to
-the digest. One that never will (another version, no memory) is refused; one that dies or falls
-silent is replaced, and its unit waits again.
+A `Schedule` decides what is to be done, a pool (Ray's or a test's) what a worker is. It takes part
+once it is the same impasto as here and has the same model as the first one, to the digest. One that
+never will is refused; one that dies or falls silent is replaced, and its unit waits again.
 """
 
 import time
@@ -85,8 +84,7 @@ class Crew:
                 f"the workers' {self._order.name} has another tokenizer than this machine's: the "
                 "same files must be on every machine"
             )
-        name, layers = self._order.name, found["layers"]
-        self._model = RemoteModel(name, layers, tokenizer, found["identity"])
+        self._model = RemoteModel(self._order.name, found["layers"], tokenizer, found["identity"])
 
     @property
     def model(self) -> RemoteModel:
@@ -104,7 +102,7 @@ class Crew:
         """The memory that is free for the batches of a worker."""
         from impasto.run.batching.memory import Free
 
-        assert self._first is not None
+        assert self._first
         return Free(*self._first["free"]).shared(self._order.share)
 
     @contextmanager
