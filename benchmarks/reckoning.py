@@ -51,11 +51,14 @@ def main() -> None:
         ("the examples once for each plan", now, True),
     )
     print(f"{len(programs)} plans, {QUESTIONS} questions, {given.tokens} tokens, one {card.name}\n")
-    print("| keys and values | texts at once | calls a step, all plans | writing, at most |")
-    print("|---|---|---|---|")
+    print(
+        "| keys and values | texts at once | calls a step, all plans | writing, at most | calls |"
+    )
+    print("|---|---|---|---|---|")
     for name, memory, in_common in ways:
-        texts, calls, hours = reckoned(programs, card, memory, in_common, given.tokens)
-        print(f"| {name} | {texts} | {calls:,.0f} | {hours:.0f} h |", flush=True)
+        texts, calls, hours, of_calls = reckoned(programs, card, memory, in_common, given.tokens)
+        told = f"{calls:,.0f} | {hours:.0f} h | {of_calls:.0%} of that |"
+        print(f"| {name} | {texts} | {told}", flush=True)
 
 
 def _layer() -> LayerShape:
@@ -89,8 +92,8 @@ def programs_of_painters() -> list[Program]:
 
 def reckoned(
     programs: list[Program], card: Card, memory: int, in_common: bool, tokens: int
-) -> tuple[int, float, float]:
-    """Return how many texts decode at once, the calls of a step of all plans, and the hours."""
+) -> tuple[int, float, float, float]:
+    """Return how many texts decode at once, the calls of a step, hours, and the calls' share."""
     kept = HALF * SHAPE.layers[0].kept
     before, own = (EXAMPLES, 0) if in_common else (0, EXAMPLES)
     own += QUESTION + tokens
@@ -108,7 +111,7 @@ def reckoned(
         if together[-1] and (size > held or (len(together[-1]) + 1) * texts > most):
             together.append([])
         together[-1].append(program)
-    calls = seconds = 0.0
+    calls = seconds = of_calls = 0.0
     asked: Any = SimpleNamespace(model=MODEL)
     seen = EXAMPLES / (texts if in_common else 1) + QUESTION + tokens / 2
     bandwidth, rate = card.bandwidth * OF_BANDWIDTH, card.rate("float16") * OF_PRODUCTS
@@ -116,10 +119,12 @@ def reckoned(
     for some in together:
         step = _step(asked, SHAPE, some, texts, len(some))
         calls += step.fixed.calls
-        seconds += step.fixed.calls * max(HALF * weights / bandwidth, LAUNCHING)
+        of_calls += step.fixed.calls * max(HALF * weights / bandwidth, LAUNCHING)
         seconds += sum(step.kept.values()) * HALF * seen / bandwidth
         seconds += step.fixed.rows * 2 * weights / rate
-    return texts, calls, seconds * (tokens - 1) * QUESTIONS / texts / 3600
+    seconds += of_calls
+    hours = seconds * (tokens - 1) * QUESTIONS / texts / 3600
+    return texts, calls, hours, of_calls / seconds
 
 
 if __name__ == "__main__":
