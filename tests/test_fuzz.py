@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from impasto.tasks.harness import loading
+from thinning import thinned
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 CASES = {"studies": 150, "databases": 5, "data": 300, "packed": 2, "models": 3, "searches": 3,
@@ -37,7 +38,7 @@ def loaded(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", thinned(CASES, 2))
 def test_nothing_but_our_messages_comes_of_damaged_files(kind, fuzz, tmp_path, monkeypatch):
     monkeypatch.chdir(BENCHMARKS.parent)
     monkeypatch.setattr(loading, "_index", loading._index)  # the studies' case puts another there

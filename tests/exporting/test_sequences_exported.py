@@ -121,7 +121,7 @@ KEPT = (
 )
 
 
-@pytest.mark.parametrize("model_type", KEPT)
+@pytest.mark.parametrize("model_type", thinned(KEPT, 2))
 def test_a_family_of_another_form_has_a_folder(model_type, tmp_path):
     hf = small(model_type)
     line = "0 [1|2] freeze 3"
