@@ -1,12 +1,14 @@
 """A healed plan is a cell of a study: told by how it is healed, kept, and gone on with."""
 
 import json
+import re
 
 import pytest
 from test_training import TEXTS
 
 import impasto
 from impasto import Study, UserError
+from impasto.cli.run import _say
 from impasto.figures import Found
 from impasto.figures.catalogue import ENTRIES
 from impasto.mending import serving
@@ -34,9 +36,17 @@ def written(tmp_path):
     return tmp_path / "thaw.yaml"
 
 
-def test_healed_plans_are_cells_of_their_own_that_are_answered_once(written, tmp_path, monkeypatch):
+def test_healed_plans_are_cells_of_their_own_that_are_answered_once(
+    written, tmp_path, monkeypatch, capsys
+):
     study = Study.from_yaml(written)
+    assert "healed in is not counted" in " ".join(study.estimate(limit=4).notices)
     results = study.run(tmp_path / "out", limit=4)
+    capsys.readouterr()
+    _say(results, "", ())
+    assert re.search(
+        r"time .* s \(expected at most .* s without healing\)", capsys.readouterr().out
+    )
     rows = results.table[results.table["metric"] == "kl"].set_index("strategy")
     assert list(rows.index) == ["baseline", "drop_last", "drop_last", "healed"]
     assert rows.loc["healed", "value"] < 0.5 * rows.loc["drop_last", "value"].max()

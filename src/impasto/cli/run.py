@@ -164,7 +164,9 @@ def _say(of_model: "Results", name: str, sentences: Sequence[str]) -> None:
         typer.echo(f"model    {name}")
     if of_model.seconds is not None and of_model.seconds.expected:
         taken, expected = of_model.seconds.taken, of_model.seconds.expected
-        typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s)")
+        is_healed = any(entry.heal is not None for entry in of_model.study.plans)
+        apart = " without healing" if is_healed else ""
+        typer.echo(f"time     {taken:.0f} s (expected at most {expected:.0f} s{apart})")
     for sentence in sentences[:SENTENCES]:
         typer.echo(f"- {sentence}")
     if len(sentences) > SENTENCES:

@@ -102,6 +102,8 @@ def _estimated(part: ModelPart, loaded: Model | Encoder, card: Card | None) -> S
         "first ones went first"
         for name in names
     ]
+    if any(entry.heal is not None for entry in part.study.plans):
+        measured.append("the time that plans are healed in is not counted")
     cost = sum(choosing, found.cost)
     return replace(found, cost=cost, notices=(*part.notices(), *measured))
 
