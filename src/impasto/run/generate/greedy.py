@@ -88,8 +88,9 @@ class _Job:
 def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedText]]:
     """Return, per program by number, the texts written behind a group's prompts."""
     prompts = [job.prompts[index].ids for index in group.requests]
-    common, names = in_common(job.model, len(group.prefix)), job.tree.injects
-    executors, donors = group_executor(job.model, job.prompts, group, names, True, common)
+    given = job.model, job.prompts, group, job.tree.injects
+    common = in_common(job.model, len(group.prefix))
+    executors, donors = group_executor(*given, records=True, in_common=common)
     if isinstance(executors, SequentialExecutor):
         return _write_one_by_one(job, prompts, executors, donors)
     assert isinstance(executors, GroupExecutor), "rows are packed"

@@ -53,7 +53,8 @@ def _states(model: OpenedModel, in_common: int) -> Float[Tensor, "2 hidden"]:
     program = lower(Plan(tuple(map(Layer, model.present))))
     tree = plant([program.instructions], releases=True)
     group = BatchGroup([trees], texts[0][:_PREFIX])
-    executors, _ = group_executor(model, requests, group, (), True, in_common)
+    given = model, requests, group, ()
+    executors, _ = group_executor(*given, records=True, in_common=in_common)
     assert isinstance(executors, GroupExecutor), "rows are packed"
     ((_, states),) = walk(tree, executors, {})
     written = [GeneratedText(_PREFIX + 1, [number % model.vocabulary]) for number in (13, 14)]
