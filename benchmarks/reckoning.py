@@ -8,17 +8,19 @@ five examples. A decode step takes as long as the card reads the layers' weights
 kernels, where that is longer), the keys and values that are seen, and multiplies rows; all at the
 shares of its nominal rates that `impasto explain --device` assumes. Who decodes together is
 counted by the scheduler's own order of calls. As many prompts decode at once as the longest plan
-leaves room for, whose own keys stay while it reads the next ones; then as many plans as half of the
-memory holds the keys of.
+leaves room for, then as many plans as half of the memory holds the keys of.
 
-Three ways are compared: each text with keys and values of its own, in half of the memory that is
-free; the same in what a batch may take now; and those of the examples once for all texts of a plan.
-Nothing ends early, so each is the most that writing takes.
+Four ways are compared: each text with keys and values of its own, in half of the memory that is
+free; the same in what a batch may take now; those of the examples once for all texts of a plan; and
+plans in sets by how many texts they leave room for, where before the longest of all said how many,
+whose own keys stayed while it read the next ones. Nothing ends early, so each is the most that
+writing takes. At the end it says what would be left if each plan had all memory to itself.
 """
 
 import argparse
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -29,6 +31,7 @@ from impasto.plan.program import Program
 from impasto.run.batching.batches import texts_at_once
 from impasto.run.generate.call_order import neighbour_key
 from impasto.run.generate.expected import _step
+from impasto.run.generate.sets import set_number
 from impasto.speed.cards import CARDS, OF_BANDWIDTH, OF_PRODUCTS, Card
 from impasto.speed.on_card import LAUNCHING, batch_bytes
 
@@ -56,9 +59,49 @@ def main() -> None:
     )
     print("|---|---|---|---|---|")
     for name, memory, in_common in ways:
-        texts, calls, hours, of_calls = reckoned(programs, card, memory, in_common, given.tokens)
-        told = f"{calls:,.0f} | {hours:.0f} h | {of_calls:.0%} of that |"
-        print(f"| {name} | {texts} | {told}", flush=True)
+        print(_row(name, [reckoned(programs, card, memory, in_common, given.tokens)]), flush=True)
+    own = now, True, given.tokens, False
+    sets = [reckoned(some, card, *own) for some in in_sets(programs, card, now, given.tokens)]
+    print(_row("the same, plans in sets", sets), flush=True)
+    print(_row("each plan by itself", [reckoned([each], card, *own) for each in programs]))
+
+
+class Reckoned(NamedTuple):
+    """What plans come to that have a turn of their own.
+
+    Attributes:
+        texts: How many prompts decode at once.
+        calls: The calls of layers of a step of all plans.
+        hours: Of writing.
+        of_calls: Those of the hours that go to calls, rather than to keys and products.
+    """
+
+    texts: int
+    calls: float
+    hours: float
+    of_calls: float
+
+
+def _row(name: str, found: Sequence[Reckoned]) -> str:
+    few, many = min(each.texts for each in found), max(each.texts for each in found)
+    texts = f"{few}" if few == many else f"{few} to {many}"
+    hours = sum(each.hours for each in found)
+    share = sum(each.of_calls for each in found) / hours
+    calls = sum(each.calls for each in found)
+    return f"| {name} | {texts} | {calls:,.0f} | {hours:.0f} h | {share:.0%} of that |"
+
+
+def in_sets(
+    programs: Sequence[Program], card: Card, memory: int, tokens: int
+) -> list[list[Program]]:
+    """Return the plans in sets by how many texts they leave room for, as `generate` does."""
+    longest = max(programs, key=lambda program: len(program.occurrences))
+    texts = texts_that_fit(longest, memory, True, tokens, False)
+    by_texts: dict[int, list[Program]] = {}
+    for program in programs:
+        number = set_number(program, longest, texts_at_once(MODEL) / texts)
+        by_texts.setdefault(number, []).append(program)
+    return [some for _, some in sorted(by_texts.items())]
 
 
 def _layer() -> LayerShape:
@@ -90,25 +133,41 @@ def programs_of_painters() -> list[Program]:
     return sorted(programs, key=neighbour_key)
 
 
-def reckoned(
-    programs: list[Program], card: Card, memory: int, in_common: bool, tokens: int
-) -> tuple[int, float, float, float]:
-    """Return how many texts decode at once, the calls of a step, hours, and the calls' share."""
-    kept = HALF * SHAPE.layers[0].kept
+def keys(program: Program, texts: int, in_common: bool, tokens: int) -> int:
+    """Return the bytes that keys and values of a plan take, with so many tokens written."""
     before, own = (EXAMPLES, 0) if in_common else (0, EXAMPLES)
-    own += QUESTION + tokens
+    kept = HALF * SHAPE.layers[0].kept
+    return len(program.occurrences) * kept * (before + texts * (own + QUESTION + tokens))
 
-    def keys(program: Program, texts: int, length: int = own) -> int:
-        return len(program.occurrences) * kept * (before + texts * length)
 
+def texts_that_fit(
+    longest: Program, memory: int, in_common: bool, tokens: int, beside_next: bool
+) -> int:
+    """Return how many texts a plan leaves room for, beside the next one's prompts or alone."""
+    most = texts_at_once(MODEL)
+    needs = [
+        keys(longest, texts, in_common, tokens) + beside_next * keys(longest, texts, in_common, 0)
+        for texts in range(1, most + 1)
+    ]
+    return max(1, sum(need <= memory for need in needs))
+
+
+def reckoned(
+    programs: Sequence[Program],
+    card: Card,
+    memory: int,
+    in_common: bool,
+    tokens: int,
+    beside_next: bool = True,
+) -> Reckoned:
+    """Return what plans come to that have a turn of their own."""
     longest = max(programs, key=lambda program: len(program.occurrences))
-    most, held = texts_at_once(MODEL), memory // 2
-    needs = [keys(longest, n) + keys(longest, n, own - tokens) for n in range(1, most + 1)]
-    texts = max(1, sum(need <= memory for need in needs))
+    texts = texts_that_fit(longest, memory, in_common, tokens, beside_next)
     together: list[list[Program]] = [[]]
     for program in programs:
-        size = sum(keys(each, texts) for each in (*together[-1], program))
-        if together[-1] and (size > held or (len(together[-1]) + 1) * texts > most):
+        some = (*together[-1], program)
+        size = sum(keys(each, texts, in_common, tokens) for each in some)
+        if together[-1] and (size > memory // 2 or len(some) * texts > texts_at_once(MODEL)):
             together.append([])
         together[-1].append(program)
     calls = seconds = of_calls = 0.0
@@ -122,9 +181,8 @@ def reckoned(
         of_calls += step.fixed.calls * max(HALF * weights / bandwidth, LAUNCHING)
         seconds += sum(step.kept.values()) * HALF * seen / bandwidth
         seconds += step.fixed.rows * 2 * weights / rate
-    seconds += of_calls
-    hours = seconds * (tokens - 1) * QUESTIONS / texts / 3600
-    return texts, calls, hours, of_calls / seconds
+    hours = (tokens - 1) * QUESTIONS / texts / 3600
+    return Reckoned(texts, calls, (seconds + of_calls) * hours, of_calls * hours)
 
 
 if __name__ == "__main__":

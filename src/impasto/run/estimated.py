@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.lowering import lower
-from impasto.plan.tree import plant
-from impasto.run.batching.demand import Asked
 from impasto.run.batching.donors import Donors
-from impasto.run.batching.memory import allowed_bytes, fitting_groups
+from impasto.run.batching.memory import allowed_bytes
 from impasto.run.batching.pieces import Piece
 from impasto.run.batching.request import TokenRequest
 from impasto.run.batching.tokenisation import Prompt
 from impasto.run.calls import one_call
 from impasto.run.generate.expected import decoding, seconds_of_writing
-from impasto.run.generate.trial import try_common_keys
+from impasto.run.generate.sets import plan_sets
 from impasto.run.inputs import checked_pairs, checked_prompts, checked_tokens
 from impasto.run.loaded_model import Loaded
 from impasto.run.opening import admitted
@@ -111,12 +109,14 @@ def generating_cost(
 ) -> Cost:
     """Return what it costs to read prompts and to write so many tokens behind each."""
     lowered = [lower(plan) for plan in plans]
-    programs = [program.instructions for program in lowered]
-    tree = plant(programs, releases=model.packs_rows)
-    try_common_keys(model)
-    asked = Asked.of_texts(model, tree, lowered, new_tokens, allowed_bytes(memory, model))
-    groups = list(fitting_groups(asked, prompts, memory))
-    writing = decoding(asked, lowered, groups)
-    rows = writing.rows
-    written = Cost(rows, rows, rows, rows, written=rows, calls=writing.calls)
-    return reading_cost(asked, programs, prompts, groups) + written
+    total = Cost()
+    for each in plan_sets(model, lowered, prompts, new_tokens, allowed_bytes(memory, model)):
+        known = set(each.programs)
+        own = [program for program in lowered if program in known]
+        groups = list(each.queue)
+        writing = decoding(each.asked, own, groups)
+        rows = writing.rows
+        written = Cost(rows, rows, rows, rows, written=rows, calls=writing.calls)
+        instructions = [program.instructions for program in own]
+        total += reading_cost(each.asked, instructions, prompts, groups) + written
+    return total

@@ -131,12 +131,13 @@ class Asked:
     def _held(self, group: BatchGroup, reads: bool) -> int:
         """Return what keys and values take of plans that write texts behind a group's prompts.
 
-        One plan less decodes while another reads its prompts.
+        While a plan reads its prompts, the others leave room for what it will have.
         """
         if self.reads != "texts":
             return 0
-        together = self._texts_allow(group) - (not reads)
-        of_plan = self._keys_of_plan(group)
+        together, of_plan = self._texts_allow(group), self.keys_of_plan(group)
+        if not reads:
+            return max(0, min((together - 1) * of_plan, self.most_held - of_plan))
         return min(together * of_plan, max(self.most_held, of_plan))
 
     def plans_at_once(self, group: BatchGroup) -> int:
@@ -145,13 +146,13 @@ class Asked:
         They are so many as have not more texts than decode at once, and not more keys and values
         than may be held, and one in any case.
         """
-        of_plan = max(1, self._keys_of_plan(group))
+        of_plan = max(1, self.keys_of_plan(group))
         return min(self._texts_allow(group), max(1, self.most_held // of_plan))
 
     def _texts_allow(self, group: BatchGroup) -> int:
         return min(self.plans, max(1, texts_at_once(self.model) // len(group.prefix_trees)))
 
-    def _keys_of_plan(self, group: BatchGroup) -> int:
+    def keys_of_plan(self, group: BatchGroup) -> int:
         """Return the most bytes that keys and values of a plan take behind a group's prompts."""
         before = len(group.prefix)
         common = in_common(self.model, before)

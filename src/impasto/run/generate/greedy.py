@@ -17,10 +17,9 @@ from impasto.model.decoder import OpenedModel
 from impasto.plan import Plan
 from impasto.plan.lowering import lower
 from impasto.plan.program import Program
-from impasto.plan.tree import DonorRun, Node, plant, trunk_first, walk
+from impasto.plan.tree import DonorRun, Node, plant, walk
 from impasto.run.batching.batches import BatchGroup, batch_groups, in_common
-from impasto.run.batching.demand import Asked
-from impasto.run.batching.memory import Meter, allowed_bytes, fitting_groups
+from impasto.run.batching.memory import Meter, allowed_bytes
 from impasto.run.batching.request import TokenRequest
 from impasto.run.execute.groups import GroupExecutor, group_executor
 from impasto.run.execute.logits import likeliest
@@ -29,7 +28,7 @@ from impasto.run.generate.call_order import neighbour_key
 from impasto.run.generate.decoding_plan import DecodingPlan, GeneratedText, Stopping
 from impasto.run.generate.one_by_one import Writer
 from impasto.run.generate.scheduler import Scheduler
-from impasto.run.generate.trial import try_common_keys
+from impasto.run.generate.sets import PlanSet, plan_sets
 
 
 @torch.no_grad()
@@ -46,43 +45,42 @@ def generate(
     ``progress`` is called with the share that is done. Batches, and the keys and values of plans
     that decode together, take at most ``memory`` bytes.
     """
-    memory = allowed_bytes(memory, model)
-    try_common_keys(model)
-    meter = Meter(progress, len(plans) * len(prompts))
     lowered = [lower(plan) for plan in plans]
     programs = list(dict.fromkeys(lowered))
-    instructions = [program.instructions for program in programs]
-    tree = trunk_first(plant(instructions, releases=model.packs_rows))
-    asked = Asked.of_texts(model, tree, programs, stopping.max_new_tokens, memory)
-    job = _Job(model, programs, tree, prompts, stopping, asked.most_held)
-    written: list[list[list[int]]] = [[[] for _ in prompts] for _ in programs]
-    queue = fitting_groups(asked, prompts, memory)
-    for group in queue:
-        try:
-            for number, texts in _generate_group(job, group).items():
-                for index, text in zip(group.requests, texts, strict=True):
-                    written[number][index] = text.written
-        except (RuntimeError, MemoryError) as error:
-            queue.failed(group, error)
-        else:
-            meter.add(len(group.requests) * len(plans))
-    numbers = {program: number for number, program in enumerate(programs)}
-    return [[list(new) for new in written[numbers[program]]] for program in lowered]
+    meter = Meter(progress, len(programs) * len(prompts))
+    written: dict[Program, list[list[int]]] = {each: [[] for _ in prompts] for each in programs}
+    new_tokens, memory = stopping.max_new_tokens, allowed_bytes(memory, model)
+    for plan_set in plan_sets(model, programs, prompts, new_tokens, memory):
+        job = _Job(model, plan_set, prompts, stopping)
+        for group in plan_set.queue:
+            try:
+                for number, texts in _generate_group(job, group).items():
+                    for index, text in zip(group.requests, texts, strict=True):
+                        written[plan_set.programs[number]][index] = text.written
+            except (RuntimeError, MemoryError) as error:
+                plan_set.queue.failed(group, error)
+            else:
+                meter.add(len(group.requests) * len(plan_set.programs))
+    return [[list(new) for new in written[program]] for program in lowered]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One call of :func:`generate`: the prompts, the programs and their tree, and the bounds.
-
-    ``held`` are the bytes that keys and values of plans that decode together may take.
-    """
+    """What is asked of the groups of one set of plans."""
 
     model: OpenedModel
-    programs: Sequence[Program]
-    tree: Node
+    plan_set: PlanSet
     prompts: Sequence[TokenRequest]
     stopping: Stopping
-    held: int
+
+    @property
+    def tree(self) -> Node:
+        """The plan tree."""
+        return self.plan_set.tree
+
+    def behind_prompt(self, number: int) -> Program:
+        """Return what a plan runs behind the prompt."""
+        return self.plan_set.programs[number].behind_prompt
 
 
 def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedText]]:
@@ -96,9 +94,10 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
     assert isinstance(executors, GroupExecutor), "rows are packed"
     batches = [executor.batch for executor in executors.executors]
     total = torch.cat([batch.pick(batch.hashed[1])[:, 0] for batch in batches])
-    scheduler = Scheduler(job.model, job.stopping, job.held)
+    asked = job.plan_set.asked
+    scheduler = Scheduler(job.model, job.stopping, asked.most_held)
     texts_by_program: dict[int, list[GeneratedText]] = {}
-    kinds = [neighbour_key(program)[0] for program in job.programs]
+    kinds = [neighbour_key(program)[0] for program in job.plan_set.programs]
     for number, states in walk(job.tree, executors, donors, kinds=kinds):
         tokens = likeliest(job.model, executors.finish(states)).tolist()
         texts = [GeneratedText(len(prompt)) for prompt in prompts]
@@ -107,11 +106,12 @@ def _generate_group(job: _Job, group: BatchGroup) -> dict[int, list[GeneratedTex
         texts_by_program[number] = texts
         keys_values, common = dict(states.keys_values), states.common
         del states  # lest they hold keys and values that the plan has released
-        program = job.programs[number].behind_prompt
+        program = job.behind_prompt(number)
         plan = DecodingPlan.of_unfinished(program, texts, total, keys_values, common)
         if plan is not None:
             scheduler.add(plan)
-        scheduler.decode_until_free(len(prompts))  # before the next plan reads them
+        # before the next plan reads them
+        scheduler.decode_until_free(len(prompts), asked.keys_of_plan(group))
     scheduler.finish()
     return texts_by_program
 
@@ -126,7 +126,7 @@ def _write_one_by_one(
     texts_by_program: dict[int, list[GeneratedText]] = {}
     for number, state in walk(job.tree, executor, donors):
         texts = texts_by_program[number] = [GeneratedText(len(prompt)) for prompt in prompts]
-        program = job.programs[number].behind_prompt
+        program = job.behind_prompt(number)
         Writer(job.model, program, job.stopping).write(executor, state, texts)
     return texts_by_program
 

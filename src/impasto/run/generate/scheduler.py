@@ -31,16 +31,19 @@ class Scheduler:
         self._waiting: list[DecodingPlan] = []
         self._batch: DecodeBatch | None = None
 
-    def decode_until_free(self, texts: int) -> None:
-        """Decode until there is capacity for a plan with so many texts, if there is none."""
+    def decode_until_free(self, texts: int, size: int) -> None:
+        """Decode until there is capacity for a plan with so many texts and bytes at the most.
+
+        A plan that takes more than all of it has it to itself.
+        """
         if self._load(texts) > 1:
             while self._load() > THIN_SHARE or (self._load() and self._load(texts) > 1):
                 self._step()
+        while self._load() and self._load(texts, size) > 1:
+            self._step()
 
     def add(self, plan: DecodingPlan) -> None:
-        """Let a plan wait, once there is memory for its keys and values; decode until then."""
-        while self._load() and self._load(0, plan) > 1:
-            self._step()
+        """Let a plan wait for the next step."""
         self._waiting.append(plan)
 
     def finish(self) -> None:
@@ -48,15 +51,15 @@ class Scheduler:
         while self._load():
             self._step()
 
-    def _load(self, texts: int = 0, *more: DecodingPlan) -> float:
-        """Return the load with so many more texts and plans: 1 is as many texts or bytes as may be.
+    def _load(self, texts: int = 0, size: int = 0) -> float:
+        """Return the load with so many more texts and bytes: 1 is as many of either as may be.
 
         A text counts with the bytes of its greatest possible length.
         """
-        plans = [*self._waiting, *(self._batch.plans if self._batch else []), *more]
+        plans = [*self._waiting, *(self._batch.plans if self._batch else [])]
         longest = self._stopping.max_new_tokens
         in_common = {id(pair): pair for plan in plans for pair in plan.common.values()}
-        size = sum(pair.nbytes for pair in in_common.values()) + sum(
+        size += sum(pair.nbytes for pair in in_common.values()) + sum(
             plan.bytes_of(text.prompt_length + longest)
             for plan in plans
             for text in plan.texts
