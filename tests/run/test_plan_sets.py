@@ -76,7 +76,7 @@ def test_sets_write_what_each_plan_writes_alone(name):
 
 
 def test_sets_call_fewer_layers_than_all_plans_in_the_texts_of_the_longest(monkeypatch):
-    model = impasto.load(llama())
+    model: Any = impasto.load(llama())
     memory = limited(model, 0.1)
     requests = model._begin(PLANS, PROMPTS, TOKENS, None)
     cost = model.generating_cost(PLANS, PROMPTS, TOKENS)
@@ -115,7 +115,7 @@ def test_what_is_held_keeps_within_the_memory_that_is_allowed(share):
 
 
 def test_progress_goes_from_set_to_set_up_to_all():
-    model = impasto.load(llama())
+    model: Any = impasto.load(llama())
     requests, shares = model._begin(PLANS, PROMPTS, TOKENS, None), []
     never = Stopping(TOKENS, lambda written: False)
     generate(opened(model.hf), PLANS, requests, never, shares.append, limited(model))

@@ -73,6 +73,9 @@ class Training(Settings):
             cross-entropy of the texts, of which a tenth already draws a plan away from the full
             model where texts are few.
         temperature: What both sides' logits are divided by for the KL.
+        states: What the distance of the final states from the full model's counts beside the KL at
+            the first step: its square, as a share of their squared norm, times this number, which
+            falls to nothing with the fourth power of the share of the steps that is left.
         evaluate_every: After how many steps the held-out texts are asked, and the training saved.
         patience: After how many such times without a smaller loss training stops.
         gradient_checkpointing: Compute layers anew in the backward pass, to save memory.
@@ -90,6 +93,7 @@ class Training(Settings):
     written: Annotated[StrictInt, Field(ge=0)] | None = None
     distil: Share = 0.99
     temperature: Above = 1.0
+    states: Annotated[float, Field(ge=0)] = 10.0
     evaluate_every: Whole = 25
     patience: Whole = 4
     gradient_checkpointing: StrictBool = False

@@ -5,20 +5,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from impasto.mending.settings import Training
-from impasto.mending.teaching import Stored, cross_entropy, kl_of_all, kl_of_likeliest
+from impasto.mending.teaching import (
+    Predicting,
+    Stored,
+    cross_entropy,
+    distance,
+    kl_of_all,
+    kl_of_likeliest,
+)
 
 Progress = Callable[[float], None]
 
 
 class Distilling(Trainer):
-    """A trainer whose loss is KL(full model || healed plan), mixed with cross-entropy."""
+    """A trainer whose loss is KL(full model || healed plan), mixed with cross-entropy.
 
-    def __init__(self, *given: Any, teacher: Any, settings: Training, **more: Any) -> None:
+    While it trains, the distance of the final states counts, too: much at first, when it says more
+    than the KL, and less with every step, for in the end the plan's states may be others. Held-out
+    texts are asked without it.
+    """
+
+    def __init__(
+        self, *given: Any, teacher: Stored | Predicting, settings: Training, **more: Any
+    ) -> None:
         super().__init__(*given, **more)
         self._teacher, self._settings = teacher, settings
         self.model_accepts_loss_kwargs = False
@@ -34,11 +49,17 @@ class Distilling(Trainer):
         given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         ids, wanted = given["input_ids"][:, 1:], given["attention_mask"][:, 1:].bool()
         how = self._settings
-        logits = model(**given, use_cache=False).logits[:, :-1]
+        is_distilled = how.distil > 0
+        wants_states = is_distilled and how.states > 0 and model.training
+        logits, states = Predicting(model, wants_states)(**given)
         loss = logits.new_zeros((), dtype=torch.float32)
-        if how.distil > 0:
-            kl = self._kl(given, inputs["piece"].tolist(), logits / how.temperature)
-            loss = loss + how.distil * how.temperature**2 * kl[wanted].mean()
+        if is_distilled:
+            kl, full = self._told(given, inputs["piece"].tolist(), logits / how.temperature)
+            told = how.temperature**2 * kl[wanted].mean()
+            if wants_states:
+                left = 1 - self.state.global_step / max(self.state.max_steps, 1)
+                told = told + how.states * left**4 * distance(full[wanted], states[wanted])
+            loss = loss + how.distil * told
         if how.distil < 1:
             loss = loss + (1 - how.distil) * cross_entropy(logits, ids)[wanted].mean()
         return (loss, {}) if return_outputs else loss
@@ -51,14 +72,18 @@ class Distilling(Trainer):
         lost = [name for name in load_result.missing_keys if state[name].data_ptr() not in there]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=lost))
 
-    def _kl(self, given: Any, pieces: Sequence[int], logits: Tensor) -> Tensor:
+    def _told(
+        self, given: Any, pieces: Sequence[int], logits: Tensor
+    ) -> tuple[Float[Tensor, "batch rows"], Float[Tensor, "batch rows hidden"]]:
+        """Return the KL to what the full model predicts, and the full model's states."""
         if isinstance(self._teacher, Stored):
             rows = self._teacher.rows(pieces, logits.shape[1])
             moved = type(rows)(*(each.to(logits.device) for each in rows))
-            return kl_of_likeliest(moved, logits)
+            states = self._teacher.states(pieces, logits.shape[1])
+            return kl_of_likeliest(moved, logits), states.to(logits.device)
         with torch.no_grad():
-            full = self._teacher(**given, use_cache=False).logits[:, :-1]
-        return kl_of_all(full / self._settings.temperature, logits)
+            full = self._teacher(**given)
+        return kl_of_all(full.logits / self._settings.temperature, logits), full.states
 
 
 class BestFromStart(TrainerCallback):

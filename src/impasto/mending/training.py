@@ -24,7 +24,7 @@ from impasto.heads.keeping import last_whole
 from impasto.mending.copying import shared_copy
 from impasto.mending.settings import Lora, Training
 from impasto.mending.sides import Ids, Item, Sides
-from impasto.mending.teaching import Stored, store
+from impasto.mending.teaching import Predicting, Stored, store
 from impasto.mending.trainable import student
 from impasto.mending.trainer import BestFromStart, Distilling, Told
 from impasto.mending.writing import usual_count, written
@@ -86,11 +86,12 @@ def trained(
     with _kept(folder, identity) as place:
         began = time.perf_counter()
         full = shared_copy(model.hf)
-        teacher: Any = full
+        wants_states = settings.distil > 0 and settings.states > 0
+        teacher: Stored | Predicting = Predicting(full, wants_states)
         sides = _with_written(full, place, sides, settings, progress)
         pieces = [piece for side in (sides.fitting, sides.held_out) for piece in _pieces(side)]
         if not isinstance(settings, Lora):
-            teacher = _stored(full, place, pieces, settings, progress)
+            teacher = _stored(full, teacher, place, pieces, settings, progress)
         state = _train(model, made, plan, sides, settings, teacher, place, progress)
         seconds = time.perf_counter() - began
     tokens = state.global_step * settings.batch * sum(map(len, _pieces(sides.fitting)))
@@ -122,16 +123,17 @@ def _with_written(
 
 
 def _stored(
-    full: Any, place: Path, pieces: Sequence[Ids], settings: Any, progress: Progress
+    full: Any,
+    teacher: Predicting,
+    place: Path,
+    pieces: Sequence[Ids],
+    settings: Any,
+    progress: Progress,
 ) -> Stored:
     """Return the full model's likeliest tokens, written down now or before."""
-
-    def logits_of(ids: Tensor) -> Tensor:
-        return full(input_ids=ids, use_cache=False).logits[:, :-1]
-
     return store(
         place / "full_model.safetensors",
-        logits_of,
+        lambda ids: teacher(input_ids=ids),
         pieces,
         settings.top_k,
         settings.temperature,
@@ -146,7 +148,7 @@ def _train(
     plan: Plan,
     sides: Sides,
     settings: Training,
-    teacher: Any,
+    teacher: Stored | Predicting,
     place: Path,
     progress: Progress,
 ) -> Any:
