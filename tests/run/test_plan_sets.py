@@ -1,5 +1,7 @@
 """Where memory limits how many texts decode at once, plans with few attentions have their turn."""
 
+from typing import Any
+
 import pytest
 from test_memory import llama
 
