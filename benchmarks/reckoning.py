@@ -99,7 +99,8 @@ def in_sets(
     texts = texts_that_fit(longest, memory, True, tokens, False)
     by_texts: dict[int, list[Program]] = {}
     for program in programs:
-        number = set_number(program, longest, texts_at_once(MODEL) / texts)
+        lengths = len(program.occurrences), len(longest.occurrences)
+        number = set_number(*lengths, texts_at_once(MODEL) / texts)
         by_texts.setdefault(number, []).append(program)
     return [some for _, some in sorted(by_texts.items())]
 

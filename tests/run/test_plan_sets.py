@@ -26,10 +26,10 @@ PROMPTS = [[*BEGINNING, at, 7 + at] for at in range(10)]
 TOKENS = 12
 
 
-def sets(model, memory, prompts=PROMPTS):
-    requests = model._begin(PLANS, prompts, TOKENS, None)
-    programs = list(map(lower, PLANS))
-    return list(plan_sets(opened(model.hf), programs, requests, TOKENS, memory))
+def sets(model, memory, prompts=PROMPTS, plans=PLANS, tokens=TOKENS):
+    requests = model._begin(plans, prompts, tokens, None)
+    programs = list(map(lower, plans))
+    return list(plan_sets(opened(model.hf), programs, requests, tokens, memory))
 
 
 def limited(model, share=0.06):
@@ -45,6 +45,17 @@ def test_what_memory_allows_all_plans_is_one_set():
     [one] = sets(impasto.load(llama()), 2**32)
     assert list(one.programs) == list(map(lower, PLANS))
     assert most_texts(one.queue) == len(PROMPTS)
+
+
+def test_under_reaches_a_plan_leaves_room_for_as_many_texts_as_one_with_few_attentions():
+    model = impasto.load(llama())
+    wide, narrow = (Plan.parse(line) for line in ("0-5", "0-5{first=1, last=4}"))
+    prompts = [[at, *BEGINNING] for at in range(10)]
+    of_wide = model.generating_cost(wide, prompts, 200).peak_bytes
+    found = sets(model, of_wide // 3, prompts, [wide, narrow], 200)
+    assert [list(each.programs) for each in found] == [[lower(wide)], [lower(narrow)]]
+    few, many = (most_texts(each.queue) for each in found)
+    assert many > few
 
 
 def test_questions_that_begin_unlike_are_one_set_although_few_run_together():

@@ -20,6 +20,7 @@ depends on all that is to follow, so a tree of programs asks the same of its bra
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -155,6 +156,12 @@ class Program:
             for each in layers(one)
             if each.occurrence is not None and each.reach is not None
         }
+
+    @cached_property
+    def holding(self) -> Counter[int | None]:
+        """How many attentions hold keys and values of so many tokens at the most; None: of all."""
+        reaches = self.reaches
+        return Counter(reaches[each].held if each in reaches else None for each in self.occurrences)
 
     @property
     def is_noisy(self) -> bool:

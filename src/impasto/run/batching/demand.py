@@ -4,7 +4,7 @@ It is the sum of what is held while something runs (:mod:`impasto.run.batching.m
 that works on (:mod:`impasto.run.batching.working`), and of masks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -45,7 +45,8 @@ class Asked:
         reads: What is read at the end.
         finished: How many final states of each scored row wait until they are read.
         plans: How many plans write texts.
-        attentions: How many attentions one of them has at the most.
+        holding: What they hold, each kind once: how many attentions keep so many tokens at the
+            most, None all of them.
         new_tokens: How many tokens they write at the most.
         most_held: The bytes that keys and values of plans that decode together may take.
     """
@@ -55,7 +56,7 @@ class Asked:
     reads: Reads = "scores"
     finished: int = 0
     plans: int = 0
-    attentions: int = 0
+    holding: Sequence[Mapping[int | None, int]] = ()
     new_tokens: int = 0
     most_held: int = 0
 
@@ -70,8 +71,11 @@ class Asked:
     ) -> "Asked":
         """Return what programs ask that write texts, within so many bytes of memory."""
         unique = set(programs)
-        most = max((len(program.occurrences) for program in unique), default=0)
-        return cls(model, tree, "texts", 0, len(unique), most, new_tokens, memory // 2)
+        holding: list[Mapping[int | None, int]] = []
+        for program in unique:
+            if program.holding not in holding:
+                holding.append(program.holding)
+        return cls(model, tree, "texts", 0, len(unique), holding, new_tokens, memory // 2)
 
     @cached_property
     def moments(self) -> dict[Mode, set[Moment]]:
@@ -156,8 +160,14 @@ class Asked:
         """Return the most bytes that keys and values of a plan take behind a group's prompts."""
         before = len(group.prefix)
         common = in_common(self.model, before)
-        own = [before - common + len(tree.ids) + self.new_tokens for tree in group.prefix_trees]
-        return self.attentions * (common + sum(own)) * working(self.model).kept
+        lengths = [before + len(tree.ids) + self.new_tokens for tree in group.prefix_trees]
+        of_all = common + sum(length - common for length in lengths)
+        tokens = {
+            most: of_all if most is None else sum(min(length, most) for length in lengths)
+            for most in {most for each in self.holding for most in each}
+        }
+        numbers = [sum(tokens[most] * n for most, n in each.items()) for each in self.holding]
+        return max(numbers, default=0) * working(self.model).kept
 
 
 class _BatchBytes:

@@ -62,8 +62,10 @@ def plan_sets(
     try_common_keys(model)
     unique = list(dict.fromkeys(programs))
     given = model, prompts, new_tokens, memory
-    by_length = sorted(unique, key=lambda program: -len(program.occurrences))
-    longest = [each for each in unique if set_number(each, by_length[0]) == 0]
+    tokens = new_tokens + max((len(prompt.ids) for prompt in prompts), default=0)
+    sizes = {program: _attentions(program, tokens) for program in unique}
+    most = max(sizes.values(), default=0)
+    longest = [each for each, size in sizes.items() if set_number(size, most) == 0]
     if not model.packs_rows or len(longest) == len(unique):
         yield _plan_set(unique, *given)
         return
@@ -75,22 +77,28 @@ def plan_sets(
         return
     del of_longest
     by_texts: dict[int, list[Program]] = {}
-    for program in unique:
-        by_texts.setdefault(set_number(program, by_length[0], wanted / fitting), []).append(program)
+    for program, size in sizes.items():
+        by_texts.setdefault(set_number(size, most, wanted / fitting), []).append(program)
     for _, some in sorted(by_texts.items()):
         yield _plan_set(some, *given)
 
 
-def set_number(program: Program, longest: Program, most_times: float = inf) -> int:
+def set_number(attentions: float, most: float, most_times: float = inf) -> int:
     """Return which set a plan is in, by how many times the texts of the longest it leaves room for.
 
     Args:
-        program: The plan.
-        longest: The plan with the most attentions.
+        attentions: How many attentions the plan has.
+        most: How many the longest has.
         most_times: How many times the texts there are.
     """
-    times = len(longest.occurrences) / max(1, len(program.occurrences))
-    return floor(log(max(1.0, min(times, most_times)), TIMES_THE_TEXTS))
+    times = min(most / max(1.0, attentions), most_times)
+    return floor(log(max(1.0, times), TIMES_THE_TEXTS))
+
+
+def _attentions(program: Program, tokens: int) -> float:
+    """Return how many attentions hold as much of so many tokens as a plan's do under reaches."""
+    held = program.holding.items()
+    return sum(n * min(tokens, tokens if most is None else most) for most, n in held) / tokens
 
 
 def _plan_set(
