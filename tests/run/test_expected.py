@@ -3,10 +3,9 @@
 import pytest
 
 import impasto
+from called import Called
 from families import family
 from impasto import Plan, strategies
-from impasto.plan.program import layers
-from impasto.run.generate import decode_batch
 from impasto.run.generate.decoding_plan import Stopping
 from impasto.run.generate.greedy import generate
 from impasto.run.opening import opened
@@ -35,18 +34,13 @@ def test_writing_is_expected_to_call_at_least_the_layers_that_it_calls(case, mon
     model, tokens = impasto.load(hf), 9
     prompts = [[3, 1, 4 + at % 80, 1, 5] for at in range(count)]
     cost = model.generating_cost(plans, prompts, tokens)
-    called, run_call = [0], decode_batch._run_call
-
-    def counted(executor, frames, call, *more):
-        called[0] += sum(1 for run in layers(call.instruction) if run.part == "block")
-        run_call(executor, frames, call, *more)
-
-    monkeypatch.setattr(decode_batch, "_run_call", counted)
+    called = Called(monkeypatch)
     assert isinstance(model, impasto.Model)
     requests = model._begin(plans, prompts, tokens, None)
     never = Stopping(tokens, lambda written: False)
     generate(opened(hf), plans, requests, never, lambda share: None)
-    assert called[0] <= cost.calls <= 4 * called[0] + 30  # keys of a layer so small are bytes, too
+    blocks = called.blocks
+    assert blocks <= cost.calls <= 4 * blocks + 30  # keys of a layer so small are bytes, too
 
 
 def test_more_texts_and_longer_prompts_cost_more_bytes_and_more_plans_more_calls():

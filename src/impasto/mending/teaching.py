@@ -120,7 +120,7 @@ class Likeliest(NamedTuple):
 @torch.no_grad()
 def store(
     path: Path,
-    predict: Callable[[Tensor], "Predicted"],
+    predict: Callable[[Tensor], Predicted],
     pieces: Sequence[Ids],
     top_k: int,
     temperature: float,

@@ -77,8 +77,8 @@ LEAST_TEXTS = 64
 THIN_SHARE = 0.75
 """The share of texts below which it pays to move those that go on closer together."""
 TIMES_THE_TEXTS = 1.5
-"""How many times the texts of others plans with fewer attentions must be able to write at once for
-a turn of their own (reckoned: reckoning.py)."""
+"""How many times as many texts at once plans with fewer attentions must leave room for, to have a
+turn of their own (chosen, by reckoning.py)."""
 TOKENS_AHEAD = 64
 """Tokens for which buffers have memory beyond those that were read when they were made."""
 

@@ -66,19 +66,16 @@ def plan_sets(
     sizes = {program: _attentions(program, tokens) for program in unique}
     most = max(sizes.values(), default=0)
     longest = [each for each, size in sizes.items() if set_number(size, most) == 0]
-    if not model.packs_rows or len(longest) == len(unique):
+    if not (model.packs_rows and prompts) or len(longest) == len(unique):
         yield _plan_set(unique, *given)
         return
     of_longest = _plan_set(longest, *given)
-    fitting = _most_texts(of_longest.queue)
     wanted = _most_texts(fitting_groups(of_longest.asked, prompts, _UNLIMITED))
-    if fitting == wanted:
-        yield _plan_set(unique, *given)
-        return
+    times = wanted / _most_texts(of_longest.queue)
     del of_longest
     by_texts: dict[int, list[Program]] = {}
     for program, size in sizes.items():
-        by_texts.setdefault(set_number(size, most, wanted / fitting), []).append(program)
+        by_texts.setdefault(set_number(size, most, times), []).append(program)
     for _, some in sorted(by_texts.items()):
         yield _plan_set(some, *given)
 
@@ -116,4 +113,4 @@ def _plan_set(
 
 def _most_texts(groups: Iterable[BatchGroup]) -> int:
     """Return how many texts the largest of some groups has."""
-    return max((len(group.prefix_trees) for group in groups), default=0)
+    return max(len(group.prefix_trees) for group in groups)
